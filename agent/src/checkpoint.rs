@@ -1,0 +1,71 @@
+//! What the database knows of each generation, as the sources read it at start and write it when
+//! they meet a new file. Plain data: the spool's store keeps it, the sources use it.
+
+use headwater_record::{Generation, StreamId};
+
+/// Who a file is: where it lay, and what it began with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Path at which it was last seen, as bytes of the file system.
+    pub path: Vec<u8>,
+    /// Device number of its file system.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// How many of its first bytes the fingerprint covers.
+    pub fingerprint_len: u32,
+    /// CRC-32C of those bytes.
+    pub fingerprint: u32,
+}
+
+/// What a generation is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(FileIdentity),
+    /// One start of the agent, for a sensor.
+    Sensor,
+}
+
+/// One generation that is open: registered, and not closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenGeneration {
+    /// Its random name.
+    pub generation: Generation,
+    /// Its stream.
+    pub stream: StreamId,
+    /// What it is of.
+    pub origin: Origin,
+    /// Settled offset: everything below is acknowledged by the broker or in the spool.
+    pub settled: u64,
+    /// A record boundary at this offset that the bytes alone would not give (the end of a last line
+    /// without a newline, when the file was closed): a reader honours it.
+    pub cut: Option<u64>,
+}
+
+/// Where generations are registered before their first record is sent. Each call returns when its
+/// change is committed (it survives a power cut); where the disk refuses, it waits and tries again.
+pub trait Registry: Send {
+    /// Enters new generations, all in one transaction.
+    ///
+    /// # Errors
+    /// The store has stopped: the caller stops too.
+    fn register(&self, new: &[OpenGeneration]) -> Result<(), StoreStopped>;
+
+    /// Enters what became known of files that are followed: renamed, or with a longer fingerprint.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    fn identify(&self, files: &[(Generation, FileIdentity)]) -> Result<(), StoreStopped>;
+
+    /// Enters a record boundary that the bytes alone would not give.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped>;
+}
+
+/// The store is gone, because the agent stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store has stopped")]
+pub struct StoreStopped;

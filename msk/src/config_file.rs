@@ -1,0 +1,121 @@
+//! A TOML file into a program's own types, with errors that a person can act on.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Largest configuration that is read, in bytes: a mistaken path must not fill a small memory.
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Why a configuration was refused. Nothing was started.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read configuration {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Larger than [`FILE_BYTES_MAX`].
+    #[error("configuration {path} is larger than 4MiB: is it the right file?")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not TOML, or not the keys and values that this program knows.
+    #[error("configuration {path}: {message}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line, column, what was found and what would be right.
+        message: String,
+    },
+}
+
+/// Reads and parses a configuration file.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(ConfigError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    parse(&text).map_err(|message| ConfigError::Malformed {
+        path: path.to_owned(),
+        message,
+    })
+}
+
+/// Parses a configuration.
+///
+/// # Errors
+/// A message with the line and, for an unknown key or value, the nearest known one.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|error| {
+        let mut message = error.to_string().trim_end().to_owned();
+        if let Some(near) = nearest_known(error.message()) {
+            message.push_str(&format!("\ndid you mean `{near}`?"));
+        }
+        message
+    })
+}
+
+/// From serde's "unknown field `x`, expected one of `a`, `b`": the expected word that is nearest.
+fn nearest_known(message: &str) -> Option<&str> {
+    let rest = message
+        .strip_prefix("unknown field ")
+        .or_else(|| message.strip_prefix("unknown variant "))?;
+    let mut quoted = rest.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    quoted
+        .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
+        .min()
+        .filter(|(distance, known)| *distance <= known.len().max(unknown.len()) / 2)
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[expect(dead_code, reason = "only its name matters")]
+        brokers: Vec<String>,
+        #[expect(dead_code, reason = "only its name matters")]
+        topic: String,
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known() {
+        let error = parse::<Sample>("topic = 'x'\nbroker = ['a']\n").unwrap_err();
+        assert!(error.contains("line 2"), "{error}");
+        assert!(error.contains("unknown field `broker`"), "{error}");
+        assert!(error.contains("did you mean `brokers`?"), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_suggested_that_is_far_off() {
+        let error = parse::<Sample>("zzzzzzzzzz = 1\n").unwrap_err();
+        assert!(!error.contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = read::<Sample>(Path::new("/nowhere/at/all.toml")).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/at/all.toml"));
+    }
+}

@@ -1,0 +1,99 @@
+//! Records that carry accounting instead of data. Their JSON value says why; their headers say
+//! what range.
+//!
+//! ```text
+//! {"device":"pi-7","source":"cpu","time":"…","notice":"loss","reason":"window-full"}
+//! {"device":"pi-7","source":"syslog","time":"…","notice":"close","reason":"rotated","tail":"complete"}
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// Longest reason that is kept, in bytes; the rest of a longer one is cut off.
+pub const REASON_BYTES_MAX: usize = 64;
+
+/// Whether everything before a generation's close was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tail {
+    /// All of it was read and sent.
+    Complete,
+    /// There may have been more that nobody can read any more; how much is not known.
+    Unknown,
+}
+
+/// What a notice says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "lowercase")]
+pub enum Notice {
+    /// The record's span will not come.
+    Loss {
+        /// Why, as a short word that documentation lists.
+        reason: String,
+    },
+    /// The generation ends at the end of the record's span.
+    Close {
+        /// Why it ended.
+        reason: String,
+        /// Whether anything may be missing before its end.
+        tail: Tail,
+    },
+}
+
+/// Reasons that the agent gives. A loader takes any, since it may be the older of the two.
+pub mod reason {
+    /// Loss: no room in the RAM window, and the sample could not wait.
+    pub const WINDOW_FULL: &str = "window-full";
+    /// Close: the file was renamed away or deleted, and was read to its end.
+    pub const ROTATED: &str = "rotated";
+    /// Close: the file was cut to a length below what was read.
+    pub const TRUNCATED: &str = "truncated";
+    /// Close: the file was gone when the agent came back.
+    pub const VANISHED: &str = "vanished";
+    /// Close: the source was stopped in order.
+    pub const STOPPED: &str = "stopped";
+    /// Close: the agent ended without a word; the end of what a sensor gave is not known.
+    pub const UNCLEAN: &str = "unclean";
+}
+
+impl Notice {
+    /// Reads a notice from a record's value. `None` where it is not one, for whatever cause: the
+    /// headers alone still account for the range.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let mut notice: Self = serde_json::from_slice(value).ok()?;
+        let (Self::Loss { reason } | Self::Close { reason, .. }) = &mut notice;
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        Some(notice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_and_refuses_the_rest() {
+        let loss = br#"{"device":"d","time":"x","notice":"loss","reason":"window-full"}"#;
+        assert_eq!(
+            Notice::parse(loss),
+            Some(Notice::Loss {
+                reason: reason::WINDOW_FULL.into()
+            })
+        );
+        let close = br#"{"notice":"close","reason":"rotated","tail":"unknown"}"#;
+        assert_eq!(
+            Notice::parse(close),
+            Some(Notice::Close {
+                reason: reason::ROTATED.into(),
+                tail: Tail::Unknown
+            })
+        );
+        for bad in [&b""[..], b"{}", b"[1]", br#"{"notice":"close"}"#, b"\xff"] {
+            assert_eq!(Notice::parse(bad), None);
+        }
+        let long = format!(r#"{{"notice":"loss","reason":"{}"}}"#, "ü".repeat(99));
+        let Some(Notice::Loss { reason }) = Notice::parse(long.as_bytes()) else {
+            panic!("a long reason is still one");
+        };
+        assert_eq!(reason.len(), 64);
+    }
+}

@@ -1,0 +1,236 @@
+//! A record's value: one JSON object that any consumer can read alone.
+//!
+//! ```text
+//! {"device":"pi-7","source":"syslog","time":"2026-11-24T08:15:00.123Z","message":"…"}
+//! {"device":"pi-7","source":"cpu","time":"…","sensor":"/sys/…/temp","value":48.312,"unit":"C"}
+//! ```
+//!
+//! A line is bytes, and JSON is text. Where a line is not UTF-8, `message` shows it with U+FFFD for
+//! what cannot be read, and `message_base64` holds its exact bytes: nothing is lost, and a reader
+//! who does not care need not. A line longer than the limit goes as several records: `continues`
+//! marks each but the last, `continued` each but the first.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::names::{DeviceId, SourceId};
+use crate::notice::Notice;
+
+/// Which piece of a line a record holds. A whole line is neither continued nor continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Piece {
+    /// The line began in an earlier record.
+    pub continued: bool,
+    /// The line goes on in the next record.
+    pub continues: bool,
+}
+
+/// Writes values of one source; what is the same in each is rendered once.
+#[derive(Debug, Clone)]
+pub struct ValueWriter {
+    prefix: Vec<u8>,
+}
+
+impl ValueWriter {
+    /// A writer for the values of one source of one device.
+    pub fn new(device: &DeviceId, source: &SourceId) -> Self {
+        let mut prefix = b"{\"device\":".to_vec();
+        write_text(&mut prefix, device.as_str());
+        prefix.extend_from_slice(b",\"source\":");
+        write_text(&mut prefix, source.as_str());
+        prefix.extend_from_slice(b",\"time\":\"");
+        Self { prefix }
+    }
+
+    fn begin(&self, out: &mut Vec<u8>, time_ms: u64) {
+        out.extend_from_slice(&self.prefix);
+        out.extend_from_slice(&rfc3339(time_ms));
+        out.push(b'"');
+    }
+
+    /// Appends the value of a line (or a piece of one) to `out`. `time_ms`: Unix time of the
+    /// reading, milliseconds.
+    pub fn line(&self, out: &mut Vec<u8>, time_ms: u64, line: &[u8], piece: Piece) {
+        self.begin(out, time_ms);
+        out.extend_from_slice(b",\"message\":");
+        match std::str::from_utf8(line) {
+            Ok(text) => write_text(out, text),
+            Err(_) => {
+                write_text(out, &String::from_utf8_lossy(line));
+                out.extend_from_slice(b",\"message_base64\":\"");
+                out.extend_from_slice(STANDARD.encode(line).as_bytes());
+                out.push(b'"');
+            }
+        }
+        if piece.continued {
+            out.extend_from_slice(b",\"continued\":true");
+        }
+        if piece.continues {
+            out.extend_from_slice(b",\"continues\":true");
+        }
+        out.push(b'}');
+    }
+
+    /// Appends the value of a sensor's sample to `out`. `sensor`: the stream's path; a reading
+    /// that JSON cannot write (NaN, infinity) becomes `null`.
+    pub fn sample(
+        &self,
+        out: &mut Vec<u8>,
+        time_ms: u64,
+        sensor: &str,
+        value: f64,
+        unit: Option<&str>,
+    ) {
+        self.begin(out, time_ms);
+        out.extend_from_slice(b",\"sensor\":");
+        write_text(out, sensor);
+        out.extend_from_slice(b",\"value\":");
+        write_json(out, &value);
+        if let Some(unit) = unit {
+            out.extend_from_slice(b",\"unit\":");
+            write_text(out, unit);
+        }
+        out.push(b'}');
+    }
+
+    /// Appends the value of a notice to `out`.
+    pub fn notice(&self, out: &mut Vec<u8>, time_ms: u64, notice: &Notice) {
+        self.begin(out, time_ms);
+        let mut fields = Vec::new();
+        write_json(&mut fields, notice);
+        out.push(b',');
+        out.extend_from_slice(fields.strip_prefix(b"{").unwrap_or(&fields));
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    write_json(out, text);
+}
+
+fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(
+        written.is_ok(),
+        "a Vec takes every byte, and our types are plain"
+    );
+}
+
+/// `YYYY-MM-DDThh:mm:ss.mmmZ` of a Unix time in milliseconds. Years above 9999 are written as
+/// 9999's last instant: no clock of ours is there, and the width stays fixed.
+pub fn rfc3339(time_ms: u64) -> [u8; 24] {
+    const LAST: u64 = 253_402_300_799_999;
+    let time_ms = time_ms.min(LAST);
+    let (days, of_day) = (time_ms / 86_400_000, time_ms % 86_400_000);
+    let (year, month, day) = civil_from_days(days);
+    let mut text = [0; 24];
+    let mut rest: &mut [u8] = &mut text;
+    let written = write!(
+        rest,
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        of_day / 3_600_000,
+        of_day / 60_000 % 60,
+        of_day / 1000 % 60,
+        of_day % 1000
+    );
+    debug_assert!(written.is_ok(), "24 bytes hold it");
+    text
+}
+
+/// Days since 1970-01-01 to (year, month, day), proleptic Gregorian.
+/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn writer() -> ValueWriter {
+        ValueWriter::new(&"pi-7".parse().unwrap(), &"syslog".parse().unwrap())
+    }
+
+    fn line(bytes: &[u8], piece: Piece) -> String {
+        let mut out = Vec::new();
+        writer().line(&mut out, 1_764_000_000_123, bytes, piece);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn golden_values() {
+        assert_eq!(
+            line(b"say \"hi\"\t\x01", Piece::default()),
+            r#"{"device":"pi-7","source":"syslog","time":"2025-11-24T16:00:00.123Z","message":"say \"hi\"\t\u0001"}"#
+        );
+        assert_eq!(
+            line(
+                b"a\xffb",
+                Piece {
+                    continued: true,
+                    continues: false
+                }
+            ),
+            "{\"device\":\"pi-7\",\"source\":\"syslog\",\"time\":\"2025-11-24T16:00:00.123Z\",\
+             \"message\":\"a\u{fffd}b\",\"message_base64\":\"Yf9i\",\"continued\":true}"
+        );
+        let mut out = Vec::new();
+        writer().sample(&mut out, 0, "/sys/temp", 48.5, Some("C"));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"device":"pi-7","source":"syslog","time":"1970-01-01T00:00:00.000Z","sensor":"/sys/temp","value":48.5,"unit":"C"}"#
+        );
+    }
+
+    #[test]
+    fn notices_read_back() {
+        let notice = Notice::Loss {
+            reason: "window-full".into(),
+        };
+        let mut out = Vec::new();
+        writer().notice(&mut out, 0, &notice);
+        assert_eq!(Notice::parse(&out), Some(notice));
+        assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok());
+    }
+
+    #[test]
+    fn dates() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (u64::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(std::str::from_utf8(&rfc3339(ms)).unwrap(), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_of_a_line_is_lost(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let value: serde_json::Value = serde_json::from_str(&line(&bytes, Piece::default())).unwrap();
+            let back = match value.get("message_base64") {
+                Some(exact) => STANDARD.decode(exact.as_str().unwrap()).unwrap(),
+                None => value["message"].as_str().unwrap().as_bytes().to_vec(),
+            };
+            prop_assert_eq!(back, bytes);
+        }
+    }
+}
