@@ -38,6 +38,10 @@ pub struct OpenGeneration {
     pub origin: Origin,
     /// Settled offset: everything below is acknowledged by the broker or in the spool.
     pub settled: u64,
+    /// Reading begins here, if `settled` is below: what lies before was there when the file was first
+    /// seen, and the source is configured to start at the end. Those bytes are skipped, and the
+    /// span of the generation's first record covers them.
+    pub skip_to: Option<u64>,
     /// A record boundary at this offset that the bytes alone would not give (the end of a last line
     /// without a newline, when the file was closed): a reader honours it.
     pub cut: Option<u64>,

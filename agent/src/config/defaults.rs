@@ -1,0 +1,81 @@
+//! Each default once, with its reason. `headwater-agent check` prints these very sentences beside
+//! the effective configuration, so that neither can drift from the other.
+
+use headwater_msk::{Bytes, Period};
+
+use super::file::StartAt;
+
+/// Declares constants with their documentation, and the same documentation as a table by key.
+macro_rules! defaults {
+    ($( $(#[doc = $reason:literal])+ $key:literal $name:ident: $type:ty = $value:expr; )*) => {
+        $( $(#[doc = $reason])+ pub const $name: $type = $value; )*
+
+        /// The key of each default, `section.key` (`file.…` and `sensor.…` for each source), and
+        /// the lines of its reason.
+        pub const REASONS: &[(&str, &[&str])] = &[ $( ($key, &[$($reason),+]) ),* ];
+    };
+}
+
+defaults! {
+    /// Where systemd's `StateDirectory=headwater` points, so that the unit and the binary agree.
+    "state_dir" STATE_DIR: &str = "/var/lib/headwater";
+
+    /// Holds some 20,000 lines of 200 bytes on their way: 2 s of a busy device, and small beside
+    /// 64 MiB of memory.
+    "window.bytes" WINDOW_BYTES: Bytes = Bytes::mib(4);
+
+    /// A healthy uplink acknowledges within this time, and then nothing but a checkpoint is written
+    /// to flash. "0s" commits everything before it is sent.
+    "spool.after" SPOOL_AFTER: Period = Period::secs(2);
+
+    /// Several days of a device that logs 10 kB/s (compressed about 5 to 1), on a card of 8 GB and
+    /// more.
+    "spool.max_bytes" SPOOL_MAX_BYTES: Bytes = Bytes(1024 * 1024 * 1024);
+
+    /// A crash costs sending this much again, never a second copy in S3; each checkpoint costs
+    /// flash.
+    "checkpoint.every" CHECKPOINT_EVERY: Period = Period::secs(60);
+
+    /// So that a fast stream does not send gigabytes again after a crash.
+    "checkpoint.bytes" CHECKPOINT_BYTES: Bytes = Bytes::mib(64);
+
+    /// Enough for one round trip to a slow broker; what is not acknowledged by then is spooled.
+    "shutdown.flush" SHUTDOWN_FLUSH: Period = Period::secs(2);
+
+    /// Nothing that is there is left out unless somebody says so.
+    "file.start_at" START_AT: StartAt = StartAt::Beginning;
+
+    /// The longest that always fits: JSON can write one byte as six, non-UTF-8 lines carry base64
+    /// beside it, and Kafka's message limit is 1 MB. Longer lines go in pieces.
+    "file.max_line" MAX_LINE: Bytes = MAX_LINE_MOST;
+
+    /// inotify tells of most changes at once; this finds the rest (network file systems, lost
+    /// events), and is rare enough not to keep a processor awake.
+    "file.rescan" RESCAN: Period = Period::secs(10);
+
+    /// A program that was told to reopen its log writes its last lines to the old one within this
+    /// time.
+    "file.close_after" CLOSE_AFTER: Period = Period::secs(5);
+
+    /// Temperatures and loads move in minutes: six readings a minute show that.
+    "sensor.interval" INTERVAL: Period = Period::secs(10);
+
+    /// The number as it is read.
+    "sensor.scale" SCALE: f64 = 1.0;
+
+    /// The number as it is read.
+    "sensor.offset" OFFSET: f64 = 0.0;
+}
+
+/// Smallest `window.bytes`: a batch from each of some sources at a time.
+pub const WINDOW_BYTES_LEAST: Bytes = Bytes::kib(256);
+/// Smallest `spool.max_bytes`: what an empty database with its write-ahead log takes, and a batch.
+pub const SPOOL_MAX_BYTES_LEAST: Bytes = Bytes::kib(256);
+/// Smallest `file.max_line`: shorter pieces would be more header than line.
+pub const MAX_LINE_LEAST: Bytes = Bytes::kib(1);
+/// Largest `file.max_line`. A line of control characters is written as six bytes each, and where
+/// one byte of it is not UTF-8 as base64 besides: 7.34 times 128 KiB stay under librdkafka's and
+/// the broker's limit of 1,000,000 bytes.
+pub const MAX_LINE_MOST: Bytes = Bytes::kib(128);
+/// Smallest interval of any kind: below it a small processor would do nothing else.
+pub const INTERVAL_LEAST: Period = Period::millis(100);

@@ -1,0 +1,393 @@
+//! The configuration as it is meant: every value checked, every default in place, every glob
+//! compiled. Pure: the same file on the same [`Host`] gives the same plan or the same problems, and
+//! all of them at once.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use glob::Pattern;
+use headwater_msk::{Bytes, Kafka, Period};
+use headwater_record::{DeviceId, SourceId};
+
+use super::file::{self, ConfigFile, StartAt};
+use super::{Host, defaults};
+
+/// What the agent runs on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Identity of the device.
+    pub device: DeviceId,
+    /// Folder of the database, absolute.
+    pub state_dir: PathBuf,
+    /// How to reach the cluster.
+    pub kafka: Kafka,
+    /// Bound on all records in RAM, bytes.
+    pub window_bytes: usize,
+    /// When, and how much, goes to the database.
+    pub spool: SpoolPlan,
+    /// How often settled offsets are written down.
+    pub checkpoint: CheckpointPlan,
+    /// Time for the broker's last acknowledgements at an orderly end.
+    pub shutdown_flush: Duration,
+    /// Followed files.
+    pub files: Vec<FileSource>,
+    /// Read sensors.
+    pub sensors: Vec<SensorSource>,
+}
+
+/// When, and how much, goes to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolPlan {
+    /// Age at which an unacknowledged batch is committed; zero commits before sending.
+    pub after: Duration,
+    /// Bound on the spooled batches, bytes.
+    pub max_bytes: u64,
+}
+
+/// How often settled offsets are written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointPlan {
+    /// At this age.
+    pub every: Duration,
+    /// Or after this many settled bytes.
+    pub bytes: u64,
+}
+
+/// One `[[file]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSource {
+    /// Its name.
+    pub id: SourceId,
+    /// Which files; absolute.
+    pub paths: Vec<Pattern>,
+    /// Which of them not.
+    pub exclude: Vec<Pattern>,
+    /// Where a file that is first seen at the agent's start is read from.
+    pub start_at: StartAt,
+    /// Longest line of one record, bytes.
+    pub max_line: usize,
+    /// How often the globs are matched without a hint.
+    pub rescan: Duration,
+    /// Silence after which a rotated file is closed.
+    pub close_after: Duration,
+}
+
+/// One `[[sensor]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SensorSource {
+    /// Its name.
+    pub id: SourceId,
+    /// Which value files; absolute.
+    pub paths: Vec<Pattern>,
+    /// Time between two readings.
+    pub interval: Duration,
+    /// Factor on the raw number.
+    pub scale: f64,
+    /// Added to the scaled number.
+    pub offset: f64,
+    /// Unit of the result.
+    pub unit: Option<String>,
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `spool.max_bytes`, `file[0].paths[1]` (sources counted from 0).
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+impl Plan {
+    /// Checks a configuration and fills in what it leaves out.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the file.
+    pub fn new(config: ConfigFile, host: &Host) -> Result<Self, Vec<Problem>> {
+        let mut check = Check::default();
+        let device = check.device(config.device, host);
+        let state_dir = check.state_dir(config.state_dir);
+        for problem in config.kafka.problems() {
+            // Its text begins with the key: "kafka.topic: …", "kafka.brokers is empty: …".
+            let text = problem.to_string();
+            let (key, message) = text.split_once([':', ' ']).unwrap_or(("kafka", &text));
+            check.problem(key, message.trim_start());
+        }
+        let window_bytes = check.at_least(
+            "window.bytes",
+            config.window.bytes.unwrap_or(defaults::WINDOW_BYTES),
+            defaults::WINDOW_BYTES_LEAST,
+        );
+        let spool_bytes = check.at_least(
+            "spool.max_bytes",
+            config.spool.max_bytes.unwrap_or(defaults::SPOOL_MAX_BYTES),
+            defaults::SPOOL_MAX_BYTES_LEAST,
+        );
+        let checkpoint_every = check.interval(
+            "checkpoint.every",
+            config.checkpoint.every,
+            defaults::CHECKPOINT_EVERY,
+        );
+        let files: Vec<_> = (config.files.into_iter().enumerate())
+            .map(|(n, source)| check.file(&format!("file[{n}]"), source))
+            .collect();
+        let sensors: Vec<_> = (config.sensors.into_iter().enumerate())
+            .map(|(n, source)| check.sensor(&format!("sensor[{n}]"), source))
+            .collect();
+        if files.is_empty() && sensors.is_empty() {
+            check.problem("file", "no source: write one [[file]] or [[sensor]] at least");
+        }
+        let sources = (
+            files.into_iter().collect::<Option<Vec<_>>>(),
+            sensors.into_iter().collect::<Option<Vec<_>>>(),
+        );
+        match (device, sources, check.problems) {
+            (Some(device), (Some(files), Some(sensors)), problems) if problems.is_empty() => {
+                Ok(Self {
+                    device,
+                    state_dir,
+                    kafka: config.kafka,
+                    window_bytes: to_usize(window_bytes),
+                    spool: SpoolPlan {
+                        after: config.spool.after.unwrap_or(defaults::SPOOL_AFTER).0,
+                        max_bytes: spool_bytes.0,
+                    },
+                    checkpoint: CheckpointPlan {
+                        every: checkpoint_every,
+                        bytes: (config.checkpoint.bytes.unwrap_or(defaults::CHECKPOINT_BYTES)).0,
+                    },
+                    shutdown_flush: config.shutdown.flush.unwrap_or(defaults::SHUTDOWN_FLUSH).0,
+                    files,
+                    sensors,
+                })
+            }
+            (_, _, problems) => Err(problems),
+        }
+    }
+
+    /// The plan written back as a configuration file, with nothing left out.
+    pub fn effective(&self) -> ConfigFile {
+        ConfigFile {
+            device: Some(self.device.as_str().to_owned()),
+            state_dir: Some(self.state_dir.to_string_lossy().into_owned()),
+            kafka: self.kafka.clone(),
+            window: file::Window {
+                bytes: Some(Bytes(self.window_bytes as u64)),
+            },
+            spool: file::Spool {
+                after: Some(Period(self.spool.after)),
+                max_bytes: Some(Bytes(self.spool.max_bytes)),
+            },
+            checkpoint: file::Checkpoint {
+                every: Some(Period(self.checkpoint.every)),
+                bytes: Some(Bytes(self.checkpoint.bytes)),
+            },
+            shutdown: file::Shutdown {
+                flush: Some(Period(self.shutdown_flush)),
+            },
+            files: self.files.iter().map(FileSource::effective).collect(),
+            sensors: self.sensors.iter().map(SensorSource::effective).collect(),
+        }
+    }
+}
+
+impl FileSource {
+    fn effective(&self) -> file::File {
+        file::File {
+            id: self.id.as_str().to_owned(),
+            paths: as_written(&self.paths),
+            exclude: as_written(&self.exclude),
+            start_at: Some(self.start_at),
+            max_line: Some(Bytes(self.max_line as u64)),
+            rescan: Some(Period(self.rescan)),
+            close_after: Some(Period(self.close_after)),
+        }
+    }
+}
+
+impl SensorSource {
+    fn effective(&self) -> file::Sensor {
+        file::Sensor {
+            id: self.id.as_str().to_owned(),
+            paths: as_written(&self.paths),
+            interval: Some(Period(self.interval)),
+            scale: Some(self.scale),
+            offset: Some(self.offset),
+            unit: self.unit.clone(),
+        }
+    }
+}
+
+fn as_written(patterns: &[Pattern]) -> Vec<String> {
+    let text = |pattern: &Pattern| pattern.as_str().to_owned();
+    patterns.iter().map(text).collect()
+}
+
+/// Sizes above what the machine can address mean "all there is".
+fn to_usize(bytes: Bytes) -> usize {
+    usize::try_from(bytes.0).unwrap_or(usize::MAX)
+}
+
+/// Collects problems while values pass through.
+#[derive(Debug, Default)]
+struct Check {
+    problems: Vec<Problem>,
+    ids: BTreeSet<SourceId>,
+}
+
+impl Check {
+    fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(Problem {
+            key: key.to_owned(),
+            message: message.into(),
+        });
+    }
+
+    fn device(&mut self, written: Option<String>, host: &Host) -> Option<DeviceId> {
+        let Some(device) = written.or_else(|| host.machine_id.clone()) else {
+            self.problem(
+                "device",
+                "not set, and /etc/machine-id holds no id to stand in: name the device",
+            );
+            return None;
+        };
+        match device.parse() {
+            Ok(device) => Some(device),
+            Err(error) => {
+                self.problem("device", format!("{device:?} cannot be an id: {error}"));
+                None
+            }
+        }
+    }
+
+    fn state_dir(&mut self, written: Option<String>) -> PathBuf {
+        let state_dir = PathBuf::from(written.unwrap_or_else(|| defaults::STATE_DIR.to_owned()));
+        if !state_dir.is_absolute() {
+            self.problem(
+                "state_dir",
+                format!("{state_dir:?} is not absolute: begin it with '/'"),
+            );
+        }
+        state_dir
+    }
+
+    fn at_least(&mut self, key: &str, value: Bytes, least: Bytes) -> Bytes {
+        if value < least {
+            self.problem(key, format!("{value} is too small: at least {least}"));
+        }
+        value
+    }
+
+    fn interval(&mut self, key: &str, written: Option<Period>, default: Period) -> Duration {
+        let value = written.unwrap_or(default);
+        let least = defaults::INTERVAL_LEAST;
+        if value < least {
+            self.problem(key, format!("{value} is too short: at least {least}"));
+        }
+        value.0
+    }
+
+    fn file(&mut self, key: &str, source: file::File) -> Option<FileSource> {
+        let id = self.source_id(key, &source.id);
+        let paths = self.globs(key, "paths", &source.paths);
+        if source.paths.is_empty() {
+            self.problem(&format!("{key}.paths"), "empty: name one glob at least");
+        }
+        let max_line = source.max_line.unwrap_or(defaults::MAX_LINE);
+        let (least, most) = (defaults::MAX_LINE_LEAST, defaults::MAX_LINE_MOST);
+        if max_line < least || max_line > most {
+            self.problem(
+                &format!("{key}.max_line"),
+                format!(
+                    "{max_line} is not between {least} and {most}: JSON can write a byte as six, \
+                     and Kafka's message limit is 1 MB (a longer line goes in pieces)"
+                ),
+            );
+        }
+        Some(FileSource {
+            exclude: self.globs(key, "exclude", &source.exclude),
+            start_at: source.start_at.unwrap_or(defaults::START_AT),
+            max_line: to_usize(max_line),
+            rescan: self.interval(&format!("{key}.rescan"), source.rescan, defaults::RESCAN),
+            close_after: self.interval(
+                &format!("{key}.close_after"),
+                source.close_after,
+                defaults::CLOSE_AFTER,
+            ),
+            id: id?,
+            paths,
+        })
+    }
+
+    fn sensor(&mut self, key: &str, source: file::Sensor) -> Option<SensorSource> {
+        let id = self.source_id(key, &source.id);
+        let paths = self.globs(key, "paths", &source.paths);
+        if source.paths.is_empty() {
+            self.problem(&format!("{key}.paths"), "empty: name one glob at least");
+        }
+        let scale = source.scale.unwrap_or(defaults::SCALE);
+        let offset = source.offset.unwrap_or(defaults::OFFSET);
+        for (name, value) in [("scale", scale), ("offset", offset)] {
+            if !value.is_finite() {
+                self.problem(&format!("{key}.{name}"), format!("{value} is no number"));
+            }
+        }
+        Some(SensorSource {
+            interval: self.interval(
+                &format!("{key}.interval"),
+                source.interval,
+                defaults::INTERVAL,
+            ),
+            scale,
+            offset,
+            unit: source.unit,
+            id: id?,
+            paths,
+        })
+    }
+
+    fn source_id(&mut self, key: &str, written: &str) -> Option<SourceId> {
+        let key = format!("{key}.id");
+        match written.parse::<SourceId>() {
+            Ok(id) => {
+                if !self.ids.insert(id.clone()) {
+                    self.problem(&key, format!("{id:?} names another source already"));
+                }
+                Some(id)
+            }
+            Err(error) => {
+                self.problem(&key, format!("{written:?} cannot be an id: {error}"));
+                None
+            }
+        }
+    }
+
+    fn globs(&mut self, key: &str, name: &str, written: &[String]) -> Vec<Pattern> {
+        let mut patterns = Vec::with_capacity(written.len());
+        for (n, text) in written.iter().enumerate() {
+            let key = format!("{key}.{name}[{n}]");
+            if !Path::new(text).is_absolute() {
+                self.problem(&key, format!("{text:?} is not absolute: begin it with '/'"));
+            }
+            match Pattern::new(text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => self.problem(
+                    &key,
+                    format!("{text:?} is no glob: {} at byte {}", error.msg, error.pos),
+                ),
+            }
+        }
+        patterns
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use super::*;
+
+const KAFKA: &str = "[kafka]\nbrokers = [\"localhost:9092\"]\ntopic = \"logs\"\n";
+
+fn host() -> Host {
+    Host {
+        machine_id: Some("0123abcd".into()),
+    }
+}
+
+fn plan(text: &str) -> Result<Plan, Vec<Problem>> {
+    let config = headwater_msk::config_file::parse(text).unwrap();
+    Plan::new(config, &host())
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let plan = plan(&format!(
+        "{KAFKA}[[file]]\nid = \"syslog\"\npaths = [\"/var/log/syslog\"]\n\
+         [[sensor]]\nid = \"cpu\"\npaths = [\"/sys/class/thermal/*/temp\"]\n"
+    ))
+    .unwrap();
+    assert_eq!(plan.device.as_str(), "0123abcd");
+    assert_eq!(plan.state_dir, Path::new("/var/lib/headwater"));
+    assert_eq!(plan.window_bytes, 4 << 20);
+    assert_eq!(plan.spool.after, Duration::from_secs(2));
+    assert_eq!(plan.checkpoint.bytes, 64 << 20);
+    assert_eq!(plan.files[0].start_at, StartAt::Beginning);
+    assert_eq!(plan.files[0].max_line, 128 << 10);
+    assert_eq!(plan.sensors[0].interval, Duration::from_secs(10));
+}
+
+#[test]
+fn the_effective_configuration_gives_the_same_plan() {
+    let first = plan(&format!(
+        "device = \"pi-7\"\n{KAFKA}[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\n\
+         [[file]]\nid = \"a\"\npaths = [\"/a/**/*.log\"]\nexclude = [\"/a/x\"]\nstart_at = \"end\"\n\
+         [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n"
+    ))
+    .unwrap();
+    let text = toml::to_string(&first.effective()).unwrap();
+    assert_eq!(plan(&text).unwrap(), first);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_key() {
+    let problems = plan(
+        "device = \"a/b\"\nstate_dir = \"state\"\n[kafka]\nbrokers = []\ntopic = \"a b\"\n\
+         [kafka.options]\nacks = \"0\"\n[window]\nbytes = \"1KiB\"\n[spool]\nmax_bytes = \"1B\"\n\
+         [checkpoint]\nevery = \"1ms\"\n\
+         [[file]]\nid = \"a\"\npaths = [\"log\", \"/x/[\"]\nexclude = [\"/a/***\"]\n\
+         max_line = \"1MiB\"\nrescan = \"1ms\"\nclose_after = \"0s\"\n\
+         [[file]]\nid = \"\"\npaths = []\n\
+         [[sensor]]\nid = \"a\"\npaths = [\"/s\"]\ninterval = \"99ms\"\nscale = nan\noffset = inf\n",
+    )
+    .unwrap_err();
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let expected = [
+        "device",
+        "state_dir",
+        "kafka.brokers",
+        "kafka.topic",
+        "kafka.options",
+        "window.bytes",
+        "spool.max_bytes",
+        "checkpoint.every",
+        "file[0].paths[0]",
+        "file[0].paths[1]",
+        "file[0].max_line",
+        "file[0].exclude[0]",
+        "file[0].rescan",
+        "file[0].close_after",
+        "file[1].id",
+        "file[1].paths",
+        "sensor[0].id",
+        "sensor[0].scale",
+        "sensor[0].offset",
+        "sensor[0].interval",
+    ];
+    assert_eq!(keys, expected, "{problems:#?}");
+}
+
+#[test]
+fn a_configuration_without_sources_or_identity_is_refused() {
+    let config = headwater_msk::config_file::parse(KAFKA).unwrap();
+    let problems = Plan::new(config, &Host::default()).unwrap_err();
+    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "device: not set, and /etc/machine-id holds no id to stand in: name the device",
+            "file: no source: write one [[file]] or [[sensor]] at least",
+        ]
+    );
+}
+
+#[test]
+fn a_reason_stands_beside_every_optional_key() {
+    let plan = plan(&format!(
+        "{KAFKA}[[file]]\nid = \"a\"\npaths = [\"/a\"]\n[[sensor]]\nid = \"b\"\npaths = [\"/b\"]\n"
+    ))
+    .unwrap();
+    let table = toml::Table::try_from(plan.effective()).unwrap();
+    for (key, _) in defaults::REASONS {
+        let found = key.split('.').try_fold(toml::Value::Table(table.clone()), |at, part| {
+            let at = match at {
+                toml::Value::Array(list) => list.into_iter().next()?,
+                at => at,
+            };
+            at.get(part).cloned()
+        });
+        assert!(found.is_some(), "{key} is no key of the configuration");
+    }
+}

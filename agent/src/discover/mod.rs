@@ -1,0 +1,230 @@
+//! Finds what the globs of a source lead to, and who each file is.
+//!
+//! - [`identity`]: pure; whether a file seen now is one that is known.
+//! - [`said`]: so that a trouble is told once, not at every scan.
+//! - [`watch`]: hints from the system that something changed.
+//!
+//! A [`scan`] is the truth and hints are hints: whatever inotify does not tell (network file
+//! systems, lost events, no watch left to have) the next scan finds.
+
+use std::collections::HashSet;
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+use thiserror::Error;
+
+pub mod identity;
+pub mod said;
+pub mod watch;
+
+/// Most files of one source. More would be a mistaken glob, and would end at the limit of open
+/// files; it is said, never silent.
+pub const FILES_MAX: usize = 10_000;
+
+/// How globs read paths: `*` stays within one name, and names that begin with a dot are names.
+const GLOBBING: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
+
+/// A regular file that a glob leads to, symbolic links followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The path as the glob gave it.
+    pub path: PathBuf,
+    /// Device number of its file system.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// What a glob leads to that cannot be followed.
+#[derive(Debug, Error)]
+pub enum Trouble {
+    /// Something else than a regular file.
+    #[error("{path} is a {what}, not a regular file; skipped")]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The system refuses.
+    #[error("cannot look at {path}: {error}; tried again at the next rescan")]
+    Unreadable {
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// Over [`FILES_MAX`].
+    #[error(
+        "{path} and what follows are left out: a source is {FILES_MAX} files at most; narrow its \
+         globs"
+    )]
+    TooMany {
+        /// The first that is left out.
+        path: PathBuf,
+    },
+}
+
+impl Trouble {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::NotAFile { path, .. }
+            | Self::Unreadable { path, .. }
+            | Self::TooMany { path } => path,
+        }
+    }
+}
+
+/// What the globs of a source lead to at the moment.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Regular files, each once, in the order of the globs and of the names.
+    pub files: Vec<Seen>,
+    /// What cannot be followed, and why.
+    pub troubles: Vec<Trouble>,
+    /// Which globs lead to nothing at all, as indexes.
+    pub unmatched: Vec<usize>,
+}
+
+/// Matches the globs of one source, less what `exclude` matches. A file that has several names is
+/// found under the first.
+pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
+    let mut found = Found::default();
+    let (mut names, mut inodes) = (HashSet::new(), HashSet::new());
+    for (index, pattern) in paths.iter().enumerate() {
+        let before = names.len();
+        let mut matched = false;
+        // The pattern was compiled from this very text: it compiles again.
+        for entry in glob::glob_with(pattern.as_str(), GLOBBING).into_iter().flatten() {
+            let path = match entry {
+                Ok(path) => path,
+                Err(error) => {
+                    found.troubles.push(Trouble::Unreadable {
+                        path: error.path().to_owned(),
+                        error: error.into(),
+                    });
+                    continue;
+                }
+            };
+            matched = true;
+            let excluded = |pattern: &Pattern| pattern.matches_path_with(&path, GLOBBING);
+            if exclude.iter().any(excluded) || names.contains(&path) {
+                continue;
+            }
+            if found.files.len() >= FILES_MAX {
+                found.troubles.push(Trouble::TooMany { path });
+                return found;
+            }
+            names.insert(path.clone());
+            match look_at(path) {
+                Ok(Some(seen)) if inodes.insert((seen.device, seen.inode)) => {
+                    found.files.push(seen);
+                }
+                Ok(_) => {}
+                Err(trouble) => found.troubles.push(trouble),
+            }
+        }
+        if !matched && names.len() == before {
+            found.unmatched.push(index);
+        }
+    }
+    found
+}
+
+fn look_at(path: PathBuf) -> Result<Option<Seen>, Trouble> {
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(Seen {
+            path,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })),
+        Ok(metadata) => Err(Trouble::NotAFile {
+            path,
+            what: kind(&metadata),
+        }),
+        // Deleted since the glob saw it, unless it is a link that leads nowhere.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => Ok(None),
+        Err(error) => Err(Trouble::Unreadable { path, error }),
+    }
+}
+
+fn kind(metadata: &Metadata) -> &'static str {
+    let kind: FileType = metadata.file_type();
+    if kind.is_dir() {
+        "directory"
+    } else if kind.is_fifo() {
+        "FIFO"
+    } else if kind.is_socket() {
+        "socket"
+    } else if kind.is_block_device() || kind.is_char_device() {
+        "device"
+    } else {
+        "thing of another kind"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn patterns(folder: &Path, globs: &[&str]) -> Vec<Pattern> {
+        let compile = |glob: &&str| Pattern::new(&format!("{}/{glob}", folder.display())).unwrap();
+        globs.iter().map(compile).collect()
+    }
+
+    #[test]
+    fn regular_files_are_found_once_and_the_rest_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["a.log", "b.log", "c.txt", "x.log"] {
+            fs::write(at(name), name).unwrap();
+        }
+        fs::create_dir(at("d.log")).unwrap();
+        fs::write(at("d.log/deep.log"), "").unwrap();
+        symlink(at("a.log"), at("link.log")).unwrap();
+        symlink(at("nowhere"), at("dangling.log")).unwrap();
+        let _socket = UnixListener::bind(at("s.log")).unwrap();
+
+        let found = scan(
+            &patterns(folder.path(), &["*.log", "b*", "none*"]),
+            &patterns(folder.path(), &["x*"]),
+        );
+        let names: Vec<_> = (found.files.iter())
+            .map(|seen| seen.path.file_name().unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(names, ["a.log", "b.log"]);
+        assert_eq!(found.unmatched, [2]);
+        let troubles: Vec<_> = found.troubles.iter().map(ToString::to_string).collect();
+        let is_told = |what: &str| troubles.iter().any(|text| text.contains(what));
+        assert_eq!(troubles.len(), 3, "{troubles:?}");
+        assert!(is_told("d.log is a directory"), "{troubles:?}");
+        assert!(is_told("s.log is a socket"), "{troubles:?}");
+        assert!(is_told("dangling.log: No such file"), "{troubles:?}");
+    }
+
+    #[test]
+    fn a_star_stays_in_one_folder_and_two_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(folder.path().join("sub/deep.log"), "").unwrap();
+        let count = |glob, exclude: &[&str]| {
+            let exclude = patterns(folder.path(), exclude);
+            scan(&patterns(folder.path(), &[glob]), &exclude).files.len()
+        };
+        assert_eq!(count("*.log", &[]), 0);
+        assert_eq!(count("**/*.log", &[]), 1);
+        assert_eq!(count("**/*.log", &["*.log"]), 1);
+        assert_eq!(count("**/*.log", &["**/deep*"]), 0);
+    }
+}

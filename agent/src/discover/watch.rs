@@ -1,0 +1,193 @@
+//! Hints that something changed, from inotify: they wake the files thread before its next rescan.
+//!
+//! Nothing rests on them. Where a folder cannot be watched (no watches left, a file system without
+//! them) it is said once, and the rescan alone goes on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use glob::Pattern;
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::said::Said;
+use crate::stop::Stop;
+
+/// Watches folders, and wakes a thread.
+#[derive(Debug)]
+pub struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    /// Device and inode of each watched folder: one that was deleted and made again is another.
+    folders: HashMap<PathBuf, (u64, u64)>,
+    scan_wanted: Arc<AtomicBool>,
+    said: Said,
+}
+
+/// What an event says to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    Nothing,
+    /// Bytes were written.
+    Read,
+    /// Names changed.
+    Scan,
+}
+
+impl Watch {
+    /// Watches nothing yet. `thread` is woken at each event that matters.
+    pub fn start(thread: Stop) -> Self {
+        let scan_wanted = Arc::new(AtomicBool::new(false));
+        let wanted = Arc::clone(&scan_wanted);
+        let on_event = move |event: notify::Result<Event>| match hint(&event) {
+            Hint::Nothing => {}
+            Hint::Read => thread.wake(),
+            Hint::Scan => {
+                wanted.store(true, Ordering::Release);
+                thread.wake();
+            }
+        };
+        let watcher = notify::recommended_watcher(on_event)
+            .inspect_err(|error| {
+                tracing::warn!("no inotify ({error}); changes are found by the rescan alone");
+            })
+            .ok();
+        Self {
+            watcher,
+            folders: HashMap::new(),
+            scan_wanted,
+            said: Said::default(),
+        }
+    }
+
+    /// Whether names changed since it was last asked.
+    pub fn take_scan_wanted(&self) -> bool {
+        self.scan_wanted.swap(false, Ordering::AcqRel)
+    }
+
+    /// Watches exactly these folders from now on.
+    pub fn cover(&mut self, folders: &BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let gone = |folder: &PathBuf| !folders.contains(folder);
+        for (folder, _) in self.folders.extract_if(|folder, _| gone(folder)) {
+            // It may be deleted, and its watch with it: nothing to do then.
+            watcher.unwatch(&folder).ok();
+        }
+        for folder in folders {
+            let Ok(metadata) = fs::metadata(folder) else {
+                self.folders.remove(folder);
+                continue;
+            };
+            let identity = (metadata.dev(), metadata.ino());
+            match self.folders.get(folder) {
+                Some(watched) if *watched == identity => continue,
+                Some(_) => watcher.unwatch(folder).unwrap_or_default(),
+                None => {}
+            }
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.said.is_over(folder);
+                    self.folders.insert(folder.clone(), identity);
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if self.said.is_news(folder, &text) {
+                        tracing::warn!(
+                            "cannot watch {}: {text}; its changes are found by the rescan alone \
+                             (limit: fs.inotify.max_user_watches)",
+                            folder.display()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn hint(event: &notify::Result<Event>) -> Hint {
+    match event {
+        // An overflow, or an error of the watch: anything may have happened.
+        Err(_) => Hint::Scan,
+        Ok(event) if event.need_rescan() => Hint::Scan,
+        Ok(event) => match event.kind {
+            // Our own reading is an access too.
+            EventKind::Access(_) => Hint::Nothing,
+            EventKind::Modify(ModifyKind::Data(_)) => Hint::Read,
+            _ => Hint::Scan,
+        },
+    }
+}
+
+/// The deepest folder of a glob that is named in full: what appears below it changes its matches.
+pub fn fixed_folder(pattern: &Pattern) -> PathBuf {
+    let path = Path::new(pattern.as_str());
+    let is_fixed = |component: &Component<'_>| {
+        let name = component.as_os_str().as_encoded_bytes();
+        !name.iter().any(|byte| b"*?[".contains(byte))
+    };
+    let folders = path.parent().unwrap_or(path);
+    folders.components().take_while(is_fixed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use notify::event::{AccessKind, CreateKind, DataChange, Flag, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn a_glob_has_a_fixed_folder() {
+        for (glob, folder) in [
+            ("/var/log/syslog", "/var/log"),
+            ("/var/log/*.log", "/var/log"),
+            ("/var/*/x/*.log", "/var"),
+            ("/var/log/**/a[0-9].log", "/var/log"),
+            ("/*", "/"),
+        ] {
+            assert_eq!(fixed_folder(&Pattern::new(glob).unwrap()), Path::new(folder));
+        }
+    }
+
+    #[test]
+    fn reading_is_no_event() {
+        let of = |kind| hint(&Ok(Event::new(kind)));
+        assert_eq!(of(EventKind::Access(AccessKind::Any)), Hint::Nothing);
+        assert_eq!(of(EventKind::Modify(ModifyKind::Data(DataChange::Any))), Hint::Read);
+        assert_eq!(of(EventKind::Modify(ModifyKind::Name(RenameMode::Any))), Hint::Scan);
+        assert_eq!(of(EventKind::Create(CreateKind::File)), Hint::Scan);
+        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert_eq!(hint(&Ok(overflow)), Hint::Scan);
+        assert_eq!(hint(&Err(notify::Error::generic("x"))), Hint::Scan);
+    }
+
+    #[test]
+    fn a_new_name_wakes_the_thread_also_in_a_folder_made_again() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("log");
+        let stop = Stop::new();
+        let mut watch = Watch::start(stop.clone());
+        let folders = BTreeSet::from([folder.clone()]);
+        watch.cover(&folders);
+        for round in 0..2 {
+            fs::create_dir(&folder).unwrap();
+            watch.cover(&folders);
+            while watch.take_scan_wanted() {
+                stop.wait(Duration::from_millis(50));
+            }
+            fs::write(folder.join("a.log"), "x").unwrap();
+            // As long as it takes: a lost wake-up would hang here, and fail by the runner's limit.
+            while !watch.take_scan_wanted() {
+                stop.wait(Duration::from_secs(10));
+            }
+            fs::remove_dir_all(&folder).unwrap();
+            assert!(round < 2);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! From bytes to lines. Pure: no file, no clock.
+
+pub mod lines;

@@ -1,0 +1,333 @@
+//! A batch into the blob of a row, and back. Pure.
+//!
+//! ```text
+//! blob = zstd( varint records
+//!              records × ( varint span length, varint value length × 4 + kind )
+//!              values, one behind the other )
+//! ```
+//!
+//! Kinds: 0 data, 1 loss, 2 close. Stream, generation and start stand in columns beside it, and one
+//! CRC-32C covers them and the blob: a row is right as a whole or not at all. What is read is
+//! hostile: lengths are checked before they are believed, and memory grows with what the blob
+//! really holds, never with what it claims.
+
+use std::io::Read;
+
+use headwater_record::{Generation, Kind, StreamId};
+use thiserror::Error;
+
+use crate::batch::{Batch, Entry};
+
+/// zstd's own default: 5 to 1 on logs, at a speed that a small ARM core shrugs off.
+const LEVEL: i32 = 3;
+
+/// Largest batch, unpacked, in bytes. A batch fits the RAM window, and that is far below.
+pub const UNPACKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The shortest an entry can be written.
+const ENTRY_BYTES_MIN: usize = 2;
+
+/// Why a row is no batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Unreadable {
+    /// The bytes are not those that were written.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// Not zstd, or longer than any batch.
+    #[error("it cannot be unpacked")]
+    Packing,
+    /// Unpacked, but not of the form above.
+    #[error("it has another form than a batch")]
+    Form,
+}
+
+/// What a row holds besides its place: columns, and the blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Whose.
+    pub stream: String,
+    /// Which file, or which start.
+    pub generation: Generation,
+    /// Offset at which the batch starts.
+    pub start: u64,
+    /// Offset behind it.
+    pub end: u64,
+    /// Whether its last record closes the generation.
+    pub closes: bool,
+    /// Its entries and values, packed.
+    pub blob: Vec<u8>,
+    /// CRC-32C over all of the above.
+    pub checksum: u32,
+}
+
+/// Packs batches. Holds the compressor's memory (about 1 MiB), so that each batch does not ask for
+/// it anew.
+pub struct Packer {
+    compressor: zstd::bulk::Compressor<'static>,
+    plain: Vec<u8>,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").finish_non_exhaustive()
+    }
+}
+
+impl Packer {
+    /// A packer.
+    ///
+    /// # Errors
+    /// No memory for the compressor.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            compressor: zstd::bulk::Compressor::new(LEVEL)?,
+            plain: Vec::new(),
+        })
+    }
+
+    /// The batch as a row.
+    ///
+    /// # Errors
+    /// The compressor's: no memory.
+    pub fn pack(&mut self, batch: &Batch) -> std::io::Result<Row> {
+        self.plain.clear();
+        put_varint(&mut self.plain, batch.entries.len() as u64);
+        let (mut start, mut from) = (batch.start, 0);
+        for entry in &batch.entries {
+            put_varint(&mut self.plain, entry.end - start);
+            put_varint(
+                &mut self.plain,
+                u64::from(entry.value_end - from) << 2 | kind_code(entry.kind),
+            );
+            (start, from) = (entry.end, entry.value_end);
+        }
+        self.plain.extend_from_slice(&batch.values);
+        let blob = self.compressor.compress(&self.plain)?;
+        self.plain.shrink_to(1024 * 1024);
+        let mut row = Row {
+            stream: batch.stream.as_str().to_owned(),
+            generation: batch.generation,
+            start: batch.start,
+            end: batch.end(),
+            closes: batch.closes(),
+            blob,
+            checksum: 0,
+        };
+        row.checksum = row.checksum_now();
+        Ok(row)
+    }
+}
+
+impl Row {
+    fn checksum_now(&self) -> u32 {
+        let mut sum = crc32c::crc32c(self.stream.as_bytes());
+        for number in [self.generation.0, self.start, self.end, u64::from(self.closes)] {
+            sum = crc32c::crc32c_append(sum, &number.to_le_bytes());
+        }
+        crc32c::crc32c_append(sum, &self.blob)
+    }
+
+    /// The batch that was packed.
+    ///
+    /// # Errors
+    /// See [`Unreadable`].
+    pub fn unpack(&self) -> Result<Batch, Unreadable> {
+        if self.checksum != self.checksum_now() {
+            return Err(Unreadable::Checksum);
+        }
+        let stream = StreamId::parse(&self.stream).map_err(|_| Unreadable::Form)?;
+        let mut plain = Vec::new();
+        let unpacked = zstd::Decoder::with_buffer(self.blob.as_slice())
+            .and_then(|packed| packed.take(UNPACKED_BYTES_MAX + 1).read_to_end(&mut plain));
+        if unpacked.is_err() || plain.len() as u64 > UNPACKED_BYTES_MAX {
+            return Err(Unreadable::Packing);
+        }
+        let (entries, values_at) = read_entries(&plain, self.start).ok_or(Unreadable::Form)?;
+        plain.drain(..values_at);
+        let batch = Batch {
+            stream,
+            generation: self.generation,
+            start: self.start,
+            entries,
+            values: plain,
+            permit: None,
+        };
+        if batch.end() != self.end || batch.closes() != self.closes {
+            return Err(Unreadable::Form);
+        }
+        Ok(batch)
+    }
+}
+
+/// The entries, and where the values begin; the values' lengths make up exactly the rest.
+fn read_entries(plain: &[u8], start: u64) -> Option<(Vec<Entry>, usize)> {
+    let mut rest = plain;
+    let count = usize::try_from(take_varint(&mut rest)?).ok()?;
+    if count == 0 || count > rest.len() / ENTRY_BYTES_MIN {
+        return None;
+    }
+    let mut entries = Vec::with_capacity(count);
+    let (mut end, mut value_end) = (start, 0_u32);
+    for _ in 0..count {
+        end = end.checked_add(take_varint(&mut rest)?)?;
+        let length_and_kind = take_varint(&mut rest)?;
+        value_end = value_end.checked_add(u32::try_from(length_and_kind >> 2).ok()?)?;
+        entries.push(Entry {
+            end,
+            value_end,
+            kind: kind_of(length_and_kind & 3)?,
+        });
+    }
+    (rest.len() == value_end as usize).then(|| (entries, plain.len() - rest.len()))
+}
+
+fn kind_code(kind: Kind) -> u64 {
+    match kind {
+        Kind::Data => 0,
+        Kind::Loss => 1,
+        Kind::Close => 2,
+    }
+}
+
+fn kind_of(code: u64) -> Option<Kind> {
+    match code {
+        0 => Some(Kind::Data),
+        1 => Some(Kind::Loss),
+        2 => Some(Kind::Close),
+        _ => None,
+    }
+}
+
+/// LEB128: seven bits a byte, the lowest first.
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push((number & 0x7f) as u8);
+}
+
+fn take_varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, behind) = rest.split_first()?;
+        *rest = behind;
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            return None;
+        }
+        number |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kinds() -> impl Strategy<Value = Kind> {
+        prop::sample::select(vec![Kind::Data, Kind::Loss, Kind::Close])
+    }
+
+    fn batches() -> impl Strategy<Value = Batch> {
+        let records = prop::collection::vec((0_u64..1 << 40, kinds(), prop::collection::vec(any::<u8>(), 0..50)), 1..40);
+        (any::<u64>(), 0_u64..1 << 50, records).prop_map(|(generation, start, records)| {
+            let mut batch = Batch {
+                stream: StreamId::parse("d/s//p").unwrap(),
+                generation: Generation(generation),
+                start,
+                entries: Vec::new(),
+                values: Vec::new(),
+                permit: None,
+            };
+            for (length, kind, value) in records {
+                batch.values.extend_from_slice(&value);
+                batch.entries.push(Entry {
+                    end: batch.end() + length,
+                    value_end: batch.values.len() as u32,
+                    kind,
+                });
+            }
+            batch
+        })
+    }
+
+    /// A row around `plain`, right in every column and in its checksum.
+    fn row_of(plain: &[u8], start: u64, end: u64) -> Row {
+        let mut row = Row {
+            stream: "d/s//p".into(),
+            generation: Generation(1),
+            start,
+            end,
+            closes: false,
+            blob: zstd::bulk::compress(plain, LEVEL).unwrap(),
+            checksum: 0,
+        };
+        row.checksum = row.checksum_now();
+        row
+    }
+
+    #[test]
+    fn forms_that_are_refused() {
+        let good = row_of(&[1, 5, 3 << 2, b'a', b'b', b'c'], 10, 15);
+        assert_eq!(good.unpack().unwrap().records().next().unwrap().value, b"abc");
+        let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        for (plain, what) in [
+            (vec![], "nothing"),
+            (vec![0], "no record"),
+            (most.to_vec(), "a count beyond its bytes"),
+            (vec![1, 5, 4 << 2, b'a', b'b', b'c'], "a value beyond the end"),
+            (vec![1, 5, 2 << 2, b'a', b'b', b'c'], "bytes behind the last value"),
+            (vec![1, 5, 3 << 2 | 3, b'a', b'b', b'c'], "a kind that is none"),
+            ([&[1][..], &most, &[0]].concat(), "an end beyond every offset"),
+            (vec![1, 4, 3 << 2, b'a', b'b', b'c'], "an end that is not the column's"),
+        ] {
+            assert_eq!(row_of(&plain, 10, 15).unpack().unwrap_err(), Unreadable::Form, "{what}");
+        }
+        let mut stream = good.clone();
+        stream.stream = "no stream".into();
+        stream.checksum = stream.checksum_now();
+        assert_eq!(stream.unpack().unwrap_err(), Unreadable::Form);
+        let mut bomb = good;
+        bomb.blob = zstd::bulk::compress(&vec![0; UNPACKED_BYTES_MAX as usize + 1], 1).unwrap();
+        bomb.checksum = bomb.checksum_now();
+        assert_eq!(bomb.unpack().unwrap_err(), Unreadable::Packing);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_round_trip_and_notice_every_flipped_bit(batch in batches(), at: prop::sample::Index, bit in 0..8) {
+            let mut row = Packer::new().unwrap().pack(&batch).unwrap();
+            let back = row.unpack().unwrap();
+            prop_assert_eq!((&back.stream, back.generation, back.start), (&batch.stream, batch.generation, batch.start));
+            prop_assert_eq!((&back.entries, &back.values), (&batch.entries, &batch.values));
+            let at = at.index(row.blob.len());
+            row.blob[at] ^= 1 << bit;
+            prop_assert_eq!(row.unpack().unwrap_err(), Unreadable::Checksum);
+        }
+
+        #[test]
+        fn any_bytes_unpack_or_are_refused(plain in prop::collection::vec(any::<u8>(), 0..200), start: u64, end: u64) {
+            let mut row = row_of(&plain, start, end);
+            if let Ok(batch) = row.unpack() {
+                prop_assert_eq!(batch.end(), end);
+                prop_assert_eq!(batch.records().map(|record| record.value.len()).sum::<usize>(), batch.values.len());
+            }
+            row.blob = plain;
+            row.checksum = row.checksum_now();
+            prop_assert!(row.unpack().is_err());
+        }
+
+        #[test]
+        fn varints_round_trip(number: u64, junk in prop::collection::vec(any::<u8>(), 0..12)) {
+            let mut out = Vec::new();
+            put_varint(&mut out, number);
+            prop_assert_eq!(take_varint(&mut out.as_slice()), Some(number));
+            let _any = take_varint(&mut junk.as_slice());
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The spool and the checkpoints: one SQLite database, owned by one thread.
+//!
+//! ```text
+//!  delivery ── Commit, Load ──►┐                     ┌──► generation: settled, cut, identity
+//!                              ├─ store (one thread) ┤
+//!  sources ─── register, cut ─►┘        │            └──► batch: rows, oldest first
+//!                                       └── Reply ──► delivery
+//! ```
+//!
+//! - [`store`]: the thread, its transactions and its replies.
+//! - [`registry`]: the sources' way in: they wait until their change is committed.
+//! - [`schema`]: opening a database: pragmas, version, lock, and what to do where it fails.
+//! - [`batch`]: pure: a batch into a row, and any bytes back into a batch or an error.
+//!
+//! This file holds what passes the border to [`crate::delivery`]: plain data.
+
+pub mod batch;
+pub mod registry;
+pub mod schema;
+pub mod store;
+
+use std::fmt;
+use std::sync::Arc;
+
+use headwater_record::Generation;
+
+use crate::batch::Batch;
+
+/// A batch's place in the one order of everything: rising in the order of queueing, and the row's
+/// id where it is spooled. Never given twice while a row of that id exists.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+impl BatchId {
+    /// The one behind.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The one before; the first is its own.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How far a generation is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Whose.
+    pub generation: Generation,
+    /// Everything below is acknowledged by the broker, or in the spool once this is committed.
+    pub settled: u64,
+    /// Its close lies below `settled`: the generation is forgotten.
+    pub closed: bool,
+}
+
+/// What is committed at once, or not at all.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// Batches that enter the spool, oldest first.
+    pub rows: Vec<(BatchId, Arc<Batch>)>,
+    /// Rows that the broker acknowledged.
+    pub deletes: Vec<BatchId>,
+    /// What is settled once this is committed, for each generation in which something moved.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// What the spool holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Batches.
+    pub rows: u64,
+    /// Bytes of their rows, as stored.
+    pub bytes: u64,
+    /// When the oldest was committed, Unix milliseconds; none where the spool is empty.
+    pub oldest_ms: Option<u64>,
+}
+
+/// Why the database did not do what it was asked, as choices of the caller: whichever it is, the
+/// batches stay in RAM, the sources wait, and it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trouble {
+    /// Somebody else holds the database, or the store has a full queue.
+    Busy,
+    /// No room on the file system.
+    Full,
+    /// The file system is read-only.
+    ReadOnly,
+    /// The disk failed.
+    Io,
+    /// The database is damaged.
+    Damaged,
+    /// Anything else: our own mistake.
+    Bug,
+}
+
+impl Trouble {
+    /// What it is and what the reader can do, in a few words.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Busy => "the database is locked: is another program reading it?",
+            Self::Full => "no space is left on the file system: free some",
+            Self::ReadOnly => "the file system is read-only: remount it writable, check the disk",
+            Self::Io => "the disk fails: check it",
+            Self::Damaged => "the database is damaged: stop the agent and move the database aside",
+            Self::Bug => "this should not happen: please report it with the log",
+        }
+    }
+}
+
+/// What the store answers, in the order of the requests.
+#[derive(Debug)]
+pub enum Reply {
+    /// The transaction is committed, and survives a power cut.
+    Committed(Depth),
+    /// It is not, and nothing of it is.
+    CommitFailed(Trouble),
+    /// Rows in order: every one behind the place asked for, up to and with `through`.
+    Loaded {
+        /// The rows that could be read; one that could not is a loss notice of its range.
+        rows: Vec<(BatchId, Batch)>,
+        /// Last row that was looked at.
+        through: BatchId,
+        /// How many of `rows` are such notices.
+        lost: u64,
+    },
+    /// Nothing could be read.
+    LoadFailed(Trouble),
+}

@@ -1,0 +1,22 @@
+//! Every default, once, with its reason.
+
+use headwater_msk::{Bytes, Period};
+
+/// A member that is gone is noticed after this long; a restarted loader waits for it unless
+/// `group.instance` is set. Brokers allow 6 s at least.
+pub const SESSION_TIMEOUT: Period = Period::secs(10);
+/// Memory that the objects of one batch may take, compressed for the most part: objects large
+/// enough for Athena, small enough to make again quickly.
+pub const FLUSH_BYTES: Bytes = Bytes::mib(32);
+/// Records of one batch: bounds what a replay reads again.
+pub const FLUSH_RECORDS: u64 = 2_000_000;
+/// How long a record waits at most before its object is written.
+pub const FLUSH_AGE: Period = Period::secs(60);
+/// Memory for open and closing batches of all partitions; above it open batches are closed early.
+pub const STAGING_BYTES: Bytes = Bytes::mib(160);
+/// How long a closed, complete generation stays in the ledger: longer than any re-send.
+pub const LEDGER_RETENTION: Period = Period::secs(7 * 24 * 3600);
+/// How long a stop may take to write what is open; what is not written then is read again.
+pub const STOP_GRACE: Period = Period::secs(30);
+/// Hive-style, by source and by the event's day and hour.
+pub const PATH: &str = "source={source}/date={time:%Y-%m-%d}/hour={time:%H}";

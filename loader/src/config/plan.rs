@@ -1,0 +1,208 @@
+//! The configuration, as it is meant: checked against itself, templates and tables ready. All
+//! problems are told at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use headwater_msk::{Bytes, Kafka, Period};
+
+use crate::config::file::{ConfigFile, Tables};
+use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
+use crate::store::s3::S3Settings;
+use crate::transform::StepFile;
+use crate::transform::lookup::TABLE_BYTES_MAX;
+
+/// What the program runs on.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where records come from.
+    pub kafka: Kafka,
+    /// Consumer group id.
+    pub group: String,
+    /// Static membership.
+    pub instance: Option<String>,
+    /// How long a silent member keeps its partitions.
+    pub session_timeout: Period,
+    /// Where rows go.
+    pub output: Output,
+    /// When a batch is closed.
+    pub flush: crate::partition::Limits,
+    /// Memory for all batches, bytes.
+    pub staging: Bytes,
+    /// How long a stop may take.
+    pub stop_grace: Period,
+    /// What happens to a record.
+    pub pipeline: Arc<Pipeline>,
+    /// Contents of the tables that it uses.
+    pub tables: Arc<Tables>,
+}
+
+/// Where rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// A bucket.
+    S3(S3Settings),
+    /// A local folder.
+    Folder(PathBuf),
+}
+
+/// The paths of the tables that a configuration names.
+pub fn table_paths(file: &ConfigFile) -> impl Iterator<Item = &PathBuf> {
+    file.transform.iter().filter_map(|step| match step {
+        StepFile::Lookup { table, .. } => Some(table),
+        _ => None,
+    })
+}
+
+/// Reads the tables that a configuration names.
+///
+/// # Errors
+/// One line for each that cannot be read.
+pub fn read_tables(file: &ConfigFile) -> Result<Tables, Vec<String>> {
+    let mut tables = Tables::new();
+    let mut problems = Vec::new();
+    for path in table_paths(file) {
+        let read = std::fs::metadata(path).and_then(|about| {
+            if about.len() > TABLE_BYTES_MAX {
+                return Err(std::io::Error::other("it is larger than 64MiB, and tables are held in memory"));
+            }
+            std::fs::read(path)
+        });
+        match read {
+            Ok(bytes) => {
+                tables.insert(path.to_string_lossy().into_owned(), bytes);
+            }
+            Err(error) => problems.push(format!("transform.table {}: {error}", path.display())),
+        }
+    }
+    if problems.is_empty() { Ok(tables) } else { Err(problems) }
+}
+
+impl Plan {
+    /// Makes a plan of what is written.
+    ///
+    /// # Errors
+    /// Every problem, each with the key that it is about.
+    pub fn new(file: &ConfigFile, tables: Tables) -> Result<Self, Vec<String>> {
+        let mut problems: Vec<String> = file.kafka.problems().iter().map(ToString::to_string).collect();
+        if file.group.id.is_empty() || !file.group.id.is_ascii() {
+            problems.push("group.id: give the group an ASCII name (MSK's lag metrics want ASCII)".into());
+        }
+        if file.flush.bytes < Bytes::kib(64) || file.flush.bytes > Bytes::mib(1024) {
+            problems.push(format!("flush.bytes is {}: 64KiB to 1GiB are allowed", file.flush.bytes));
+        }
+        if file.flush.records == 0 {
+            problems.push("flush.records is 0: a batch needs a record at least".into());
+        }
+        if file.flush.age < Period::millis(100) {
+            problems.push("flush.age is below 100ms: every batch costs two commits and a request".into());
+        }
+        if file.limits.staging.0 < 2 * file.flush.bytes.0 {
+            problems.push(format!(
+                "limits.staging is {}: it must hold two batches of flush.bytes ({}), one that fills and one that closes",
+                file.limits.staging, file.flush.bytes
+            ));
+        }
+        let output = parse_output(file).map_err(|problem| problems.push(problem)).ok();
+        let pipeline = plan_pipeline(file, &tables).map_err(|problem| problems.push(problem)).ok();
+        let (Some(output), Some(pipeline), true) = (output, pipeline, problems.is_empty()) else {
+            return Err(problems);
+        };
+        Ok(Self {
+            kafka: file.kafka.clone(),
+            group: file.group.id.clone(),
+            instance: file.group.instance.clone(),
+            session_timeout: file.group.session_timeout,
+            output,
+            flush: crate::partition::Limits {
+                bytes: usize::try_from(file.flush.bytes.0).unwrap_or(usize::MAX),
+                records: file.flush.records,
+                age_ms: file.flush.age.as_millis(),
+            },
+            staging: file.limits.staging,
+            stop_grace: file.limits.stop_grace,
+            pipeline: Arc::new(pipeline),
+            tables: Arc::new(tables),
+        })
+    }
+}
+
+fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, String> {
+    let path = file.output.path.clone().try_into();
+    let spec = PipelineSpec {
+        transform: file.transform.clone(),
+        tables: tables.iter().map(|(path, bytes)| (path.clone(), content_hash(bytes))).collect(),
+        path: path.map_err(|error: crate::route::PathError| error.to_string())?,
+        compression: file.output.compression,
+        ledger_retention: file.limits.ledger_retention,
+    };
+    Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice)).map_err(|error| error.to_string())
+}
+
+fn parse_output(file: &ConfigFile) -> Result<Output, String> {
+    let url = &file.output.url;
+    if let Some(path) = url.strip_prefix("file://") {
+        return match path.starts_with('/') {
+            true => Ok(Output::Folder(path.into())),
+            false => Err(format!("output.url {url:?}: a folder is written file:///with/its/whole/path")),
+        };
+    }
+    let Some(rest) = url.strip_prefix("s3://") else {
+        return Err(format!("output.url {url:?}: it begins with s3:// or file://"));
+    };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(format!("output.url {url:?} names no bucket: s3://bucket/prefix"));
+    }
+    let prefix = prefix.trim_matches('/');
+    if prefix.len() > 200 || prefix.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(format!("output.url {url:?}: a prefix has 200 bytes at most and no '..'"));
+    }
+    Ok(Output::S3(S3Settings {
+        bucket: bucket.to_owned(),
+        prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+        endpoint: file.output.endpoint.clone(),
+        region: file.output.region.clone(),
+        path_style: file.output.path_style,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        [kafka]
+        brokers = ["localhost:9092"]
+        topic = "logs"
+        [group]
+        id = "loader"
+        [output]
+        url = "s3://bucket/a/b/"
+    "#;
+
+    fn plan(text: &str) -> Result<Plan, Vec<String>> {
+        let file: ConfigFile = headwater_msk::config_file::parse(text).map_err(|error| vec![error])?;
+        let tables = read_tables(&file)?;
+        Plan::new(&file, tables)
+    }
+
+    #[test]
+    fn a_short_file_is_enough() {
+        let plan = plan(GOOD).unwrap();
+        let Output::S3(s3) = plan.output else { panic!("it is S3") };
+        assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("bucket", "a/b/"));
+        assert_eq!(plan.flush.age_ms, 60_000);
+    }
+
+    #[test]
+    fn problems_are_told_all_at_once_and_unknown_keys_named() {
+        let bad = GOOD.replace("s3://bucket/a/b/", "ftp://x").replace("\"logs\"", "\"\"")
+            + "path = '../x'\n[flush]\nbytes = '1KiB'\nage = '1ms'\n";
+        assert_eq!(plan(&bad).unwrap_err().len(), 5);
+        let error = plan(&format!("{GOOD}\n[flush]\nagee = '1s'\n")).unwrap_err();
+        assert!(error[0].contains("did you mean `age`?"), "{error:?}");
+        let lost = format!("{GOOD}\n[[transform]]\nstep='lookup'\ntable='/no/such.csv'\nfield='x'\n");
+        assert!(plan(&lost).unwrap_err()[0].contains("/no/such.csv"));
+    }
+}

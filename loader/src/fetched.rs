@@ -1,0 +1,68 @@
+//! What the poll thread hands to a partition: records in one piece of memory, in offset order.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use headwater_record::{Generation, HeaderError, Kind, Span};
+
+/// Who a record is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// No `hw-` headers: written by somebody else; its offset alone protects it.
+    Foreign,
+    /// `hw-` headers that cannot be read.
+    Refused(HeaderError),
+    /// A record of ours.
+    Tagged {
+        /// `<device>/<source>/<path>`; neighbours share the text.
+        stream: Arc<str>,
+        /// Which file, or which start.
+        generation: Generation,
+        /// What it accounts for.
+        span: Span,
+        /// Data or notice.
+        kind: Kind,
+    },
+}
+
+/// One record's place in a [`Fetched`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its Kafka offset.
+    pub offset: u64,
+    /// Where its value lies in the bytes; none for a null value.
+    pub value: Option<Range<usize>>,
+    /// Who it is.
+    pub identity: Identity,
+}
+
+/// Consecutive records of one partition. Offsets rise, not always by one: control records and
+/// compaction leave holes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// The values, one behind the other.
+    pub bytes: Vec<u8>,
+    /// The records.
+    pub entries: Vec<Entry>,
+}
+
+impl Fetched {
+    /// A record's value; none where it is null.
+    pub fn value(&self, entry: &Entry) -> Option<&[u8]> {
+        entry.value.clone().and_then(|range| self.bytes.get(range))
+    }
+
+    /// Adds a record behind the others.
+    pub fn push(&mut self, offset: u64, value: Option<&[u8]>, identity: Identity) {
+        let value = value.map(|value| {
+            let from = self.bytes.len();
+            self.bytes.extend_from_slice(value);
+            from..self.bytes.len()
+        });
+        self.entries.push(Entry {
+            offset,
+            value,
+            identity,
+        });
+    }
+}

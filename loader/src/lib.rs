@@ -1,0 +1,25 @@
+//! headwater-loader: from Kafka to S3, exactly once.
+//!
+//! ```text
+//!  Kafka ─ consume ─► fetched ─► partition: ledger ─ pipeline (transform, route) ─ encode ─► store
+//!    ▲                              │  intent, objects, state, done                           S3, folder
+//!    └──── offsets and intents ◄────┘  (the consumer group is the log)
+//! ```
+//!
+//! Modules stand in the order of the data. `partition` is the heart and is pure; `worker` performs
+//! what it asks for; `supervise` starts the parts and stops them in order.
+
+pub mod config;
+
+pub mod consume;
+pub mod fetched;
+
+pub mod encode;
+pub mod name;
+pub mod partition;
+pub mod pipeline;
+pub mod route;
+pub mod state;
+pub mod transform;
+
+pub mod store;

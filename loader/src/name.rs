@@ -1,0 +1,155 @@
+//! Object names: a function of the batch alone, so that whoever makes a batch again writes the same
+//! names; and readable back, so that a listing of the bucket proves what is covered.
+//!
+//! ```text
+//! <path>/<topic>+<partition>+<start, 20 digits>-<end, 20 digits>+<k>of<n>.<extension>
+//! source=syslog/date=2026-11-24/logs+2+00000000000000000000-00000000000000051234+1of3.ndjson.zst
+//! ```
+//!
+//! `[start, end)` is the batch's range of Kafka offsets. All `n` objects of a batch carry the same
+//! range, numbered `1..=n` in the order of their paths.
+
+use std::fmt;
+
+/// Folder of everything that is not data: state, configurations.
+pub const OWN_FOLDER: &str = "_headwater/";
+
+/// The name of one object, below the output's prefix.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// What the path template gave for its rows; may be empty.
+    pub path: String,
+    /// Kafka topic: letters, digits, `.`, `_`, `-`.
+    pub topic: String,
+    /// Kafka partition.
+    pub partition: i32,
+    /// First offset that the batch covers.
+    pub start: u64,
+    /// First offset behind the batch.
+    pub end: u64,
+    /// Which object of the batch, from 1.
+    pub k: usize,
+    /// How many objects the batch has.
+    pub n: usize,
+    /// File name extension without its dot, such as `ndjson.zst`.
+    pub extension: String,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}/", self.path)?;
+        }
+        write!(
+            f,
+            "{}+{}+{:020}-{:020}+{}of{}.{}",
+            self.topic, self.partition, self.start, self.end, self.k, self.n, self.extension
+        )
+    }
+}
+
+impl ObjectName {
+    /// Reads a name back. `None` where it is not one of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (path, file) = text.rsplit_once('/').unwrap_or(("", text));
+        let mut parts = file.split('+');
+        let (topic, partition, range, rest) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        if topic.is_empty() || parts.next().is_some() {
+            return None;
+        }
+        let (start, end) = range.split_once('-')?;
+        let (count, extension) = rest.split_once('.')?;
+        let (k, n) = count.split_once("of")?;
+        let name = Self {
+            path: path.to_owned(),
+            topic: topic.to_owned(),
+            partition: digits(partition)?.parse().ok()?,
+            start: digits(start).filter(|s| s.len() == 20)?.parse().ok()?,
+            end: digits(end).filter(|s| s.len() == 20)?.parse().ok()?,
+            k: digits(k)?.parse().ok()?,
+            n: digits(n)?.parse().ok()?,
+            extension: extension.to_owned(),
+        };
+        (name.start < name.end && (1..=name.n).contains(&name.k)).then_some(name)
+    }
+}
+
+fn digits(text: &str) -> Option<&str> {
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
+}
+
+/// Folder of a partition's state snapshots.
+pub fn state_folder(topic: &str, partition: i32) -> String {
+    format!("{OWN_FOLDER}state/{topic}/{partition}/")
+}
+
+/// Folder of all partitions' state snapshots of a topic.
+pub fn topic_state_folder(topic: &str) -> String {
+    format!("{OWN_FOLDER}state/{topic}/")
+}
+
+/// A snapshot's file name: the offset that it is the state of, and a hash of its content. By its
+/// content, so that two lineages (an operator moved the group's offset back) never meet in a name.
+pub fn snapshot_name(end: u64, content: u32) -> String {
+    format!("{end:020}-{content:08x}.json.zst")
+}
+
+/// The offset that a snapshot is the state of, from its file name.
+pub fn snapshot_end(name: &str) -> Option<u64> {
+    let (end, rest) = name.split_once('-')?;
+    let hash = rest.strip_suffix(".json.zst")?;
+    let hex = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    digits(end).filter(|s| hex && s.len() == 20)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_golden_name() {
+        let text = "source=syslog/date=2026-11-24/logs.v1+2+00000000000000000000-00000000000000051234+1of3.ndjson.zst";
+        let name = ObjectName::parse(text).unwrap();
+        assert_eq!(
+            (name.topic.as_str(), name.partition, name.start, name.end),
+            ("logs.v1", 2, 0, 51_234)
+        );
+        assert_eq!(
+            (name.k, name.n, name.extension.as_str()),
+            (1, 3, "ndjson.zst")
+        );
+        assert_eq!(name.to_string(), text);
+    }
+
+    #[test]
+    fn foreign_names_are_not_ours() {
+        for bad in [
+            "",
+            "photo.jpg",
+            "logs+2+5-6+1of1.ndjson",
+            "logs+2+00000000000000000006-00000000000000000006+1of1.ndjson",
+            "logs+2+00000000000000000000-00000000000000000006+0of1.ndjson",
+            "logs+2+00000000000000000000-00000000000000000006+2of1.ndjson",
+            "logs+-2+00000000000000000000-00000000000000000006+1of1.ndjson",
+            "a+b+2+00000000000000000000-00000000000000000006+1of1.ndjson",
+        ] {
+            assert_eq!(ObjectName::parse(bad), None, "{bad}");
+        }
+        assert_eq!(snapshot_end(&snapshot_name(77, 9)), Some(77));
+        assert_eq!(snapshot_end("77-9.json.zst"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn names_read_back(
+            path in "([a-z=%0-9]{1,8}(/[a-z=%0-9]{1,8}){0,3})?", topic in "[a-zA-Z0-9._-]{1,20}",
+            partition in 0..i32::MAX, start in 0..u64::MAX, length in 1_u64..1000, n in 1_usize..99,
+        ) {
+            let end = start.saturating_add(length);
+            let name = ObjectName { path, topic, partition, start, end, k: n, n, extension: "ndjson.gz".into() };
+            prop_assert_eq!(ObjectName::parse(&name.to_string()), Some(name));
+        }
+    }
+}

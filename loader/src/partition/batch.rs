@@ -1,0 +1,187 @@
+//! An open batch: what the records from its start on have become so far.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headwater_record::{Kind, Ledger, Notice, Verdict};
+
+use crate::encode::{Compressor, Content, EncodeError, Encoder};
+use crate::fetched::{Entry, Identity};
+use crate::name::ObjectName;
+use crate::pipeline::{Made, Pipeline};
+
+/// One finished object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its key below the output's prefix.
+    pub key: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// What they hold.
+    pub content: Content,
+}
+
+/// What the records of a batch were. Counted anew for a batch that is made again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records read.
+    pub records: u64,
+    /// Their values' bytes.
+    pub bytes: u64,
+    /// Rows written, dead letters among them.
+    pub rows: u64,
+    /// Filtered by configuration.
+    pub filtered: u64,
+    /// Skipped: the ledger had them.
+    pub duplicates: u64,
+    /// Stored though part of their range had come before.
+    pub overlaps: u64,
+    /// Notices: they go to the ledger.
+    pub notices: u64,
+    /// Headers that could not be read; stored, not accounted.
+    pub refused: u64,
+}
+
+/// A batch being filled.
+#[derive(Debug)]
+pub struct OpenBatch {
+    /// Batch clock, Unix milliseconds.
+    pub clock_ms: u64,
+    /// What makes its rows.
+    pub pipeline: Arc<Pipeline>,
+    /// What its records were.
+    pub counts: Counts,
+    objects: BTreeMap<String, Encoder>,
+    held: usize,
+    line: Vec<u8>,
+}
+
+impl OpenBatch {
+    /// An empty batch.
+    pub fn new(clock_ms: u64, pipeline: Arc<Pipeline>) -> Self {
+        Self {
+            clock_ms,
+            pipeline,
+            counts: Counts::default(),
+            objects: BTreeMap::new(),
+            held: 0,
+            line: Vec::new(),
+        }
+    }
+
+    /// Bytes of memory that its objects hold, about.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Takes one record in: the ledger says whether it is new, the pipeline what it becomes.
+    ///
+    /// # Errors
+    /// See [`EncodeError`]; the batch is then dropped and made again.
+    pub fn take(
+        &mut self,
+        (topic, partition): (&str, i32),
+        entry: &Entry,
+        value: Option<&[u8]>,
+        ledger: &mut Ledger,
+        compressor: &mut Compressor,
+    ) -> Result<(), EncodeError> {
+        self.counts.records += 1;
+        self.counts.bytes += value.map_or(0, <[u8]>::len) as u64;
+        if !self.admit(entry, value, ledger) {
+            return Ok(());
+        }
+        let made = self.pipeline.make(
+            topic,
+            partition,
+            entry,
+            value,
+            self.clock_ms,
+            &mut self.line,
+        );
+        let Made::Row(path) = made else {
+            self.counts.filtered += 1;
+            return Ok(());
+        };
+        self.counts.rows += 1;
+        let encoder = self.objects.entry(path).or_default();
+        let before = encoder.held();
+        encoder.push(&self.line, self.pipeline.spec().compression, compressor)?;
+        self.held = self.held + encoder.held() - before;
+        Ok(())
+    }
+
+    /// Whether the record is to be stored.
+    fn admit(&mut self, entry: &Entry, value: Option<&[u8]>, ledger: &mut Ledger) -> bool {
+        let Identity::Tagged {
+            stream,
+            generation,
+            span,
+            kind,
+        } = &entry.identity
+        else {
+            self.counts.refused += u64::from(entry.identity != Identity::Foreign);
+            return true;
+        };
+        if *kind != Kind::Data {
+            let notice = value.and_then(Notice::parse);
+            ledger.explain(
+                stream,
+                *generation,
+                *span,
+                *kind,
+                notice.as_ref(),
+                self.clock_ms,
+            );
+            self.counts.notices += 1;
+            return false;
+        }
+        match ledger.accept(stream, *generation, *span, self.clock_ms) {
+            Verdict::New => true,
+            Verdict::Overlap => {
+                self.counts.overlaps += 1;
+                true
+            }
+            Verdict::Duplicate => {
+                self.counts.duplicates += 1;
+                false
+            }
+        }
+    }
+
+    /// The batch's objects, named for the range `[names_from, end)`.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn finish(
+        self,
+        (topic, partition): (&str, i32),
+        names_from: u64,
+        end: u64,
+        compressor: &mut Compressor,
+    ) -> Result<Vec<Object>, EncodeError> {
+        let (n, extension) = (self.objects.len(), self.pipeline.extension());
+        let compression = self.pipeline.spec().compression;
+        let mut objects = Vec::with_capacity(n);
+        for (at, (path, encoder)) in self.objects.into_iter().enumerate() {
+            let (bytes, content) = encoder.finish(compression, compressor)?;
+            let name = ObjectName {
+                path,
+                topic: topic.to_owned(),
+                partition,
+                start: names_from,
+                end,
+                k: at + 1,
+                n,
+                extension: extension.clone(),
+            };
+            objects.push(Object {
+                key: name.to_string(),
+                bytes: bytes.into(),
+                content,
+            });
+        }
+        Ok(objects)
+    }
+}

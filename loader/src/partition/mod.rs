@@ -1,0 +1,434 @@
+//! One partition's life: records in, objects and commits out, each batch behind a boundary that was
+//! made durable first. Pure: the edge performs the actions and tells what came of them.
+//!
+//! ```text
+//!                 take(records)                     boundary at E
+//!   open batch [S, ─────────────────────────► …) ───────────────► closing [S, E)
+//!   (one fills while one closes)                                   │ 1 Commit(intent at S)
+//!                                                                  │ 2 Upload(objects)
+//!   recover(committed, state, intent?) ─ the same batch again ───► │ 3 StoreSnapshot(state at E)
+//!                                        from step 2               │ 4 Commit(done at E)
+//!                                                                  ▼   RemoveSnapshot(of S)
+//! ```
+//!
+//! Why nothing is lost or repeated: a boundary is in the group before an object of it exists, and
+//! the group refuses whoever no longer owns the partition. So at any moment at most one batch of a
+//! partition can have objects without its end being committed, everyone who takes over reads which
+//! one, and makes it again from the same state, records, pipeline and clock: the same names with
+//! the same content, whoever else is still writing them. Where a batch may end is therefore free:
+//! bytes, count, age, memory pressure, a stop.
+//!
+//! Any failure that leaves a doubt (a commit that was refused or timed out) drops this value whole:
+//! what was not committed is read again.
+
+pub mod batch;
+pub mod intent;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headwater_record::Ledger;
+use thiserror::Error;
+
+use crate::encode::{Compressor, EncodeError};
+use crate::fetched::Fetched;
+use crate::partition::batch::{Counts, Object, OpenBatch};
+use crate::partition::intent::{Committed, Intent};
+use crate::pipeline::Pipeline;
+use crate::state::{Snapshot, SnapshotError};
+
+/// When a batch is closed, whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that its objects hold in memory, compressed for the most part.
+    pub bytes: usize,
+    /// Records read into it.
+    pub records: u64,
+    /// Age on the monotonic clock, milliseconds.
+    pub age_ms: u64,
+}
+
+/// The time, as an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic, milliseconds from any zero.
+    pub mono_ms: u64,
+    /// Unix time, milliseconds.
+    pub wall_ms: u64,
+}
+
+/// What the edge is asked to do. At most one of the first three is under way at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Commit this offset with its metadata.
+    Commit(Committed),
+    /// Store these objects, each under its name, unless it is there.
+    Upload(Arc<Vec<Object>>),
+    /// Store a snapshot under this file name.
+    StoreSnapshot {
+        /// File name in the partition's state folder.
+        name: String,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// Remove a snapshot that nothing names any more. Nobody waits for it.
+    RemoveSnapshot(String),
+}
+
+/// What came of an action, or came to pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The commit, upload or snapshot that was under way is done.
+    ActionDone,
+    /// A deadline may have passed.
+    Tick,
+    /// Memory is short: close what is open.
+    Pressure,
+    /// Close what is open, take no more.
+    Stop,
+}
+
+/// The partition cannot go on. The edge drops it and starts it again from what is committed.
+#[derive(Debug, Error)]
+pub enum PartitionError {
+    /// Rows could not be compressed.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The state could not be written.
+    #[error("cannot write the state: {0}")]
+    State(#[from] SnapshotError),
+    /// A begun batch cannot be made again.
+    #[error(
+        "the batch [{start}, {end}) was begun, and its last record is gone from the topic: retention \
+         is shorter than the batch stayed open. Nothing is written; reset the group's offset to go on"
+    )]
+    RecordsGone {
+        /// Where the batch starts.
+        start: u64,
+        /// Where it should end.
+        end: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Open {
+    batch: OpenBatch,
+    opened_mono_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Intent,
+    Upload,
+    Snapshot,
+    Done,
+}
+
+#[derive(Debug)]
+struct Closing {
+    step: Step,
+    begun: Committed,
+    objects: Arc<Vec<Object>>,
+    snapshot: (String, Bytes),
+    done: Committed,
+    counts: Counts,
+}
+
+impl Closing {
+    fn action(&self) -> Action {
+        match self.step {
+            Step::Intent => Action::Commit(self.begun.clone()),
+            Step::Upload => Action::Upload(Arc::clone(&self.objects)),
+            Step::Snapshot => Action::StoreSnapshot {
+                name: self.snapshot.0.clone(),
+                bytes: self.snapshot.1.clone(),
+            },
+            Step::Done => Action::Commit(self.done.clone()),
+        }
+    }
+}
+
+/// A begun batch that has to be made again, and with what.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// Its boundary and clock.
+    pub intent: Intent,
+    /// The pipeline that the intent names.
+    pub pipeline: Arc<Pipeline>,
+}
+
+/// One partition. See the module's head.
+#[derive(Debug)]
+pub struct Partition {
+    topic: String,
+    id: i32,
+    limits: Limits,
+    pipeline: Arc<Pipeline>,
+    committed: Committed,
+    replay: Option<Replay>,
+    ledger: Ledger,
+    compressor: Compressor,
+    next: u64,
+    /// Where the open batch starts: the end of the closing one, or what is committed.
+    start: u64,
+    names_from: u64,
+    open: Option<Open>,
+    closing: Option<Closing>,
+    actions: VecDeque<Action>,
+    stopping: bool,
+    finished_counts: Vec<Counts>,
+}
+
+impl Partition {
+    /// A partition that goes on from what is committed. `ledger`: of the snapshot that `committed`
+    /// names. `replay`: where it holds an intent, that intent and its pipeline.
+    ///
+    /// # Errors
+    /// No memory for a compressor.
+    pub fn recover(
+        (topic, id): (&str, i32),
+        limits: Limits,
+        pipeline: Arc<Pipeline>,
+        committed: Committed,
+        ledger: Ledger,
+        replay: Option<Replay>,
+    ) -> Result<Self, PartitionError> {
+        Ok(Self {
+            topic: topic.to_owned(),
+            id,
+            limits,
+            pipeline,
+            replay,
+            ledger,
+            compressor: Compressor::new()?,
+            next: committed.offset,
+            start: committed.offset,
+            names_from: committed.names_from,
+            committed,
+            open: None,
+            closing: None,
+            actions: VecDeque::new(),
+            stopping: false,
+            finished_counts: Vec::new(),
+        })
+    }
+
+    /// Takes records from `fetched`, from entry `from` on, and returns how many it took: fewer than
+    /// there are where a batch is full while another still closes. Records below what it has are
+    /// passed over.
+    ///
+    /// # Errors
+    /// See [`PartitionError`].
+    pub fn take(
+        &mut self,
+        fetched: &Fetched,
+        from: usize,
+        now: Now,
+    ) -> Result<usize, PartitionError> {
+        for (at, entry) in fetched.entries.iter().enumerate().skip(from) {
+            if !self.has_room() {
+                return Ok(at - from);
+            }
+            if entry.offset < self.next {
+                continue;
+            }
+            if let Some(replay) = &self.replay
+                && entry.offset >= replay.intent.end
+            {
+                return Err(PartitionError::RecordsGone {
+                    start: self.start,
+                    end: replay.intent.end,
+                });
+            }
+            let open = self.open.get_or_insert_with(|| Open {
+                batch: match &self.replay {
+                    Some(replay) => {
+                        OpenBatch::new(replay.intent.clock_ms, Arc::clone(&replay.pipeline))
+                    }
+                    None => OpenBatch::new(now.wall_ms, Arc::clone(&self.pipeline)),
+                },
+                opened_mono_ms: now.mono_ms,
+            });
+            let who = (self.topic.as_str(), self.id);
+            open.batch.take(
+                who,
+                entry,
+                fetched.value(entry),
+                &mut self.ledger,
+                &mut self.compressor,
+            )?;
+            self.next = entry.offset + 1;
+            self.close_if_due(now)?;
+        }
+        Ok(fetched.entries.len().saturating_sub(from))
+    }
+
+    /// Whether it would take a record now.
+    pub fn has_room(&self) -> bool {
+        !self.stopping && (self.closing.is_none() || !self.is_full())
+    }
+
+    /// Tells it what came to pass.
+    ///
+    /// # Errors
+    /// See [`PartitionError`].
+    pub fn apply(&mut self, event: Event, now: Now) -> Result<(), PartitionError> {
+        match event {
+            Event::ActionDone => self.advance(),
+            Event::Tick => {}
+            Event::Pressure => {
+                if self.replay.is_none() && self.closing.is_none() && self.open.is_some() {
+                    return self.close();
+                }
+            }
+            Event::Stop => {
+                self.stopping = true;
+                if self.replay.is_some() && self.closing.is_none() {
+                    // A part of a begun batch cannot be closed elsewhere: the successor makes it.
+                    self.open = None;
+                }
+            }
+        }
+        self.close_if_due(now)
+    }
+
+    /// The next thing to do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When the open batch is due by its age, on the monotonic clock.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let open = self.open.as_ref().filter(|_| self.replay.is_none())?;
+        Some(open.opened_mono_ms.saturating_add(self.limits.age_ms))
+    }
+
+    /// Whether it was stopped, and all that it took is committed.
+    pub fn is_finished(&self) -> bool {
+        self.stopping && self.open.is_none() && self.closing.is_none()
+    }
+
+    /// Bytes of memory that its batches hold, about.
+    pub fn held(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |open| open.batch.held());
+        let closing = self.closing.as_ref().map_or(0, |closing| {
+            closing
+                .objects
+                .iter()
+                .map(|object| object.bytes.len())
+                .sum()
+        });
+        open + closing
+    }
+
+    /// Offset behind the last record that is committed as stored.
+    pub fn committed_offset(&self) -> u64 {
+        self.committed.offset
+    }
+
+    /// Counts of the batches that were completed since this was last asked.
+    pub fn take_counts(&mut self) -> Vec<Counts> {
+        std::mem::take(&mut self.finished_counts)
+    }
+
+    fn is_full(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| match &self.replay {
+            Some(replay) => self.next >= replay.intent.end,
+            None => {
+                open.batch.held() >= self.limits.bytes
+                    || open.batch.counts.records >= self.limits.records
+            }
+        })
+    }
+
+    fn close_if_due(&mut self, now: Now) -> Result<(), PartitionError> {
+        if self.closing.is_some() || self.open.is_none() {
+            return Ok(());
+        }
+        let aged = self
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now.mono_ms);
+        if self.is_full() || aged || self.stopping {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    /// Closes the open batch at what was read last. The ledger at this point is the state behind it.
+    fn close(&mut self) -> Result<(), PartitionError> {
+        let Some(Open { batch, .. }) = self.open.take() else {
+            return Ok(());
+        };
+        let (end, clock_ms, counts) = (self.next, batch.clock_ms, batch.counts);
+        let pipeline = Arc::clone(&batch.pipeline);
+        let retention = pipeline.spec().ledger_retention.as_millis();
+        self.ledger.retire(clock_ms.saturating_sub(retention));
+        let snapshot =
+            Snapshot::new(&self.topic, self.id, end, clock_ms, self.ledger.clone()).encode()?;
+        let who = (self.topic.as_str(), self.id);
+        let objects = batch.finish(who, self.names_from, end, &mut self.compressor)?;
+        let done = Committed {
+            offset: end,
+            names_from: if objects.is_empty() {
+                self.names_from
+            } else {
+                end
+            },
+            snapshot: Some(snapshot.0.clone()),
+            intent: None,
+        };
+        let step = match (objects.is_empty(), self.replay.take()) {
+            // Nothing will be seen of this batch: there is no boundary to protect.
+            (true, _) => Step::Snapshot,
+            (false, Some(_)) => Step::Upload,
+            (false, None) => Step::Intent,
+        };
+        let intent = Intent {
+            end,
+            clock_ms,
+            pipeline: pipeline.hash().to_owned(),
+        };
+        let begun = Committed {
+            intent: Some(intent),
+            ..self.committed.clone()
+        };
+        (self.start, self.names_from) = (end, done.names_from);
+        let closing = Closing {
+            step,
+            begun,
+            objects: Arc::new(objects),
+            snapshot,
+            done,
+            counts,
+        };
+        self.actions.push_back(closing.action());
+        self.closing = Some(closing);
+        Ok(())
+    }
+
+    fn advance(&mut self) {
+        let Some(mut closing) = self.closing.take() else {
+            return;
+        };
+        closing.step = match closing.step {
+            Step::Intent => Step::Upload,
+            Step::Upload => Step::Snapshot,
+            Step::Snapshot => Step::Done,
+            Step::Done => {
+                let before = std::mem::replace(&mut self.committed, closing.done);
+                let old = before
+                    .snapshot
+                    .filter(|name| self.committed.snapshot.as_ref() != Some(name));
+                self.actions.extend(old.map(Action::RemoveSnapshot));
+                self.finished_counts.push(closing.counts);
+                return;
+            }
+        };
+        self.actions.push_back(closing.action());
+        self.closing = Some(closing);
+    }
+}
+
+#[cfg(test)]
+mod tests;

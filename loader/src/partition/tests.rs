@@ -1,0 +1,368 @@
+//! The heart under faults, from a seed: workers that crash, hang and come back as zombies, commits
+//! that are refused, time out or come through unanswered, uploads that half succeed. The workers
+//! run the real `Partition`; group and store are the plainest models of the real ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headwater_record::{Generation, Kind, Span};
+
+use super::*;
+use crate::fetched::Identity;
+use crate::name::ObjectName;
+use crate::pipeline::tests::pipeline;
+
+const TOPIC: &str = "logs";
+
+/// A small generator of its own (SplitMix64), so that a seed means the same on every machine.
+struct Seed(u64);
+
+impl Seed {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap()
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// Consumer group and object store.
+#[derive(Default)]
+struct World {
+    log: Fetched,
+    /// Highest epoch that was handed out: only its holder may commit.
+    epoch: u64,
+    committed: Option<(u64, String)>,
+    objects: BTreeMap<String, Bytes>,
+    snapshots: BTreeMap<String, Bytes>,
+}
+
+struct Worker {
+    partition: Partition,
+    epoch: u64,
+    position: usize,
+    under_way: Option<Action>,
+    zombie: bool,
+}
+
+impl World {
+    /// Records of three streams, with re-sends, filtered ones, foreign ones and holes in the offsets.
+    fn new(seed: &mut Seed) -> Self {
+        let mut world = Self::default();
+        let mut sent = [0_u64; 3];
+        let mut offset = seed.next() % 5;
+        for i in 0..60 + seed.below(60) {
+            let stream = seed.below(3);
+            let kept = if seed.chance(20) { "no" } else { "yes" };
+            if seed.chance(8) {
+                sent[stream] = sent[stream].saturating_sub(seed.next() % 4);
+            }
+            let span = Span::new(10 * sent[stream], 10 * sent[stream] + 10).unwrap();
+            let id = format!("{stream}:{}", sent[stream]);
+            let identity = if seed.chance(10) {
+                Identity::Foreign
+            } else {
+                sent[stream] += 1;
+                Identity::Tagged {
+                    stream: format!("d/s/{stream}").into(),
+                    generation: Generation(1),
+                    span,
+                    kind: Kind::Data,
+                }
+            };
+            let id = if identity == Identity::Foreign {
+                format!("foreign:{i}")
+            } else {
+                id
+            };
+            let kept = if id.ends_with('7') { kept } else { "yes" };
+            let value = format!(r#"{{"id":"{id}","stream":"{stream}","kept":"{kept}"}}"#);
+            world.log.push(offset, Some(value.as_bytes()), identity);
+            offset += 1 + u64::from(seed.chance(5));
+        }
+        world
+    }
+
+    /// What a fault-free loader stores: every id once, but for those that the filter drops where
+    /// they first come.
+    fn expected(&self) -> BTreeSet<String> {
+        let mut seen = BTreeSet::new();
+        let mut expected = BTreeSet::new();
+        for entry in &self.log.entries {
+            let row: serde_json::Value =
+                serde_json::from_slice(self.log.value(entry).unwrap()).unwrap();
+            let id = row["id"].as_str().unwrap().to_owned();
+            if seen.insert(id.clone()) && row["kept"] == "yes" {
+                expected.insert(id);
+            }
+        }
+        expected
+    }
+
+    fn join(&mut self, seed: &mut Seed) -> Worker {
+        self.epoch += 1;
+        // Each start may bring another configuration: here, another path and another hash.
+        let pipelines = [make_pipeline(0), make_pipeline(1)];
+        let current = Arc::clone(&pipelines[seed.below(2)]);
+        let committed = match &self.committed {
+            Some((offset, metadata)) => Committed::parse(*offset, metadata).unwrap(),
+            None => {
+                let first = self.log.entries[0].offset;
+                Committed {
+                    offset: first,
+                    names_from: first,
+                    snapshot: None,
+                    intent: None,
+                }
+            }
+        };
+        let ledger = match &committed.snapshot {
+            Some(name) => Snapshot::decode(&self.snapshots[name]).unwrap().ledger,
+            None => Ledger::default(),
+        };
+        let replay = committed.intent.clone().map(|intent| Replay {
+            pipeline: Arc::clone(
+                pipelines
+                    .iter()
+                    .find(|p| p.hash() == intent.pipeline)
+                    .unwrap(),
+            ),
+            intent,
+        });
+        let limits = Limits {
+            bytes: 200 + seed.below(2000),
+            records: 1 + seed.next() % 30,
+            age_ms: 50,
+        };
+        let partition =
+            Partition::recover((TOPIC, 0), limits, current, committed, ledger, replay).unwrap();
+        Worker {
+            partition,
+            epoch: self.epoch,
+            position: 0,
+            under_way: None,
+            zombie: false,
+        }
+    }
+
+    /// Performs an action. `Err`: it failed, or nobody knows.
+    fn perform(
+        &mut self,
+        action: &Action,
+        epoch: u64,
+        seed: &mut Seed,
+        faults: bool,
+    ) -> Result<(), ()> {
+        let fails_before = faults && seed.chance(5);
+        let fails_after = faults && seed.chance(5);
+        if fails_before {
+            return Err(());
+        }
+        match action {
+            Action::Commit(committed) => {
+                if epoch != self.epoch {
+                    return Err(());
+                }
+                self.committed = Some((committed.offset, committed.metadata()));
+            }
+            Action::Upload(objects) => {
+                for object in objects.iter() {
+                    if faults && seed.chance(5) {
+                        return Err(());
+                    }
+                    let stored = self
+                        .objects
+                        .entry(object.key.clone())
+                        .or_insert_with(|| object.bytes.clone());
+                    assert_eq!(
+                        *stored, object.bytes,
+                        "one name, two contents: {}",
+                        object.key
+                    );
+                }
+            }
+            Action::StoreSnapshot { name, bytes } => {
+                self.snapshots.insert(name.clone(), bytes.clone());
+            }
+            Action::RemoveSnapshot(name) => {
+                self.snapshots.remove(name);
+            }
+        }
+        if fails_after { Err(()) } else { Ok(()) }
+    }
+}
+
+fn make_pipeline(version: usize) -> Arc<Pipeline> {
+    let filter = "[[transform]]\nstep='filter'\nfield='kept'\nin=['yes']\n";
+    let path = ["v0/s={stream}/at={ingest:%M}", "v1/{stream}"][version];
+    Arc::new(pipeline(filter, path))
+}
+
+impl Worker {
+    /// One step. `false`: it is gone, and somebody has to take over.
+    fn step(&mut self, world: &mut World, seed: &mut Seed, now: Now, faults: bool) -> bool {
+        if self.under_way.is_none() {
+            self.under_way = self.partition.next_action();
+        }
+        if let Some(action) = &self.under_way
+            && (!faults || seed.chance(60))
+        {
+            let done = world.perform(action, self.epoch, seed, faults);
+            let waits = !matches!(action, Action::RemoveSnapshot(_));
+            self.under_way = None;
+            return match done {
+                Ok(()) if waits => self.partition.apply(Event::ActionDone, now).is_ok(),
+                Ok(()) => true,
+                Err(()) => !waits,
+            };
+        }
+        let upto = (self.position + 1 + seed.below(9)).min(world.log.entries.len());
+        let chunk = Fetched {
+            bytes: world.log.bytes.clone(),
+            entries: world.log.entries[self.position..upto].to_vec(),
+        };
+        self.position += self.partition.take(&chunk, 0, now).unwrap();
+        let event = if seed.chance(5) {
+            Event::Pressure
+        } else {
+            Event::Tick
+        };
+        self.partition.apply(event, now).is_ok()
+    }
+}
+
+fn check(world: &World, seed: u64) {
+    let mut stored: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ranges: BTreeMap<(u64, u64), BTreeSet<usize>> = BTreeMap::new();
+    for (key, bytes) in &world.objects {
+        let name = ObjectName::parse(key).unwrap();
+        let numbers = ranges
+            .entry((name.start, name.end))
+            .or_insert_with(|| (1..=name.n).collect());
+        assert!(numbers.remove(&name.k), "seed {seed}: {key} twice");
+        for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            let row: serde_json::Value = serde_json::from_slice(line).unwrap();
+            *stored
+                .entry(row["id"].as_str().unwrap().to_owned())
+                .or_default() += 1;
+        }
+    }
+    assert!(
+        ranges.values().all(BTreeSet::is_empty),
+        "seed {seed}: an object of a batch is missing"
+    );
+    let ends: Vec<(u64, u64)> = ranges.into_keys().collect();
+    for pair in ends.windows(2) {
+        assert_eq!(pair[0].1, pair[1].0, "seed {seed}: ranges do not tile");
+    }
+    let repeated: Vec<_> = stored.iter().filter(|(_, n)| **n > 1).collect();
+    assert!(
+        repeated.is_empty(),
+        "seed {seed}: stored twice: {repeated:?}"
+    );
+    let stored: BTreeSet<String> = stored.into_keys().collect();
+    assert_eq!(stored, world.expected(), "seed {seed}");
+    let (_, metadata) = world.committed.clone().unwrap();
+    let committed = Committed::parse(u64::MAX, &metadata).unwrap();
+    let state = Snapshot::decode(&world.snapshots[&committed.snapshot.unwrap()]).unwrap();
+    assert_eq!(state.ledger.unexplained_gaps(), 0, "seed {seed}");
+}
+
+fn simulate(seed_number: u64) {
+    let mut seed = Seed(seed_number);
+    let mut world = World::new(&mut seed);
+    let mut workers: Vec<Worker> = Vec::new();
+    let mut now = Now {
+        mono_ms: 0,
+        wall_ms: 1_764_000_000_000,
+    };
+    for _ in 0..400 {
+        now.mono_ms += 1 + seed.next() % 10;
+        // Wall clocks step, backwards too.
+        now.wall_ms = now.wall_ms + 40_000 - seed.next() % 60_000;
+        if workers.iter().all(|worker| worker.zombie) || seed.chance(3) {
+            // A rebalance: the owner hangs on as a zombie, or is gone.
+            workers.retain_mut(|worker| {
+                worker.zombie = true;
+                seed.chance(70)
+            });
+            workers.truncate(3);
+            let worker = world.join(&mut seed);
+            workers.push(worker);
+        }
+        let at = seed.below(workers.len());
+        if seed.chance(2) || !workers[at].step(&mut world, &mut seed, now, true) {
+            workers.swap_remove(at);
+        }
+    }
+    let mut last = world.join(&mut seed);
+    for round in 0.. {
+        assert!(
+            round < 10_000,
+            "seed {seed_number}: it does not come to an end"
+        );
+        now.mono_ms += 1;
+        assert!(last.step(&mut world, &mut seed, now, false));
+        if last.position == world.log.entries.len() {
+            last.partition.apply(Event::Stop, now).unwrap();
+            if last.partition.is_finished() && last.under_way.is_none() {
+                break;
+            }
+        }
+    }
+    check(&world, seed_number);
+}
+
+#[test]
+fn faults_lose_nothing_and_repeat_nothing() {
+    for seed in 0..3000 {
+        simulate(seed);
+    }
+}
+
+/// The simulation itself can fail: without the boundary in the group (a successor that starts from
+/// the offset alone, as if there were no intent) it finds repeated rows at once.
+#[test]
+fn the_simulation_sees_a_missing_boundary() {
+    let found = (0..200).any(|seed| {
+        std::panic::catch_unwind(|| {
+            let mut seed = Seed(seed);
+            let mut world = World::new(&mut seed);
+            let now = Now {
+                mono_ms: 0,
+                wall_ms: 1_764_000_000_000,
+            };
+            for _ in 0..40 {
+                let mut worker = world.join(&mut seed);
+                for _ in 0..20 {
+                    if !worker.step(&mut world, &mut seed, now, true) {
+                        break;
+                    }
+                }
+                if let Some((offset, metadata)) = world.committed.take() {
+                    let mut committed = Committed::parse(offset, &metadata).unwrap();
+                    committed.intent = None;
+                    world.committed = Some((offset, committed.metadata()));
+                }
+            }
+            let mut last = world.join(&mut seed);
+            for _ in 0..2000 {
+                assert!(last.step(&mut world, &mut seed, now, false));
+            }
+            last.partition.apply(Event::Stop, now).unwrap();
+            for _ in 0..20 {
+                assert!(last.step(&mut world, &mut seed, now, false));
+            }
+            check(&world, 0);
+        })
+        .is_err()
+    });
+    assert!(found);
+}

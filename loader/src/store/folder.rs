@@ -1,0 +1,158 @@
+//! A local folder as an output: the same promises as S3, by the file system's own means.
+//!
+//! An object is written to a temporary file, synced, and linked to its name: linking fails where the
+//! name is taken, which is the atomic "unless it is there". Then the folder is synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::store::{Listed, StoreError, Stored};
+
+/// Temporary files begin so; a listing leaves them out.
+const TEMPORARY: &str = ".hw-tmp-";
+
+/// A local folder.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    serial: AtomicU64,
+}
+
+impl Folder {
+    /// The folder at `root`; it is made when something is stored.
+    pub fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// See [`super::Store::check`].
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        fs::create_dir_all(&self.root).map_err(|error| failed("make", &self.root, &error))
+    }
+
+    /// See [`super::Store::put_new`].
+    pub(super) fn put_new(&self, key: &str, bytes: &[u8]) -> Result<Stored, StoreError> {
+        let path = self.root.join(key);
+        let folder = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder).map_err(|error| failed("make", folder, &error))?;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let temporary = folder.join(format!("{TEMPORARY}{}-{serial}", std::process::id()));
+        let linked = write_synced(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, &path));
+        let removed = fs::remove_file(&temporary);
+        match linked {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return same(key, &path, bytes),
+            Err(error) => return Err(failed("write", &path, &error)),
+        }
+        removed.map_err(|error| failed("remove", &temporary, &error))?;
+        sync_folders(folder, &self.root).map_err(|error| failed("sync", folder, &error))?;
+        Ok(Stored::Written)
+    }
+
+    /// See [`super::Store::get`].
+    pub(super) fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let path = self.root.join(key);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
+    /// See [`super::Store::remove`].
+    pub(super) fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let path = self.root.join(key);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// See [`super::Store::list`].
+    pub(super) fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<(), StoreError> {
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed("list", &folder, &error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|error| failed("list", &folder, &error))?;
+                let path = entry.path();
+                let kind = entry.file_type().map_err(|error| failed("list", &path, &error))?;
+                if kind.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let Some(key) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) else {
+                    continue;
+                };
+                let temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+                if key.starts_with(prefix) && !temporary {
+                    let size = entry.metadata().map_err(|error| failed("list", &path, &error))?.len();
+                    each(Listed { key: key.to_owned(), size });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Syncs `folder` and those above it up to `root`: a new folder's own name must survive too.
+fn sync_folders(folder: &Path, root: &Path) -> io::Result<()> {
+    for folder in folder.ancestors() {
+        File::open(folder)?.sync_all()?;
+        if folder == root {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Found there: the same bytes, or the same rows from another version of the compressor.
+fn same(key: &str, path: &Path, bytes: &[u8]) -> Result<Stored, StoreError> {
+    let there = fs::read(path).map_err(|error| failed("read", path, &error))?;
+    if there == bytes || matches!((plain(key, &there), plain(key, bytes)), (Ok(a), Ok(b)) if a == b) {
+        return Ok(Stored::AlreadyThere);
+    }
+    Err(StoreError::Conflict {
+        key: key.to_owned(),
+        there: format!("{} bytes", there.len()),
+        here: format!("{} bytes", bytes.len()),
+    })
+}
+
+fn plain(key: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    if key.ends_with(".zst") {
+        zstd::Decoder::new(bytes)?.read_to_end(&mut plain)?;
+    } else if key.ends_with(".gz") {
+        flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain)?;
+    } else {
+        plain.extend_from_slice(bytes);
+    }
+    Ok(plain)
+}
+
+fn failed(verb: &str, path: &Path, error: &io::Error) -> StoreError {
+    let text = format!("cannot {verb} {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory | io::ErrorKind::ReadOnlyFilesystem => {
+            StoreError::Refused(text)
+        }
+        _ => StoreError::Later(text),
+    }
+}

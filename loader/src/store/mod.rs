@@ -1,0 +1,133 @@
+//! Where objects lie: S3, or a local folder with the same promises.
+//!
+//! Six verbs. The one that matters is [`Store::put_new`]: an object appears whole or not at all, an
+//! object that is there is never overwritten, and finding it there is success only once what it
+//! holds is what was to be written.
+
+pub mod folder;
+pub mod s3;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::encode::Content;
+use crate::store::folder::Folder;
+use crate::store::s3::S3;
+
+/// How an object came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// This call wrote it.
+    Written,
+    /// It was there, with the same content.
+    AlreadyThere,
+}
+
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key below the output's prefix.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// What a caller can do about a failure.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It may well work later: an overload, a time-out, a network that is down.
+    #[error("{0}")]
+    Later(String),
+    /// It will not work until somebody changes something: no bucket, no permission, no such folder.
+    #[error("{0}")]
+    Refused(String),
+    /// An object of that name holds something else. Nothing was overwritten.
+    #[error("{key} is there already and holds something else ({there}, not {here}); nothing was overwritten. Was the topic deleted and made again, or does another group write here? Give this group an output of its own")]
+    Conflict {
+        /// The object.
+        key: String,
+        /// What it holds.
+        there: String,
+        /// What was to be written.
+        here: String,
+    },
+}
+
+/// An output.
+#[derive(Debug)]
+pub enum Store {
+    /// A bucket, or a prefix in one.
+    S3(S3),
+    /// A local folder.
+    Folder(Folder),
+}
+
+impl Store {
+    /// Whether the output is there and may be read.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => store.check().await,
+            Self::Folder(store) => store.check(),
+        }
+    }
+
+    /// Stores an object unless one of its name is there.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn put_new(&self, key: &str, bytes: Bytes, content: Content) -> Result<Stored, StoreError> {
+        match self {
+            Self::S3(store) => store.put_new(key, bytes, content).await,
+            Self::Folder(store) => store.put_new(key, &bytes),
+        }
+    }
+
+    /// An object's bytes; none where there is no such object.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        match self {
+            Self::S3(store) => store.get(key).await,
+            Self::Folder(store) => store.get(key),
+        }
+    }
+
+    /// Removes an object; one that is not there is no error.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => store.remove(key).await,
+            Self::Folder(store) => store.remove(key),
+        }
+    }
+
+    /// Shows every object whose key begins with `prefix` to `each`, in the order of the keys for
+    /// S3, in any order for a folder; a page of them is in memory at a time.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn list(&self, prefix: &str, mut each: impl FnMut(Listed)) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => store.list(prefix, &mut each).await,
+            Self::Folder(store) => store.list(prefix, &mut each),
+        }
+    }
+}
+
+/// The content of bytes that are no rows: state, configurations.
+pub fn plain_content(bytes: &[u8]) -> Content {
+    Content {
+        rows: 0,
+        bytes: bytes.len() as u64,
+        crc: crc32c::crc32c(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests;

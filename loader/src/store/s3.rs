@@ -1,0 +1,219 @@
+//! S3, or a store that speaks its protocol.
+//!
+//! Every object is written by one PutObject with `If-None-Match: *`. What an object holds stands in
+//! its metadata (`hw-content`: rows, uncompressed bytes and their CRC-32C), so that "already there"
+//! can be told from "another object" by a HEAD, whichever version of a compressor wrote it.
+//!
+//! The SDK's own retries are off: the caller retries with its own back-off, for as long as it owns
+//! the partition.
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_http_client::tls;
+use bytes::Bytes;
+
+use crate::encode::Content;
+use crate::store::{Listed, StoreError, Stored};
+
+/// Metadata key of what an object holds (`x-amz-meta-hw-content` on the wire).
+const CONTENT: &str = "hw-content";
+
+/// How to reach a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Settings {
+    /// The bucket.
+    pub bucket: String,
+    /// What every key begins with: empty, or ending in `/`.
+    pub prefix: String,
+    /// Another endpoint than AWS's.
+    pub endpoint: Option<String>,
+    /// Region; from the environment or the profile where absent.
+    pub region: Option<String>,
+    /// `http://endpoint/bucket/key` instead of `http://bucket.endpoint/key`.
+    pub path_style: bool,
+}
+
+/// A bucket, or a prefix in one.
+#[derive(Debug)]
+pub struct S3 {
+    client: Client,
+    settings: S3Settings,
+}
+
+impl S3 {
+    /// A client for a bucket, with credentials from the environment as AWS's tools find them.
+    pub async fn new(settings: S3Settings) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .build_https();
+        let mut shared = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+        if let Some(region) = &settings.region {
+            shared = shared.region(Region::new(region.clone()));
+        }
+        let shared = shared.load().await;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_attempt_timeout(Duration::from_secs(60))
+            .build();
+        let mut config = aws_sdk_s3::config::Builder::from(&shared)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
+            .force_path_style(settings.path_style);
+        if let Some(endpoint) = &settings.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        Self {
+            client: Client::from_conf(config.build()),
+            settings,
+        }
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.settings.prefix)
+    }
+
+    /// See [`super::Store::check`].
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        self.client
+            .list_objects_v2()
+            .bucket(&self.settings.bucket)
+            .prefix(&self.settings.prefix)
+            .max_keys(1)
+            .send()
+            .await
+            .map_err(|error| self.failed("list", "", &error))?;
+        Ok(())
+    }
+
+    /// See [`super::Store::put_new`].
+    pub(super) async fn put_new(&self, key: &str, bytes: Bytes, content: Content) -> Result<Stored, StoreError> {
+        let put = self
+            .client
+            .put_object()
+            .bucket(&self.settings.bucket)
+            .key(self.key(key))
+            .if_none_match("*")
+            .metadata(CONTENT, content.to_string())
+            .body(ByteStream::from(bytes))
+            .send()
+            .await;
+        match put {
+            Ok(_) => Ok(Stored::Written),
+            Err(error) if status(&error) == Some(412) => self.same(key, content).await,
+            Err(error) => Err(self.failed("put", key, &error)),
+        }
+    }
+
+    async fn same(&self, key: &str, content: Content) -> Result<Stored, StoreError> {
+        let head: HeadObjectOutput = self
+            .client
+            .head_object()
+            .bucket(&self.settings.bucket)
+            .key(self.key(key))
+            .send()
+            .await
+            .map_err(|error| self.failed("head", key, &error))?;
+        let there = head.metadata().and_then(|metadata| metadata.get(CONTENT));
+        let here = content.to_string();
+        if there == Some(&here) {
+            return Ok(Stored::AlreadyThere);
+        }
+        Err(StoreError::Conflict {
+            key: key.to_owned(),
+            there: there.map_or_else(|| "not written by headwater".to_owned(), Clone::clone),
+            here,
+        })
+    }
+
+    /// See [`super::Store::get`].
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let get = self
+            .client
+            .get_object()
+            .bucket(&self.settings.bucket)
+            .key(self.key(key))
+            .send()
+            .await;
+        let body = match get {
+            Ok(output) => output.body,
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
+            Err(error) => return Err(self.failed("get", key, &error)),
+        };
+        let body = body.collect().await;
+        body.map(|body| Some(body.into_bytes()))
+            .map_err(|error| StoreError::Later(format!("cannot read {key}: {error}")))
+    }
+
+    /// See [`super::Store::remove`].
+    pub(super) async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.client
+            .delete_object()
+            .bucket(&self.settings.bucket)
+            .key(self.key(key))
+            .send()
+            .await
+            .map_err(|error| self.failed("delete", key, &error))?;
+        Ok(())
+    }
+
+    /// See [`super::Store::list`].
+    pub(super) async fn list(&self, prefix: &str, each: &mut impl FnMut(Listed)) -> Result<(), StoreError> {
+        let mut pages = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.settings.bucket)
+            .prefix(self.key(prefix))
+            .into_paginator()
+            .send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.failed("list", prefix, &error))?;
+            for object in page.contents() {
+                let key = object.key().and_then(|key| key.strip_prefix(&self.settings.prefix));
+                if let Some(key) = key {
+                    each(Listed {
+                        key: key.to_owned(),
+                        size: object.size().and_then(|size| size.try_into().ok()).unwrap_or(0),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn failed<E>(&self, verb: &str, key: &str, error: &SdkError<E>) -> StoreError
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        let what = format!("s3://{}/{}{key}", self.settings.bucket, self.settings.prefix);
+        match (status(error), error.code()) {
+            (_, Some("NoSuchBucket")) => StoreError::Refused(format!(
+                "cannot {verb} {what}: the bucket does not exist at this endpoint and region; make it, or correct output.url"
+            )),
+            (Some(401 | 403), code) => StoreError::Refused(format!(
+                "cannot {verb} {what}: access denied ({}); the credentials need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there",
+                code.unwrap_or("no code")
+            )),
+            (Some(status @ (301 | 307 | 400 | 404 | 405 | 501)), code) => StoreError::Refused(format!(
+                "cannot {verb} {what}: {status} {}: {}",
+                code.unwrap_or("no code"),
+                error.message().unwrap_or("no message")
+            )),
+            (Some(status), code) => {
+                StoreError::Later(format!("cannot {verb} {what}: {status} {}", code.unwrap_or("no code")))
+            }
+            (None, _) => StoreError::Later(format!("cannot {verb} {what}: {}", DisplayErrorContext(error))),
+        }
+    }
+}
+
+fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}

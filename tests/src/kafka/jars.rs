@@ -1,0 +1,96 @@
+//! The broker's jars: fetched once by Maven into a cache outside the tree.
+//!
+//! A folder per version is filled beside its place and renamed into it, under a file lock, so test
+//! processes that start together fetch once and nobody sees half a folder.
+
+use crate::outside::{say, var};
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The version that `tests/kafka/pom.xml` names.
+pub(super) const VERSION: &str = "4.3.1";
+
+const POM: &str = include_str!("../../kafka/pom.xml");
+
+/// Returns the folder that holds the jars, after fetching them if need be.
+pub(super) fn folder() -> Result<PathBuf> {
+    let cache = cache()?;
+    let ready = cache.join(format!("kafka-{VERSION}"));
+    if ready.is_dir() {
+        return Ok(ready);
+    }
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let lock_path = cache.join(format!("kafka-{VERSION}.lock"));
+    let lock = File::create(&lock_path)
+        .with_context(|| format!("cannot create {}", lock_path.display()))?;
+    lock.lock()
+        .with_context(|| format!("cannot lock {}", lock_path.display()))?;
+    if !ready.is_dir() {
+        fetch(&cache, &ready)?;
+    }
+    Ok(ready)
+}
+
+fn cache() -> Result<PathBuf> {
+    if let Some(folder) = var("HEADWATER_CACHE") {
+        return Ok(PathBuf::from(folder));
+    }
+    if let Some(folder) = var("XDG_CACHE_HOME") {
+        return Ok(Path::new(&folder).join("headwater"));
+    }
+    let home = var("HOME").context("neither HEADWATER_CACHE nor HOME is set: no place for jars")?;
+    Ok(Path::new(&home).join(".cache").join("headwater"))
+}
+
+fn fetch(cache: &Path, ready: &Path) -> Result<()> {
+    let partial = tempfile::Builder::new()
+        .prefix(&format!("kafka-{VERSION}.partial-"))
+        .tempdir_in(cache)
+        .context("cannot create a folder in the cache")?;
+    let pom = partial.path().join("pom.xml");
+    fs::write(&pom, POM).with_context(|| format!("cannot write {}", pom.display()))?;
+    say(&format!(
+        "fetching Apache Kafka {VERSION} with mvn into {} (54 MB, once)",
+        ready.display()
+    ));
+    let output = Command::new("mvn")
+        .args(["-q", "-B", "dependency:copy-dependencies", "-f"])
+        .arg(&pom)
+        .arg(format!(
+            "-DoutputDirectory={}",
+            partial.path().join("libs").display()
+        ))
+        .output()
+        .context("cannot run mvn: the tests need Maven and Java 17 or later")?;
+    let jar = partial
+        .path()
+        .join("libs")
+        .join(format!("kafka_2.13-{VERSION}.jar"));
+    if !output.status.success() || !jar.is_file() {
+        bail!(
+            "mvn could not fetch Apache Kafka {VERSION} ({}):\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    fs::rename(partial.path(), ready)
+        .with_context(|| format!("cannot move the jars to {}", ready.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pom_fetches_the_version_that_the_cache_is_named_after() {
+        assert_eq!(
+            POM.matches(&format!("<version>{VERSION}</version>"))
+                .count(),
+            2
+        );
+    }
+}

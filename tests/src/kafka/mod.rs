@@ -1,0 +1,327 @@
+//! A real Apache Kafka, one node or three, that a test may stop, kill, pause and start again.
+//!
+//! - [`Kafka::start`] gives a test its own cluster, for tests that cut it.
+//! - [`Kafka::shared`] gives one broker per test process, or the one `KAFKA_BOOTSTRAP` names.
+//!
+//! Listens on 127.0.0.1 only, without TLS or authentication. Session time-outs are short (see
+//! `node.rs`), topics are never created by accident. Everything is gone when its owner is dropped,
+//! or the test process dies.
+
+mod jars;
+mod node;
+mod ports;
+mod records;
+
+pub use records::{Committed, Record};
+
+use crate::clock;
+use crate::folder::Folder;
+use crate::outside::var;
+use anyhow::{Context, Result, bail, ensure};
+use node::Node;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rustix::process::Signal;
+use std::sync::OnceLock;
+use std::thread::{scope, sleep};
+use std::time::Duration;
+
+/// A loaded machine with two cores starts three nodes in well under this.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A Kafka cluster: our own, or an outside one that cannot be cut.
+#[derive(Debug)]
+pub struct Kafka {
+    nodes: Vec<Node>,
+    bootstrap: String,
+    // After `nodes`: they are killed before their folder goes.
+    _folder: Option<Folder>,
+}
+
+impl Kafka {
+    /// Starts a cluster of one node, or of three with replication factor 3 and two in-sync replicas,
+    /// and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it cannot be started; the broker's log is in the message.
+    pub fn start(nodes: usize) -> Self {
+        Self::start_with(nodes, &[])
+    }
+
+    /// Starts a cluster with further broker properties, such as `("log.retention.ms", "1000")`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_with(nodes: usize, properties: &[(&str, &str)]) -> Self {
+        Self::try_start(nodes, properties)
+            .unwrap_or_else(|error| panic!("cannot start Kafka: {error:#}"))
+    }
+
+    /// Returns the test process's one shared broker: the outside one if `KAFKA_BOOTSTRAP` is set.
+    /// Tests must use topics and groups of their own, see [`unique`](crate::outside::unique).
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Kafka> = OnceLock::new();
+        SHARED.get_or_init(|| match var("KAFKA_BOOTSTRAP") {
+            Some(bootstrap) => Self {
+                nodes: Vec::new(),
+                bootstrap,
+                _folder: None,
+            },
+            None => Self::start(1),
+        })
+    }
+
+    fn try_start(count: usize, properties: &[(&str, &str)]) -> Result<Self> {
+        ensure!(count == 1 || count == 3, "a cluster has 1 node or 3");
+        let folder = Folder::new("kafka")?;
+        let nodes: Vec<Node> = (1..=count)
+            .map(|id| Node::new(id, folder.path()))
+            .collect::<Result<_>>()?;
+        let join = |part: fn(&Node) -> String| nodes.iter().map(part).collect::<Vec<_>>().join(",");
+        let voters = join(Node::voter);
+        let bootstrap = join(Node::address);
+        let extra: String = properties
+            .iter()
+            .map(|(key, value)| format!("{key}={value}\n"))
+            .collect();
+        scope(|threads| {
+            let formats: Vec<_> = nodes
+                .iter()
+                .map(|node| threads.spawn(|| node.format(&voters, count, &extra)))
+                .collect();
+            formats
+                .into_iter()
+                .try_for_each(|format| format.join().expect("formatting does not panic"))
+        })?;
+        let kafka = Self {
+            nodes,
+            bootstrap,
+            _folder: Some(folder),
+        };
+        kafka.start_all()?;
+        Ok(kafka)
+    }
+
+    /// The bootstrap servers, as `host:port[,host:port]`.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// True for an outside broker, which a test cannot stop, kill or pause.
+    pub fn is_outside(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// A client configuration that reaches this cluster and finds it again soon after an outage.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("reconnect.backoff.max.ms", "200")
+            .set("log_level", "2");
+        config
+    }
+
+    /// Creates a topic, with the cluster's replication factor, and waits until each partition has a
+    /// leader.
+    pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        self.try_create_topic(name, partitions, configs)
+            .unwrap_or_else(|error| panic!("cannot create topic {name}: {error:#}"));
+    }
+
+    /// Adds partitions to a topic, up to `partitions` in all.
+    pub fn grow_topic(&self, name: &str, partitions: usize) {
+        self.try_grow_topic(name, partitions)
+            .unwrap_or_else(|error| panic!("cannot grow topic {name}: {error:#}"));
+    }
+
+    fn try_create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<()> {
+        // -1: the broker's default.
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        let admin = self.admin()?;
+        let options = AdminOptions::new().operation_timeout(Some(CALL_TIMEOUT));
+        let results = wait_for(admin.create_topics([&topic], &options))?;
+        for result in results {
+            result.map_err(|(_, code)| anyhow::anyhow!("the broker answers {code}"))?;
+        }
+        let wanted = usize::try_from(partitions).context("a topic has partitions")?;
+        self.wait_for_leaders(name, wanted)
+    }
+
+    fn try_grow_topic(&self, name: &str, partitions: usize) -> Result<()> {
+        let admin = self.admin()?;
+        let options = AdminOptions::new().operation_timeout(Some(CALL_TIMEOUT));
+        let more = NewPartitions::new(name, partitions);
+        let results = wait_for(admin.create_partitions([&more], &options))?;
+        for result in results {
+            result.map_err(|(_, code)| anyhow::anyhow!("the broker answers {code}"))?;
+        }
+        self.wait_for_leaders(name, partitions)
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        self.client()
+            .create()
+            .context("cannot make an admin client")
+    }
+
+    /// Stops every node in order (SIGTERM): logs are closed, leaders handed over.
+    pub fn stop(&self) {
+        self.each(Node::stop, "stop");
+    }
+
+    /// Kills every node (SIGKILL). What was acknowledged stays in the page cache, so on disk.
+    pub fn kill(&self) {
+        self.each(Node::kill, "kill");
+    }
+
+    /// Stops every node's clock (SIGSTOP): connections stay open, nothing answers.
+    pub fn pause(&self) {
+        self.each(|node| node.signal(Signal::STOP), "pause");
+    }
+
+    /// Lets paused nodes go on (SIGCONT).
+    pub fn resume(&self) {
+        self.each(|node| node.signal(Signal::CONT), "resume");
+    }
+
+    /// Starts the nodes that do not run, on the same ports and data, and waits until all is ready.
+    pub fn restart(&self) {
+        self.assert_ours("restart");
+        self.start_all()
+            .unwrap_or_else(|error| panic!("cannot restart Kafka: {error:#}"));
+    }
+
+    /// Kills one node (from 0) of the cluster; [`restart`](Self::restart) brings it back.
+    pub fn kill_node(&self, index: usize) {
+        self.one(index, Node::kill, "kill");
+    }
+
+    /// Pauses one node (from 0).
+    pub fn pause_node(&self, index: usize) {
+        self.one(index, |node| node.signal(Signal::STOP), "pause");
+    }
+
+    /// Lets one paused node (from 0) go on.
+    pub fn resume_node(&self, index: usize) {
+        self.one(index, |node| node.signal(Signal::CONT), "resume");
+    }
+
+    /// An outage: kills the cluster, runs `during`, and brings the cluster back.
+    pub fn while_down<T>(&self, during: impl FnOnce() -> T) -> T {
+        self.kill();
+        let result = during();
+        self.restart();
+        result
+    }
+
+    /// A hang: pauses the cluster, runs `during`, and lets it go on.
+    pub fn while_paused<T>(&self, during: impl FnOnce() -> T) -> T {
+        self.pause();
+        let result = during();
+        self.resume();
+        result
+    }
+
+    /// Prints the end of each node's log: for a test that fails because of the broker.
+    pub fn log_tail(&self) -> String {
+        self.nodes.iter().map(Node::log_tail).collect()
+    }
+
+    fn start_all(&self) -> Result<()> {
+        self.nodes.iter().try_for_each(Node::start)?;
+        self.wait_until_ready()
+    }
+
+    /// Ready: every node is in the cluster's metadata and every partition has a leader.
+    fn wait_until_ready(&self) -> Result<()> {
+        let start = clock::now();
+        let consumer: BaseConsumer = self.client().create().context("cannot make a client")?;
+        while !self.is_ready(&consumer) {
+            self.nodes.iter().try_for_each(Node::check)?;
+            if start.elapsed() > READY_TIMEOUT {
+                bail!("not ready after {READY_TIMEOUT:?}:\n{}", self.log_tail());
+            }
+            sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self, consumer: &BaseConsumer) -> bool {
+        consumer
+            .fetch_metadata(None, Duration::from_secs(1))
+            .is_ok_and(|metadata| {
+                let led = |topic: &rdkafka::metadata::MetadataTopic| {
+                    topic.partitions().iter().all(|p| p.leader() >= 0)
+                };
+                metadata.brokers().len() == self.nodes.len() && metadata.topics().iter().all(led)
+            })
+    }
+
+    fn wait_for_leaders(&self, topic: &str, partitions: usize) -> Result<()> {
+        let start = clock::now();
+        let consumer: BaseConsumer = self.client().create().context("cannot make a client")?;
+        while start.elapsed() < CALL_TIMEOUT {
+            let led = consumer
+                .fetch_metadata(Some(topic), Duration::from_secs(2))
+                .is_ok_and(|metadata| {
+                    metadata.topics().first().is_some_and(|topic| {
+                        topic.partitions().len() == partitions
+                            && topic.partitions().iter().all(|p| p.leader() >= 0)
+                    })
+                });
+            if led {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20));
+        }
+        bail!("{partitions} partitions have no leaders after {CALL_TIMEOUT:?}")
+    }
+
+    fn assert_ours(&self, verb: &str) {
+        assert!(
+            !self.is_outside(),
+            "cannot {verb} an outside broker: a test that does must use Kafka::start"
+        );
+    }
+
+    fn each(&self, act: impl Fn(&Node) -> Result<()> + Sync, verb: &str) {
+        self.assert_ours(verb);
+        scope(|threads| {
+            for node in self.nodes.iter().filter(|node| node.is_running()) {
+                threads.spawn(|| {
+                    act(node).unwrap_or_else(|error| panic!("cannot {verb} Kafka: {error:#}"));
+                });
+            }
+        });
+    }
+
+    fn one(&self, index: usize, act: impl Fn(&Node) -> Result<()>, verb: &str) {
+        self.assert_ours(verb);
+        act(&self.nodes[index])
+            .unwrap_or_else(|error| panic!("cannot {verb} node {index}: {error:#}"));
+    }
+}
+
+/// Waits for an admin call on a thread of its own, so that it works inside a runtime and outside.
+fn wait_for<T: Send>(
+    call: impl Future<Output = rdkafka::error::KafkaResult<T>> + Send,
+) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .context("cannot make a runtime")?;
+    let result = scope(|threads| threads.spawn(|| runtime.block_on(call)).join());
+    Ok(result.expect("an admin call does not panic")?)
+}

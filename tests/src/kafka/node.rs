@@ -1,0 +1,234 @@
+//! One broker: a JVM in KRaft mode, broker and controller in one, on loopback alone.
+
+use super::jars;
+use super::ports::Port;
+use crate::child::Child;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Any 16 bytes in URL-safe base64; a cluster of one test process never meets another's.
+const CLUSTER_ID: &str = "aGVhZHdhdGVyLXRlc3RzMQ";
+
+/// What every node has in common. The time-outs are short, so that a killed broker is noticed, and
+/// may come back, in seconds: Kafka's own are 9 s and more.
+const COMMON: &str = "
+process.roles=broker,controller
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=200
+group.consumer.heartbeat.interval.ms=500
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.num.partitions=1
+log.index.size.max.bytes=1048576
+log.cleaner.dedupe.buffer.size=8388608
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=300
+controller.quorum.election.timeout.ms=500
+controller.quorum.fetch.timeout.ms=1000
+controlled.shutdown.max.retries=1
+num.network.threads=2
+num.io.threads=4
+num.replica.fetchers=1
+";
+
+#[derive(Debug)]
+pub(super) struct Node {
+    id: usize,
+    folder: PathBuf,
+    /// The whole cluster's folder: what the watchdog removes.
+    cluster: PathBuf,
+    port: Port,
+    controller_port: Port,
+    jvm: Mutex<Option<Child>>,
+}
+
+impl Node {
+    /// Reserves ports and a folder below `cluster` for node `id` (from 1).
+    pub(super) fn new(id: usize, cluster: &Path) -> Result<Self> {
+        let folder = cluster.join(format!("node-{id}"));
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self {
+            id,
+            folder,
+            cluster: cluster.to_owned(),
+            port: Port::reserve()?,
+            controller_port: Port::reserve()?,
+            jvm: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
+    }
+
+    pub(super) fn voter(&self) -> String {
+        format!("{}@127.0.0.1:{}", self.id, self.controller_port.number())
+    }
+
+    /// Writes the properties and formats the data folder.
+    pub(super) fn format(&self, voters: &str, nodes: usize, extra: &str) -> Result<()> {
+        let (copies, in_sync) = if nodes >= 3 { (3, 2) } else { (1, 1) };
+        let mut text = format!(
+            "node.id={}\ncontroller.quorum.voters={voters}\nlog.dirs={}\n\
+             listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{}\n\
+             advertised.listeners=PLAINTEXT://{address}\n",
+            self.id,
+            self.folder.join("data").display(),
+            self.controller_port.number(),
+            address = self.address(),
+        );
+        text.push_str(COMMON.trim_start());
+        for topic in [
+            "offsets.topic",
+            "transaction.state.log",
+            "share.coordinator.state.topic",
+        ] {
+            writeln!(text, "{topic}.replication.factor={copies}")?;
+        }
+        for topic in ["transaction.state.log", "share.coordinator.state.topic"] {
+            writeln!(text, "{topic}.min.isr={in_sync}")?;
+        }
+        writeln!(text, "default.replication.factor={copies}")?;
+        writeln!(text, "min.insync.replicas={in_sync}")?;
+        text.push_str(extra);
+        fs::write(self.properties(), text).context("cannot write the broker's properties")?;
+        let output = self
+            .java()?
+            .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
+            .arg(self.properties())
+            .output()
+            .context("cannot run java: the tests need Java 17 or later")?;
+        if !output.status.success() {
+            bail!(
+                "cannot format a broker's folder:\n{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    /// Starts the JVM if it does not run. Being ready comes later.
+    pub(super) fn start(&self) -> Result<()> {
+        let mut jvm = self.lock();
+        if let Some(child) = jvm.as_ref()
+            && child.status()?.is_none()
+        {
+            return Ok(());
+        }
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .context("cannot open the broker's log")?;
+        let errors = log.try_clone().context("cannot share the broker's log")?;
+        let mut command = self.java()?;
+        command
+            .arg("kafka.Kafka")
+            .arg(self.properties())
+            .current_dir(&self.folder)
+            .stdout(log)
+            .stderr(errors);
+        let name = format!("kafka node {}", self.id);
+        *jvm = Some(Child::spawn(&name, &mut command, Some(&self.cluster))?);
+        Ok(())
+    }
+
+    /// Fails, with the end of the log, if the JVM has ended by itself.
+    pub(super) fn check(&self) -> Result<()> {
+        let jvm = self.lock();
+        let child = jvm.as_ref().context("the broker was never started")?;
+        if let Some(status) = child.status()? {
+            bail!("{} ended: {status}\n{}", child.name(), self.log_tail());
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.lock()
+            .as_ref()
+            .is_some_and(|child| matches!(child.status(), Ok(None)))
+    }
+
+    /// SIGTERM, then waits for the end; SIGKILL if that takes more than 30 s.
+    pub(super) fn stop(&self) -> Result<()> {
+        let Some(child) = self.lock().take() else {
+            return Ok(());
+        };
+        if child.status()?.is_none() {
+            child.signal(Signal::TERM)?;
+            if child.wait(Duration::from_secs(30))?.is_none() {
+                child.kill()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn kill(&self) -> Result<()> {
+        if let Some(child) = self.lock().take() {
+            child.kill()?;
+        }
+        Ok(())
+    }
+
+    /// SIGSTOP and SIGCONT: the broker is there, its ports accept, nothing answers.
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+        self.lock()
+            .as_ref()
+            .context("the broker does not run")?
+            .signal(signal)
+    }
+
+    pub(super) fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("broker.log")
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.join("server.properties")
+    }
+
+    fn java(&self) -> Result<Command> {
+        let jars = jars::folder()?.join("libs");
+        ensure!(jars.is_dir(), "no jars in {}", jars.display());
+        let mut command = Command::new("java");
+        command
+            .args([
+                "-Xmx512m",
+                "-XX:+UseSerialGC",
+                // A broker that lives for a minute starts faster without the second compiler.
+                "-XX:TieredStopAtLevel=1",
+                "-XX:-UsePerfData",
+                "-Djava.awt.headless=true",
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+                "-Dorg.slf4j.simpleLogger.showDateTime=true",
+                "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+                "-cp",
+            ])
+            .arg(jars.join("*"));
+        Ok(command)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.jvm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,213 @@
+//! What lies in a topic and in a group, read without joining anything.
+
+use super::{CALL_TIMEOUT, Kafka};
+use anyhow::{Context, Result, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Message, error::KafkaError};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One record of a topic. For [`Kafka::produce`], offset and timestamp are left out of account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The partition; for producing, a negative one lets the key choose.
+    pub partition: i32,
+    /// The record's place in its partition.
+    pub offset: i64,
+    /// Milliseconds since 1970, as the producer or the broker stamped it.
+    pub timestamp_ms: Option<i64>,
+    /// The key, if there is one.
+    pub key: Option<Vec<u8>>,
+    /// The headers in their order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The value; empty for a tombstone.
+    pub value: Vec<u8>,
+}
+
+impl Record {
+    /// Returns the first header of that name, as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// Returns the value as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.value).into_owned()
+    }
+
+    fn read(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.unwrap_or(b"").to_vec()))
+                .collect()
+        });
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            headers,
+            value: message.payload().unwrap_or(b"").to_vec(),
+        }
+    }
+}
+
+/// What a group has committed for one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read; `None` if nothing was committed.
+    pub offset: Option<i64>,
+    /// The metadata beside the offset.
+    pub metadata: String,
+}
+
+impl Kafka {
+    /// Writes records with an idempotent producer and waits until all are acknowledged.
+    pub fn produce(&self, topic: &str, records: impl IntoIterator<Item = Record>) {
+        self.try_produce(topic, records)
+            .unwrap_or_else(|error| panic!("cannot produce to {topic}: {error:#}"));
+    }
+
+    /// Reads every record of a topic, from the beginning to the high watermarks of this moment,
+    /// ordered by partition and offset. Aborted transactions are left out.
+    pub fn records(&self, topic: &str) -> Vec<Record> {
+        self.try_records(topic)
+            .unwrap_or_else(|error| panic!("cannot read topic {topic}: {error:#}"))
+    }
+
+    /// Returns how many offsets the topic's partitions span, all together.
+    pub fn depth(&self, topic: &str) -> i64 {
+        self.consumer(None)
+            .and_then(|consumer| Self::watermarks(&consumer, topic))
+            .unwrap_or_else(|error| panic!("cannot look at topic {topic}: {error:#}"))
+            .values()
+            .map(|(low, high)| high - low)
+            .sum()
+    }
+
+    /// Returns what `group` has committed for each partition of `topic`.
+    pub fn committed(&self, group: &str, topic: &str) -> Vec<Committed> {
+        self.try_committed(group, topic)
+            .unwrap_or_else(|error| panic!("cannot read the offsets of {group}: {error:#}"))
+    }
+
+    fn try_produce(&self, topic: &str, records: impl IntoIterator<Item = Record>) -> Result<()> {
+        let producer: BaseProducer = self
+            .client()
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .create()
+            .context("cannot make a producer")?;
+        for record in records {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in &record.headers {
+                let value = Some(value);
+                headers = headers.insert(Header { key, value });
+            }
+            let mut next = BaseRecord::to(topic)
+                .payload(&record.value)
+                .headers(headers);
+            if record.partition >= 0 {
+                next = next.partition(record.partition);
+            }
+            if let Some(key) = &record.key {
+                next = next.key(key);
+            }
+            if let Some(timestamp_ms) = record.timestamp_ms {
+                next = next.timestamp(timestamp_ms);
+            }
+            while let Err((error, same)) = producer.send(next) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(error.into());
+                }
+                producer.poll(Duration::from_millis(20));
+                next = same;
+            }
+            producer.poll(Duration::ZERO);
+        }
+        Ok(producer.flush(CALL_TIMEOUT)?)
+    }
+
+    fn try_records(&self, topic: &str) -> Result<Vec<Record>> {
+        let consumer = self.consumer(None)?;
+        let mut open = Self::watermarks(&consumer, topic)?;
+        open.retain(|_, (low, high)| low < high);
+        let mut assignment = TopicPartitionList::new();
+        for (partition, (low, _)) in &open {
+            assignment.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
+        }
+        consumer.assign(&assignment)?;
+        let mut records = Vec::new();
+        while !open.is_empty() {
+            match consumer.poll(CALL_TIMEOUT) {
+                None => bail!("no answer for {CALL_TIMEOUT:?}, still open: {open:?}"),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    open.remove(&partition);
+                }
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(message)) => {
+                    // What arrived after the watermarks were read is not part of the answer.
+                    if let Some((_, high)) = open.get(&message.partition()) {
+                        if message.offset() < *high {
+                            records.push(Record::read(&message));
+                        }
+                        if message.offset() + 1 >= *high {
+                            open.remove(&message.partition());
+                        }
+                    }
+                }
+            }
+        }
+        records.sort_by_key(|record| (record.partition, record.offset));
+        Ok(records)
+    }
+
+    fn try_committed(&self, group: &str, topic: &str) -> Result<Vec<Committed>> {
+        let consumer = self.consumer(Some(group))?;
+        let mut wanted = TopicPartitionList::new();
+        for partition in Self::watermarks(&consumer, topic)?.into_keys() {
+            wanted.add_partition(topic, partition);
+        }
+        let offsets = consumer.committed_offsets(wanted, CALL_TIMEOUT)?;
+        let committed = offsets.elements().into_iter().map(|element| Committed {
+            partition: element.partition(),
+            offset: element.offset().to_raw().filter(|offset| *offset >= 0),
+            metadata: element.metadata().to_owned(),
+        });
+        Ok(committed.collect())
+    }
+
+    fn consumer(&self, group: Option<&str>) -> Result<BaseConsumer> {
+        self.client()
+            .set("group.id", group.unwrap_or("headwater-tests-reader"))
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .create()
+            .context("cannot make a consumer")
+    }
+
+    fn watermarks(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>> {
+        let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
+        let found = metadata.topics().first().context("no such topic")?;
+        if let Some(error) = found.error() {
+            bail!("the broker answers {error:?}");
+        }
+        found
+            .partitions()
+            .iter()
+            .map(|partition| {
+                let id = partition.id();
+                Ok((id, consumer.fetch_watermarks(topic, id, CALL_TIMEOUT)?))
+            })
+            .collect()
+    }
+}

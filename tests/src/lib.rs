@@ -1,0 +1,26 @@
+//! Real parts for whole-system tests, without containers: an Apache Kafka broker, an S3 server, the
+//! two binaries, and an oracle that counts every line.
+//!
+//! ```text
+//! writer ─ files ─► process: Agent ─► kafka ─► process: Loader ─► s3
+//!    │                                 │ kill, pause, restart       │ faults
+//!    └──────────────── oracle: what was written = what is stored ◄──┘
+//! ```
+//! The modules in that order; below them what they stand on. A part that is missing fails the test,
+//! it never skips it. Helpers panic with a sentence that says what to do.
+
+pub mod writer;
+
+pub mod process;
+
+pub mod kafka;
+
+pub mod s3;
+
+pub mod oracle;
+
+pub mod clock;
+pub mod outside;
+
+mod child;
+mod folder;

@@ -1,0 +1,451 @@
+//! The S3 operations on the store: only translation between the API's types and ours.
+
+use super::checksums::{add_trailers, hex, md5, values, verify};
+use super::store::{Attributes, Condition, Object, Part, Place, Query, Store, Upload};
+use crate::clock;
+use hyper::body::Bytes;
+use s3s::dto::*;
+use s3s::{
+    Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error,
+};
+use std::sync::Arc;
+
+/// S3's bound for one PUT is 5 GiB; a test that sends more than this has gone wrong.
+pub(super) const BODY_BYTES_MAX: usize = 1 << 30;
+
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub(super) store: Arc<Store>,
+}
+
+type Answer<T> = S3Result<S3Response<T>>;
+
+fn ok<T>(output: T) -> Answer<T> {
+    Ok(S3Response::new(output))
+}
+
+async fn read(body: Option<StreamingBlob>) -> S3Result<Bytes> {
+    let Some(body) = body else {
+        return Ok(Bytes::new());
+    };
+    Body::from(body)
+        .store_all_limited(BODY_BYTES_MAX)
+        .await
+        .map_err(|error| S3Error::with_source(S3ErrorCode::IncompleteBody, error))
+}
+
+/// Reads a body to its end and checks it against what came before and behind it.
+async fn read_checked(
+    body: Option<StreamingBlob>,
+    mut sent: Checksum,
+    md5: Option<&str>,
+    trailers: Option<&TrailingHeaders>,
+) -> S3Result<(Bytes, Checksum)> {
+    let bytes = read(body).await?;
+    add_trailers(&mut sent, trailers);
+    let kept = verify(&sent, md5, &bytes)?;
+    Ok((bytes, kept))
+}
+
+/// Copies the five checksums between the API's structures.
+macro_rules! checksum_of {
+    ($from:expr => $to:ident { $($rest:tt)* }) => {
+        $to {
+            checksum_crc32: $from.checksum_crc32.clone(),
+            checksum_crc32c: $from.checksum_crc32c.clone(),
+            checksum_crc64nvme: $from.checksum_crc64nvme.clone(),
+            checksum_sha1: $from.checksum_sha1.clone(),
+            checksum_sha256: $from.checksum_sha256.clone(),
+            $($rest)*
+            ..Default::default()
+        }
+    };
+}
+
+macro_rules! attributes_of {
+    ($input:expr) => {
+        Attributes {
+            metadata: $input.metadata.clone().unwrap_or_default(),
+            content_type: $input.content_type.clone(),
+            content_encoding: $input.content_encoding.clone(),
+            storage_class: $input.storage_class.as_ref().map(|v| v.as_str().to_owned()),
+            encryption: $input
+                .server_side_encryption
+                .as_ref()
+                .map(|v| v.as_str().to_owned()),
+            kms_key: $input.ssekms_key_id.clone(),
+            tagging: $input.tagging.clone(),
+        }
+    };
+}
+
+/// What `GetObject` and `HeadObject` both tell.
+macro_rules! described {
+    ($object:expr, $with_checksum:expr => $to:ident { $($rest:tt)* }) => {{
+        let object = &$object;
+        let nothing = Checksum::default();
+        let shown = if $with_checksum { &object.checksum } else { &nothing };
+        checksum_of!(shown => $to {
+            e_tag: Some(ETag::Strong(object.etag.clone())),
+            last_modified: Some(object.modified.into()),
+            metadata: Some(object.attributes.metadata.clone()),
+            content_type: object.attributes.content_type.clone(),
+            content_encoding: object.attributes.content_encoding.clone(),
+            storage_class: object.attributes.storage_class.clone().map(StorageClass::from),
+            server_side_encryption: object.attributes.encryption.clone().map(ServerSideEncryption::from),
+            ssekms_key_id: object.attributes.kms_key.clone(),
+            $($rest)*
+        })
+    }};
+}
+
+#[async_trait::async_trait]
+impl S3 for Backend {
+    async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> Answer<CreateBucketOutput> {
+        if !self.store.create_bucket(&request.input.bucket) {
+            return Err(s3_error!(BucketAlreadyOwnedByYou));
+        }
+        ok(CreateBucketOutput {
+            location: Some(format!("/{}", request.input.bucket)),
+        })
+    }
+
+    async fn delete_bucket(
+        &self,
+        request: S3Request<DeleteBucketInput>,
+    ) -> Answer<DeleteBucketOutput> {
+        self.store.delete_bucket(&request.input.bucket)?;
+        ok(DeleteBucketOutput::default())
+    }
+
+    async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
+        if !self.store.buckets().contains(&request.input.bucket) {
+            return Err(s3_error!(NoSuchBucket));
+        }
+        ok(HeadBucketOutput::default())
+    }
+
+    async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
+        let buckets = self.store.buckets().into_iter().map(|name| Bucket {
+            name: Some(name),
+            ..Bucket::default()
+        });
+        ok(ListBucketsOutput {
+            buckets: Some(buckets.collect()),
+            ..ListBucketsOutput::default()
+        })
+    }
+
+    async fn put_object(&self, request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
+        let trailers = request.trailing_headers;
+        let input = request.input;
+        let attributes = attributes_of!(input);
+        let sent = checksum_of!(input => Checksum {});
+        let condition = Condition {
+            if_none_match: input.if_none_match,
+            if_match: input.if_match,
+        };
+        let md5_sent = input.content_md5.as_deref();
+        let (bytes, checksum) = read_checked(input.body, sent, md5_sent, trailers.as_ref()).await?;
+        let etag = hex(&md5(&bytes));
+        let object = Object {
+            bytes,
+            etag: etag.clone(),
+            modified: clock::wall(),
+            attributes,
+            checksum: checksum.clone(),
+        };
+        self.store
+            .put(&input.bucket, &input.key, object, &condition)?;
+        ok(checksum_of!(checksum => PutObjectOutput { e_tag: Some(ETag::Strong(etag)), }))
+    }
+
+    async fn get_object(&self, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+        let input = request.input;
+        let object = self.store.get(&input.bucket, &input.key)?;
+        if_unchanged(
+            &object,
+            input.if_match.as_ref(),
+            input.if_none_match.as_ref(),
+        )?;
+        let full = u64::try_from(object.bytes.len()).unwrap_or(u64::MAX);
+        let (bytes, content_range) = match input.range {
+            None => (object.bytes.clone(), None),
+            Some(range) => {
+                let part = range.check(full)?;
+                let shown = format!("bytes {}-{}/{full}", part.start, part.end - 1);
+                let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+                (
+                    object.bytes.slice(at(part.start)..at(part.end)),
+                    Some(shown),
+                )
+            }
+        };
+        let checked = input.checksum_mode.is_some() && content_range.is_none();
+        ok(described!(object, checked => GetObjectOutput {
+            content_length: length(&bytes),
+            body: Some(StreamingBlob::from(Body::from(bytes))),
+            accept_ranges: Some("bytes".to_owned()),
+            content_range,
+        }))
+    }
+
+    async fn head_object(&self, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
+        let input = request.input;
+        let object = self.store.get(&input.bucket, &input.key)?;
+        if_unchanged(
+            &object,
+            input.if_match.as_ref(),
+            input.if_none_match.as_ref(),
+        )?;
+        ok(
+            described!(object, input.checksum_mode.is_some() => HeadObjectOutput {
+                content_length: length(&object.bytes),
+            }),
+        )
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> Answer<ListObjectsV2Output> {
+        let input = request.input;
+        let token = match &input.continuation_token {
+            Some(token) => Some(
+                token
+                    .strip_prefix("after:")
+                    .ok_or_else(|| s3_error!(InvalidArgument, "no such continuation token"))?,
+            ),
+            None => None,
+        };
+        // S3 returns at most 1000 a page, whatever is asked.
+        let max_keys = input.max_keys.unwrap_or(1000).clamp(0, 1000);
+        let page = self.store.list(
+            &input.bucket,
+            &Query {
+                prefix: input.prefix.as_deref().unwrap_or(""),
+                delimiter: input.delimiter.as_deref().filter(|text| !text.is_empty()),
+                start_after: input.start_after.as_deref(),
+                token,
+                max: usize::try_from(max_keys).unwrap_or(0),
+            },
+        )?;
+        let count = page.objects.len() + page.prefixes.len();
+        let prefixes = page.prefixes.into_iter().map(|prefix| CommonPrefix {
+            prefix: Some(prefix),
+        });
+        ok(ListObjectsV2Output {
+            name: Some(input.bucket),
+            prefix: input.prefix,
+            delimiter: input.delimiter,
+            max_keys: Some(max_keys),
+            key_count: i32::try_from(count).ok(),
+            is_truncated: Some(page.next.is_some()),
+            next_continuation_token: page.next.map(|last| format!("after:{last}")),
+            continuation_token: input.continuation_token,
+            start_after: input.start_after,
+            contents: Some(page.objects.into_iter().map(listed).collect()),
+            common_prefixes: Some(prefixes.collect()),
+            ..ListObjectsV2Output::default()
+        })
+    }
+
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> Answer<DeleteObjectOutput> {
+        let input = request.input;
+        let condition = Condition {
+            if_none_match: None,
+            if_match: input.if_match,
+        };
+        self.store.delete(&input.bucket, &input.key, &condition)?;
+        ok(DeleteObjectOutput::default())
+    }
+
+    async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> Answer<DeleteObjectsOutput> {
+        let input = request.input;
+        if input.delete.objects.len() > 1000 {
+            return Err(s3_error!(MalformedXML, "more than 1000 keys"));
+        }
+        let mut deleted = Vec::new();
+        for object in input.delete.objects {
+            self.store
+                .delete(&input.bucket, &object.key, &Condition::default())?;
+            deleted.push(DeletedObject {
+                key: Some(object.key),
+                ..DeletedObject::default()
+            });
+        }
+        let quiet = input.delete.quiet.unwrap_or(false);
+        ok(DeleteObjectsOutput {
+            deleted: (!quiet).then_some(deleted),
+            ..DeleteObjectsOutput::default()
+        })
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> Answer<CreateMultipartUploadOutput> {
+        let input = request.input;
+        let attributes = attributes_of!(input);
+        let algorithm = input.checksum_algorithm.as_ref().map(|a| a.as_str());
+        // CRC-64/NVME is always over the full object; the others are so only when asked.
+        let full = input.checksum_type.as_ref().map(|kind| kind.as_str()) == Some("FULL_OBJECT")
+            || algorithm == Some("CRC64NVME");
+        let each_part = algorithm.filter(|_| !full).map(str::to_owned);
+        let id = self
+            .store
+            .create_upload(&input.bucket, &input.key, attributes, each_part)?;
+        ok(CreateMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(id),
+            checksum_algorithm: input.checksum_algorithm,
+            checksum_type: input.checksum_type,
+            ..CreateMultipartUploadOutput::default()
+        })
+    }
+
+    async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
+        let trailers = request.trailing_headers;
+        let input = request.input;
+        let sent = checksum_of!(input => Checksum {});
+        let md5_sent = input.content_md5.as_deref();
+        let (bytes, checksum) = read_checked(input.body, sent, md5_sent, trailers.as_ref()).await?;
+        let etag = hex(&md5(&bytes));
+        let place = Place {
+            bucket: &input.bucket,
+            key: &input.key,
+            upload: &input.upload_id,
+        };
+        let part = Part {
+            bytes,
+            checksum: checksum.clone(),
+        };
+        self.store.put_part(&place, input.part_number, part)?;
+        ok(checksum_of!(checksum => UploadPartOutput { e_tag: Some(ETag::Strong(etag)), }))
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> Answer<CompleteMultipartUploadOutput> {
+        let input = request.input;
+        let parts = input
+            .multipart_upload
+            .and_then(|upload| upload.parts)
+            .unwrap_or_default();
+        let chosen: Vec<(i32, String)> = parts
+            .iter()
+            .map(|part| {
+                let etag = part
+                    .e_tag
+                    .clone()
+                    .map_or_else(String::new, ETag::into_value);
+                (part.part_number.unwrap_or(0), etag)
+            })
+            .collect();
+        let condition = Condition {
+            if_none_match: input.if_none_match,
+            if_match: input.if_match,
+        };
+        let place = Place {
+            bucket: &input.bucket,
+            key: &input.key,
+            upload: &input.upload_id,
+        };
+        let etag = self
+            .store
+            .complete(&place, &chosen, &condition, clock::wall(), |upload| {
+                parts.iter().try_for_each(|part| agree(upload, part))
+            })?;
+        ok(CompleteMultipartUploadOutput {
+            location: Some(format!("/{}/{}", input.bucket, input.key)),
+            e_tag: Some(ETag::Strong(etag)),
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            ..CompleteMultipartUploadOutput::default()
+        })
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> Answer<AbortMultipartUploadOutput> {
+        let input = request.input;
+        self.store.abort(&Place {
+            bucket: &input.bucket,
+            key: &input.key,
+            upload: &input.upload_id,
+        })?;
+        ok(AbortMultipartUploadOutput::default())
+    }
+}
+
+fn length(bytes: &Bytes) -> Option<i64> {
+    i64::try_from(bytes.len()).ok()
+}
+
+fn listed((key, object): (String, Object)) -> s3s::dto::Object {
+    s3s::dto::Object {
+        key: Some(key),
+        size: length(&object.bytes),
+        e_tag: Some(ETag::Strong(object.etag)),
+        last_modified: Some(object.modified.into()),
+        ..s3s::dto::Object::default()
+    }
+}
+
+/// The `If-Match` and `If-None-Match` of a read.
+fn if_unchanged(
+    object: &Object,
+    if_match: Option<&ETagCondition>,
+    if_none_match: Option<&ETagCondition>,
+) -> S3Result<()> {
+    let is = |wanted: &ETagCondition| match wanted {
+        ETagCondition::Any => true,
+        ETagCondition::ETag(etag) => etag.value() == object.etag,
+    };
+    if if_match.is_some_and(|wanted| !is(wanted)) {
+        return Err(s3_error!(PreconditionFailed));
+    }
+    if if_none_match.is_some_and(is) {
+        return Err(s3_error!(NotModified));
+    }
+    Ok(())
+}
+
+/// Refuses a completed part whose checksums are missing or not those of the uploaded one.
+fn agree(upload: &Upload, part: &CompletedPart) -> S3Result<()> {
+    let number = part.part_number.unwrap_or(0);
+    let said = checksum_of!(part => Checksum {});
+    let nothing_said = values(&said).iter().all(Option::is_none);
+    if nothing_said {
+        return match &upload.algorithm {
+            None => Ok(()),
+            Some(algorithm) => Err(s3_error!(
+                InvalidRequest,
+                "The upload was created using a {algorithm} checksum. The complete request must \
+                 include the checksum for each part. It was missing for part {number}"
+            )),
+        };
+    }
+    let known = upload.parts.get(&number);
+    let known = known.map(|part| values(&part.checksum));
+    let wrong = |known: [Option<&String>; 5]| {
+        let said = values(&said);
+        (0..5).any(|n| said[n].is_some() && said[n] != known[n])
+    };
+    if known.is_none_or(wrong) {
+        return Err(s3_error!(InvalidPart));
+    }
+    Ok(())
+}
