@@ -23,3 +23,13 @@ pub mod state;
 pub mod transform;
 
 pub mod store;
+
+pub mod recover;
+pub mod staging;
+pub mod worker;
+
+pub mod backoff;
+pub mod cli;
+pub mod clock;
+pub mod crash;
+pub mod supervise;

@@ -43,6 +43,9 @@ pub enum Notice {
 pub mod reason {
     /// Loss: no room in the RAM window, and the sample could not wait.
     pub const WINDOW_FULL: &str = "window-full";
+    /// Loss, and close with an unknown tail where the range held one: a batch in the device's spool
+    /// came back from the disk other than it was written.
+    pub const SPOOL_CORRUPT: &str = "spool-corrupt";
     /// Close: the file was renamed away or deleted, and was read to its end.
     pub const ROTATED: &str = "rotated";
     /// Close: the file was cut to a length below what was read.

@@ -59,6 +59,8 @@ impl Loader {
 #[derive(Debug)]
 pub struct Setup {
     binary: &'static str,
+    /// Where the binary lies, if not where [`binary_path`] looks.
+    bin_dir: Option<PathBuf>,
     folder: Folder,
     env: Vec<(String, String)>,
     runs: u32,
@@ -80,12 +82,20 @@ impl Setup {
         let folder = Folder::new(binary).unwrap_or_else(|error| panic!("{error:#}"));
         let setup = Self {
             binary,
+            bin_dir: None,
             folder,
             env: Vec::new(),
             runs: 0,
         };
         setup.set_config(config);
         setup
+    }
+
+    /// Takes the binary from this folder: another version, for a test of an upgrade.
+    #[must_use]
+    pub fn found_in(mut self, folder: &Path) -> Self {
+        self.bin_dir = Some(folder.to_owned());
+        self
     }
 
     /// Adds a variable to the environment of every following start.
@@ -164,7 +174,7 @@ impl Setup {
             let path = self.output_path(kind);
             File::create(&path).with_context(|| format!("cannot create {}", path.display()))
         };
-        let mut process = Command::new(binary_path(self.binary)?);
+        let mut process = Command::new(binary_path(self.binary, self.bin_dir.as_deref())?);
         process
             .arg(command)
             .arg("--config")
@@ -209,9 +219,10 @@ impl Setup {
 }
 
 /// Finds a binary: in `HEADWATER_BIN_DIR`, else beside the folder of the running test.
-fn binary_path(name: &str) -> Result<PathBuf> {
-    let folder = match var("HEADWATER_BIN_DIR") {
-        Some(folder) => PathBuf::from(folder),
+fn binary_path(name: &str, bin_dir: Option<&Path>) -> Result<PathBuf> {
+    let chosen = bin_dir.map(Path::to_owned);
+    let folder = match chosen.or_else(|| var("HEADWATER_BIN_DIR").map(PathBuf::from)) {
+        Some(folder) => folder,
         None => {
             let test = std::env::current_exe().context("cannot find the running test")?;
             let folder = test.parent().context("the running test lies nowhere")?;

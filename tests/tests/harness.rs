@@ -3,7 +3,7 @@
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::oracle::{Report, stored, wait_for, wait_until};
 use headwater_tests::outside::unique;
-use headwater_tests::s3::S3;
+use headwater_tests::s3::{ACCESS_KEY, S3, SECRET_KEY};
 use headwater_tests::writer::Writer;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -142,4 +142,29 @@ fn the_oracle_sees_what_lies_in_s3() {
         Ok(stored(s3, &bucket, "p/").len())
     });
     assert_eq!(count, 300);
+}
+
+#[test]
+fn an_outside_broker_and_s3_server_serve_as_well() {
+    let kafka = Kafka::at(Kafka::shared().bootstrap());
+    let topic = unique("outside");
+    kafka.create_topic(&topic, 3, &[]);
+    kafka.produce(&topic, numbered(0..9));
+    assert_eq!(numbers(&kafka, &topic), (0..9).collect::<Vec<_>>());
+    assert!(kafka.is_outside());
+
+    let ours = S3::start();
+    let s3 = S3::at(ours.endpoint(), ACCESS_KEY, SECRET_KEY);
+    let bucket = s3.bucket("outside");
+    s3.bucket("outside");
+    let keys: Vec<String> = (0..1100).map(|number| format!("p/{number:04}")).collect();
+    for key in &keys {
+        ours.put(&bucket, key, key.as_bytes());
+    }
+    assert_eq!(s3.keys(&bucket, "p/"), keys);
+    assert_eq!(
+        s3.objects(&bucket, "p/0007"),
+        ours.objects(&bucket, "p/0007")
+    );
+    assert!(s3.is_outside());
 }

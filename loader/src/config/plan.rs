@@ -64,7 +64,9 @@ pub fn read_tables(file: &ConfigFile) -> Result<Tables, Vec<String>> {
     for path in table_paths(file) {
         let read = std::fs::metadata(path).and_then(|about| {
             if about.len() > TABLE_BYTES_MAX {
-                return Err(std::io::Error::other("it is larger than 64MiB, and tables are held in memory"));
+                return Err(std::io::Error::other(
+                    "it is larger than 64MiB, and tables are held in memory",
+                ));
             }
             std::fs::read(path)
         });
@@ -75,7 +77,11 @@ pub fn read_tables(file: &ConfigFile) -> Result<Tables, Vec<String>> {
             Err(error) => problems.push(format!("transform.table {}: {error}", path.display())),
         }
     }
-    if problems.is_empty() { Ok(tables) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(tables)
+    } else {
+        Err(problems)
+    }
 }
 
 impl Plan {
@@ -84,18 +90,30 @@ impl Plan {
     /// # Errors
     /// Every problem, each with the key that it is about.
     pub fn new(file: &ConfigFile, tables: Tables) -> Result<Self, Vec<String>> {
-        let mut problems: Vec<String> = file.kafka.problems().iter().map(ToString::to_string).collect();
+        let mut problems: Vec<String> = file
+            .kafka
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         if file.group.id.is_empty() || !file.group.id.is_ascii() {
-            problems.push("group.id: give the group an ASCII name (MSK's lag metrics want ASCII)".into());
+            problems.push(
+                "group.id: give the group an ASCII name (MSK's lag metrics want ASCII)".into(),
+            );
         }
         if file.flush.bytes < Bytes::kib(64) || file.flush.bytes > Bytes::mib(1024) {
-            problems.push(format!("flush.bytes is {}: 64KiB to 1GiB are allowed", file.flush.bytes));
+            problems.push(format!(
+                "flush.bytes is {}: 64KiB to 1GiB are allowed",
+                file.flush.bytes
+            ));
         }
         if file.flush.records == 0 {
             problems.push("flush.records is 0: a batch needs a record at least".into());
         }
         if file.flush.age < Period::millis(100) {
-            problems.push("flush.age is below 100ms: every batch costs two commits and a request".into());
+            problems.push(
+                "flush.age is below 100ms: every batch costs two commits and a request".into(),
+            );
         }
         if file.limits.staging.0 < 2 * file.flush.bytes.0 {
             problems.push(format!(
@@ -103,8 +121,12 @@ impl Plan {
                 file.limits.staging, file.flush.bytes
             ));
         }
-        let output = parse_output(file).map_err(|problem| problems.push(problem)).ok();
-        let pipeline = plan_pipeline(file, &tables).map_err(|problem| problems.push(problem)).ok();
+        let output = parse_output(file)
+            .map_err(|problem| problems.push(problem))
+            .ok();
+        let pipeline = plan_pipeline(file, &tables)
+            .map_err(|problem| problems.push(problem))
+            .ok();
         let (Some(output), Some(pipeline), true) = (output, pipeline, problems.is_empty()) else {
             return Err(problems);
         };
@@ -131,12 +153,16 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, String>
     let path = file.output.path.clone().try_into();
     let spec = PipelineSpec {
         transform: file.transform.clone(),
-        tables: tables.iter().map(|(path, bytes)| (path.clone(), content_hash(bytes))).collect(),
+        tables: tables
+            .iter()
+            .map(|(path, bytes)| (path.clone(), content_hash(bytes)))
+            .collect(),
         path: path.map_err(|error: crate::route::PathError| error.to_string())?,
         compression: file.output.compression,
         ledger_retention: file.limits.ledger_retention,
     };
-    Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice)).map_err(|error| error.to_string())
+    Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice))
+        .map_err(|error| error.to_string())
 }
 
 fn parse_output(file: &ConfigFile) -> Result<Output, String> {
@@ -144,23 +170,35 @@ fn parse_output(file: &ConfigFile) -> Result<Output, String> {
     if let Some(path) = url.strip_prefix("file://") {
         return match path.starts_with('/') {
             true => Ok(Output::Folder(path.into())),
-            false => Err(format!("output.url {url:?}: a folder is written file:///with/its/whole/path")),
+            false => Err(format!(
+                "output.url {url:?}: a folder is written file:///with/its/whole/path"
+            )),
         };
     }
     let Some(rest) = url.strip_prefix("s3://") else {
-        return Err(format!("output.url {url:?}: it begins with s3:// or file://"));
+        return Err(format!(
+            "output.url {url:?}: it begins with s3:// or file://"
+        ));
     };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
-        return Err(format!("output.url {url:?} names no bucket: s3://bucket/prefix"));
+        return Err(format!(
+            "output.url {url:?} names no bucket: s3://bucket/prefix"
+        ));
     }
     let prefix = prefix.trim_matches('/');
     if prefix.len() > 200 || prefix.split('/').any(|part| matches!(part, "." | "..")) {
-        return Err(format!("output.url {url:?}: a prefix has 200 bytes at most and no '..'"));
+        return Err(format!(
+            "output.url {url:?}: a prefix has 200 bytes at most and no '..'"
+        ));
     }
     Ok(Output::S3(S3Settings {
         bucket: bucket.to_owned(),
-        prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+        prefix: if prefix.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}/")
+        },
         endpoint: file.output.endpoint.clone(),
         region: file.output.region.clone(),
         path_style: file.output.path_style,
@@ -182,7 +220,8 @@ mod tests {
     "#;
 
     fn plan(text: &str) -> Result<Plan, Vec<String>> {
-        let file: ConfigFile = headwater_msk::config_file::parse(text).map_err(|error| vec![error])?;
+        let file: ConfigFile =
+            headwater_msk::config_file::parse(text).map_err(|error| vec![error])?;
         let tables = read_tables(&file)?;
         Plan::new(&file, tables)
     }
@@ -190,19 +229,24 @@ mod tests {
     #[test]
     fn a_short_file_is_enough() {
         let plan = plan(GOOD).unwrap();
-        let Output::S3(s3) = plan.output else { panic!("it is S3") };
+        let Output::S3(s3) = plan.output else {
+            panic!("it is S3")
+        };
         assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("bucket", "a/b/"));
         assert_eq!(plan.flush.age_ms, 60_000);
     }
 
     #[test]
     fn problems_are_told_all_at_once_and_unknown_keys_named() {
-        let bad = GOOD.replace("s3://bucket/a/b/", "ftp://x").replace("\"logs\"", "\"\"")
+        let bad = GOOD
+            .replace("s3://bucket/a/b/", "ftp://x")
+            .replace("\"logs\"", "\"\"")
             + "path = '../x'\n[flush]\nbytes = '1KiB'\nage = '1ms'\n";
         assert_eq!(plan(&bad).unwrap_err().len(), 5);
         let error = plan(&format!("{GOOD}\n[flush]\nagee = '1s'\n")).unwrap_err();
         assert!(error[0].contains("did you mean `age`?"), "{error:?}");
-        let lost = format!("{GOOD}\n[[transform]]\nstep='lookup'\ntable='/no/such.csv'\nfield='x'\n");
+        let lost =
+            format!("{GOOD}\n[[transform]]\nstep='lookup'\ntable='/no/such.csv'\nfield='x'\n");
         assert!(plan(&lost).unwrap_err()[0].contains("/no/such.csv"));
     }
 }

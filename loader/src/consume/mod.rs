@@ -1,1 +1,72 @@
-//! (being written)
+//! From Kafka to the partitions, and their commits back.
+//!
+//! One thread polls and does nothing else: callbacks only forward, records go into bounded channels,
+//! a partition whose channel is full is paused. Commits come from the workers' side through
+//! [`gate::Gate`], which makes sure that none is under way, and none can start, once a partition was
+//! taken from us.
+
+pub mod consumer;
+pub mod gate;
+
+use tokio::sync::mpsc;
+
+use crate::fetched::Fetched;
+use crate::partition::intent::Committed;
+
+/// How many hand-overs may wait for one partition.
+pub const CHANNEL: usize = 8;
+/// Bytes of values in one hand-over, about.
+pub const FETCHED_BYTES: usize = 256 * 1024;
+/// Records in one hand-over.
+pub const FETCHED_RECORDS: usize = 1024;
+
+/// One partition was given to us.
+#[derive(Debug)]
+pub struct Assigned {
+    /// Which.
+    pub partition: i32,
+    /// Which assignment of it: commits name it.
+    pub epoch: u64,
+    /// What the group holds for it; none where nothing was ever committed.
+    pub committed: Option<CommittedOffset>,
+    /// First offset that the broker still has.
+    pub low: u64,
+    /// Its records. Closed when the partition is taken from us.
+    pub records: mpsc::Receiver<Fetched>,
+}
+
+/// An offset in the group, as it stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The offset.
+    pub offset: u64,
+    /// Its metadata, not yet read.
+    pub metadata: String,
+}
+
+/// A commit that did not come about, or nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The partition is no longer ours: nothing was sent.
+    #[error("the partition was taken away")]
+    NotOurs,
+    /// The broker refused, or did not answer.
+    #[error("the group refused offset {offset} of partition {partition}: {reason}")]
+    Refused {
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: u64,
+        /// What the broker or librdkafka said.
+        reason: String,
+    },
+}
+
+/// Commits a partition's offset and metadata. Blocks until the broker has answered.
+pub trait Commit: Send + Sync {
+    /// Commits.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; after either the partition is dropped and read again.
+    fn commit(&self, partition: i32, epoch: u64, committed: &Committed) -> Result<(), CommitError>;
+}

@@ -210,7 +210,9 @@ mod tests {
 
         #[test]
         fn any_text_is_read_or_refused(offset: u64, text in ".{0,80}|\\{\"v\":1[^}]{0,40}\\}") {
-            let _ = Committed::parse(offset, &text);
+            if let Ok(committed) = Committed::parse(offset, &text) {
+                prop_assert!(committed.names_from <= committed.offset);
+            }
         }
     }
 }

@@ -309,6 +309,11 @@ impl Partition {
         self.stopping && self.open.is_none() && self.closing.is_none()
     }
 
+    /// Whether a batch is being written.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     /// Bytes of memory that its batches hold, about.
     pub fn held(&self) -> usize {
         let open = self.open.as_ref().map_or(0, |open| open.batch.held());

@@ -43,11 +43,14 @@ impl Folder {
         fs::create_dir_all(folder).map_err(|error| failed("make", folder, &error))?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let temporary = folder.join(format!("{TEMPORARY}{}-{serial}", std::process::id()));
-        let linked = write_synced(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, &path));
+        let linked =
+            write_synced(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, &path));
         let removed = fs::remove_file(&temporary);
         match linked {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return same(key, &path, bytes),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return same(key, &path, bytes);
+            }
             Err(error) => return Err(failed("write", &path, &error)),
         }
         removed.map_err(|error| failed("remove", &temporary, &error))?;
@@ -69,13 +72,19 @@ impl Folder {
     pub(super) fn remove(&self, key: &str) -> Result<(), StoreError> {
         let path = self.root.join(key);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, &error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path, &error))
+            }
             _ => Ok(()),
         }
     }
 
     /// See [`super::Store::list`].
-    pub(super) fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<(), StoreError> {
+    pub(super) fn list(
+        &self,
+        prefix: &str,
+        each: &mut dyn FnMut(Listed),
+    ) -> Result<(), StoreError> {
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
             let entries = match fs::read_dir(&folder) {
@@ -86,7 +95,9 @@ impl Folder {
             for entry in entries {
                 let entry = entry.map_err(|error| failed("list", &folder, &error))?;
                 let path = entry.path();
-                let kind = entry.file_type().map_err(|error| failed("list", &path, &error))?;
+                let kind = entry
+                    .file_type()
+                    .map_err(|error| failed("list", &path, &error))?;
                 if kind.is_dir() {
                     folders.push(path);
                     continue;
@@ -96,8 +107,14 @@ impl Folder {
                 };
                 let temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
                 if key.starts_with(prefix) && !temporary {
-                    let size = entry.metadata().map_err(|error| failed("list", &path, &error))?.len();
-                    each(Listed { key: key.to_owned(), size });
+                    let size = entry
+                        .metadata()
+                        .map_err(|error| failed("list", &path, &error))?
+                        .len();
+                    each(Listed {
+                        key: key.to_owned(),
+                        size,
+                    });
                 }
             }
         }
@@ -106,7 +123,11 @@ impl Folder {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -125,7 +146,8 @@ fn sync_folders(folder: &Path, root: &Path) -> io::Result<()> {
 /// Found there: the same bytes, or the same rows from another version of the compressor.
 fn same(key: &str, path: &Path, bytes: &[u8]) -> Result<Stored, StoreError> {
     let there = fs::read(path).map_err(|error| failed("read", path, &error))?;
-    if there == bytes || matches!((plain(key, &there), plain(key, bytes)), (Ok(a), Ok(b)) if a == b) {
+    if there == bytes || matches!((plain(key, &there), plain(key, bytes)), (Ok(a), Ok(b)) if a == b)
+    {
         return Ok(Stored::AlreadyThere);
     }
     Err(StoreError::Conflict {
@@ -150,9 +172,9 @@ fn plain(key: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
 fn failed(verb: &str, path: &Path, error: &io::Error) -> StoreError {
     let text = format!("cannot {verb} {}: {error}", path.display());
     match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory | io::ErrorKind::ReadOnlyFilesystem => {
-            StoreError::Refused(text)
-        }
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::ReadOnlyFilesystem => StoreError::Refused(text),
         _ => StoreError::Later(text),
     }
 }

@@ -42,7 +42,9 @@ pub enum StoreError {
     #[error("{0}")]
     Refused(String),
     /// An object of that name holds something else. Nothing was overwritten.
-    #[error("{key} is there already and holds something else ({there}, not {here}); nothing was overwritten. Was the topic deleted and made again, or does another group write here? Give this group an output of its own")]
+    #[error(
+        "{key} is there already and holds something else ({there}, not {here}); nothing was overwritten. Was the topic deleted and made again, or does another group write here? Give this group an output of its own"
+    )]
     Conflict {
         /// The object.
         key: String,
@@ -78,7 +80,12 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn put_new(&self, key: &str, bytes: Bytes, content: Content) -> Result<Stored, StoreError> {
+    pub async fn put_new(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        content: Content,
+    ) -> Result<Stored, StoreError> {
         match self {
             Self::S3(store) => store.put_new(key, bytes, content).await,
             Self::Folder(store) => store.put_new(key, &bytes),

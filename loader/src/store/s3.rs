@@ -51,7 +51,9 @@ impl S3 {
     /// A client for a bucket, with credentials from the environment as AWS's tools find them.
     pub async fn new(settings: S3Settings) -> Self {
         let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .tls_provider(tls::Provider::Rustls(
+                tls::rustls_provider::CryptoMode::Ring,
+            ))
             .build_https();
         let mut shared = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
         if let Some(region) = &settings.region {
@@ -94,7 +96,12 @@ impl S3 {
     }
 
     /// See [`super::Store::put_new`].
-    pub(super) async fn put_new(&self, key: &str, bytes: Bytes, content: Content) -> Result<Stored, StoreError> {
+    pub(super) async fn put_new(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        content: Content,
+    ) -> Result<Stored, StoreError> {
         let put = self
             .client
             .put_object()
@@ -165,7 +172,11 @@ impl S3 {
     }
 
     /// See [`super::Store::list`].
-    pub(super) async fn list(&self, prefix: &str, each: &mut impl FnMut(Listed)) -> Result<(), StoreError> {
+    pub(super) async fn list(
+        &self,
+        prefix: &str,
+        each: &mut impl FnMut(Listed),
+    ) -> Result<(), StoreError> {
         let mut pages = self
             .client
             .list_objects_v2()
@@ -176,11 +187,16 @@ impl S3 {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| self.failed("list", prefix, &error))?;
             for object in page.contents() {
-                let key = object.key().and_then(|key| key.strip_prefix(&self.settings.prefix));
+                let key = object
+                    .key()
+                    .and_then(|key| key.strip_prefix(&self.settings.prefix));
                 if let Some(key) = key {
                     each(Listed {
                         key: key.to_owned(),
-                        size: object.size().and_then(|size| size.try_into().ok()).unwrap_or(0),
+                        size: object
+                            .size()
+                            .and_then(|size| size.try_into().ok())
+                            .unwrap_or(0),
                     });
                 }
             }
@@ -192,7 +208,10 @@ impl S3 {
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
-        let what = format!("s3://{}/{}{key}", self.settings.bucket, self.settings.prefix);
+        let what = format!(
+            "s3://{}/{}{key}",
+            self.settings.bucket, self.settings.prefix
+        );
         match (status(error), error.code()) {
             (_, Some("NoSuchBucket")) => StoreError::Refused(format!(
                 "cannot {verb} {what}: the bucket does not exist at this endpoint and region; make it, or correct output.url"
@@ -201,19 +220,27 @@ impl S3 {
                 "cannot {verb} {what}: access denied ({}); the credentials need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there",
                 code.unwrap_or("no code")
             )),
-            (Some(status @ (301 | 307 | 400 | 404 | 405 | 501)), code) => StoreError::Refused(format!(
-                "cannot {verb} {what}: {status} {}: {}",
-                code.unwrap_or("no code"),
-                error.message().unwrap_or("no message")
-            )),
-            (Some(status), code) => {
-                StoreError::Later(format!("cannot {verb} {what}: {status} {}", code.unwrap_or("no code")))
+            (Some(status @ (301 | 307 | 400 | 404 | 405 | 501)), code) => {
+                StoreError::Refused(format!(
+                    "cannot {verb} {what}: {status} {}: {}",
+                    code.unwrap_or("no code"),
+                    error.message().unwrap_or("no message")
+                ))
             }
-            (None, _) => StoreError::Later(format!("cannot {verb} {what}: {}", DisplayErrorContext(error))),
+            (Some(status), code) => StoreError::Later(format!(
+                "cannot {verb} {what}: {status} {}",
+                code.unwrap_or("no code")
+            )),
+            (None, _) => StoreError::Later(format!(
+                "cannot {verb} {what}: {}",
+                DisplayErrorContext(error)
+            )),
         }
     }
 }
 
 fn status<E>(error: &SdkError<E>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
+    error
+        .raw_response()
+        .map(|response| response.status().as_u16())
 }

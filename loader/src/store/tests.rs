@@ -9,16 +9,27 @@ fn folder() -> (tempfile::TempDir, Store) {
 }
 
 async fn put(store: &Store, key: &str, bytes: &'static [u8]) -> Result<Stored, StoreError> {
-    store.put_new(key, Bytes::from_static(bytes), plain_content(bytes)).await
+    store
+        .put_new(key, Bytes::from_static(bytes), plain_content(bytes))
+        .await
 }
 
 #[tokio::test]
 async fn an_object_is_written_once_and_never_overwritten() {
     let (_folder, store) = folder();
     store.check().await.unwrap();
-    assert_eq!(put(&store, "a/b/x.ndjson", b"one\n").await.unwrap(), Stored::Written);
-    assert_eq!(put(&store, "a/b/x.ndjson", b"one\n").await.unwrap(), Stored::AlreadyThere);
-    assert!(matches!(put(&store, "a/b/x.ndjson", b"two\n").await, Err(StoreError::Conflict { .. })));
+    assert_eq!(
+        put(&store, "a/b/x.ndjson", b"one\n").await.unwrap(),
+        Stored::Written
+    );
+    assert_eq!(
+        put(&store, "a/b/x.ndjson", b"one\n").await.unwrap(),
+        Stored::AlreadyThere
+    );
+    assert!(matches!(
+        put(&store, "a/b/x.ndjson", b"two\n").await,
+        Err(StoreError::Conflict { .. })
+    ));
     assert_eq!(store.get("a/b/x.ndjson").await.unwrap().unwrap(), "one\n");
     assert_eq!(store.get("a/b/y").await.unwrap(), None);
 }
@@ -29,7 +40,9 @@ async fn the_same_rows_from_another_compressor_are_the_same() {
     let rows = b"row\n".repeat(1000);
     for (level, expected) in [(1, Stored::Written), (19, Stored::AlreadyThere)] {
         let bytes = Bytes::from(zstd::bulk::compress(&rows, level).unwrap());
-        let stored = store.put_new("x.ndjson.zst", bytes, plain_content(&rows)).await;
+        let stored = store
+            .put_new("x.ndjson.zst", bytes, plain_content(&rows))
+            .await;
         assert_eq!(stored.unwrap(), expected);
     }
 }
@@ -42,21 +55,38 @@ async fn listing_removal_and_no_leftovers() {
     }
     let list = async |prefix: &str| {
         let mut keys = Vec::new();
-        store.list(prefix, |listed| keys.push((listed.key, listed.size))).await.unwrap();
+        store
+            .list(prefix, |listed| keys.push((listed.key, listed.size)))
+            .await
+            .unwrap();
         keys.sort();
         keys
     };
-    assert_eq!(list("a/").await, [("a/2".to_owned(), 1), ("a/c/3".to_owned(), 1)]);
+    assert_eq!(
+        list("a/").await,
+        [("a/2".to_owned(), 1), ("a/c/3".to_owned(), 1)]
+    );
     store.remove("a/2").await.unwrap();
     store.remove("a/2").await.unwrap();
     assert_eq!(list("").await.len(), 2);
     let files = walk(folder.path());
-    assert!(!files.iter().any(|file| file.contains(".hw-tmp-")), "{files:?}");
+    assert!(
+        !files.iter().any(|file| file.contains(".hw-tmp-")),
+        "{files:?}"
+    );
 }
 
 fn walk(folder: &std::path::Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     entries
-        .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] })
+        .flat_map(|path| {
+            if path.is_dir() {
+                walk(&path)
+            } else {
+                vec![path.display().to_string()]
+            }
+        })
         .collect()
 }

@@ -66,13 +66,18 @@ impl Kafka {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
         SHARED.get_or_init(|| match var("KAFKA_BOOTSTRAP") {
-            Some(bootstrap) => Self {
-                nodes: Vec::new(),
-                bootstrap,
-                _folder: None,
-            },
+            Some(bootstrap) => Self::at(&bootstrap),
             None => Self::start(1),
         })
+    }
+
+    /// Returns a handle on a cluster that runs elsewhere: it cannot be stopped, killed or paused.
+    pub fn at(bootstrap: &str) -> Self {
+        Self {
+            nodes: Vec::new(),
+            bootstrap: bootstrap.to_owned(),
+            _folder: None,
+        }
     }
 
     fn try_start(count: usize, properties: &[(&str, &str)]) -> Result<Self> {

@@ -2,26 +2,14 @@ use super::*;
 use crate::oracle::wait_until;
 use std::os::unix::fs::PermissionsExt;
 
-/// A stand-in for a binary: a shell script named as it.
+/// A stand-in for the agent: a shell script under its name, in a folder that must stay.
 fn stand_in(script: &str) -> (tempfile::TempDir, Setup) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("stand-in");
+    let path = folder.path().join("headwater-agent");
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let setup = Setup::new("stand-in", "spool = \"{dir}/spool\"\n");
+    let setup = Agent::with("spool = \"{dir}/spool\"\n").found_in(folder.path());
     (folder, setup)
-}
-
-fn spawn(folder: &tempfile::TempDir, mut setup: Setup) -> Process {
-    setup.runs += 1;
-    let mut command = Command::new(folder.path().join("stand-in"));
-    command
-        .args(["run", "--config"])
-        .arg(setup.config_path())
-        .stdout(File::create(setup.output_path("stdout")).unwrap())
-        .stderr(File::create(setup.output_path("stderr")).unwrap());
-    let child = Child::spawn("stand-in", &mut command, Some(setup.dir())).unwrap();
-    Process { child, setup }
 }
 
 #[test]
@@ -34,8 +22,8 @@ fn the_configuration_names_the_folder() {
 
 #[test]
 fn a_process_can_be_asked_to_end() {
-    let (folder, setup) = stand_in("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done");
-    let process = spawn(&folder, setup);
+    let (_folder, setup) = stand_in("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done");
+    let process = setup.start();
     wait_until("it is ready", Duration::from_secs(5), || {
         process.stdout() == "ready\n"
     });
@@ -50,8 +38,8 @@ fn a_process_can_be_asked_to_end() {
 
 #[test]
 fn a_paused_process_stands_still_and_can_be_killed() {
-    let (folder, setup) = stand_in("while :; do echo x; sleep 0.01; done");
-    let process = spawn(&folder, setup);
+    let (_folder, setup) = stand_in("while :; do echo x; sleep 0.01; done");
+    let process = setup.start();
     wait_until("it runs", Duration::from_secs(5), || {
         process.stdout().len() > 4
     });
@@ -73,6 +61,30 @@ fn a_paused_process_stands_still_and_can_be_killed() {
 
 #[test]
 fn a_missing_binary_says_what_to_do() {
-    let error = binary_path("headwater-nothing").unwrap_err();
+    let error = binary_path("headwater-nothing", None).unwrap_err();
     assert!(error.to_string().contains("run `make test`"), "{error}");
+}
+
+#[test]
+fn a_crash_point_is_for_one_start_and_the_folder_for_all() {
+    let (_folder, setup) = stand_in(
+        r#"echo "$1 $2 ${3##*/} ${HEADWATER_CRASH_POINT-none} $COLOUR" >>journal; exit 3"#,
+    );
+    let process = setup.env("COLOUR", "blue").crash_at("after_send:2").start();
+    assert_eq!(process.wait(Duration::from_secs(5)).code(), Some(3));
+    let process = process.restart();
+    process.wait(Duration::from_secs(5));
+    let journal = fs::read_to_string(process.dir().join("journal")).unwrap();
+    let expect = "run --config config.toml after_send:2 blue\n\
+                  run --config config.toml none blue\n";
+    assert_eq!(journal, expect);
+}
+
+#[test]
+fn a_run_to_completion_gives_code_and_output() {
+    let (_folder, mut setup) = stand_in("echo said: $1 $4 $5; echo wrong >&2; exit 1");
+    let finished = setup.run("audit", &["--group", "g"]);
+    assert_eq!(finished.code, Some(1));
+    assert_eq!(finished.stdout, "said: audit --group g\n");
+    assert_eq!(finished.stderr, "wrong\n");
 }

@@ -13,6 +13,7 @@ mod client;
 mod faults;
 mod server;
 mod store;
+mod translate;
 
 pub use faults::{Fault, Kind, Op, Request};
 pub use hyper::body::Bytes;
@@ -67,8 +68,12 @@ impl S3 {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<S3> = OnceLock::new();
         SHARED.get_or_init(|| match var("S3_ENDPOINT") {
-            Some(endpoint) => Self::reach(endpoint)
-                .unwrap_or_else(|error| panic!("cannot reach the S3 server: {error:#}")),
+            Some(endpoint) => {
+                let key = |name| var(name).unwrap_or_else(|| panic!("S3_ENDPOINT needs {name}"));
+                let (access_key, secret_key) =
+                    (key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY"));
+                Self::at(&endpoint, &access_key, &secret_key)
+            }
             None => Self::start(),
         })
     }
@@ -93,18 +98,19 @@ impl S3 {
         })
     }
 
-    fn reach(endpoint: String) -> Result<Self> {
-        let key = |name: &str| var(name).with_context(|| format!("S3_ENDPOINT needs {name}"));
-        let keys = (key("AWS_ACCESS_KEY_ID")?, key("AWS_SECRET_ACCESS_KEY")?);
+    /// Returns a handle on a server that runs elsewhere, reached with these keys.
+    pub fn at(endpoint: &str, access_key: &str, secret_key: &str) -> Self {
         let region = var("AWS_REGION").unwrap_or_else(|| REGION.to_owned());
-        Ok(Self {
-            client: client::new(&endpoint, &keys, &region),
-            endpoint,
+        let keys = (access_key.to_owned(), secret_key.to_owned());
+        let runtime = runtime().unwrap_or_else(|error| panic!("cannot call S3: {error:#}"));
+        Self {
+            client: client::new(endpoint, &keys, &region),
+            endpoint: endpoint.to_owned(),
             keys,
             region,
             ours: None,
-            runtime: Some(runtime()?),
-        })
+            runtime: Some(runtime),
+        }
     }
 
     /// The endpoint URL, for path-style requests.

@@ -1,8 +1,9 @@
 //! The HTTP side of the S3 server: a loopback listener, signatures checked, faults carried out.
 
-use super::backend::{BODY_BYTES_MAX, Backend};
+use super::backend::Backend;
 use super::faults::{Desk, Kind, Op};
 use super::store::Store;
+use super::translate::BODY_BYTES_MAX;
 use super::{ACCESS_KEY, SECRET_KEY};
 use anyhow::{Context, Result};
 use hyper::body::Incoming;

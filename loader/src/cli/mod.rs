@@ -1,0 +1,78 @@
+//! The commands, one file each.
+
+pub mod audit;
+pub mod check;
+pub mod verify;
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use crate::config::{ConfigFile, Plan, plan};
+
+/// Reads a configuration and makes a plan of it.
+///
+/// # Errors
+/// Everything that is wrong with it, in one text.
+pub fn plan_from(path: &Path) -> anyhow::Result<Plan> {
+    let file: ConfigFile = headwater_msk::config_file::read(path)?;
+    let wrong = |problems: Vec<String>| {
+        anyhow::anyhow!(
+            "configuration {}:\n  {}",
+            path.display(),
+            problems.join("\n  ")
+        )
+    };
+    let tables = plan::read_tables(&file).map_err(wrong)?;
+    Plan::new(&file, tables).map_err(wrong)
+}
+
+/// A line that counts on a terminal, and nothing in a pipe.
+#[derive(Debug)]
+pub struct Progress {
+    what: &'static str,
+    count: u64,
+    shown: bool,
+}
+
+impl Progress {
+    /// Counts `what`.
+    pub fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            count: 0,
+            shown: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// One more.
+    pub fn step(&mut self) {
+        self.count += 1;
+        if self.shown && self.count.is_multiple_of(1000) {
+            self.show(&format!("\r{} {}", self.count, self.what));
+        }
+    }
+
+    fn show(&mut self, text: &str) {
+        // A terminal that is gone is no reason to stop.
+        self.shown = std::io::stderr().write_all(text.as_bytes()).is_ok();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown && self.count >= 1000 {
+            self.show("\r\u{1b}[K");
+        }
+    }
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no error.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

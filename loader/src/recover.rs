@@ -1,0 +1,277 @@
+//! What a partition goes on from: what the group holds, the snapshot that it names, the pipeline of
+//! a batch that was begun.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headwater_record::Ledger;
+use thiserror::Error;
+
+use crate::config::Plan;
+use crate::config::file::Tables;
+use crate::consume::CommittedOffset;
+use crate::name::{OWN_FOLDER, snapshot_end, state_folder};
+use crate::partition::intent::{Committed, IntentError};
+use crate::partition::{Partition, PartitionError, Replay};
+use crate::pipeline::{Pipeline, PipelineError, PipelineSpec};
+use crate::state::{Snapshot, SnapshotError};
+use crate::store::{Store, StoreError, plain_content};
+
+/// A partition cannot be taken up.
+#[derive(Debug, Error)]
+pub enum RecoverError {
+    /// The output did not answer as it should.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What stands in the group cannot be used.
+    #[error("partition {partition}, offset {offset}: {source}")]
+    Intent {
+        /// Partition.
+        partition: i32,
+        /// Committed offset.
+        offset: u64,
+        /// Why.
+        source: IntentError,
+    },
+    /// Something that the group names is not in the output.
+    #[error(
+        "{0} is not in this output. Was output.url changed? Then give the group a new id, or bring _headwater/ along"
+    )]
+    Missing(String),
+    /// A snapshot is broken.
+    #[error("{key}: {source}")]
+    Snapshot {
+        /// Its key.
+        key: String,
+        /// Why.
+        source: SnapshotError,
+    },
+    /// The pipeline of a begun batch cannot run here.
+    #[error("{key}: {source}")]
+    Pipeline {
+        /// Its key.
+        key: String,
+        /// Why.
+        source: PipelineError,
+    },
+    /// A begun batch can no longer be read.
+    #[error(
+        "partition {partition}: a batch was begun at offset {offset}, and the topic now starts at {low}: its records are gone by retention. Nothing is written; move the group's offset to {low} to go on without them"
+    )]
+    Gone {
+        /// Partition.
+        partition: i32,
+        /// Where the batch starts.
+        offset: u64,
+        /// What the topic still has.
+        low: u64,
+    },
+    /// It cannot start.
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+}
+
+fn config_key(hash: &str) -> String {
+    format!("{OWN_FOLDER}config/{hash}.json")
+}
+
+fn table_key(hash: &str) -> String {
+    format!("{OWN_FOLDER}table/{hash}.csv")
+}
+
+/// Stores the pipeline and its tables under their hashes, before any batch names them.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn store_pipeline(
+    store: &Store,
+    pipeline: &Pipeline,
+    tables: &Tables,
+) -> Result<(), StoreError> {
+    for (path, hash) in &pipeline.spec().tables {
+        if let Some(table) = tables.get(path) {
+            let bytes = Bytes::copy_from_slice(table);
+            let content = plain_content(&bytes);
+            store.put_new(&table_key(hash), bytes, content).await?;
+        }
+    }
+    let spec = serde_json::to_vec(pipeline.spec()).unwrap_or_default();
+    let content = plain_content(&spec);
+    store
+        .put_new(&config_key(pipeline.hash()), spec.into(), content)
+        .await?;
+    Ok(())
+}
+
+async fn load_pipeline(store: &Store, hash: &str) -> Result<Pipeline, RecoverError> {
+    let key = config_key(hash);
+    let wrong = |source| RecoverError::Pipeline {
+        key: key.clone(),
+        source,
+    };
+    let bytes = store
+        .get(&key)
+        .await?
+        .ok_or_else(|| RecoverError::Missing(key.clone()))?;
+    let spec: PipelineSpec = serde_json::from_slice(&bytes).map_err(|error| wrong(error.into()))?;
+    let mut tables = BTreeMap::new();
+    for (path, hash) in &spec.tables {
+        let key = table_key(hash);
+        let table = store.get(&key).await?.ok_or(RecoverError::Missing(key))?;
+        tables.insert(path.clone(), table);
+    }
+    let pipeline =
+        Pipeline::new(spec, |path| tables.get(path).map(|table| &**table)).map_err(wrong)?;
+    if pipeline.hash() != hash {
+        return Err(RecoverError::Missing(format!(
+            "{key} with the content of its name"
+        )));
+    }
+    Ok(pipeline)
+}
+
+async fn load_snapshot(store: &Store, folder: &str, name: &str) -> Result<Snapshot, RecoverError> {
+    let key = format!("{folder}{name}");
+    let bytes = store
+        .get(&key)
+        .await?
+        .ok_or_else(|| RecoverError::Missing(key.clone()))?;
+    Snapshot::decode(&bytes).map_err(|source| RecoverError::Snapshot { key, source })
+}
+
+/// The newest snapshot at or below `limit`.
+async fn newest_snapshot(
+    store: &Store,
+    folder: &str,
+    limit: u64,
+) -> Result<Option<(u64, String)>, StoreError> {
+    let mut newest = None;
+    store
+        .list(folder, |listed| {
+            let name = listed.key.trim_start_matches(folder);
+            if let Some(end) = snapshot_end(name).filter(|end| *end <= limit) {
+                newest = newest.take().max(Some((end, name.to_owned())));
+            }
+        })
+        .await?;
+    Ok(newest)
+}
+
+/// What stands in the group, made sense of. Where somebody set the offset by hand, or the group lost
+/// it, the snapshots beside the data say what had come.
+async fn make_sense(
+    store: &Store,
+    partition: i32,
+    committed: Option<&CommittedOffset>,
+    low: u64,
+    folder: &str,
+) -> Result<Committed, RecoverError> {
+    if let Some(CommittedOffset { offset, metadata }) =
+        committed.filter(|held| !held.metadata.is_empty())
+    {
+        return Committed::parse(*offset, metadata).map_err(|source| RecoverError::Intent {
+            partition,
+            offset: *offset,
+            source,
+        });
+    }
+    let by_hand = committed.map(|held| held.offset);
+    let newest = newest_snapshot(store, folder, by_hand.unwrap_or(u64::MAX)).await?;
+    if let Some((end, name)) = &newest {
+        tracing::warn!(
+            partition,
+            snapshot = %name,
+            "the group holds no state for this partition; the newest snapshot in the output, behind offset {end}, is taken instead"
+        );
+    }
+    let offset = by_hand
+        .or(newest.as_ref().map(|(end, _)| *end))
+        .unwrap_or(low);
+    Ok(Committed {
+        offset,
+        names_from: offset,
+        snapshot: newest.map(|(_, name)| name),
+        intent: None,
+    })
+}
+
+/// Takes a partition up. Returns it with the offset that it has to be read from.
+///
+/// # Errors
+/// See [`RecoverError`].
+pub async fn recover(
+    plan: &Plan,
+    store: &Store,
+    partition: i32,
+    committed: Option<&CommittedOffset>,
+    low: u64,
+) -> Result<(Partition, u64), RecoverError> {
+    let topic = plan.kafka.topic.as_str();
+    let folder = state_folder(topic, partition);
+    let mut committed = make_sense(store, partition, committed, low, &folder).await?;
+    if committed.offset < low {
+        if committed.intent.is_some() {
+            return Err(RecoverError::Gone {
+                partition,
+                offset: committed.offset,
+                low,
+            });
+        }
+        tracing::error!(
+            partition,
+            "offsets [{}, {low}) were deleted by the topic's retention before they were read; what they \
+             held is lost here, and `audit` and `verify` show the gap",
+            committed.offset
+        );
+        (committed.offset, committed.names_from) = (low, low);
+    }
+    let ledger = match &committed.snapshot {
+        Some(name) => load_snapshot(store, &folder, name).await?.ledger,
+        None => Ledger::default(),
+    };
+    let replay = match &committed.intent {
+        None => None,
+        Some(intent) => Some(Replay {
+            intent: intent.clone(),
+            pipeline: match intent.pipeline == plan.pipeline.hash() {
+                true => Arc::clone(&plan.pipeline),
+                false => Arc::new(load_pipeline(store, &intent.pipeline).await?),
+            },
+        }),
+    };
+    tidy(store, &folder, &committed).await;
+    let offset = committed.offset;
+    let pipeline = Arc::clone(&plan.pipeline);
+    let recovered = Partition::recover(
+        (topic, partition),
+        plan.flush,
+        pipeline,
+        committed,
+        ledger,
+        replay,
+    )?;
+    Ok((recovered, offset))
+}
+
+/// Removes snapshots of batches before the committed one, which a crash may have left. One that
+/// cannot be removed does no harm.
+async fn tidy(store: &Store, folder: &str, committed: &Committed) {
+    let mut old = Vec::new();
+    let listed = store
+        .list(folder, |listed| {
+            let name = listed.key.trim_start_matches(folder);
+            let before = snapshot_end(name).is_some_and(|end| end < committed.offset);
+            if before && committed.snapshot.as_deref() != Some(name) {
+                old.push(listed.key);
+            }
+        })
+        .await;
+    let mut failed = listed.err();
+    for key in old {
+        failed = store.remove(&key).await.err().or(failed);
+    }
+    if let Some(error) = failed {
+        tracing::debug!(%error, "old snapshots could not be removed; they do no harm");
+    }
+}

@@ -1,0 +1,268 @@
+//! Starts the parts, watches them, and stops them in order: no more records, what is open written
+//! and committed, then out of the group.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::backoff::Backoff;
+use crate::config::Plan;
+use crate::config::plan::Output;
+use crate::consume::Assigned;
+use crate::consume::consumer::{ConsumerError, Member};
+use crate::recover::store_pipeline;
+use crate::staging::{Staging, Tally};
+use crate::store::folder::Folder;
+use crate::store::s3::S3;
+use crate::store::{Store, StoreError};
+use crate::worker::{self, Ended, Shared};
+
+/// More partitions than one member is ever given between two looks.
+const ASSIGNED: usize = 4096;
+/// How often the log says what was done, when something was.
+const REPORT: Duration = Duration::from_secs(60);
+
+/// Opens the output that a plan names.
+pub async fn open_store(output: &Output) -> Store {
+    match output {
+        Output::S3(settings) => Store::S3(S3::new(settings.clone()).await),
+        Output::Folder(root) => Store::Folder(Folder::new(root.clone())),
+    }
+}
+
+/// How a membership ended.
+enum Left {
+    Stopped,
+    Again(String),
+}
+
+/// Signals, listened to from the start on.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// Runs the loader until it is told to stop.
+///
+/// # Errors
+/// What only a person can mend. Offsets are where they were.
+pub async fn run(plan: Plan) -> anyhow::Result<()> {
+    let mut signals = Signals {
+        term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+        int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+    };
+    let store = open_store(&plan.output).await;
+    tokio::select! {
+        ready = prepare(&store, &plan) => ready?,
+        () = signals.next() => return Ok(()),
+    }
+    let (stop, stopped) = watch::channel(false);
+    let staging = Staging::new(usize::try_from(plan.staging.0).unwrap_or(usize::MAX));
+    let shared = Arc::new(Shared {
+        plan,
+        store,
+        staging,
+        tally: Tally::default(),
+        stop: stopped,
+    });
+    let mut backoff = Backoff::new(u64::from(std::process::id()));
+    loop {
+        match member(&shared, &mut signals, &stop).await? {
+            Left::Stopped => break,
+            Left::Again(reason) => {
+                let wait = backoff.next_wait();
+                tracing::warn!(
+                    reason,
+                    ?wait,
+                    "left the group; joining again, nothing is lost"
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = signals.next() => break,
+                }
+            }
+        }
+    }
+    report(&shared, "stopped");
+    Ok(())
+}
+
+/// The output is there, and the pipeline is stored in it.
+async fn prepare(store: &Store, plan: &Plan) -> anyhow::Result<()> {
+    let mut backoff = Backoff::new(u64::from(std::process::id()));
+    loop {
+        let ready = async {
+            store.check().await?;
+            store_pipeline(store, &plan.pipeline, &plan.tables).await
+        };
+        match ready.await {
+            Ok(()) => return Ok(()),
+            Err(error @ StoreError::Later(_)) => {
+                let wait = backoff.next_wait();
+                tracing::warn!(%error, ?wait, "the output does not answer yet; trying again");
+                tokio::time::sleep(wait).await;
+            }
+            Err(error) => {
+                return Err(error).context("the output cannot be used; no record was read");
+            }
+        }
+    }
+}
+
+/// One membership in the group, from joining to leaving.
+async fn member(
+    shared: &Arc<Shared>,
+    signals: &mut Signals,
+    stop: &watch::Sender<bool>,
+) -> anyhow::Result<Left> {
+    let (sender, mut assigned) = mpsc::channel::<Assigned>(ASSIGNED);
+    let member = Arc::new(Member::join(&shared.plan, sender)?);
+    tracing::info!(
+        group = shared.plan.group,
+        topic = shared.plan.kafka.topic,
+        "joining the group"
+    );
+    let halt = Arc::new(AtomicBool::new(false));
+    let hold = Arc::new(AtomicBool::new(false));
+    let mut polling = poll_thread(&member, &halt, &hold)?;
+    let mut workers: JoinSet<Ended> = JoinSet::new();
+    let mut reports = tokio::time::interval(REPORT);
+    let mut grace: Option<tokio::time::Instant> = None;
+    let mut left = Ok(Left::Stopped);
+    loop {
+        let until = grace.unwrap_or_else(|| tokio::time::Instant::now() + REPORT);
+        tokio::select! {
+            Some(assigned) = assigned.recv(), if grace.is_none() => {
+                workers.spawn(worker::run(Arc::clone(shared), Arc::clone(&member) as _, assigned));
+            }
+            Some(ended) = workers.join_next(), if !workers.is_empty() => {
+                if let Err(error) = judge(ended, &member) {
+                    left = Err(error);
+                    break;
+                }
+            }
+            polled = &mut polling => {
+                left = match polled {
+                    Ok(Ok(())) => Ok(Left::Stopped),
+                    Ok(Err(ConsumerError::Again(reason))) if grace.is_none() => Ok(Left::Again(reason)),
+                    Ok(Err(ConsumerError::Again(_))) => Ok(Left::Stopped),
+                    Ok(Err(ConsumerError::Fatal(reason))) => Err(anyhow::anyhow!(reason)),
+                    Err(_) => Err(anyhow::anyhow!("the poll thread ended early")),
+                };
+                break;
+            }
+            () = signals.next() => {
+                if grace.is_some() {
+                    tracing::warn!("told to stop twice: ending at once; what was not committed is read again");
+                    std::process::exit(130);
+                }
+                tracing::info!("stopping: writing what is open");
+                hold.store(true, Ordering::Release);
+                stop.send_replace(true);
+                grace = Some(tokio::time::Instant::now() + shared.plan.stop_grace.0);
+            }
+            () = tokio::time::sleep_until(until), if grace.is_some() => {
+                tracing::warn!("the stop took too long; what was not committed is read again");
+                break;
+            }
+            _ = reports.tick() => report(shared, "so far"),
+        }
+        if grace.is_some() && workers.is_empty() {
+            break;
+        }
+    }
+    halt.store(true, Ordering::Release);
+    workers.shutdown().await;
+    leave(member, polling).await;
+    left
+}
+
+/// What the end of a worker means for the membership.
+fn judge(ended: Result<Ended, JoinError>, member: &Member) -> anyhow::Result<()> {
+    match ended {
+        Ok(Ended::Revoked | Ended::Finished) => Ok(()),
+        Ok(Ended::Lost(reason)) => {
+            tracing::warn!(reason, "a partition has to be read again");
+            member.give_up();
+            Ok(())
+        }
+        Ok(Ended::Fatal(reason)) => Err(anyhow::anyhow!(reason)),
+        Err(error) => Err(anyhow::anyhow!("a worker ended early: {error}")),
+    }
+}
+
+type Polling = oneshot::Receiver<Result<(), ConsumerError>>;
+
+fn poll_thread(
+    member: &Arc<Member>,
+    halt: &Arc<AtomicBool>,
+    hold: &Arc<AtomicBool>,
+) -> anyhow::Result<Polling> {
+    let (ended, polling) = oneshot::channel();
+    let (member, halt, hold) = (Arc::clone(member), Arc::clone(halt), Arc::clone(hold));
+    std::thread::Builder::new()
+        .name("poll".into())
+        .spawn(move || {
+            let polled = member.poll(&halt, &hold);
+            drop(member);
+            if ended.send(polled).is_err() {
+                tracing::debug!("nobody waits for the poll thread any more");
+            }
+        })
+        .context("cannot start the poll thread")?;
+    Ok(polling)
+}
+
+/// Leaves the group: the gate is shut first, so that nothing is committed behind our back.
+async fn leave(member: Arc<Member>, mut polling: Polling) {
+    let closed = tokio::task::spawn_blocking(move || {
+        let patience = Duration::from_millis(20);
+        for _ in 0..100 {
+            if !matches!(polling.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+                break;
+            }
+            std::thread::sleep(patience);
+        }
+        member.close_gate();
+        drop(member);
+    });
+    if tokio::time::timeout(Duration::from_secs(20), closed)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "the group did not answer; the broker will notice by the session's time-out"
+        );
+    }
+}
+
+fn report(shared: &Shared, when: &str) {
+    let sum = shared.tally.sum();
+    if sum.records > 0 {
+        tracing::info!(
+            records = sum.records,
+            bytes = sum.bytes,
+            rows = sum.rows,
+            filtered = sum.filtered,
+            duplicates = sum.duplicates,
+            overlaps = sum.overlaps,
+            notices = sum.notices,
+            refused = sum.refused,
+            "{when}"
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! One partition's edge: it hands the records to [`Partition`] and performs what that asks for, one
+//! action at a time. No decision is made here but when to try again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::config::Plan;
+use crate::consume::{Assigned, Commit, CommitError};
+use crate::crash;
+use crate::fetched::Fetched;
+use crate::name::state_folder;
+use crate::partition::batch::Object;
+use crate::partition::intent::Committed;
+use crate::partition::{Action, Event, Partition};
+use crate::recover::{RecoverError, recover};
+use crate::staging::{Staging, Tally};
+use crate::store::{Store, StoreError, plain_content};
+
+/// How often a worker looks whether its partition was taken away, while it waits for something else.
+const LOOK: Duration = Duration::from_millis(500);
+/// Objects of one batch that are under way at once.
+const UPLOADS: usize = 8;
+
+/// What every worker has.
+pub struct Shared {
+    /// The plan.
+    pub plan: Plan,
+    /// The output.
+    pub store: Store,
+    /// Memory of all batches.
+    pub staging: Staging,
+    /// What became of records.
+    pub tally: Tally,
+    /// Set once: close what is open and end.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Why a worker ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The partition was taken away.
+    Revoked,
+    /// It was told to stop, and everything that it took is committed.
+    Finished,
+    /// A doubt: the membership has to be given up and the partition read again.
+    Lost(String),
+    /// Only a person can help.
+    Fatal(String),
+}
+
+/// Runs one partition until it ends.
+pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, assigned: Assigned) -> Ended {
+    let partition = assigned.partition;
+    let ended = match take_up(&shared, &assigned).await {
+        Ok(machine) => {
+            let mut worker = Worker {
+                shared: Arc::clone(&shared),
+                member,
+                assigned,
+                machine,
+                pending: None,
+                under_way: None,
+            };
+            let ended = worker.work().await;
+            if let Some(task) = worker.under_way.take() {
+                task.abort();
+            }
+            ended
+        }
+        Err(ended) => ended,
+    };
+    shared.staging.hold(partition, 0);
+    ended
+}
+
+/// Recovers the partition; what may work later is tried again until the partition is taken away.
+async fn take_up(shared: &Shared, assigned: &Assigned) -> Result<Partition, Ended> {
+    let mut backoff = Backoff::new(assigned.epoch);
+    let committed = assigned.committed.as_ref();
+    loop {
+        let recovered = recover(
+            &shared.plan,
+            &shared.store,
+            assigned.partition,
+            committed,
+            assigned.low,
+        )
+        .await;
+        match recovered {
+            Ok((machine, from)) => {
+                tracing::info!(partition = assigned.partition, from, "partition taken up");
+                return Ok(machine);
+            }
+            Err(RecoverError::Store(error @ (StoreError::Later(_) | StoreError::Refused(_)))) => {
+                let wait = backoff.next_wait();
+                tracing::warn!(partition = assigned.partition, %error, ?wait, "the state cannot be read yet; trying again");
+                tokio::time::sleep(wait).await;
+            }
+            Err(error) => return Err(Ended::Fatal(error.to_string())),
+        }
+        if assigned.records.is_closed() {
+            return Err(Ended::Revoked);
+        }
+        if *shared.stop.borrow() {
+            return Err(Ended::Finished);
+        }
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    member: Arc<dyn Commit>,
+    assigned: Assigned,
+    machine: Partition,
+    /// Records that were received, and how many of them the machine has taken.
+    pending: Option<(Fetched, usize)>,
+    under_way: Option<JoinHandle<Result<(), Ended>>>,
+}
+
+impl Worker {
+    async fn work(&mut self) -> Ended {
+        let mut stop = self.shared.stop.clone();
+        loop {
+            if let Err(ended) = self.feed() {
+                return ended;
+            }
+            self.start_actions();
+            if self.machine.is_finished() && self.under_way.is_none() {
+                return Ended::Finished;
+            }
+            let event = match self.wait(&mut stop).await {
+                Ok(event) => event,
+                Err(ended) => return ended,
+            };
+            if let Some(event) = event
+                && let Err(error) = self.machine.apply(event, clock::now())
+            {
+                return Ended::Lost(error.to_string());
+            }
+        }
+    }
+
+    /// Gives the machine what was received, as far as it takes it.
+    fn feed(&mut self) -> Result<(), Ended> {
+        use crate::partition::PartitionError;
+        let end = |error: PartitionError| match error {
+            PartitionError::RecordsGone { .. } => Ended::Fatal(error.to_string()),
+            PartitionError::Encode(_) | PartitionError::State(_) => Ended::Lost(error.to_string()),
+        };
+        if let Some((fetched, at)) = &mut self.pending {
+            *at += self.machine.take(fetched, *at, clock::now()).map_err(end)?;
+            if *at >= fetched.entries.len() {
+                self.pending = None;
+            }
+        }
+        let over = self
+            .shared
+            .staging
+            .hold(self.assigned.partition, self.machine.held());
+        if over {
+            self.machine
+                .apply(Event::Pressure, clock::now())
+                .map_err(end)?;
+        }
+        for counts in self.machine.take_counts() {
+            self.shared.tally.add(&counts);
+        }
+        Ok(())
+    }
+
+    fn start_actions(&mut self) {
+        while self.under_way.is_none()
+            && let Some(action) = self.machine.next_action()
+        {
+            let shared = Arc::clone(&self.shared);
+            let folder = state_folder(&shared.plan.kafka.topic, self.assigned.partition);
+            match action {
+                Action::RemoveSnapshot(name) => {
+                    tokio::spawn(async move {
+                        if let Err(error) = shared.store.remove(&format!("{folder}{name}")).await {
+                            tracing::debug!(%error, "an old snapshot stays; it does no harm");
+                        }
+                    });
+                }
+                Action::Commit(committed) => {
+                    let (member, partition, epoch) = (
+                        Arc::clone(&self.member),
+                        self.assigned.partition,
+                        self.assigned.epoch,
+                    );
+                    self.under_way = Some(tokio::task::spawn_blocking(move || {
+                        commit(&*member, partition, epoch, &committed)
+                    }));
+                }
+                Action::Upload(objects) => {
+                    let seed = self.assigned.epoch;
+                    self.under_way =
+                        Some(tokio::spawn(
+                            async move { upload(shared, objects, seed).await },
+                        ));
+                }
+                Action::StoreSnapshot { name, bytes } => {
+                    let seed = self.assigned.epoch;
+                    self.under_way = Some(tokio::spawn(async move {
+                        let content = plain_content(&bytes);
+                        let object = Object {
+                            key: format!("{folder}{name}"),
+                            bytes,
+                            content,
+                        };
+                        put(&shared.store, &object, seed).await?;
+                        crash::point("snapshot-stored");
+                        Ok(())
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Waits for whatever comes first.
+    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Event>, Ended> {
+        let over = self
+            .shared
+            .staging
+            .hold(self.assigned.partition, self.machine.held());
+        let hungry = self.pending.is_none()
+            && self.machine.has_room()
+            && !(over && self.machine.is_closing());
+        let now = clock::now().mono_ms;
+        let deadline = self.machine.next_deadline().map_or(LOOK, |deadline| {
+            LOOK.min(Duration::from_millis(deadline.saturating_sub(now)))
+        });
+        let stopped = *stop.borrow();
+        tokio::select! {
+            done = async { self.under_way.as_mut().expect("guarded below").await }, if self.under_way.is_some() => {
+                self.under_way = None;
+                match done {
+                    Ok(Ok(())) => Ok(Some(Event::ActionDone)),
+                    Ok(Err(ended)) => Err(ended),
+                    Err(error) => Err(Ended::Lost(format!("a task ended early: {error}"))),
+                }
+            }
+            fetched = self.assigned.records.recv(), if hungry => match fetched {
+                Some(fetched) => {
+                    self.pending = Some((fetched, 0));
+                    Ok(None)
+                }
+                None => Err(Ended::Revoked),
+            },
+            _ = stop.changed(), if !stopped => Ok(Some(Event::Stop)),
+            () = tokio::time::sleep(deadline) => {
+                if self.assigned.records.is_closed() {
+                    return Err(Ended::Revoked);
+                }
+                Ok(Some(if stopped { Event::Stop } else { Event::Tick }))
+            }
+        }
+    }
+}
+
+fn commit(
+    member: &dyn Commit,
+    partition: i32,
+    epoch: u64,
+    committed: &Committed,
+) -> Result<(), Ended> {
+    let begins = committed.intent.is_some();
+    crash::point(if begins {
+        "before-intent"
+    } else {
+        "before-done"
+    });
+    match member.commit(partition, epoch, committed) {
+        Ok(()) => {
+            crash::point(if begins {
+                "intent-committed"
+            } else {
+                "done-committed"
+            });
+            Ok(())
+        }
+        Err(CommitError::NotOurs) => Err(Ended::Revoked),
+        Err(error @ CommitError::Refused { .. }) => Err(Ended::Lost(error.to_string())),
+    }
+}
+
+async fn upload(shared: Arc<Shared>, objects: Arc<Vec<Object>>, seed: u64) -> Result<(), Ended> {
+    let mut tasks = JoinSet::new();
+    for at in 0..objects.len() {
+        if tasks.len() >= UPLOADS {
+            join_one(&mut tasks).await?;
+        }
+        let (shared, objects) = (Arc::clone(&shared), Arc::clone(&objects));
+        tasks.spawn(async move { put(&shared.store, &objects[at], seed + at as u64).await });
+        crash::point("object-under-way");
+    }
+    while !tasks.is_empty() {
+        join_one(&mut tasks).await?;
+        crash::point("object-stored");
+    }
+    crash::point("batch-stored");
+    Ok(())
+}
+
+async fn join_one(tasks: &mut JoinSet<Result<(), Ended>>) -> Result<(), Ended> {
+    match tasks.join_next().await {
+        None => Ok(()),
+        Some(Ok(done)) => done,
+        Some(Err(error)) => Err(Ended::Lost(format!("an upload ended early: {error}"))),
+    }
+}
+
+/// Stores an object, for as long as it takes: while the output is down nothing else could be done,
+/// and the offset stays where it is.
+async fn put(store: &Store, object: &Object, seed: u64) -> Result<(), Ended> {
+    let mut backoff = Backoff::new(seed);
+    loop {
+        match store
+            .put_new(&object.key, object.bytes.clone(), object.content)
+            .await
+        {
+            Ok(_) => return Ok(()),
+            Err(error @ StoreError::Conflict { .. }) => {
+                return Err(Ended::Fatal(error.to_string()));
+            }
+            Err(error @ (StoreError::Later(_) | StoreError::Refused(_))) => {
+                let wait = backoff.next_wait();
+                tracing::warn!(%error, ?wait, "not stored yet; trying again, the offset stays where it is");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
