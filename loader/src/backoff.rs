@@ -6,7 +6,7 @@ use std::time::Duration;
 /// First ceiling, milliseconds.
 const FIRST_MS: u64 = 500;
 /// Last ceiling, milliseconds.
-const LAST_MS: u64 = 30_000;
+const LAST_MS: u64 = 15_000;
 
 /// Counts failures in a row.
 #[derive(Debug, Clone)]
@@ -51,8 +51,8 @@ mod tests {
         let first = backoff.next_wait();
         assert!((50..500).contains(&first.as_millis()));
         let later: Vec<u128> = (0..40).map(|_| backoff.next_wait().as_millis()).collect();
-        assert!(later.iter().all(|ms| *ms < 30_000));
-        assert!(later.iter().any(|ms| *ms > 15_000));
+        assert!(later.iter().all(|ms| *ms < 15_000));
+        assert!(later.iter().any(|ms| *ms > 7_500));
         backoff.reset();
         assert!(backoff.next_wait().as_millis() < 500);
     }

@@ -9,6 +9,7 @@
 //! The modules in that order; below them what they stand on. A part that is missing fails the test,
 //! it never skips it. Helpers panic with a sentence that says what to do.
 
+pub mod device;
 pub mod writer;
 
 pub mod process;
@@ -17,6 +18,7 @@ pub mod kafka;
 
 pub mod s3;
 
+pub mod loading;
 pub mod oracle;
 
 pub mod clock;

@@ -1,7 +1,8 @@
 //! Counts every line: what was written against what is stored.
 //!
 //! Reads the stored objects as any consumer would: by extension decompressed (`.zst`, `.gz`), one
-//! JSON object a line, its `message`. What lies under `_headwater/` is the loader's own and skipped.
+//! JSON object a line, its `message`. What lies under `_headwater/` is the loader's own, and dead
+//! letters are no rows: both are skipped.
 
 use crate::clock;
 use crate::s3::S3;
@@ -176,7 +177,8 @@ pub fn stored_in_folder(folder: &Path) -> Vec<Stored> {
 }
 
 fn is_ours(key: &str) -> bool {
-    !key.split('/').any(|part| part == "_headwater")
+    !key.split('/')
+        .any(|part| matches!(part, "_headwater" | "_dead_letters"))
 }
 
 fn read_object(key: &str, bytes: &[u8]) -> Vec<Stored> {

@@ -1,0 +1,153 @@
+//! A loader's whole surroundings in one value: topic, bucket, configuration, and the questions that
+//! every test asks in the end.
+
+use crate::kafka::Kafka;
+use crate::oracle::{Report, Stored, stored};
+use crate::outside::unique;
+use crate::process::{Agent, Finished, Loader, Process, Setup};
+use crate::s3::S3;
+
+/// Topic, group and bucket of one test.
+#[derive(Debug)]
+pub struct Loading<'a> {
+    /// Where records come from.
+    pub kafka: &'a Kafka,
+    /// Where rows go.
+    pub s3: &'a S3,
+    /// The topic.
+    pub topic: String,
+    /// The bucket.
+    pub bucket: String,
+    group: String,
+}
+
+impl<'a> Loading<'a> {
+    /// A new topic, bucket and group.
+    pub fn new(kafka: &'a Kafka, s3: &'a S3, name: &str, partitions: i32) -> Self {
+        let topic = unique(name);
+        kafka.create_topic(&topic, partitions, &[]);
+        Self {
+            kafka,
+            s3,
+            bucket: s3.bucket(&unique(name)),
+            group: unique(name),
+            topic,
+        }
+    }
+
+    /// A loader's configuration. `more`: further sections, after `[output]`'s own keys.
+    pub fn config(&self, more: &str) -> String {
+        format!(
+            r#"
+            [kafka]
+            brokers = ["{brokers}"]
+            topic = "{topic}"
+            [kafka.options]
+            "reconnect.backoff.ms" = "100"
+            "reconnect.backoff.max.ms" = "500"
+            [group]
+            id = "{group}"
+            session_timeout = "2s"
+            [output]
+            url = "s3://{bucket}/data"
+            endpoint = "{endpoint}"
+            region = "{region}"
+            path_style = true
+            {more}"#,
+            brokers = self.kafka.bootstrap(),
+            topic = self.topic,
+            group = self.group,
+            bucket = self.bucket,
+            endpoint = self.s3.endpoint(),
+            region = self.s3.region(),
+        )
+    }
+
+    /// A loader with this configuration, not yet running.
+    pub fn loader(&self, more: &str) -> Setup {
+        Loader::with(&self.config(more)).envs(self.s3.env())
+    }
+
+    /// A running loader that flushes often.
+    pub fn start(&self) -> Process {
+        self.loader("[flush]\nage = \"300ms\"\n").start()
+    }
+
+    /// An agent that follows the files under `paths` (a glob, absolute) as source `app`, not yet
+    /// running. librdkafka's waits are short; the logic is untouched. `more`: further sections.
+    pub fn agent(&self, paths: &str, more: &str) -> Setup {
+        Agent::with(&self.agent_config(self.kafka.bootstrap(), paths, more))
+    }
+
+    /// The configuration of [`Loading::agent`], for brokers of one's own.
+    pub fn agent_config(&self, brokers: &str, paths: &str, more: &str) -> String {
+        format!(
+            r#"
+            device = "pi-7"
+            state_dir = "{{dir}}/state"
+            [kafka]
+            brokers = ["{brokers}"]
+            topic = "{topic}"
+            [kafka.options]
+            "reconnect.backoff.ms" = "50"
+            "reconnect.backoff.max.ms" = "200"
+            "socket.timeout.ms" = "2000"
+            "socket.connection.setup.timeout.ms" = "1500"
+            [[file]]
+            id = "app"
+            paths = ["{paths}"]
+            rescan = "1s"
+            close_after = "1s"
+            {more}"#,
+            topic = self.topic,
+        )
+    }
+
+    /// What lies in the bucket.
+    pub fn stored(&self) -> Vec<Stored> {
+        stored(self.s3, &self.bucket, "data/")
+    }
+
+    /// What was written against what lies in the bucket.
+    pub fn report(&self, written: impl IntoIterator<Item = String>) -> Report {
+        Report::compare(written, &self.stored())
+    }
+
+    /// `headwater-loader audit`.
+    pub fn audit(&self) -> Finished {
+        self.loader("").run("audit", &[])
+    }
+
+    /// `headwater-loader verify`.
+    pub fn verify(&self) -> Finished {
+        self.loader("").run("verify", &[])
+    }
+
+    /// Both proofs hold.
+    ///
+    /// # Panics
+    /// With what the commands said, where one does not.
+    pub fn assert_proven(&self) {
+        let audit = self.audit();
+        assert_eq!(
+            audit.code,
+            Some(0),
+            "audit: {}\n{}",
+            audit.stdout,
+            audit.stderr
+        );
+        assert!(
+            audit.stdout.ends_with("unexplained gaps: 0\n"),
+            "audit: {}",
+            audit.stdout
+        );
+        let verify = self.verify();
+        assert_eq!(
+            verify.code,
+            Some(0),
+            "verify: {}\n{}",
+            verify.stdout,
+            verify.stderr
+        );
+    }
+}

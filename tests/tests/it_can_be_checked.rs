@@ -1,0 +1,176 @@
+//! Promise 3: `audit` and `verify` say what holds, and say so when it does not. And what cannot work
+//! is refused at the start, in words.
+
+use std::time::Duration;
+
+use headwater_record::{Kind, Notice};
+use headwater_tests::device::Device;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::wait_until;
+use headwater_tests::s3::S3;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn load_all(loading: &Loading, lines: usize) {
+    let loader = loading.start();
+    wait_until("all is stored", PATIENCE, || {
+        loading.stored().len() >= lines
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn a_lost_record_is_an_unexplained_gap_until_a_notice_explains_it() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "gap", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    let first = device.line("first");
+    let lost = device.line("lost");
+    let third = device.line("third");
+    kafka.produce(&loading.topic, [first, third]);
+    load_all(&loading, 2);
+    let audit = loading.audit();
+    assert_eq!(audit.code, Some(1), "{}", audit.stdout);
+    assert!(
+        audit.stdout.contains("unexplained gap [6, 11): 5 offsets"),
+        "{}",
+        audit.stdout
+    );
+    assert!(
+        audit.stdout.ends_with("unexplained gaps: 1\n"),
+        "{}",
+        audit.stdout
+    );
+    device.seek(6);
+    let notice = Notice::Loss {
+        reason: "spool-full".into(),
+    };
+    kafka.produce(&loading.topic, [device.notice(5, Kind::Loss, &notice)]);
+    let loader = loading.start();
+    wait_until("the notice is in the ledger", PATIENCE, || {
+        loading.audit().code == Some(0)
+    });
+    // What was given up comes after all: it is in the ledger already, and not stored.
+    kafka.produce(&loading.topic, [lost]);
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let audit = loading.audit();
+    assert!(
+        audit
+            .stdout
+            .contains("5 offsets lost, explained: spool-full"),
+        "{}",
+        audit.stdout
+    );
+    assert!(
+        audit.stdout.ends_with("unexplained gaps: 0\n"),
+        "{}",
+        audit.stdout
+    );
+}
+
+#[test]
+fn a_missing_object_is_a_hole_that_verify_names() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "hole", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    for round in 0..3 {
+        let lines: Vec<Record> = (0..10)
+            .map(|i| device.line(&format!("{round}/{i}")))
+            .collect();
+        kafka.produce(&loading.topic, lines);
+        load_all(&loading, 10 * (round + 1));
+    }
+    loading.assert_proven();
+    let keys = s3.keys(&loading.bucket, "data/");
+    let middle = keys
+        .iter()
+        .find(|key| key.contains("+00000000000000000010-"))
+        .expect("three batches of ten");
+    s3.lose(&loading.bucket, middle);
+    let verify = loading.verify();
+    assert_eq!(verify.code, Some(1));
+    assert!(
+        verify.stdout.contains("hole: [10, 20) is in no object"),
+        "{}",
+        verify.stdout
+    );
+}
+
+#[test]
+fn foreign_and_broken_records_are_kept() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "foreign", 1);
+    let foreign = |value: &[u8], headers: Vec<(String, Vec<u8>)>| Record {
+        partition: 0,
+        value: value.to_vec(),
+        headers,
+        ..Record::default()
+    };
+    kafka.produce(
+        &loading.topic,
+        [
+            foreign(br#"{"message":"plain"}"#, vec![]),
+            foreign(
+                br#"{"message":"absurd"}"#,
+                vec![("hw-span".into(), b"\xff".to_vec())],
+            ),
+            foreign(b"\xff\xfe no JSON", vec![]),
+        ],
+    );
+    let loader = loading.start();
+    let keys = || s3.keys(&loading.bucket, "data/");
+    wait_until("all is stored", PATIENCE, || {
+        keys()
+            .iter()
+            .filter(|key| !key.contains("/_headwater/"))
+            .count()
+            >= 2
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert!(
+        keys().iter().any(|key| key.contains("/_dead_letters/")),
+        "{:?}",
+        keys()
+    );
+    let messages: Vec<String> = loading
+        .stored()
+        .into_iter()
+        .map(|row| row.message)
+        .collect();
+    assert!(
+        messages.contains(&"plain".to_owned()) && messages.contains(&"absurd".to_owned()),
+        "{messages:?}"
+    );
+}
+
+#[test]
+fn what_cannot_work_is_refused_in_words_and_moves_no_offset() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let mut loading = Loading::new(kafka, &s3, "refused", 1);
+    kafka.produce(&loading.topic, [Device::new("pi-7", "/x", 1).line("waits")]);
+    let good = loading.bucket.clone();
+    loading.bucket = "no-such-bucket".into();
+    let run = loading.loader("").run("run", &[]);
+    assert_eq!(run.code, Some(1));
+    assert!(
+        run.stderr.contains("no-such-bucket") && run.stderr.contains("does not exist"),
+        "{}",
+        run.stderr
+    );
+    loading.bucket = good;
+    let audit = loading.audit();
+    assert_eq!(audit.code, Some(1));
+    assert!(audit.stderr.contains("no ledger"), "{}", audit.stderr);
+    let check = loading.loader("[flush]\nagee = \"1s\"\n").run("check", &[]);
+    assert_eq!(check.code, Some(1));
+    assert!(
+        check.stderr.contains("did you mean `age`"),
+        "{}",
+        check.stderr
+    );
+    let check = loading.loader("").run("check", &[]);
+    assert!(check.stdout.contains("age = \"1m\""), "{}", check.stdout);
+    load_all(&loading, 1);
+    loading.assert_proven();
+}

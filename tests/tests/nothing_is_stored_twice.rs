@@ -1,0 +1,191 @@
+//! Promise 2: re-sends, crashes, rebalances, zombies and a failing S3 leave no second copy, and lose
+//! nothing. Each test counts every line, and asks `audit` and `verify`.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use headwater_tests::device::Device;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::wait_until;
+use headwater_tests::s3::{Fault, Kind, Op, S3};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Devices that send numbered lines, now and then some of them again.
+struct Fleet {
+    devices: Vec<Device>,
+    sent: Vec<(u64, String)>,
+    written: Vec<String>,
+}
+
+impl Fleet {
+    fn new(n: usize) -> Self {
+        let device = |i: usize| Device::new(&format!("device-{i}"), "/var/log/app", 7 + i as u64);
+        Self {
+            devices: (0..n).map(device).collect(),
+            sent: Vec::new(),
+            written: Vec::new(),
+        }
+    }
+
+    /// `n` lines from each device; every seventh round repeats the line before.
+    fn lines(&mut self, n: usize) -> Vec<Record> {
+        let mut records = Vec::new();
+        for round in 0..n {
+            for device in &mut self.devices {
+                let line = format!("line {:06} at {}", self.written.len(), device.offset());
+                self.sent.push((device.offset(), line.clone()));
+                records.push(device.line(&line));
+                if round % 7 == 6 {
+                    device.seek(device.offset() - line.len() as u64 - 1);
+                    records.push(device.line(&line));
+                }
+                self.written.push(line);
+            }
+        }
+        records
+    }
+}
+
+fn complete(loading: &Loading, fleet: &Fleet) -> bool {
+    loading
+        .report(fleet.written.iter().cloned())
+        .lost
+        .is_empty()
+}
+
+#[test]
+fn resends_are_skipped_and_each_object_is_put_once() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "resends", 3);
+    let mut fleet = Fleet::new(5);
+    kafka.produce(&loading.topic, fleet.lines(700));
+    let loader = loading.start();
+    wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    kafka.produce(&loading.topic, fleet.lines(70));
+    let after = loading.start();
+    wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    assert_eq!(after.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+    assert!(
+        loading
+            .audit()
+            .stdout
+            .contains("550 re-sent records skipped"),
+        "{}",
+        loading.audit().stdout
+    );
+    if !s3.is_outside() {
+        let puts = s3.count_by_key(Op::Put, &loading.bucket);
+        assert!(puts.values().all(|n| *n == 1 || *n == 2), "{puts:?}");
+    }
+}
+
+#[test]
+fn a_loader_killed_at_any_point_repeats_nothing() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "killed", 2);
+    let mut fleet = Fleet::new(12);
+    let points = [
+        "before-intent",
+        "intent-committed",
+        "intent-committed:2",
+        "object-under-way",
+        "object-stored",
+        "object-stored:3",
+        "batch-stored",
+        "batch-stored:2",
+        "snapshot-stored",
+        "before-done",
+        "before-done:2",
+        "done-committed",
+    ];
+    // Batches of 100 records: every point is passed several times by each life.
+    let config = "[flush]\nage = \"200ms\"\nrecords = 100\n";
+    for point in points {
+        kafka.produce(&loading.topic, fleet.lines(60));
+        let loader = loading.loader(config).crash_at(point).start();
+        let status = loader.wait(PATIENCE);
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(9),
+            "at {point}"
+        );
+    }
+    for round in 0..8_u64 {
+        kafka.produce(&loading.topic, fleet.lines(60));
+        let loader = loading.loader(config).start();
+        sleep(Duration::from_millis(300 + 397 * round % 1500));
+        loader.kill9();
+    }
+    let last = loading.loader(config).start();
+    wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    assert_eq!(last.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+}
+
+#[test]
+fn a_zombie_that_comes_back_writes_nothing_of_its_own() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "zombie", 4);
+    let mut fleet = Fleet::new(8);
+    kafka.produce(&loading.topic, fleet.lines(200));
+    let config = "[flush]\nage = \"700ms\"\n";
+    let first = loading.loader(config).start();
+    wait_until("the first has begun", PATIENCE, || {
+        !loading.stored().is_empty()
+    });
+    let second = loading.loader(config).start();
+    for _ in 0..3 {
+        kafka.produce(&loading.topic, fleet.lines(100));
+        // It sleeps past its session with batches open; the other takes over and goes on.
+        sleep(Duration::from_millis(400));
+        first.pause();
+        kafka.produce(&loading.topic, fleet.lines(100));
+        wait_until("the other has taken over", PATIENCE, || {
+            complete(&loading, &fleet)
+        });
+        kafka.produce(&loading.topic, fleet.lines(50));
+        first.resume();
+        sleep(Duration::from_secs(3));
+    }
+    wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    assert_eq!(second.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(first.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+}
+
+#[test]
+fn an_s3_that_fails_for_a_while_loses_and_repeats_nothing() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    if s3.is_outside() {
+        panic!("faults need the harness's own S3: S3::start gives it");
+    }
+    let loading = Loading::new(kafka, &s3, "s3faults", 2);
+    let mut fleet = Fleet::new(4);
+    let loader = loading.start();
+    kafka.produce(&loading.topic, fleet.lines(10));
+    wait_until("it is at work", PATIENCE, || complete(&loading, &fleet));
+    for kind in [
+        Kind::Http503,
+        Kind::SlowDown,
+        Kind::Conflict409,
+        Kind::HangUpAfterCommit,
+        Kind::HangUp,
+        Kind::Http500,
+        Kind::Denied,
+    ] {
+        s3.fault(Fault::on(Op::Put, kind).times(3));
+        kafka.produce(&loading.topic, fleet.lines(60));
+        wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    }
+    assert!(s3.faults_met() > 10, "the faults were met");
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+}
