@@ -35,6 +35,11 @@ impl<'a> Loading<'a> {
         }
     }
 
+    /// The consumer group.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// A loader's configuration. `more`: further sections, after `[output]`'s own keys.
     pub fn config(&self, more: &str) -> String {
         format!(

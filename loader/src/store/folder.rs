@@ -1,19 +1,24 @@
 //! A local folder as an output: the same promises as S3, by the file system's own means.
 //!
-//! An object is written to a temporary file, synced, and linked to its name: linking fails where the
-//! name is taken, which is the atomic "unless it is there". Then the folder is synced.
+//! An object is written to a temporary file under `_headwater/tmp/`, synced, and linked to its name:
+//! linking fails where the name is taken, which is the atomic "unless it is there". Then the folder is
+//! synced. Whoever reads the data folders never sees a file that is not whole; what a crash leaves in
+//! `tmp/` is removed a day later.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::store::{Listed, StoreError, Stored};
 
-/// Temporary files begin so; a listing leaves them out.
-const TEMPORARY: &str = ".hw-tmp-";
+/// Temporary files lie here; a listing leaves them out.
+const TEMPORARY: &str = "_headwater/tmp/";
+/// A temporary file of this age belongs to nobody any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// A local folder.
 #[derive(Debug)]
@@ -33,7 +38,20 @@ impl Folder {
 
     /// See [`super::Store::check`].
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.root).map_err(|error| failed("make", &self.root, &error))
+        let temporary = self.root.join(TEMPORARY);
+        fs::create_dir_all(&temporary).map_err(|error| failed("make", &temporary, &error))?;
+        let entries =
+            fs::read_dir(&temporary).map_err(|error| failed("list", &temporary, &error))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let age = fs::metadata(&path).and_then(|about| about.modified()).ok();
+            if age
+                .and_then(|modified| modified.elapsed().ok())
+                .is_some_and(|age| age > ABANDONED)
+            {
+                fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
+            }
+        }
+        Ok(())
     }
 
     /// See [`super::Store::put_new`].
@@ -42,7 +60,9 @@ impl Folder {
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder).map_err(|error| failed("make", folder, &error))?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let temporary = folder.join(format!("{TEMPORARY}{}-{serial}", std::process::id()));
+        let temporaries = self.root.join(TEMPORARY);
+        fs::create_dir_all(&temporaries).map_err(|error| failed("make", &temporaries, &error))?;
+        let temporary = temporaries.join(format!("{}-{serial}", std::process::id()));
         let linked =
             write_synced(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, &path));
         let removed = fs::remove_file(&temporary);
@@ -105,8 +125,7 @@ impl Folder {
                 let Some(key) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) else {
                     continue;
                 };
-                let temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
-                if key.starts_with(prefix) && !temporary {
+                if key.starts_with(prefix) && !key.starts_with(TEMPORARY) {
                     let size = entry
                         .metadata()
                         .map_err(|error| failed("list", &path, &error))?

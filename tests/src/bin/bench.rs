@@ -1,0 +1,223 @@
+//! `make bench`: what headwater costs, beside the floor of the same run.
+//!
+//! CPU seconds, peak memory and bytes written, as the kernel counts them; never a wall time, since
+//! machines are shared. The floor is kcat, the plainest user of the same librdkafka: it follows
+//! nothing, accounts for nothing, and stores nothing.
+#![expect(clippy::print_stdout, reason = "figures are printed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use headwater_tests::kafka::Kafka;
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::wait_until;
+use headwater_tests::outside::unique;
+use headwater_tests::process::Process;
+use headwater_tests::s3::S3;
+use headwater_tests::writer::Writer;
+
+const PATIENCE: Duration = Duration::from_secs(600);
+const LINES: u64 = 1_000_000;
+const OFFLINE_LINES: u64 = 200_000;
+
+struct Bench {
+    kafka: Kafka,
+    s3: S3,
+    folder: PathBuf,
+}
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let bench = Bench {
+        kafka: Kafka::start(1),
+        s3: S3::start(),
+        folder: folder.path().to_owned(),
+    };
+    println!("| what | CPU s per M lines | floor (kcat) | ratio | peak RSS MiB | other |");
+    println!("|---|---|---|---|---|---|");
+    let topic = bench.agent_online();
+    bench.loader(&topic);
+    bench.agent_offline();
+    bench.agent_idle();
+}
+
+impl Bench {
+    fn file(&self, name: &str, lines: u64) -> (PathBuf, u64) {
+        let path = self.folder.join(name);
+        let mut writer = Writer::new(&path, "b", 1);
+        writer.write(lines);
+        let bytes = fs::metadata(&path).expect("it was written").len();
+        (path, bytes)
+    }
+
+    fn agent(&self, loading: &Loading<'_>, path: &Path, more: &str) -> Process {
+        loading.agent(&path.display().to_string(), more).start()
+    }
+
+    fn agent_online(&self) -> String {
+        let (path, bytes) = self.file("online.log", LINES);
+        let loading = Loading::new(&self.kafka, &self.s3, "online", 1);
+        let agent = self.agent(&loading, &path, "");
+        wait_until("every line is in the topic", PATIENCE, || {
+            self.kafka.depth(&loading.topic) >= i64::try_from(LINES).unwrap_or(i64::MAX)
+        });
+        let (cpu, rss, written) = (
+            agent.cpu_seconds(),
+            agent.rss_kib_max(),
+            agent.io_write_bytes(),
+        );
+        end(&agent);
+        let floor_topic = unique("floor");
+        self.kafka.create_topic(&floor_topic, 1, &[]);
+        let floor = cpu_of(&format!(
+            "kcat -P -b {} -t {floor_topic} -l -X enable.idempotence=true -X compression.codec=zstd \
+             -X queue.buffering.max.messages=10000 -X queue.buffering.max.kbytes=4096 {}",
+            self.kafka.bootstrap(),
+            path.display()
+        ));
+        let millions = as_f64(LINES) / 1e6;
+        println!(
+            "| agent, online, {} B a line | {:.2} | {:.2} | {:.2} | {:.1} | {:.4} bytes written to flash a byte read |",
+            bytes / LINES,
+            cpu / millions,
+            floor / millions,
+            cpu / floor,
+            mib(rss),
+            as_f64(written) / as_f64(bytes)
+        );
+        loading.topic
+    }
+
+    fn loader(&self, topic: &str) {
+        let mut loading = Loading::new(&self.kafka, &self.s3, "load", 1);
+        topic.clone_into(&mut loading.topic);
+        let loader = loading.loader("").start();
+        wait_until("every row is in S3", PATIENCE, || {
+            self.kafka
+                .committed(loading.group(), topic)
+                .iter()
+                .filter_map(|committed| committed.offset)
+                .sum::<i64>()
+                >= i64::try_from(LINES).unwrap_or(i64::MAX)
+        });
+        let (cpu, rss) = (loader.cpu_seconds(), loader.rss_kib_max());
+        end(&loader);
+        let floor = cpu_of(&format!(
+            "kcat -C -b {} -t {topic} -o beginning -e -q -X fetch.wait.max.ms=200 > /dev/null",
+            self.kafka.bootstrap()
+        ));
+        let value_bytes = as_f64(number(&loader.stderr(), " bytes="));
+        println!(
+            "| loader, to NDJSON.zst, the same records | {:.2} | {floor:.2} | {:.2} | {:.1} | about {:.0} MB/s a core |",
+            cpu,
+            cpu / floor,
+            mib(rss),
+            value_bytes / 1e6 / cpu
+        );
+    }
+
+    fn agent_offline(&self) {
+        let (path, bytes) = self.file("offline.log", OFFLINE_LINES);
+        let loading = Loading::new(&self.kafka, &self.s3, "offline", 1);
+        let agent = self.kafka.while_paused(|| {
+            let agent = self.agent(&loading, &path, "");
+            let mut last = 0;
+            wait_until("the spool has it all", PATIENCE, || {
+                let written = agent.io_write_bytes();
+                let settled = written == last && written > 0;
+                last = written;
+                std::thread::sleep(Duration::from_secs(5));
+                settled
+            });
+            agent
+        });
+        let (cpu, written) = (agent.cpu_seconds(), agent.io_write_bytes());
+        let millions = as_f64(OFFLINE_LINES) / 1e6;
+        println!(
+            "| agent, offline, into the spool | {:.2} | | | {:.1} | {:.3} bytes written to flash a byte read |",
+            cpu / millions,
+            mib(agent.rss_kib_max()),
+            as_f64(written) / as_f64(bytes)
+        );
+        wait_until("the spool is drained", PATIENCE, || {
+            self.kafka.depth(&loading.topic) >= i64::try_from(OFFLINE_LINES).unwrap_or(i64::MAX)
+        });
+        std::thread::sleep(Duration::from_secs(3));
+        println!(
+            "| agent, draining the spool | {:.2} | | | {:.1} | |",
+            (agent.cpu_seconds() - cpu) / millions,
+            mib(agent.rss_kib_max())
+        );
+        end(&agent);
+    }
+
+    fn agent_idle(&self) {
+        let loading = Loading::new(&self.kafka, &self.s3, "idle", 1);
+        let (path, _) = self.file("idle.log", 10);
+        let agent = self.agent(&loading, &path, "");
+        std::thread::sleep(Duration::from_secs(10));
+        let (cpu, switches) = (agent.cpu_seconds(), wake_ups(&agent));
+        std::thread::sleep(Duration::from_secs(20));
+        println!(
+            "| agent, idle | | | | {:.1} | {:.2} wake-ups a second, {:.4} CPU s a minute |",
+            mib(agent.rss_kib()),
+            as_f64(wake_ups(&agent) - switches) / 20.0,
+            (agent.cpu_seconds() - cpu) * 3.0
+        );
+        end(&agent);
+    }
+}
+
+fn end(process: &Process) {
+    assert_eq!(process.sigterm_and_wait(PATIENCE).code(), Some(0));
+}
+
+/// How often its threads were woken, as the kernel counts it.
+fn wake_ups(process: &Process) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", process.pid())).expect("it runs");
+    let status = tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+    status
+        .map(|text| number(&text, "\nvoluntary_ctxt_switches:"))
+        .sum()
+}
+
+/// The number behind the last `name` in a text.
+fn number(text: &str, name: &str) -> u64 {
+    let rest = text
+        .rsplit_once(name)
+        .map_or("", |(_, rest)| rest)
+        .trim_start();
+    rest.split(|c: char| !c.is_ascii_digit())
+        .next()
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or(0)
+}
+
+/// User and system time of a shell command, seconds.
+fn cpu_of(command: &str) -> f64 {
+    let timed = format!("TIMEFORMAT='%U %S'; time {command}");
+    let output = Command::new("bash")
+        .args(["-c", &timed])
+        .output()
+        .expect("bash runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command}: {text}");
+    let last = text.lines().last().unwrap_or_default();
+    last.split(' ')
+        .map(|part| part.parse::<f64>().expect("bash prints two numbers"))
+        .sum()
+}
+
+fn mib(kib: u64) -> f64 {
+    as_f64(kib) / 1024.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
+fn as_f64(n: u64) -> f64 {
+    n as f64
+}

@@ -1,0 +1,143 @@
+//! What the loader makes of records: steps, paths, codecs, and a local folder as the output.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use headwater_tests::device::Device;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::{Report, decompress, stored_in_folder, wait_until};
+use headwater_tests::process::Loader;
+use headwater_tests::s3::S3;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| match entry.path() {
+            path if path.is_dir() => files(&path),
+            path => vec![path.display().to_string()],
+        })
+        .collect()
+}
+
+fn config(loading: &Loading, out: &Path, table: &Path) -> String {
+    format!(
+        r#"
+        [kafka]
+        brokers = ["{}"]
+        topic = "{}"
+        [group]
+        id = "{}-folder"
+        session_timeout = "2s"
+        [output]
+        url = "file://{}"
+        path = "site={{site}}/hour={{time:%Y-%m-%dT%H}}"
+        compression = "gzip"
+        [flush]
+        age = "300ms"
+        records = 40
+        [[transform]]
+        step = "filter"
+        field = "message"
+        not_in = ["noise"]
+        [[transform]]
+        step = "lookup"
+        table = "{}"
+        field = "device"
+        [[transform]]
+        step = "rename"
+        from = "device"
+        to = "thing"
+        [[transform]]
+        step = "set"
+        field = "label"
+        value = "{{thing}} in {{site}}"
+        "#,
+        loading.kafka.bootstrap(),
+        loading.topic,
+        loading.topic,
+        out.display(),
+        table.display()
+    )
+}
+
+fn check_rows(out: &Path) {
+    let files = files(out);
+    for site in [
+        "site=Ulm/hour=2026-11-24T",
+        "site=Bonn/",
+        "site=__HIVE_DEFAULT_PARTITION__/",
+    ] {
+        assert!(
+            files.iter().any(|file| file.contains(site)),
+            "{site}: {files:?}"
+        );
+    }
+    let ulm = files
+        .iter()
+        .find(|file| file.contains("site=Ulm"))
+        .expect("seen above");
+    assert!(ulm.ends_with(".ndjson.gz"), "{ulm}");
+    let text = String::from_utf8(decompress(ulm, &fs::read(ulm).expect("a file"))).expect("NDJSON");
+    let row: serde_json::Value =
+        serde_json::from_str(text.lines().next().expect("a row")).expect("JSON");
+    assert_eq!(
+        (row["label"].as_str(), row["thing"].as_str()),
+        (Some("pi-1 in Ulm"), Some("pi-1"))
+    );
+    assert!(row.get("device").is_none());
+}
+
+#[test]
+fn steps_lookup_paths_and_gzip_into_a_folder_with_a_kill_in_the_middle() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "steps", 2);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("out");
+    let table = folder.path().join("sites.csv");
+    fs::write(&table, "device,site\npi-1,Ulm\npi-2,Bonn\n").expect("a table");
+    let config = config(&loading, &out, &table);
+    let mut written = Vec::new();
+    let mut records: Vec<Record> = Vec::new();
+    for (n, id) in ["pi-1", "pi-2", "pi-3"].into_iter().enumerate() {
+        let mut device = Device::new(id, "/var/log/app", n as u64);
+        for i in 0..100 {
+            let line = format!("{id} line {i}");
+            records.push(device.line(&line));
+            records.push(device.line("noise"));
+            written.push(line);
+        }
+    }
+    kafka.produce(&loading.topic, records);
+    Loader::with(&config)
+        .crash_at("object-stored:2")
+        .start()
+        .wait(PATIENCE);
+    let loader = Loader::start(&config);
+    wait_until("all rows are in the folder", PATIENCE, || {
+        stored_in_folder(&out).len() >= written.len()
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    Report::compare(written, &stored_in_folder(&out)).assert_exact();
+    check_rows(&out);
+    let mut setup = Loader::with(&config);
+    for proof in ["audit", "verify"] {
+        let proven = setup.run(proof, &[]);
+        assert_eq!(
+            proven.code,
+            Some(0),
+            "{proof}: {}{}",
+            proven.stdout,
+            proven.stderr
+        );
+        let json = setup.run(proof, &["--json"]);
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&json.stdout).is_ok(),
+            "{}",
+            json.stdout
+        );
+    }
+}
