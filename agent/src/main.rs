@@ -1,1 +1,84 @@
-fn main() {}
+//! headwater-agent: arguments, log, command, exit code.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use headwater_agent::cli;
+use tracing::level_filters::LevelFilter;
+
+/// Follows log files and sensors, and delivers them to Kafka, every byte accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "headwater-agent", version)]
+struct Arguments {
+    /// How much to log, on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = Level::Info)]
+    log: Level,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Follow, sample and deliver until told to stop (SIGTERM, SIGINT).
+    Run {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Check a configuration and say which files it follows, and why others not.
+    Check {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(arguments.log);
+    let ended = match arguments.command {
+        Command::Run { config } => cli::run::run(&config),
+        Command::Check { config, json } => cli::check::run(&config, json),
+    };
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            // `{:#}`: what failed, and why, in one line.
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(level: Level) {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    // The journal writes the time itself; a time of ours would stand there twice.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
+}

@@ -1,1 +1,375 @@
-//! (being written)
+//! Starts the parts, waits for whatever happens, and stops the parts in order.
+//!
+//! Start: store, producer, sources; then systemd hears READY. Stop, upstream first, at SIGTERM or
+//! SIGINT or when a source fails: the sources are told to stop, and their channel closes behind
+//! them; delivery gives the broker `shutdown.flush`, commits what is left and is done; the producer
+//! takes back what it holds; the store writes its log back and ends. A second signal ends the
+//! process at once: nothing is lost by that either, some of it is only sent again.
+//!
+//! One thread runs all of this on a tokio runtime without a pool; it never blocks on a disk or a
+//! socket. Every wait ends at a deadline, and an idle agent's nearest one is half a minute away.
+
+mod edge;
+mod sources;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+
+use self::edge::Edge;
+use self::sources::{Ended, Sources};
+use crate::batch::Batch;
+use crate::clock::{self, Monotonic};
+use crate::config::Plan;
+use crate::delivery::{Counters, Delivery, Event, Settings};
+use crate::produce::producer::{Producer, ProducerError};
+use crate::spool::schema::OpenError;
+use crate::spool::store::{REPLIES, Store};
+use crate::spool::{Depth, Reply};
+use crate::systemd;
+
+/// Most that librdkafka holds. It copies what it is given, so this comes on top of the window; some
+/// 2000 lines are several requests under way at once.
+const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
+/// How often systemd's status is renewed.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+/// How often the log says how it goes, where something moved.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// How long the sources may take to stop. A read from a dead network file system never ends.
+const SOURCES_GRACE: Duration = Duration::from_secs(10);
+/// A store that owes an answer for so long hangs in its disk: the watchdog is no longer fed.
+const STORE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why the agent did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The state directory or its database.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// librdkafka.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
+    /// The system refuses what every program needs.
+    #[error("cannot set up {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system refuses a thread.
+    #[error("cannot start the thread {thread:?}: {source}")]
+    Thread {
+        /// Which.
+        thread: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// How a run that had started ended. Either way the stop was orderly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to.
+    Stopped,
+    /// A source failed; the log says which and why.
+    Failed,
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// See [`StartError`]; nothing was read or sent then.
+pub fn run(plan: &Plan) -> Result<Ending, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::System { what: "the runtime", source })?;
+    runtime.block_on(async {
+        let mut agent = Agent::start(plan)?;
+        agent.turn().await;
+        Ok(agent.end())
+    })
+}
+
+fn settings(plan: &Plan) -> Settings {
+    Settings {
+        spool_after: plan.spool.after,
+        spool_bytes_max: plan.spool.max_bytes,
+        checkpoint_every: plan.checkpoint.every,
+        checkpoint_bytes: plan.checkpoint.bytes,
+        window_bytes: plan.window_bytes,
+        in_flight_bytes_max: IN_FLIGHT_BYTES_MAX.min(plan.window_bytes / 2),
+        flush: plan.shutdown_flush,
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, StartError> {
+        let catch = |kind| signal(kind).map_err(|source| StartError::System { what: "the signals", source });
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            hangup: catch(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// What ended a wait.
+enum Wake {
+    Batch(Option<Batch>),
+    Reports,
+    Store(Option<Reply>),
+    Ended(Ended),
+    Signal(SignalKind),
+    Deadline,
+}
+
+struct Agent<'a> {
+    edge: Edge<'a>,
+    sources: Sources,
+    replies: mpsc::Receiver<Reply>,
+    news: Arc<Notify>,
+    signals: Signals,
+    /// No source gives anything any more.
+    drained: bool,
+    /// Until when the sources may take to stop, once they were told to.
+    grace: Option<Monotonic>,
+    ending: Ending,
+    status_at: Monotonic,
+    log_at: Monotonic,
+    logged: Counters,
+    watchdog: Option<(Duration, Monotonic)>,
+}
+
+impl<'a> Agent<'a> {
+    fn start(plan: &'a Plan) -> Result<Self, StartError> {
+        let signals = Signals::new()?;
+        let (reply, replies) = mpsc::channel(REPLIES);
+        let (store, found) = Store::start(&plan.state_dir, reply)?;
+        let news = Arc::new(Notify::new());
+        let producer = Producer::new(&plan.kafka, &plan.device, Arc::clone(&news))?;
+        // It only spreads retries: a clock does where the system has no random number.
+        let seed = getrandom::u64().unwrap_or_else(|_| clock::wall_ms());
+        let sources = Sources::start(plan, &store, &found.known, seed)?;
+        let delivery = Delivery::new(settings(plan), seed, found.depth, found.last);
+        tracing::info!(
+            device = %plan.device,
+            generations = found.known.len(),
+            spool_rows = found.depth.rows,
+            spool_bytes = found.depth.bytes,
+            "started"
+        );
+        systemd::ready();
+        let now = clock::monotonic();
+        Ok(Self {
+            edge: Edge::new(delivery, store, producer, Arc::clone(&news), (&plan.kafka, &plan.device)),
+            sources,
+            replies,
+            news,
+            signals,
+            drained: false,
+            grace: None,
+            ending: Ending::Stopped,
+            status_at: now,
+            log_at: now.plus(LOG_EVERY),
+            logged: Counters::default(),
+            watchdog: systemd::watchdog_period().map(|period| (period, now)),
+        })
+    }
+
+    /// Waits, tells delivery, and does what it wants, until the stop is complete.
+    async fn turn(&mut self) {
+        // A backlog begins to move at once.
+        self.edge.apply(Event::Tick);
+        while !self.edge.is_done() {
+            match self.wait().await {
+                Wake::Batch(Some(batch)) => self.edge.apply(Event::Queued(batch)),
+                Wake::Batch(None) => {
+                    self.drained = true;
+                    if self.grace.is_none() {
+                        self.fail("every source has ended, and nobody told them to");
+                    }
+                    self.edge.apply(Event::Stop);
+                }
+                Wake::Reports => self.edge.take_reports(),
+                Wake::Store(Some(reply)) => self.edge.apply(Event::Store(reply)),
+                Wake::Store(None) => {
+                    tracing::error!("the store's thread is gone; what it has not committed is read or sent again at the next start");
+                    self.ending = Ending::Failed;
+                    return;
+                }
+                Wake::Ended(ended) => self.source_ended(&ended),
+                Wake::Signal(kind) => self.signalled(kind),
+                Wake::Deadline => {
+                    self.edge.take_reports();
+                    self.edge.apply(Event::Tick);
+                }
+            }
+            self.tell();
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let now = clock::monotonic();
+        let sleep = tokio::time::sleep(self.next_deadline(now).since(now));
+        tokio::select! {
+            _ = self.signals.terminate.recv() => Wake::Signal(SignalKind::terminate()),
+            _ = self.signals.interrupt.recv() => Wake::Signal(SignalKind::interrupt()),
+            _ = self.signals.hangup.recv() => Wake::Signal(SignalKind::hangup()),
+            reply = self.replies.recv() => Wake::Store(reply),
+            () = self.news.notified() => Wake::Reports,
+            batch = self.sources.batches.recv(), if !self.drained => Wake::Batch(batch),
+            Some(ended) = self.sources.ended.recv() => Wake::Ended(ended),
+            () = sleep => Wake::Deadline,
+        }
+    }
+
+    fn next_deadline(&self, now: Monotonic) -> Monotonic {
+        let grace = self.grace.filter(|_| !self.drained);
+        let watchdog = self.watchdog.map(|(_, at)| at);
+        [self.edge.next_deadline(now), grace, watchdog]
+            .into_iter()
+            .flatten()
+            .fold(self.status_at.min(self.log_at), Monotonic::min)
+    }
+
+    fn source_ended(&mut self, ended: &Ended) {
+        let thread = ended.thread;
+        match &ended.result {
+            Some(Ok(())) if self.grace.is_some() => {}
+            Some(Ok(())) => self.fail(&format!("the thread {thread:?} ended, and nobody told it to")),
+            Some(Err(error)) => self.fail(&format!("the thread {thread:?} failed: {error}")),
+            None => self.fail(&format!("the thread {thread:?} panicked: please report this with the log")),
+        }
+    }
+
+    fn fail(&mut self, why: &str) {
+        tracing::error!("{why}; the agent stops in order");
+        self.ending = Ending::Failed;
+        self.stop();
+    }
+
+    fn signalled(&mut self, kind: SignalKind) {
+        if kind == SignalKind::hangup() {
+            tracing::warn!("SIGHUP does nothing yet: restart the agent for a new configuration");
+            return;
+        }
+        if self.grace.is_some() {
+            tracing::warn!("told to stop again: ending at once; what is not settled is read or sent again");
+            std::process::exit(128 + kind.as_raw_value());
+        }
+        tracing::info!("told to stop");
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        if self.grace.is_none() {
+            self.grace = Some(clock::monotonic().plus(SOURCES_GRACE));
+            systemd::stopping();
+            self.sources.stop();
+        }
+    }
+
+    /// What others are told from time to time, and the end of the sources' patience.
+    fn tell(&mut self) {
+        let now = clock::monotonic();
+        if self.grace.is_some_and(|until| until <= now) && !self.drained {
+            tracing::error!("a source does not stop; going on without it");
+            self.ending = Ending::Failed;
+            // What is in the channel is still taken; then it ends.
+            self.sources.batches.close();
+            self.grace = Some(Monotonic(u64::MAX));
+        }
+        if self.status_at <= now {
+            self.status_at = now.plus(STATUS_EVERY);
+            systemd::status(&status(self.edge.delivery.counters(), self.edge.delivery.depth()));
+        }
+        if self.log_at <= now {
+            self.log_at = now.plus(LOG_EVERY);
+            self.log_progress();
+        }
+        if let Some((period, at)) = &mut self.watchdog
+            && *at <= now
+        {
+            *at = now.plus(*period);
+            let owes = self.edge.delivery.store_owes_since();
+            if owes.is_none_or(|since| now.since(since) < STORE_PATIENCE) {
+                systemd::alive();
+            }
+        }
+    }
+
+    fn log_progress(&mut self) {
+        let counters = self.edge.delivery.counters();
+        if counters == self.logged {
+            return;
+        }
+        self.logged = counters;
+        let depth = self.edge.delivery.depth();
+        tracing::info!(
+            records = counters.records,
+            batches = counters.batches,
+            delivered = counters.delivered,
+            spool_rows = depth.rows,
+            spool_bytes = depth.bytes,
+            spool_oldest_s = age_s(depth),
+            window_bytes = self.sources.budget.used(),
+            "progress"
+        );
+    }
+
+    fn end(self) -> Ending {
+        let (ending, samples) = (self.ending, Arc::clone(&self.sources.samples));
+        let depth = self.edge.delivery.depth();
+        let counters = self.edge.close();
+        tracing::info!(
+            records = counters.records,
+            bytes = counters.bytes,
+            batches = counters.batches,
+            sent = counters.sent,
+            delivered = counters.delivered,
+            spooled = counters.spooled,
+            checkpoints = counters.checkpoints,
+            retries = counters.retries,
+            recreated = counters.recreated,
+            refused = counters.refused,
+            lost_rows = counters.lost,
+            samples = samples.taken.load(Ordering::Relaxed),
+            lost_samples = samples.lost.load(Ordering::Relaxed),
+            spool_rows = depth.rows,
+            spool_bytes = depth.bytes,
+            "stopped"
+        );
+        ending
+    }
+}
+
+fn status(counters: Counters, depth: Depth) -> String {
+    format!(
+        "{} records read; {} of {} batches delivered; spool: {} batches, {} bytes, oldest {} s",
+        counters.records,
+        counters.delivered,
+        counters.batches,
+        depth.rows,
+        depth.bytes,
+        age_s(depth)
+    )
+}
+
+fn age_s(depth: Depth) -> u64 {
+    depth.oldest_ms.map_or(0, |oldest| clock::wall_ms().saturating_sub(oldest) / 1000)
+}
+
+#[cfg(test)]
+mod tests;

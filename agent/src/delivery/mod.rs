@@ -1,1 +1,449 @@
-//! (being written)
+//! From a queued batch to a settled one: what is sent, what is spooled, what is checkpointed, and
+//! when. Pure: a moment is handed in with each event, and what is to be done comes out as actions.
+//!
+//! ```text
+//!   Queued ──► window (RAM) ──► Send ──► Reported: delivered ──► settled ──► checkpoint ─┐
+//!                 │ late, or the window is full while nobody acknowledges                ├► Commit
+//!                 └────────────► row ──► (committed: settled) ──► Load, Send, delete ────┘
+//! ```
+//!
+//! - One order: what is in the spool goes before what is in RAM ([`window`]).
+//! - Only a delivery report or a commit settles; a checkpoint is never above the lowest offset that
+//!   is not settled ([`settle`]).
+//! - A batch never leaves: it is in RAM, in the spool, or acknowledged. What fails is tried again,
+//!   for ever, with a back-off ([`backoff`]). Where the disk refuses, or the spool is full, batches
+//!   stay in RAM, their permits with them, and the sources wait.
+//! - `plan` alone decides; the edge that waits and performs is [`crate::supervise`], and another one
+//!   is the simulation that tests this.
+
+pub mod backoff;
+pub mod counters;
+pub mod settle;
+mod window;
+mod writing;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::backoff::{Backoff, Jitter};
+pub use self::counters::Counters;
+use self::settle::{Moved, Settling};
+use self::window::Window;
+use self::writing::Writing;
+use crate::batch::Batch;
+use crate::clock::Monotonic;
+use crate::produce::outcome::Outcome;
+use crate::spool::{BatchId, Depth, Reply, Transaction, Trouble};
+
+/// Most batches in librdkafka at a time, however small: what a report costs is bounded, too.
+pub const IN_FLIGHT_BATCHES_MAX: usize = 256;
+
+/// How often the log is told at most that batches came back.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
+
+/// What delivery goes by; from the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// A batch that the broker has not acknowledged within this time is committed to the spool;
+    /// zero: every batch is, before it is sent.
+    pub spool_after: Duration,
+    /// Most that the spool's rows take, bytes.
+    pub spool_bytes_max: u64,
+    /// A checkpoint is committed this long after something moved,
+    pub checkpoint_every: Duration,
+    /// or once values of this many bytes are settled beyond it.
+    pub checkpoint_bytes: u64,
+    /// The RAM window, bytes: what the sources may have queued.
+    pub window_bytes: usize,
+    /// Most that librdkafka holds, bytes: values, and what each record costs besides.
+    pub in_flight_bytes_max: usize,
+    /// How long a stop waits for the broker before it commits what is left.
+    pub flush: Duration,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A source gave a batch.
+    Queued(Batch),
+    /// librdkafka is done with a batch.
+    Reported {
+        /// Which.
+        id: BatchId,
+        /// How it went.
+        outcome: Outcome,
+    },
+    /// librdkafka's client is of no use any more, or could not be made.
+    ProducerLost,
+    /// The store answered.
+    Store(Reply),
+    /// The sources have ended, and all that they gave was queued.
+    Stop,
+    /// A deadline, or nothing: time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Hand it to librdkafka; [`Event::Reported`] follows.
+    Send {
+        /// Which.
+        id: BatchId,
+        /// Its records. Drop it once they are handed over.
+        batch: Arc<Batch>,
+    },
+    /// Commit it; [`Reply::Committed`] or [`Reply::CommitFailed`] follows.
+    Commit(Transaction),
+    /// Read rows; [`Reply::Loaded`] or [`Reply::LoadFailed`] follows.
+    Load {
+        /// Behind this one,
+        after: BatchId,
+        /// and up to this one.
+        through: BatchId,
+        /// At most this much, unpacked; but one row at least.
+        bytes_max: u64,
+    },
+    /// Make a new librdkafka client; forget what the old one says.
+    Recreate,
+    /// Tell the reader of the log.
+    Say(News),
+    /// The stop is complete.
+    Done,
+}
+
+/// What a person should know. Said when it changes, not when it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The broker does not acknowledge; batches go to the spool.
+    Offline,
+    /// The broker acknowledges again.
+    Online,
+    /// Batches came back from librdkafka.
+    Refused {
+        /// Milliseconds until they are sent again.
+        wait_ms: u64,
+    },
+    /// librdkafka's client is lost.
+    ProducerLost {
+        /// Milliseconds until a new one is made.
+        wait_ms: u64,
+    },
+    /// The database refuses: batches stay in RAM.
+    DiskTrouble(Trouble),
+    /// It does what it is asked again.
+    DiskWell,
+    /// The spool is full: the sources wait.
+    SpoolFull,
+    /// It has room again.
+    SpoolRoom,
+    /// The stop ends, and so many batches are neither acknowledged nor committed. Files are read
+    /// again from the checkpoint; a sensor's generation is closed with an unknown tail.
+    LeftBehind {
+        /// How many.
+        batches: usize,
+    },
+}
+
+/// Where a stop has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// The broker may still acknowledge, until then.
+    Flushing(Monotonic),
+    /// What is left is committed; given up then.
+    Committing(Monotonic),
+    Done,
+}
+
+/// How it stands with the broker.
+#[derive(Debug, Default)]
+struct Broker {
+    backoff: Backoff,
+    /// Nothing is sent before.
+    not_before: Monotonic,
+    /// The client must be made anew first.
+    lost: bool,
+    /// When it acknowledged last.
+    acknowledged: Option<Monotonic>,
+    /// A batch was late, and none was acknowledged since it was queued.
+    silent: bool,
+    /// When the log was last told that batches came back.
+    complained: Option<Monotonic>,
+}
+
+/// The machine. One event in, [`Delivery::next_action`] until there is none, and then wait for the
+/// next event or [`Delivery::next_deadline`].
+#[derive(Debug)]
+pub struct Delivery {
+    settings: Settings,
+    window: Window,
+    settling: Settling,
+    writing: Writing,
+    broker: Broker,
+    /// The place behind which rows were asked for.
+    loading: Option<BatchId>,
+    jitter: Jitter,
+    phase: Phase,
+    counters: Counters,
+    actions: VecDeque<Action>,
+}
+
+impl Delivery {
+    /// A machine over a spool that holds `depth`, its last row being `last` (0: none). The same
+    /// `seed` and the same events give the same actions.
+    pub fn new(settings: Settings, seed: u64, depth: Depth, last: BatchId) -> Self {
+        Self {
+            settings,
+            window: Window::new(last),
+            settling: Settling::default(),
+            writing: Writing::new(depth),
+            broker: Broker::default(),
+            loading: None,
+            jitter: Jitter::new(seed),
+            phase: Phase::Running,
+            counters: Counters::default(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what happened, and plans what follows from it.
+    pub fn apply(&mut self, event: Event, now: Monotonic) {
+        match event {
+            Event::Queued(batch) => self.queued(batch, now),
+            Event::Reported { id, outcome } => self.reported(id, outcome, now),
+            Event::ProducerLost => self.producer_lost(now),
+            Event::Store(Reply::Committed(depth)) => self.committed(depth, now),
+            Event::Store(Reply::CommitFailed(trouble)) => {
+                self.writing.under_way = None;
+                self.window.commit_failed();
+                self.disk_failed(trouble, now);
+            }
+            Event::Store(Reply::Loaded { rows, through, lost }) => {
+                let after = self.loading.take().unwrap_or(through);
+                self.window.loaded(rows, after, through, now);
+                self.counters.lost += lost;
+            }
+            Event::Store(Reply::LoadFailed(trouble)) => {
+                self.loading = None;
+                self.disk_failed(trouble, now);
+            }
+            Event::Stop if self.phase == Phase::Running => {
+                self.phase = Phase::Flushing(now.plus(self.settings.flush));
+            }
+            Event::Stop | Event::Tick => {}
+        }
+        self.plan(now);
+    }
+
+    /// What is to be done next; nothing until another event.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to apply [`Event::Tick`], if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        let phase = match self.phase {
+            Phase::Flushing(until) | Phase::Committing(until) => Some(until),
+            Phase::Running | Phase::Done => None,
+        };
+        [phase, self.recreate_at(), self.send_at(), self.load_at(), self.commit_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Sums since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What the spool held at the last commit.
+    pub fn depth(&self) -> Depth {
+        self.writing.depth
+    }
+
+    /// Since when the store has owed an answer: a disk that hangs shows here.
+    pub fn store_owes_since(&self) -> Option<Monotonic> {
+        self.writing.under_way.as_ref().map(|under_way| under_way.since)
+    }
+
+    fn queued(&mut self, batch: Batch, now: Monotonic) {
+        self.counters.batches += 1;
+        self.counters.records += batch.entries.len() as u64;
+        self.counters.bytes += batch.values.len() as u64;
+        let stretch = self.window.queue(batch, now);
+        self.settling.expect(stretch);
+    }
+
+    fn reported(&mut self, id: BatchId, outcome: Outcome, now: Monotonic) {
+        match outcome {
+            Outcome::Delivered => {
+                let Some(acknowledged) = self.window.acknowledge(id) else {
+                    return;
+                };
+                self.counters.delivered += 1;
+                self.broker.backoff.reset();
+                self.broker.acknowledged = Some(now);
+                if std::mem::take(&mut self.broker.silent) {
+                    self.say(News::Online);
+                }
+                if acknowledged.settles {
+                    let moved = self.settling.settle(acknowledged.stretch);
+                    self.writing.settled(moved, acknowledged.bytes, now);
+                }
+                self.writing.note_gone(self.window.gone(), now);
+            }
+            Outcome::Retry => {
+                self.window.unsend(id);
+                self.counters.retries += 1;
+                // Batches come back together: one wait for all of them.
+                if self.broker.not_before <= now && !self.broker.lost {
+                    let wait_ms = self.hold_back(now);
+                    let quiet = |at: Monotonic| now.since(at) < COMPLAINT_EVERY;
+                    if !self.broker.complained.is_some_and(quiet) {
+                        self.broker.complained = Some(now);
+                        self.say(News::Refused { wait_ms });
+                    }
+                }
+            }
+            Outcome::Recreate => self.producer_lost(now),
+        }
+    }
+
+    fn producer_lost(&mut self, now: Monotonic) {
+        if std::mem::replace(&mut self.broker.lost, true) {
+            return;
+        }
+        self.counters.retries += self.window.in_flight().batches as u64;
+        self.window.unsend_all();
+        self.actions.retain(|action| !matches!(action, Action::Send { .. }));
+        let wait_ms = self.hold_back(now);
+        self.say(News::ProducerLost { wait_ms });
+    }
+
+    fn hold_back(&mut self, now: Monotonic) -> u64 {
+        let wait_ms = self.broker.backoff.next_ms(&mut self.jitter);
+        self.broker.not_before = now.plus(Duration::from_millis(wait_ms));
+        wait_ms
+    }
+
+    fn disk_failed(&mut self, trouble: Trouble, now: Monotonic) {
+        self.counters.refused += 1;
+        if self.writing.disk.failed(trouble, &mut self.jitter, now) {
+            self.say(News::DiskTrouble(trouble));
+        }
+    }
+
+    fn say(&mut self, news: News) {
+        self.actions.push_back(Action::Say(news));
+    }
+
+    /// Everything that is due now. Each step does nothing where its moment, which
+    /// [`Delivery::next_deadline`] shows, has not come.
+    fn plan(&mut self, now: Monotonic) {
+        self.go_on_stopping(now);
+        let due = |at: Option<Monotonic>| at.is_some_and(|at| at <= now);
+        if due(self.recreate_at()) {
+            self.broker.lost = false;
+            self.counters.recreated += 1;
+            self.actions.push_back(Action::Recreate);
+        }
+        while due(self.send_at()) {
+            let next = self.window.next_to_send();
+            let Some((id, batch)) = next.and_then(|id| Some((id, self.window.send(id)?))) else {
+                break;
+            };
+            self.counters.sent += 1;
+            self.actions.push_back(Action::Send { id, batch });
+        }
+        // What was committed and not sent at once waits for its turn on the disk.
+        self.window.leave_rest_to_spool();
+        if due(self.load_at()) {
+            self.load();
+        }
+        if due(self.commit_at()) {
+            self.commit(now);
+        }
+        self.go_on_stopping(now);
+    }
+
+    fn go_on_stopping(&mut self, now: Monotonic) {
+        if let Phase::Flushing(until) = self.phase {
+            // What stands behind a backlog cannot be sent in time.
+            let waits = self.window.unsettled() > 0 && self.window.next_to_send().is_some();
+            let quiet = !waits && self.window.in_flight().batches == 0;
+            if quiet || until <= now {
+                self.phase = Phase::Committing(now.plus(writing::LAST_COMMIT_MAX));
+                self.writing.disk.try_now();
+            }
+        }
+        if let Phase::Committing(until) = self.phase {
+            let complete = self.writing.under_way.is_none() && self.commit_at().is_none();
+            if complete || until <= now {
+                self.phase = Phase::Done;
+                let batches = self.window.unsettled();
+                if batches > 0 {
+                    self.say(News::LeftBehind { batches });
+                }
+                self.actions.push_back(Action::Done);
+            }
+        }
+    }
+
+    /// Whether anything may still be sent or loaded.
+    fn is_sending(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Flushing(_))
+    }
+
+    fn recreate_at(&self) -> Option<Monotonic> {
+        (self.broker.lost && self.is_sending()).then_some(self.broker.not_before)
+    }
+
+    fn send_at(&self) -> Option<Monotonic> {
+        if self.broker.lost || !self.is_sending() {
+            return None;
+        }
+        let (cost, is_row) = self.window.look(self.window.next_to_send()?)?;
+        let in_flight = self.window.in_flight();
+        let has_room = in_flight.batches < IN_FLIGHT_BATCHES_MAX
+            && in_flight.cost + cost <= self.settings.in_flight_bytes_max;
+        // Alone, a batch of any size may go.
+        if !has_room && in_flight.batches > 0 {
+            return None;
+        }
+        let disk_first = self.settings.spool_after.is_zero() && !self.writing.refuses();
+        (is_row || !disk_first).then_some(self.broker.not_before)
+    }
+
+    fn load_at(&self) -> Option<Monotonic> {
+        let in_flight = self.window.in_flight();
+        let idle = self.loading.is_none() && self.window.next_to_send().is_none();
+        // Half of it empty: so that what is loaded can be sent at once, and reads are not small.
+        let has_room = in_flight.cost <= self.settings.in_flight_bytes_max / 2
+            && in_flight.batches <= IN_FLIGHT_BATCHES_MAX / 2;
+        if !idle || !has_room || self.broker.lost || self.phase != Phase::Running {
+            return None;
+        }
+        self.window.to_load()?;
+        Some(self.broker.not_before.max(self.writing.disk.not_before))
+    }
+
+    fn load(&mut self) {
+        if let Some((after, through)) = self.window.to_load() {
+            self.loading = Some(after);
+            let room = self.settings.in_flight_bytes_max - self.window.in_flight().cost;
+            self.actions.push_back(Action::Load {
+                after,
+                through,
+                bytes_max: room as u64,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -68,11 +68,13 @@ impl Watch {
         self.scan_wanted.swap(false, Ordering::AcqRel)
     }
 
-    /// Watches exactly these folders from now on.
-    pub fn cover(&mut self, folders: &BTreeSet<PathBuf>) {
+    /// Watches exactly these folders from now on. Returns whether one is new: what happened in it
+    /// before was not told, so a scan is due.
+    pub fn cover(&mut self, folders: &BTreeSet<PathBuf>) -> bool {
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return false;
         };
+        let mut is_new = false;
         let gone = |folder: &PathBuf| !folders.contains(folder);
         for (folder, _) in self.folders.extract_if(|folder, _| gone(folder)) {
             // It may be deleted, and its watch with it: nothing to do then.
@@ -93,6 +95,7 @@ impl Watch {
                 Ok(()) => {
                     self.said.is_over(folder);
                     self.folders.insert(folder.clone(), identity);
+                    is_new = true;
                 }
                 Err(error) => {
                     let text = error.to_string();
@@ -106,6 +109,7 @@ impl Watch {
                 }
             }
         }
+        is_new
     }
 }
 
@@ -175,9 +179,9 @@ mod tests {
         let mut watch = Watch::start(stop.clone());
         let folders = BTreeSet::from([folder.clone()]);
         watch.cover(&folders);
-        for round in 0..2 {
+        for _ in 0..2 {
             fs::create_dir(&folder).unwrap();
-            watch.cover(&folders);
+            assert!(watch.cover(&folders) && !watch.cover(&folders));
             while watch.take_scan_wanted() {
                 stop.wait(Duration::from_millis(50));
             }
@@ -187,7 +191,6 @@ mod tests {
                 stop.wait(Duration::from_secs(10));
             }
             fs::remove_dir_all(&folder).unwrap();
-            assert!(round < 2);
         }
     }
 }

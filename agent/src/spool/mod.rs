@@ -9,6 +9,7 @@
 //!
 //! - [`store`]: the thread, its transactions and its replies.
 //! - [`registry`]: the sources' way in: they wait until their change is committed.
+//! - `rows`: the statements, one function each.
 //! - [`schema`]: opening a database: pragmas, version, lock, and what to do where it fails.
 //! - [`batch`]: pure: a batch into a row, and any bytes back into a batch or an error.
 //!
@@ -16,6 +17,7 @@
 
 pub mod batch;
 pub mod registry;
+mod rows;
 pub mod schema;
 pub mod store;
 

@@ -1,1 +1,166 @@
-//! (being written)
+//! Where the reading of one file stands, and what to do next. Pure.
+//!
+//! ```text
+//!   0 ── given away ──┬── skipped ──┬── read, no whole line in it ──┬── not read yet ──┬ size
+//!                   given       read_from                        examined
+//! ```
+//!
+//! A file that a glob leads to is followed for as long as it is there. One that was renamed away or
+//! deleted is *unlinked*: it is drained, and closed once it is silent.
+
+/// Offsets of one file. `given <= read_from`, and `read_from` is ahead only while bytes are skipped
+/// by configuration: the next record's span covers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    given: u64,
+    read_from: u64,
+    /// Where the bytes ended when they last held no whole line.
+    examined: u64,
+    cut: Option<u64>,
+}
+
+/// What is seen of the file now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Its length, bytes.
+    pub size: u64,
+    /// Whether a path of its source leads to it.
+    pub linked: bool,
+    /// Whether nothing happened to it for as long as `close_after` says.
+    pub quiet: bool,
+}
+
+/// What to do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing, until something changes.
+    Wait,
+    /// Read from [`Position::read_from`].
+    Read,
+    /// Make its end a record boundary: a last line without its end mark will not get one.
+    Cut,
+    /// Close it: everything was given away.
+    Close,
+    /// Close it: what was not read is gone.
+    Truncated,
+}
+
+impl Position {
+    /// Where reading begins, or goes on after a restart.
+    pub fn resume(settled: u64, skip_to: Option<u64>, cut: Option<u64>) -> Self {
+        let read_from = skip_to.map_or(settled, |to| to.max(settled));
+        Self {
+            given: settled,
+            read_from,
+            examined: read_from,
+            cut,
+        }
+    }
+
+    /// Where the next record's span starts.
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Where the next bytes are read.
+    pub fn read_from(&self) -> u64 {
+        self.read_from
+    }
+
+    /// The boundary that the bytes alone would not give.
+    pub fn cut(&self) -> Option<u64> {
+        self.cut
+    }
+
+    /// Takes note that records up to `end` were given away.
+    pub fn gave(&mut self, end: u64) {
+        debug_assert!(end >= self.read_from, "records come in order");
+        *self = Self {
+            given: end,
+            read_from: end,
+            examined: end,
+            cut: self.cut,
+        };
+    }
+
+    /// Takes note that the bytes end at `end`, and hold no further whole line.
+    pub fn examined(&mut self, end: u64) {
+        self.examined = end.max(self.read_from);
+    }
+
+    /// Takes note of a committed boundary.
+    pub fn cut_at(&mut self, offset: u64) {
+        self.cut = Some(offset);
+        self.examined = self.read_from;
+    }
+
+    /// What to do.
+    pub fn step(&self, facts: Facts) -> Step {
+        if facts.size < self.read_from {
+            return Step::Truncated;
+        }
+        // Not `>`: a shorter end than before means that the partial line was written anew.
+        if facts.size != self.examined && facts.size > self.read_from {
+            return Step::Read;
+        }
+        match facts {
+            Facts { linked: true, .. } | Facts { quiet: false, .. } => Step::Wait,
+            Facts { size, .. } if size == self.read_from => Step::Close,
+            _ => Step::Cut,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(size: u64, linked: bool, quiet: bool) -> Facts {
+        Facts {
+            size,
+            linked,
+            quiet,
+        }
+    }
+
+    #[test]
+    fn a_linked_file_is_read_as_it_grows() {
+        let mut position = Position::resume(10, None, None);
+        assert_eq!(position.step(facts(10, true, true)), Step::Wait);
+        assert_eq!(position.step(facts(13, true, false)), Step::Read);
+        position.examined(13);
+        assert_eq!(position.step(facts(13, true, true)), Step::Wait);
+        assert_eq!(position.step(facts(12, true, true)), Step::Read);
+        assert_eq!(position.step(facts(14, true, true)), Step::Read);
+        position.gave(14);
+        assert_eq!(position.step(facts(14, true, true)), Step::Wait);
+        assert_eq!(position.step(facts(13, true, true)), Step::Truncated);
+    }
+
+    #[test]
+    fn an_unlinked_file_is_drained_cut_and_closed() {
+        let mut position = Position::resume(10, None, None);
+        assert_eq!(position.step(facts(15, false, true)), Step::Read);
+        position.gave(12);
+        position.examined(15);
+        assert_eq!(position.step(facts(15, false, false)), Step::Wait);
+        assert_eq!(position.step(facts(15, false, true)), Step::Cut);
+        position.cut_at(15);
+        assert_eq!(position.step(facts(15, false, true)), Step::Read);
+        position.gave(15);
+        assert_eq!(position.step(facts(17, false, true)), Step::Read);
+        assert_eq!(position.step(facts(15, false, false)), Step::Wait);
+        assert_eq!(position.step(facts(15, false, true)), Step::Close);
+    }
+
+    #[test]
+    fn skipped_bytes_are_not_read_and_not_given() {
+        let position = Position::resume(0, Some(100), None);
+        assert_eq!((position.given(), position.read_from()), (0, 100));
+        assert_eq!(position.step(facts(100, true, true)), Step::Wait);
+        assert_eq!(position.step(facts(99, true, true)), Step::Truncated);
+        // Once more than that is settled, there is nothing to skip.
+        let position = Position::resume(120, Some(100), None);
+        assert_eq!((position.given(), position.read_from()), (120, 120));
+    }
+}

@@ -1,1 +1,384 @@
-//! (being written)
+//! One followed file: its bytes, as batches, a chunk at a time.
+//!
+//! Nothing of a file's content is kept between two turns. A partial line stays where it is safe, in
+//! the file, and is read again with what follows; so a thousand followed files take the memory of
+//! one chunk, and a restart begins as every turn does.
+//!
+//! The file is held open from the moment it is first seen until it is closed: renamed or deleted,
+//! it is still read to its end.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use headwater_record::notice::{Notice, Tail, reason};
+use headwater_record::value::ValueWriter;
+use headwater_record::{Generation, StreamId};
+use tokio::sync::mpsc::Sender;
+
+use super::opened::{Opened, is_inside, read_chunk, read_full};
+use super::position::{Facts, Position, Step};
+use crate::batch::Batch;
+use crate::budget::Budget;
+use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
+use crate::clock::{Monotonic, wall_ms};
+use crate::config::FileSource;
+use crate::discover::identity::{
+    self, FINGERPRINT_BYTES, Head, Match, is_worth_storing, match_identity,
+};
+use crate::frame::lines::Lines;
+use crate::process::{BATCH_BYTES, Draft};
+use crate::sources::{SourceError, send};
+
+/// How long one turn waits for room in the RAM window before the thread looks around again.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What a notice takes of the RAM window: its value, roughly, with a long device name.
+const NOTICE_BYTES: usize = 512;
+
+/// What every file's turn works with; one for the thread.
+#[derive(Debug)]
+pub struct Desk<R> {
+    /// Where generations, cuts and identities are committed.
+    pub registry: R,
+    /// The RAM window.
+    pub budget: Budget,
+    /// Where batches go.
+    pub batches: Sender<Batch>,
+    /// The bytes of this turn: [`super::opened::CHUNK_BYTES`], or one longest line.
+    pub chunk: Vec<u8>,
+}
+
+/// A source, and what writes its values.
+#[derive(Debug)]
+pub struct Source {
+    /// As configured.
+    pub plan: FileSource,
+    /// For its records.
+    pub writer: ValueWriter,
+}
+
+/// What came of a file's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Something was given away or committed: there may be more.
+    Moved,
+    /// There was nothing to do.
+    Idle,
+    /// The RAM window is full: the same again later.
+    NoRoom,
+    /// The file was closed, and its notice given away.
+    Ended,
+}
+
+/// One file, from its first byte to its close.
+#[derive(Debug)]
+pub struct Followed {
+    /// Which source, as its index.
+    pub source: usize,
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its random name.
+    pub generation: Generation,
+    /// Path at which a glob last led to it.
+    pub seen_at: Option<PathBuf>,
+    file: File,
+    identity: FileIdentity,
+    /// The identity as the database has it.
+    stored: FileIdentity,
+    position: Position,
+    /// Whether `position.read_from()` lies inside a line.
+    inside: bool,
+    size: u64,
+    linked: bool,
+    quiet_since: Monotonic,
+    /// What was last said of it.
+    trouble: Option<String>,
+}
+
+impl Followed {
+    /// Begins, or goes on, with a generation that is registered. It counts as unlinked until a
+    /// scan finds a path to it.
+    ///
+    /// # Errors
+    /// The byte before the position cannot be read.
+    pub fn new(
+        source: usize,
+        opened: Opened,
+        open: &OpenGeneration,
+        now: Monotonic,
+    ) -> io::Result<Self> {
+        let position = Position::resume(open.settled, open.skip_to, open.cut);
+        let identity = opened.identity();
+        let stored = match &open.origin {
+            Origin::File(stored) => stored.clone(),
+            Origin::Sensor => identity.clone(),
+        };
+        Ok(Self {
+            source,
+            stream: open.stream.clone(),
+            generation: open.generation,
+            seen_at: None,
+            inside: is_inside(&opened.file, position.read_from())?,
+            file: opened.file,
+            identity,
+            stored,
+            position,
+            size: opened.size,
+            linked: false,
+            quiet_since: now,
+            trouble: None,
+        })
+    }
+
+    /// Device and inode: what no two files share while both are open.
+    pub fn place(&self) -> (u64, u64) {
+        (self.identity.device, self.identity.inode)
+    }
+
+    /// Its path with all links resolved, as of when it was last looked for.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(&self.identity.path))
+    }
+
+    /// Takes note that a glob leads to it, at `path`.
+    pub fn found_at(&mut self, path: &Path) {
+        self.linked = true;
+        if self.seen_at.as_deref() != Some(path) {
+            self.seen_at = Some(path.to_owned());
+            if let Ok(path) = fs::canonicalize(path) {
+                self.identity.path = path.as_os_str().as_bytes().to_vec();
+            }
+        }
+    }
+
+    /// Takes note that no glob led to it: unlinked, if the path where it lay leads elsewhere. Where
+    /// that cannot be told (a file system that is away for a moment) it stays as it is.
+    pub fn not_found(&mut self, now: Monotonic) {
+        let Some(seen_at) = self.seen_at.as_ref().filter(|_| self.linked) else {
+            return;
+        };
+        let leads_elsewhere = match fs::metadata(seen_at) {
+            Ok(metadata) => (metadata.dev(), metadata.ino()) != self.place(),
+            Err(error) => matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ),
+        };
+        if leads_elsewhere {
+            self.linked = false;
+            self.quiet_since = now;
+        }
+    }
+
+    /// When it may be closed, if it is unlinked and nothing happens to it.
+    pub fn closes_at(&self, source: &Source) -> Option<Monotonic> {
+        (!self.linked).then(|| self.quiet_since.plus(source.plan.close_after))
+    }
+
+    /// Its identity, where the database should have it anew.
+    pub fn identity_worth_storing(&self) -> Option<FileIdentity> {
+        let (stored, now) = (&self.stored, &self.identity);
+        let moved = stored.path != now.path || self.place() != (stored.device, stored.inode);
+        (moved || is_worth_storing(stored.fingerprint_len, now.fingerprint_len))
+            .then(|| now.clone())
+    }
+
+    /// Its identity, where the database has another.
+    pub fn identity_unless_stored(&self) -> Option<FileIdentity> {
+        (self.stored != self.identity).then(|| self.identity.clone())
+    }
+
+    /// Takes note that the database has it.
+    pub fn identity_stored(&mut self) {
+        self.stored = self.identity.clone();
+    }
+
+    /// Looks at the file, and does one thing.
+    ///
+    /// # Errors
+    /// See [`SourceError`]. What is wrong with the file is said, and tried again.
+    pub fn turn<R: Registry>(
+        &mut self,
+        desk: &mut Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        let size = match self.file.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(error) => return Ok(self.in_trouble("look at", &error)),
+        };
+        if size != self.size {
+            self.size = size;
+            self.quiet_since = now;
+        }
+        let facts = Facts {
+            size,
+            linked: self.linked,
+            quiet: now.since(self.quiet_since) >= source.plan.close_after,
+        };
+        match self.position.step(facts) {
+            Step::Wait => Ok(Turn::Idle),
+            Step::Read => self.read(desk, source),
+            Step::Cut => {
+                desk.registry.cut(self.generation, size)?;
+                self.position.cut_at(size);
+                Ok(Turn::Moved)
+            }
+            Step::Close => self.close(desk, source, reason::ROTATED, Tail::Complete),
+            Step::Truncated => self.close(desk, source, reason::TRUNCATED, Tail::Unknown),
+        }
+    }
+
+    fn read<R: Registry>(
+        &mut self,
+        desk: &mut Desk<R>,
+        source: &Source,
+    ) -> Result<Turn, SourceError> {
+        let Some(permit) = desk.budget.take(BATCH_BYTES, PATIENCE) else {
+            return Ok(Turn::NoRoom);
+        };
+        let (start, max_line) = (self.position.read_from(), source.plan.max_line);
+        let (len, at_end) = match read_chunk(&self.file, &mut desk.chunk, start, max_line) {
+            Ok(read) => read,
+            Err(error) => return Ok(self.in_trouble("read", &error)),
+        };
+        // After the read: what was read is then of the file that it is taken for.
+        match self.look_at_head(desk)? {
+            Ok(Match::Different) => {
+                drop(permit);
+                return self.close(desk, source, reason::TRUNCATED, Tail::Unknown);
+            }
+            Ok(Match::Same | Match::Grown) => self.trouble = None,
+            Err(error) => return Ok(self.in_trouble("read", &error)),
+        }
+        let chunk = &desk.chunk[..len];
+        let mut lines = Lines::new(chunk, start, self.inside, max_line, self.position.cut());
+        let (time_ms, mut turn, mut permit) = (wall_ms(), Turn::Idle, Some(permit));
+        while lines.clone().next().is_some() {
+            let mut draft = Draft::new(self.position.given());
+            let taken = permit.take();
+            let Some(mut permit) = taken.or_else(|| desk.budget.take(BATCH_BYTES, PATIENCE)) else {
+                return Ok(Turn::NoRoom);
+            };
+            let mut ahead = lines.clone();
+            while let Some(line) = ahead.next() {
+                if !draft.line(&source.writer, time_ms, &line) {
+                    break;
+                }
+                lines = ahead.clone();
+            }
+            if draft.bytes() > BATCH_BYTES {
+                // One long line of which JSON makes more. First given back, then asked for anew: who
+                // waits while holding could wait for ever.
+                drop(permit);
+                match desk.budget.take(draft.bytes(), PATIENCE) {
+                    Some(larger) => permit = larger,
+                    None => return Ok(Turn::NoRoom),
+                }
+            }
+            if let Some(batch) = draft.finish(&self.stream, self.generation, Some(permit)) {
+                send(&desk.batches, batch)?;
+            }
+            self.position.gave(lines.offset());
+            self.inside = lines.inside();
+            turn = Turn::Moved;
+        }
+        if at_end {
+            self.position.examined(start + len as u64);
+        }
+        Ok(turn)
+    }
+
+    /// Compares the file's first bytes with what it is known by, and learns of more of them. Where
+    /// nothing but the inode told it until now, that is committed before its first record goes.
+    fn look_at_head<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+    ) -> Result<io::Result<Match>, SourceError> {
+        let mut head = [0; FINGERPRINT_BYTES];
+        let bytes = match read_full(&self.file, &mut head, 0) {
+            Ok(len) => &head[..len],
+            Err(error) => return Ok(Err(error)),
+        };
+        let (device, inode) = self.place();
+        let seen = Head {
+            device,
+            inode,
+            bytes,
+        };
+        let found = match_identity(&self.identity, &seen);
+        if found == Match::Grown {
+            let (len, fingerprint) = identity::fingerprint(bytes);
+            self.identity.fingerprint_len = len;
+            self.identity.fingerprint = fingerprint;
+            if self.stored.fingerprint_len == 0 {
+                let identity = [(self.generation, self.identity.clone())];
+                desk.registry.identify(&identity)?;
+                self.identity_stored();
+            }
+        }
+        Ok(Ok(found))
+    }
+
+    fn close<R>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        reason: &str,
+        tail: Tail,
+    ) -> Result<Turn, SourceError> {
+        let range = (self.position.given(), self.position.read_from());
+        let (stream, generation) = (&self.stream, self.generation);
+        if !close_generation(desk, &source.writer, stream, generation, range, reason, tail)? {
+            return Ok(Turn::NoRoom);
+        }
+        Ok(Turn::Ended)
+    }
+
+    fn in_trouble(&mut self, what: &str, error: &io::Error) -> Turn {
+        let text = error.to_string();
+        if self.trouble.as_ref() != Some(&text) {
+            tracing::warn!(
+                "cannot {what} {}: {text}; it is tried again, from offset {}",
+                self.path().display(),
+                self.position.read_from()
+            );
+            self.trouble = Some(text);
+        }
+        Turn::Idle
+    }
+}
+
+/// Gives a close notice away, whose span is `range`; returns whether the RAM window had room.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn close_generation<R>(
+    desk: &Desk<R>,
+    writer: &ValueWriter,
+    stream: &StreamId,
+    generation: Generation,
+    (start, end): (u64, u64),
+    reason: &str,
+    tail: Tail,
+) -> Result<bool, SourceError> {
+    let Some(permit) = desk.budget.take(NOTICE_BYTES, PATIENCE) else {
+        return Ok(false);
+    };
+    let notice = Notice::Close {
+        reason: reason.to_owned(),
+        tail,
+    };
+    let mut draft = Draft::new(start);
+    let added = draft.notice(writer, wall_ms(), end, &notice);
+    debug_assert!(added, "an empty batch takes any record");
+    if let Some(batch) = draft.finish(stream, generation, Some(permit)) {
+        send(&desk.batches, batch)?;
+    }
+    tracing::info!("{stream}: generation {generation} is closed at {end}: {reason}");
+    Ok(true)
+}

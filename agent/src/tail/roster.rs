@@ -1,1 +1,422 @@
-//! (being written)
+//! Which files are followed: found by a scan, resumed after a restart, replaced, lost.
+//!
+//! ```text
+//!            known generations (database)        what the globs lead to (scan)
+//!                      │ located? ── no ──► close notice: vanished, truncated
+//!                      ▼                                │ by device and inode
+//!            followed: linked ◄─────────────────────────┤ known: it goes on
+//!                 │      ▲                              │ new: registered, then followed
+//!                 ▼      └── a path leads there again   ▼
+//!              unlinked ──► drained ──► silent ──► close notice: rotated
+//! ```
+//!
+//! A file is one generation however often it is renamed, and for as long as any glob of its source
+//! leads to it. Two sources that lead to one file follow it each for itself.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirEntryExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use headwater_record::notice::{Tail, reason};
+use headwater_record::value::ValueWriter;
+use headwater_record::{DeviceId, StreamId};
+
+use super::opened::Opened;
+use super::reader::{Desk, Followed, Source, Turn, close_generation};
+use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
+use crate::clock::Monotonic;
+use crate::config::FileSource;
+use crate::config::file::StartAt;
+use crate::discover::said::Said;
+use crate::discover::{Found, scan, watch};
+use crate::sources::{SourceError, draw_generation};
+use crate::stop::Stop;
+
+/// Most names of one folder among which a rotated file is searched.
+const SIBLINGS_MAX: usize = 10_000;
+
+/// What came of one pass over all files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Some file moved: there may be more.
+    Moved,
+    /// Nothing to do until something changes.
+    Idle,
+    /// The RAM window is full.
+    NoRoom,
+}
+
+/// All files of all sources.
+#[derive(Debug)]
+pub struct Roster<R> {
+    device: DeviceId,
+    desk: Desk<R>,
+    sources: Vec<Source>,
+    /// When each source is scanned next.
+    next_scans: Vec<Monotonic>,
+    followed: Vec<Followed>,
+    /// Whose turn is next; 0 unless a pass had to end early.
+    cursor: usize,
+    /// Known generations whose file is gone, and why they are closed.
+    farewells: Vec<(usize, OpenGeneration, &'static str)>,
+    said: Said,
+}
+
+impl<R: Registry> Roster<R> {
+    /// Takes up what the database knows and what the globs lead to now.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn start(
+        device: DeviceId,
+        plans: Vec<FileSource>,
+        known: &[OpenGeneration],
+        desk: Desk<R>,
+        now: Monotonic,
+    ) -> Result<Self, SourceError> {
+        let sources: Vec<Source> = (plans.into_iter())
+            .map(|plan| Source {
+                writer: ValueWriter::new(&device, &plan.id),
+                plan,
+            })
+            .collect();
+        let mut roster = Self {
+            next_scans: vec![now; sources.len()],
+            device,
+            desk,
+            sources,
+            followed: Vec::new(),
+            cursor: 0,
+            farewells: Vec::new(),
+            said: Said::default(),
+        };
+        for index in 0..roster.sources.len() {
+            let found = roster.look(index, now);
+            roster.say_unmatched(index, &found);
+            let resumed = roster.resume(index, known, &found, now);
+            roster.adopt(index, &found, now, |stream| !resumed.contains(stream))?;
+        }
+        roster.say_unconfigured(known);
+        roster.store_identities(Followed::identity_worth_storing)?;
+        Ok(roster)
+    }
+
+    /// Scans the sources whose time has come, or all of them.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn scan(&mut self, now: Monotonic, all: bool) -> Result<bool, SourceError> {
+        let mut scanned = false;
+        for index in 0..self.sources.len() {
+            if all || now >= self.next_scans[index] {
+                let found = self.look(index, now);
+                self.adopt(index, &found, now, |_| false)?;
+                scanned = true;
+            }
+        }
+        if scanned {
+            self.store_identities(Followed::identity_worth_storing)?;
+        }
+        Ok(scanned)
+    }
+
+    /// Gives each file one turn, beginning where the last pass had to end.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn pass(&mut self, now: Monotonic, stop: &Stop) -> Result<Pass, SourceError> {
+        let mut pass = Pass::Idle;
+        while let Some((index, gone, reason)) = self.farewells.last() {
+            let writer = &self.sources[*index].writer;
+            // What was to be skipped and never came into a span is settled by the notice's.
+            let end = gone.skip_to.map_or(gone.settled, |to| to.max(gone.settled));
+            let range = (gone.settled, end);
+            let (stream, generation) = (&gone.stream, gone.generation);
+            if !close_generation(&self.desk, writer, stream, generation, range, reason, Tail::Unknown)? {
+                return Ok(Pass::NoRoom);
+            }
+            self.farewells.pop();
+        }
+        // Oldest first, so that the end of a rotated file goes before the beginning of the next.
+        while let Some(file) = self.followed.get_mut(self.cursor) {
+            if stop.is_set() {
+                return Ok(pass);
+            }
+            match file.turn(&mut self.desk, &self.sources[file.source], now)? {
+                Turn::Moved => pass = Pass::Moved,
+                Turn::Idle => {}
+                Turn::NoRoom => return Ok(Pass::NoRoom),
+                Turn::Ended => {
+                    // A truncated file lies at its path still, and is a new generation.
+                    self.next_scans[file.source] = now;
+                    self.followed.remove(self.cursor);
+                    pass = Pass::Moved;
+                    continue;
+                }
+            }
+            self.cursor += 1;
+        }
+        self.cursor = 0;
+        Ok(pass)
+    }
+
+    /// How long nothing is due, if nothing happens.
+    pub fn idle_for(&self, now: Monotonic) -> Duration {
+        let closes = self.followed.iter().filter_map(|file| file.closes_at(&self.sources[file.source]));
+        // A close that is overdue waits for something else than time.
+        (closes.filter(|at| *at > now).chain(self.next_scans.iter().copied()))
+            .min()
+            .map_or(Duration::from_secs(60), |at| at.since(now))
+    }
+
+    /// The folders whose events matter.
+    pub fn folders(&self) -> BTreeSet<PathBuf> {
+        let fixed = (self.sources.iter())
+            .flat_map(|source| &source.plan.paths)
+            .map(watch::fixed_folder);
+        let of_files = (self.followed.iter())
+            .flat_map(|file| [file.seen_at.clone(), Some(file.path())])
+            .flatten()
+            .filter_map(|path| path.parent().map(Path::to_owned));
+        fixed.chain(of_files).collect()
+    }
+
+    /// Writes down by what the files are known, all of it.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn finish(&mut self) -> Result<(), SourceError> {
+        self.store_identities(Followed::identity_unless_stored)
+    }
+
+    /// Matches a source's globs, and tells what is wrong with what they lead to.
+    fn look(&mut self, index: usize, now: Monotonic) -> Found {
+        let plan = &self.sources[index].plan;
+        self.next_scans[index] = now.plus(plan.rescan);
+        let found = scan(&plan.paths, &plan.exclude);
+        for trouble in &found.troubles {
+            let text = trouble.to_string();
+            if self.said.is_news(trouble.path(), &text) {
+                tracing::warn!("source {}: {text}", plan.id);
+            }
+        }
+        found
+    }
+
+    fn say_unmatched(&self, index: usize, found: &Found) {
+        let plan = &self.sources[index].plan;
+        for unmatched in &found.unmatched {
+            tracing::warn!(
+                "source {}: {} matches nothing at the moment; it is tried again every {:?}",
+                plan.id,
+                plan.paths[*unmatched],
+                plan.rescan
+            );
+        }
+    }
+
+    fn say_unconfigured(&self, known: &[OpenGeneration]) {
+        let is_ours = |open: &&OpenGeneration| {
+            self.sources.iter().any(|source| is_of(open, &self.device, source))
+        };
+        let files = known.iter().filter(|open| matches!(open.origin, Origin::File(_)));
+        for open in files.filter(|open| !is_ours(open)) {
+            tracing::warn!(
+                "{}: no source of this configuration follows it any more; it stays open at offset \
+                 {}, in case one does again",
+                open.stream,
+                open.settled
+            );
+        }
+    }
+
+    /// Finds the file of each known generation of a source again. Returns their streams.
+    fn resume(
+        &mut self,
+        index: usize,
+        known: &[OpenGeneration],
+        found: &Found,
+        now: Monotonic,
+    ) -> HashSet<StreamId> {
+        let mut streams = HashSet::new();
+        let mut taken = HashSet::new();
+        let mut ours: Vec<_> = (known.iter())
+            .filter(|open| is_of(open, &self.device, &self.sources[index]))
+            .filter_map(|open| match &open.origin {
+                Origin::File(identity) => Some((open, identity)),
+                Origin::Sensor => None,
+            })
+            .collect();
+        // Where two could be one file, the one of which more is known comes first.
+        ours.sort_by_key(|(open, identity)| std::cmp::Reverse((identity.fingerprint_len, open.settled)));
+        for (open, identity) in ours {
+            streams.insert(open.stream.clone());
+            let located = locate(identity, found).filter(|file| taken.insert((file.device, file.inode)));
+            let reason = match located {
+                Some(file) if file.size < open.settled.max(open.skip_to.unwrap_or(0)) => {
+                    taken.remove(&(file.device, file.inode));
+                    reason::TRUNCATED
+                }
+                Some(file) => match Followed::new(index, file, open, now) {
+                    Ok(file) => {
+                        tracing::info!(
+                            "{}: generation {} goes on at offset {}, in {}",
+                            open.stream,
+                            open.generation,
+                            open.settled,
+                            file.path().display()
+                        );
+                        self.followed.push(file);
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::warn!("{}: cannot be read any more: {error}", open.stream);
+                        reason::VANISHED
+                    }
+                },
+                None => reason::VANISHED,
+            };
+            self.farewells.push((index, open.clone(), reason));
+        }
+        streams
+    }
+
+    /// Takes note of which files a scan led to, and begins with the new ones: all of them are
+    /// registered in one transaction, before the first record of any. `is_new` says of which
+    /// streams nothing was known when the agent started: `start_at` is about those.
+    fn adopt(
+        &mut self,
+        index: usize,
+        found: &Found,
+        now: Monotonic,
+        is_new: impl Fn(&StreamId) -> bool,
+    ) -> Result<(), SourceError> {
+        let mut unseen: HashMap<_, _> = (found.files.iter())
+            .map(|seen| ((seen.device, seen.inode), &seen.path))
+            .collect();
+        for file in self.followed.iter_mut().filter(|file| file.source == index) {
+            match unseen.remove(&file.place()) {
+                Some(path) => file.found_at(path),
+                None => file.not_found(now),
+            }
+        }
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        let mut new = Vec::new();
+        for seen in &found.files {
+            if unseen.contains_key(&(seen.device, seen.inode))
+                && let Some((file, open)) = self.open(index, &seen.path, &is_new)?
+            {
+                new.push((file, open, &seen.path));
+            }
+        }
+        let opens: Vec<_> = new.iter().map(|(_, open, _)| open.clone()).collect();
+        if !opens.is_empty() {
+            self.desk.registry.register(&opens)?;
+        }
+        for (file, open, path) in new {
+            match Followed::new(index, file, &open, now) {
+                Ok(mut file) => {
+                    file.found_at(path);
+                    tracing::info!("{}: followed, generation {}", open.stream, open.generation);
+                    self.followed.push(file);
+                }
+                // It is registered, so it must be closed.
+                Err(_) => self.farewells.push((index, open, reason::VANISHED)),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        index: usize,
+        path: &Path,
+        is_new: impl Fn(&StreamId) -> bool,
+    ) -> Result<Option<(Opened, OpenGeneration)>, SourceError> {
+        let plan = &self.sources[index].plan;
+        let stream = StreamId::new(&self.device, &plan.id, path.as_os_str().as_bytes());
+        let opened = Opened::new(path).map_err(|error| error.to_string());
+        let named = stream.map_err(|error| format!("it cannot name a stream: {error}"));
+        let (file, stream) = match opened.and_then(|file| Ok((file, named?))) {
+            Ok(both) => both,
+            Err(text) => {
+                if self.said.is_news(path, &text) {
+                    tracing::warn!(
+                        "source {}: cannot open {}: {text}; tried again every {:?}",
+                        plan.id,
+                        path.display(),
+                        plan.rescan
+                    );
+                }
+                return Ok(None);
+            }
+        };
+        if self.said.is_over(path) {
+            tracing::info!("source {}: {} can be read now", plan.id, path.display());
+        }
+        let skips = plan.start_at == StartAt::End && file.size > 0 && is_new(&stream);
+        let open = OpenGeneration {
+            generation: draw_generation()?,
+            stream,
+            origin: Origin::File(file.identity()),
+            settled: 0,
+            skip_to: skips.then_some(file.size),
+            cut: None,
+        };
+        Ok(Some((file, open)))
+    }
+
+    fn store_identities(
+        &mut self,
+        wanted: impl Fn(&Followed) -> Option<FileIdentity>,
+    ) -> Result<(), SourceError> {
+        let changed: Vec<_> = (self.followed.iter())
+            .filter_map(|file| Some((file.generation, wanted(file)?)))
+            .collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.desk.registry.identify(&changed)?;
+        for file in &mut self.followed {
+            if wanted(file).is_some() {
+                file.identity_stored();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_of(open: &OpenGeneration, device: &DeviceId, source: &Source) -> bool {
+    open.stream.device() == device.as_str() && open.stream.source() == source.plan.id.as_str()
+}
+
+/// Looks for a known file: where it lay, then beside that, then wherever the globs lead.
+fn locate(known: &FileIdentity, found: &Found) -> Option<Opened> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(&known.path));
+    let siblings = (path.parent())
+        .and_then(|folder| fs::read_dir(folder).ok())
+        .into_iter()
+        .flatten()
+        .take(SIBLINGS_MAX)
+        .flatten()
+        .filter(|entry| entry.ino() == known.inode)
+        .map(|entry| entry.path());
+    let matched = (found.files.iter())
+        .filter(|seen| seen.inode == known.inode)
+        .map(|seen| seen.path.clone());
+    [path.to_owned()]
+        .into_iter()
+        .chain(siblings)
+        .chain(matched)
+        .filter(|path| path.is_file())
+        .filter_map(|path| Opened::new(&path).ok())
+        .find(|file| file.is(known))
+}
+
+#[cfg(test)]
+mod tests;

@@ -177,7 +177,7 @@ proptest! {
                 (end_mark, continues),
                 (b"\n" | b"\r\n", false) | (b"", _)
             ));
-            prop_assert!(!(end_mark.is_empty() && !continues) || *end == bytes.len() as u64);
+            prop_assert!(!end_mark.is_empty() || continues || *end == bytes.len() as u64);
             at = usize::try_from(*end).unwrap();
         }
         prop_assert_eq!(at, bytes.len());

@@ -1,0 +1,28 @@
+//! What delivery counts, for the log's lines and the status: sums since the start.
+
+/// Sums since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records that came from the sources.
+    pub records: u64,
+    /// Bytes of their values.
+    pub bytes: u64,
+    /// Batches that they came in.
+    pub batches: u64,
+    /// Batches handed to librdkafka, again and again included.
+    pub sent: u64,
+    /// Batches that the broker acknowledged.
+    pub delivered: u64,
+    /// Batches committed to the spool.
+    pub spooled: u64,
+    /// Commits of the database that moved a checkpoint.
+    pub checkpoints: u64,
+    /// Batches that did not arrive and were taken back, to be sent again.
+    pub retries: u64,
+    /// librdkafka clients made anew.
+    pub recreated: u64,
+    /// Commits and loads that the database refused.
+    pub refused: u64,
+    /// Rows of the spool that were unreadable; a loss notice went in the place of each.
+    pub lost: u64,
+}

@@ -1,0 +1,304 @@
+//! What delivery does in the cases that design.md names, one after the other. The simulation looks
+//! for the others.
+
+use headwater_record::{Generation, Kind, StreamId};
+
+use super::*;
+use crate::batch::Entry;
+use crate::budget::Budget;
+
+const G: Generation = Generation(1);
+
+fn settings() -> Settings {
+    Settings {
+        spool_after: Duration::from_secs(2),
+        spool_bytes_max: 1 << 30,
+        checkpoint_every: Duration::from_secs(60),
+        checkpoint_bytes: 1 << 20,
+        window_bytes: 4000,
+        in_flight_bytes_max: 1 << 20,
+        flush: Duration::from_secs(2),
+    }
+}
+
+/// Delivery, its time, and what it did since it was last asked.
+struct Rig {
+    delivery: Delivery,
+    now: Monotonic,
+    budget: Budget,
+    end: u64,
+    commits: Vec<Transaction>,
+}
+
+impl Rig {
+    fn new(settings: Settings) -> Self {
+        Self::over(settings, 0)
+    }
+
+    fn over(settings: Settings, rows: u64) -> Self {
+        let depth = Depth { rows, bytes: rows * 100, oldest_ms: None };
+        Self {
+            delivery: Delivery::new(settings, 1, depth, BatchId(rows)),
+            now: Monotonic(1_000_000),
+            budget: Budget::new(settings.window_bytes),
+            end: 0,
+            commits: Vec::new(),
+        }
+    }
+
+    fn batch(&mut self, bytes: usize, kind: Kind) -> Batch {
+        let start = self.end;
+        self.end += 10;
+        Batch {
+            stream: StreamId::parse("d/s/p").unwrap(),
+            generation: G,
+            start,
+            entries: vec![Entry { end: self.end, value_end: bytes as u32, kind }],
+            values: vec![b'x'; bytes],
+            permit: self.budget.try_take(bytes),
+        }
+    }
+
+    fn queue(&mut self) -> Vec<String> {
+        let batch = self.batch(100, Kind::Data);
+        self.apply(Event::Queued(batch))
+    }
+
+    fn report(&mut self, id: u64, outcome: Outcome) -> Vec<String> {
+        self.apply(Event::Reported { id: BatchId(id), outcome })
+    }
+
+    fn committed(&mut self, rows: u64) -> Vec<String> {
+        let depth = Depth { rows, bytes: rows * 100, oldest_ms: None };
+        self.apply(Event::Store(Reply::Committed(depth)))
+    }
+
+    fn wait(&mut self, ms: u64) -> Vec<String> {
+        self.now = Monotonic(self.now.0 + ms);
+        self.apply(Event::Tick)
+    }
+
+    /// Applies an event, and shows what was done, a word each.
+    fn apply(&mut self, event: Event) -> Vec<String> {
+        self.delivery.apply(event, self.now);
+        let mut done = Vec::new();
+        while let Some(action) = self.delivery.next_action() {
+            done.push(match action {
+                Action::Send { id, .. } => format!("send {id}"),
+                Action::Load { after, through, .. } => format!("load {after}..{through}"),
+                Action::Recreate => "recreate".into(),
+                Action::Say(News::Refused { .. }) => "say Refused".into(),
+                Action::Say(News::ProducerLost { .. }) => "say ProducerLost".into(),
+                Action::Say(news) => format!("say {news:?}"),
+                Action::Done => "done".into(),
+                Action::Commit(transaction) => {
+                    let ids = |ids: Vec<BatchId>| ids.iter().map(|id| format!(" {id}")).collect::<String>();
+                    let rows = ids(transaction.rows.iter().map(|(id, _)| *id).collect());
+                    let deletes = ids(transaction.deletes.clone());
+                    let settled: String = (transaction.checkpoints.iter())
+                        .map(|at| format!(" {}{}", at.settled, if at.closed { " closed" } else { "" }))
+                        .collect();
+                    self.commits.push(transaction);
+                    format!("commit +[{rows} ] -[{deletes} ] @[{settled} ]")
+                }
+            });
+        }
+        done
+    }
+}
+
+#[test]
+fn online_the_disk_sees_a_checkpoint_a_minute_and_only_when_something_moved() {
+    let mut rig = Rig::new(settings());
+    assert_eq!(rig.queue(), ["send 1"]);
+    assert_eq!(rig.queue(), ["send 2"]);
+    assert_eq!(rig.report(2, Outcome::Delivered), [""; 0]);
+    assert_eq!(rig.budget.used(), 100);
+    assert_eq!(rig.wait(1500), [""; 0]);
+    assert_eq!(rig.report(1, Outcome::Delivered), [""; 0]);
+    assert_eq!(rig.budget.used(), 0);
+    assert_eq!(rig.wait(59_999), [""; 0]);
+    assert_eq!(rig.wait(1), ["commit +[ ] -[ ] @[ 20 ]"]);
+    assert_eq!(rig.committed(0), [""; 0]);
+    assert_eq!(rig.delivery.next_deadline(), None, "an idle agent sleeps");
+}
+
+#[test]
+fn many_bytes_or_a_close_bring_the_checkpoint_forward() {
+    let mut rig = Rig::new(Settings { checkpoint_bytes: 150, ..settings() });
+    rig.queue();
+    rig.queue();
+    assert_eq!(rig.report(1, Outcome::Delivered), [""; 0]);
+    assert_eq!(rig.report(2, Outcome::Delivered), ["commit +[ ] -[ ] @[ 20 ]"]);
+    rig.committed(0);
+    let close = rig.batch(10, Kind::Close);
+    rig.apply(Event::Queued(close));
+    assert_eq!(rig.report(3, Outcome::Delivered), [""; 0], "others may close, too");
+    assert_eq!(rig.wait(1000), ["commit +[ ] -[ ] @[ 30 closed ]"]);
+}
+
+#[test]
+fn what_is_late_is_committed_with_its_checkpoint_and_not_sent_again_while_in_flight() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.wait(1000);
+    rig.queue();
+    assert_eq!(rig.delivery.next_deadline(), Some(rig.now.plus(Duration::from_secs(1))));
+    assert_eq!(rig.wait(1000), ["say Offline", "commit +[ 1 2 ] -[ ] @[ 20 ]"]);
+    rig.commits.clear();
+    assert_eq!(rig.committed(2), [""; 0]);
+    assert_eq!(rig.budget.used(), 0, "the RAM copies are gone");
+    assert_eq!(rig.queue(), ["send 3"], "nothing is before it that is not in flight");
+    assert_eq!(rig.report(1, Outcome::Delivered), ["say Online"]);
+    assert_eq!(rig.report(2, Outcome::Delivered), [""; 0]);
+    assert_eq!(rig.report(3, Outcome::Delivered), [""; 0]);
+    assert_eq!(rig.wait(500), ["commit +[ ] -[ 1 2 ] @[ 30 ]"]);
+}
+
+#[test]
+fn a_report_during_the_commit_deletes_the_row_afterwards() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.wait(2000);
+    assert_eq!(rig.report(1, Outcome::Delivered), ["say Online"]);
+    assert_eq!(rig.committed(1), [""; 0]);
+    assert_eq!(rig.wait(500), ["commit +[ ] -[ 1 ] @[ ]"]);
+}
+
+#[test]
+fn the_spool_goes_first_and_is_loaded_as_it_drains() {
+    let mut rig = Rig::over(settings(), 3);
+    assert_eq!(rig.apply(Event::Tick), ["load 0..3"]);
+    assert_eq!(rig.queue(), [""; 0], "it waits for those before it");
+    let rows = [1, 2].map(|id| (BatchId(id), rig.batch(100, Kind::Data))).into();
+    let reply = Reply::Loaded { rows, through: BatchId(2), lost: 0 };
+    assert_eq!(rig.apply(Event::Store(reply)), ["send 1", "send 2", "load 2..3"]);
+    let rows = vec![(BatchId(3), rig.batch(100, Kind::Data))];
+    let reply = Reply::Loaded { rows, through: BatchId(3), lost: 0 };
+    assert_eq!(rig.apply(Event::Store(reply)), ["send 3", "send 4"]);
+}
+
+#[test]
+fn what_comes_back_is_sent_again_in_its_place_after_a_wait() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.queue();
+    rig.queue();
+    assert_eq!(rig.report(2, Outcome::Retry), ["say Refused"]);
+    assert_eq!(rig.report(1, Outcome::Retry), [""; 0], "one wait for both");
+    assert_eq!(rig.queue(), [""; 0]);
+    assert_eq!(rig.wait(1000), ["send 1", "send 2", "send 4"]);
+}
+
+#[test]
+fn a_lost_client_is_made_anew_and_gets_everything_again() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.queue();
+    assert_eq!(rig.report(1, Outcome::Recreate), ["say ProducerLost"]);
+    assert_eq!(rig.report(2, Outcome::Recreate), [""; 0]);
+    assert_eq!(rig.wait(1000), ["recreate", "send 1", "send 2"]);
+}
+
+#[test]
+fn a_refusing_disk_keeps_batches_in_ram_and_is_named_once() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.wait(2000);
+    let failed = |rig: &mut Rig, trouble| rig.apply(Event::Store(Reply::CommitFailed(trouble)));
+    assert_eq!(failed(&mut rig, Trouble::Full), ["say DiskTrouble(Full)"]);
+    assert_eq!(rig.budget.used(), 100);
+    assert_eq!(rig.wait(1000), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
+    assert_eq!(failed(&mut rig, Trouble::Full), [""; 0]);
+    rig.wait(60_000);
+    assert_eq!(failed(&mut rig, Trouble::Io), ["say DiskTrouble(Io)"]);
+    rig.wait(60_000);
+    assert_eq!(rig.committed(1), ["say DiskWell"]);
+    assert_eq!(rig.budget.used(), 0);
+}
+
+#[test]
+fn a_full_spool_takes_nothing_more_until_rows_are_deleted() {
+    let mut rig = Rig::new(Settings { spool_bytes_max: 250, ..settings() });
+    rig.queue();
+    rig.queue();
+    rig.queue();
+    let late = rig.wait(2000);
+    assert_eq!(late[1..], ["commit +[ 1 2 ] -[ ] @[ 20 ]"]);
+    assert_eq!(rig.committed(2), ["say SpoolFull"]);
+    assert_eq!(rig.wait(60_000), [""; 0]);
+    assert_eq!(rig.budget.used(), 100, "the third stays: the sources feel it");
+    rig.report(1, Outcome::Delivered);
+    assert_eq!(rig.wait(500), ["commit +[ ] -[ 1 ] @[ ]"]);
+    assert_eq!(rig.committed(1), ["say SpoolRoom", "commit +[ 3 ] -[ ] @[ 30 ]"]);
+}
+
+#[test]
+fn with_no_delay_everything_is_committed_before_it_is_sent() {
+    let mut rig = Rig::new(Settings { spool_after: Duration::ZERO, ..settings() });
+    assert_eq!(rig.queue(), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
+    assert_eq!(rig.queue(), [""; 0]);
+    assert_eq!(rig.committed(1), ["send 1", "commit +[ 2 ] -[ ] @[ 20 ]"]);
+    let refused = rig.apply(Event::Store(Reply::CommitFailed(Trouble::ReadOnly)));
+    assert_eq!(refused, ["say DiskTrouble(ReadOnly)", "send 2"], "better sent than kept back");
+}
+
+#[test]
+fn in_flight_is_bounded_and_one_batch_of_any_size_goes() {
+    let mut rig = Rig::new(Settings { in_flight_bytes_max: 800, ..settings() });
+    assert_eq!(rig.queue(), ["send 1"]);
+    assert_eq!(rig.queue(), ["send 2"], "712 bytes, librdkafka's own counted");
+    assert_eq!(rig.queue(), [""; 0]);
+    assert_eq!(rig.report(1, Outcome::Delivered), ["send 3"]);
+    let large = rig.batch(2000, Kind::Data);
+    assert_eq!(rig.apply(Event::Queued(large)), [""; 0]);
+    rig.report(2, Outcome::Delivered);
+    assert_eq!(rig.report(3, Outcome::Delivered), ["send 4"]);
+}
+
+#[test]
+fn while_nobody_acknowledges_half_a_window_is_enough_to_commit() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.wait(2000);
+    rig.committed(1);
+    for _ in 0..19 {
+        assert!(!rig.queue().iter().any(|done| done.starts_with("commit")));
+    }
+    let rows: String = (2..=21).map(|id| format!(" {id}")).collect();
+    assert_eq!(rig.queue(), ["send 21".to_owned(), format!("commit +[{rows} ] -[ ] @[ 210 ]")]);
+}
+
+#[test]
+fn a_stop_waits_for_the_broker_and_then_commits_the_rest() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.queue();
+    assert_eq!(rig.apply(Event::Stop), [""; 0]);
+    assert_eq!(rig.report(1, Outcome::Delivered), [""; 0]);
+    assert_eq!(rig.wait(2000), ["commit +[ 2 ] -[ ] @[ 20 ]"]);
+    assert_eq!(rig.committed(1), ["done"]);
+    assert_eq!(rig.delivery.next_deadline(), None);
+
+    let mut quick = Rig::new(settings());
+    quick.queue();
+    quick.apply(Event::Stop);
+    assert_eq!(quick.report(1, Outcome::Delivered), ["commit +[ ] -[ ] @[ 10 ]"]);
+    assert_eq!(quick.committed(0), ["done"]);
+    assert_eq!(Rig::new(settings()).apply(Event::Stop), ["done"]);
+}
+
+#[test]
+fn a_stop_gives_a_refusing_disk_up_and_says_what_is_left() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.apply(Event::Stop);
+    rig.wait(2000);
+    let mut said = Vec::new();
+    for _ in 0..60 {
+        said.extend(rig.apply(Event::Store(Reply::CommitFailed(Trouble::ReadOnly))));
+        said.extend(rig.wait(100));
+    }
+    assert_eq!(said.iter().filter(|done| *done == "done").count(), 1);
+    assert!(said.contains(&"say LeftBehind { batches: 1 }".to_owned()), "{said:?}");
+}

@@ -1,0 +1,386 @@
+//! Every batch that is at hand, in one order, and how far the spool behind it has been read. Pure.
+//!
+//! ```text
+//!   rows in the spool                                     RAM
+//!   [acknowledged][in flight][loaded]│[not loaded      ]│[in flight][unsent      ]
+//!    gone          (no batch)         load_after         spool_last                next
+//! ```
+//!
+//! A batch's life: queued in RAM; sent; acknowledged. Or, late: committed to the spool (its RAM
+//! copy goes, and if it is in flight only its name stays); loaded in its turn; sent; acknowledged;
+//! and its row deleted. The order of sending is the order of the ids, so nothing behind a row that
+//! is not loaded may be sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::settle::Stretch;
+use crate::batch::Batch;
+use crate::clock::Monotonic;
+use crate::spool::BatchId;
+
+/// What a record costs in librdkafka besides its value, in bytes: the message, two headers and
+/// their names. Counted from its structures on 64 bits, rounded up.
+const RECORD_COST: usize = 256;
+
+/// What is handed to librdkafka and not reported yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct InFlight {
+    pub(super) batches: usize,
+    /// Values, and [`RECORD_COST`] for each.
+    pub(super) cost: usize,
+}
+
+/// A batch of which delivery was reported.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acknowledged {
+    pub(super) stretch: Stretch,
+    pub(super) bytes: usize,
+    /// It was neither in the spool nor reported before: this settles it.
+    pub(super) settles: bool,
+}
+
+#[derive(Debug)]
+struct Item {
+    /// None only where its row is in the spool and it is in flight.
+    batch: Option<Arc<Batch>>,
+    stretch: Stretch,
+    bytes: usize,
+    cost: usize,
+    queued: Monotonic,
+    place: Place,
+    /// It came from the spool, and takes nothing of the RAM window.
+    loaded: bool,
+    in_flight: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Ram,
+    /// In the transaction that is under way. It may be acknowledged meanwhile.
+    Committing { acknowledged: bool },
+    Spool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    items: BTreeMap<BatchId, Item>,
+    /// At hand and not in flight.
+    unsent: BTreeSet<BatchId>,
+    /// Of which nothing is on disk, nor under way to it.
+    ram: BTreeSet<BatchId>,
+    ram_bytes: usize,
+    committing: Vec<BatchId>,
+    /// Some of them are in the spool now, unsent, and still at hand.
+    just_committed: bool,
+    /// Acknowledged rows that are still in the spool, and those of them whose deletion is under way.
+    gone: BTreeSet<BatchId>,
+    deleting: Vec<BatchId>,
+    next: BatchId,
+    load_after: BatchId,
+    spool_last: BatchId,
+    in_flight: InFlight,
+}
+
+impl Window {
+    /// Nothing at hand, and a spool whose last row is `last` (0: an empty one).
+    pub(super) fn new(last: BatchId) -> Self {
+        Self {
+            next: last.next(),
+            spool_last: last,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a batch in and returns its range.
+    pub(super) fn queue(&mut self, batch: Batch, now: Monotonic) -> Stretch {
+        let id = self.next;
+        self.next = id.next();
+        let item = Item::new(batch, Place::Ram, now);
+        let stretch = item.stretch;
+        self.ram_bytes += item.bytes;
+        self.ram.insert(id);
+        self.unsent.insert(id);
+        self.items.insert(id, item);
+        stretch
+    }
+
+    /// The batch whose turn it is, if it is at hand: where the spool holds earlier ones, they are
+    /// to be loaded first.
+    pub(super) fn next_to_send(&self) -> Option<BatchId> {
+        let first = *self.unsent.first()?;
+        (first <= self.load_after || self.to_load().is_none()).then_some(first)
+    }
+
+    /// What sending it would cost, and whether its row is in the spool.
+    pub(super) fn look(&self, id: BatchId) -> Option<(usize, bool)> {
+        let item = self.items.get(&id)?;
+        Some((item.cost, item.place == Place::Spool))
+    }
+
+    /// Its range.
+    pub(super) fn stretch(&self, id: BatchId) -> Option<Stretch> {
+        Some(self.items.get(&id)?.stretch)
+    }
+
+    /// Marks a batch as handed to librdkafka, and returns it.
+    pub(super) fn send(&mut self, id: BatchId) -> Option<Arc<Batch>> {
+        let item = self.items.get_mut(&id)?;
+        self.unsent.remove(&id);
+        item.in_flight = true;
+        self.in_flight.batches += 1;
+        self.in_flight.cost += item.cost;
+        match item.place {
+            Place::Spool => item.batch.take(),
+            Place::Ram | Place::Committing { .. } => item.batch.clone(),
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> InFlight {
+        self.in_flight
+    }
+
+    /// The broker has it. Nothing where it is not known (reported twice, or left to the spool).
+    pub(super) fn acknowledge(&mut self, id: BatchId) -> Option<Acknowledged> {
+        self.land(id);
+        self.unsent.remove(&id);
+        let item = self.items.get_mut(&id)?;
+        let mut acknowledged = Acknowledged {
+            stretch: item.stretch,
+            bytes: item.bytes,
+            settles: true,
+        };
+        match &mut item.place {
+            Place::Ram => {
+                self.ram.remove(&id);
+                self.ram_bytes -= item.bytes;
+                self.items.remove(&id);
+            }
+            Place::Committing { acknowledged: already } => {
+                acknowledged.settles = !std::mem::replace(already, true);
+            }
+            Place::Spool => {
+                acknowledged.settles = false;
+                self.items.remove(&id);
+                self.gone.insert(id);
+            }
+        }
+        Some(acknowledged)
+    }
+
+    /// It did not arrive, or nobody knows: it is to be sent again, in its place.
+    pub(super) fn unsend(&mut self, id: BatchId) {
+        if !self.land(id) {
+            return;
+        }
+        let Some(item) = self.items.get(&id) else {
+            return;
+        };
+        if item.batch.is_some() {
+            self.unsent.insert(id);
+        } else {
+            self.leave_to_spool(id);
+        }
+    }
+
+    /// Nothing is in flight any more: librdkafka's client is gone.
+    pub(super) fn unsend_all(&mut self) {
+        let flying: Vec<_> = self
+            .items
+            .iter()
+            .filter(|(_, item)| item.in_flight)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in flying {
+            self.unsend(id);
+        }
+    }
+
+    /// Takes it out of what is in flight; whether it was.
+    fn land(&mut self, id: BatchId) -> bool {
+        let Some(item) = self.items.get_mut(&id).filter(|item| item.in_flight) else {
+            return false;
+        };
+        item.in_flight = false;
+        self.in_flight.batches -= 1;
+        self.in_flight.cost -= item.cost;
+        true
+    }
+
+    /// Forgets a batch whose row is in the spool; it is loaded in its turn.
+    fn leave_to_spool(&mut self, id: BatchId) {
+        self.items.remove(&id);
+        self.unsent.remove(&id);
+        self.load_after = self.load_after.min(id.before());
+    }
+
+    /// When the oldest batch that is only in RAM was queued.
+    pub(super) fn oldest_in_ram(&self) -> Option<Monotonic> {
+        Some(self.items.get(self.ram.first()?)?.queued)
+    }
+
+    /// Bytes of values of which nothing is on disk, nor under way to it.
+    pub(super) fn ram_bytes(&self) -> usize {
+        self.ram_bytes
+    }
+
+    /// Batches of which neither the broker nor the disk has said that it has them.
+    pub(super) fn unsettled(&self) -> usize {
+        let committing = |id: &&BatchId| {
+            let item = self.items.get(id);
+            item.is_some_and(|item| item.place == Place::Committing { acknowledged: false })
+        };
+        self.ram.len() + self.committing.iter().filter(committing).count()
+    }
+
+    /// Marks the oldest batches that are only in RAM as under way to the spool: at most
+    /// `group_max` bytes of values (but one batch at least), and never more than `room`.
+    pub(super) fn start_commit(&mut self, group_max: usize, room: u64) -> Vec<(BatchId, Arc<Batch>)> {
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+        while let Some(&id) = self.ram.first() {
+            let Some(item) = self.items.get_mut(&id) else {
+                break;
+            };
+            bytes = bytes.saturating_add(item.bytes);
+            let fits = u64::try_from(bytes).is_ok_and(|bytes| bytes <= room);
+            if !fits || (bytes > group_max && !rows.is_empty()) {
+                break;
+            }
+            let Some(batch) = item.batch.clone() else {
+                break;
+            };
+            item.place = Place::Committing { acknowledged: false };
+            self.ram_bytes -= item.bytes;
+            self.ram.remove(&id);
+            self.committing.push(id);
+            rows.push((id, batch));
+        }
+        rows
+    }
+
+    /// Acknowledged rows that are still in the spool.
+    pub(super) fn gone(&self) -> usize {
+        self.gone.len()
+    }
+
+    /// Marks up to `max` of them as under way out of it.
+    pub(super) fn start_deletes(&mut self, max: usize) -> Vec<BatchId> {
+        self.deleting = self.gone.iter().take(max).copied().collect();
+        self.deleting.clone()
+    }
+
+    /// The transaction took effect. Returns the ranges that this settles. What is not in flight
+    /// stays at hand until [`Window::leave_rest_to_spool`].
+    pub(super) fn committed(&mut self) -> Vec<Stretch> {
+        for id in std::mem::take(&mut self.deleting) {
+            self.gone.remove(&id);
+        }
+        self.just_committed = !self.committing.is_empty();
+        let drained = self.to_load().is_none();
+        let mut settled = Vec::new();
+        for id in std::mem::take(&mut self.committing) {
+            self.spool_last = self.spool_last.max(id);
+            if drained {
+                self.load_after = self.load_after.max(id);
+            }
+            let Some(item) = self.items.get_mut(&id) else {
+                continue;
+            };
+            if item.place == (Place::Committing { acknowledged: true }) {
+                self.items.remove(&id);
+                self.gone.insert(id);
+                continue;
+            }
+            settled.push(item.stretch);
+            item.place = Place::Spool;
+            if item.in_flight {
+                item.batch = None;
+            }
+        }
+        settled
+    }
+
+    /// Drops the RAM copies of what came from RAM and is in the spool now, unsent.
+    pub(super) fn leave_rest_to_spool(&mut self) {
+        if !std::mem::take(&mut self.just_committed) {
+            return;
+        }
+        let left: Vec<_> = self
+            .unsent
+            .iter()
+            .filter(|id| {
+                let item = self.items.get(id);
+                item.is_some_and(|item| item.place == Place::Spool && !item.loaded)
+            })
+            .copied()
+            .collect();
+        for id in left {
+            self.leave_to_spool(id);
+        }
+    }
+
+    /// The transaction did not take effect.
+    pub(super) fn commit_failed(&mut self) {
+        self.deleting.clear();
+        for id in std::mem::take(&mut self.committing) {
+            let Some(item) = self.items.get_mut(&id) else {
+                continue;
+            };
+            if item.place == (Place::Committing { acknowledged: true }) {
+                self.items.remove(&id);
+                continue;
+            }
+            item.place = Place::Ram;
+            self.ram_bytes += item.bytes;
+            self.ram.insert(id);
+        }
+    }
+
+    /// Rows that are to be loaded before anything behind them is sent: behind the first, up to and
+    /// with the second.
+    pub(super) fn to_load(&self) -> Option<(BatchId, BatchId)> {
+        (self.load_after < self.spool_last).then_some((self.load_after, self.spool_last))
+    }
+
+    /// Rows came from the spool: all that are behind `asked_after`, up to and with `through`.
+    pub(super) fn loaded(
+        &mut self,
+        rows: Vec<(BatchId, Batch)>,
+        asked_after: BatchId,
+        through: BatchId,
+        now: Monotonic,
+    ) {
+        for (id, batch) in rows {
+            // In flight, or acknowledged, since it was first sent: not again.
+            if self.items.contains_key(&id) || self.gone.contains(&id) {
+                continue;
+            }
+            self.items.insert(id, Item::new(batch, Place::Spool, now));
+            self.unsent.insert(id);
+        }
+        // Where a row before them was left to the spool meanwhile, that comes first.
+        if self.load_after == asked_after {
+            self.load_after = through;
+        }
+    }
+}
+
+impl Item {
+    fn new(batch: Batch, place: Place, queued: Monotonic) -> Self {
+        Self {
+            stretch: Stretch {
+                generation: batch.generation,
+                start: batch.start,
+                end: batch.end(),
+                closes: batch.closes(),
+            },
+            bytes: batch.values.len(),
+            cost: batch.values.len() + RECORD_COST * batch.entries.len(),
+            batch: Some(Arc::new(batch)),
+            queued,
+            place,
+            loaded: place == Place::Spool,
+            in_flight: false,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! When the database is written, and what goes into a transaction: rows that are late, deletions
+//! that have gathered, and with either of them, or by themselves, checkpoints. Pure.
+//!
+//! Flash wears: while the broker acknowledges, nothing is written but a checkpoint now and then.
+//! One transaction is under way at a time.
+
+use std::time::Duration;
+
+use super::backoff::{Backoff, Jitter};
+use super::{Action, Delivery, Moved, News, Phase};
+use crate::clock::Monotonic;
+use crate::spool::{Checkpoint, Depth, Transaction, Trouble};
+
+/// Values of one transaction, in bytes: a bound on how long it takes and on what it packs.
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// A closed generation's checkpoint waits this long for others: rotations come together.
+const CLOSE_DELAY: Duration = Duration::from_secs(1);
+/// Deletions wait this long for others,
+const DELETE_DELAY: Duration = Duration::from_millis(500);
+/// or until there are so many.
+const DELETES_DUE: usize = 64;
+/// Most deletions of one transaction.
+const DELETES_MAX: usize = 1024;
+/// How long a stop tries to commit what is left, before it gives up on a disk that refuses.
+pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
+
+/// A transaction that the store has not answered.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    checkpoints: Vec<Checkpoint>,
+    rows: u64,
+    pub(super) since: Monotonic,
+}
+
+/// How it stands with the database.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    backoff: Backoff,
+    /// Nothing is asked of it before.
+    pub(super) not_before: Monotonic,
+    /// What it said last.
+    trouble: Option<Trouble>,
+}
+
+impl Disk {
+    /// Counts a failure, and returns whether it is news.
+    pub(super) fn failed(&mut self, trouble: Trouble, jitter: &mut Jitter, now: Monotonic) -> bool {
+        let wait = Duration::from_millis(self.backoff.next_ms(jitter));
+        self.not_before = now.plus(wait);
+        self.trouble.replace(trouble) != Some(trouble)
+    }
+
+    /// It worked; returns whether that is news.
+    fn worked(&mut self) -> bool {
+        self.backoff.reset();
+        self.trouble.take().is_some()
+    }
+
+    /// Tries at once, whatever was before.
+    pub(super) fn try_now(&mut self) {
+        self.backoff.reset();
+        self.not_before = Monotonic::default();
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) depth: Depth,
+    pub(super) disk: Disk,
+    pub(super) under_way: Option<UnderWay>,
+    /// The next row does not fit, and nothing was deleted since.
+    full: bool,
+    full_said: bool,
+    /// Since when something has been settled that no checkpoint shows, and values of how many bytes.
+    moved_since: Option<Monotonic>,
+    moved_bytes: u64,
+    closed_since: Option<Monotonic>,
+    gone_since: Option<Monotonic>,
+}
+
+impl Writing {
+    pub(super) fn new(depth: Depth) -> Self {
+        Self {
+            depth,
+            disk: Disk::default(),
+            under_way: None,
+            full: false,
+            full_said: false,
+            moved_since: None,
+            moved_bytes: 0,
+            closed_since: None,
+            gone_since: None,
+        }
+    }
+
+    /// A batch of `bytes` was acknowledged, and that settles what `moved` says.
+    pub(super) fn settled(&mut self, moved: Moved, bytes: usize, now: Monotonic) {
+        self.moved_bytes = self.moved_bytes.saturating_add(bytes as u64);
+        if moved != Moved::Nothing {
+            self.moved_since.get_or_insert(now);
+        }
+        if moved == Moved::Closed {
+            self.closed_since.get_or_insert(now);
+        }
+    }
+
+    /// So many rows are acknowledged and still there.
+    pub(super) fn note_gone(&mut self, gone: usize, now: Monotonic) {
+        if gone > 0 {
+            self.gone_since.get_or_insert(now);
+        }
+    }
+
+    /// Nothing can be spooled now: what must be on disk before it is sent goes without.
+    pub(super) fn refuses(&self) -> bool {
+        self.full || self.disk.trouble.is_some()
+    }
+}
+
+impl Delivery {
+    /// When a transaction is due; nothing while one is under way, or where there is nothing to write.
+    pub(super) fn commit_at(&self) -> Option<Monotonic> {
+        if self.writing.under_way.is_some() || self.phase == Phase::Done {
+            return None;
+        }
+        let due = [self.rows_at(), self.checkpoint_at(), self.deletes_at()];
+        let due = due.into_iter().flatten().min()?;
+        Some(due.max(self.writing.disk.not_before))
+    }
+
+    fn is_last_commit(&self) -> bool {
+        matches!(self.phase, Phase::Committing(_))
+    }
+
+    /// When the oldest batch in RAM is late.
+    fn rows_at(&self) -> Option<Monotonic> {
+        let oldest = self.window.oldest_in_ram()?;
+        if self.writing.full {
+            return None;
+        }
+        // Nobody acknowledges, and the sources are about to wait: they need not.
+        let crowded = self.broker.silent && self.window.ram_bytes() >= self.settings.window_bytes / 2;
+        if crowded || self.is_last_commit() {
+            return Some(oldest);
+        }
+        Some(oldest.plus(self.settings.spool_after))
+    }
+
+    fn checkpoint_at(&self) -> Option<Monotonic> {
+        let since = self.writing.moved_since?;
+        if self.writing.moved_bytes >= self.settings.checkpoint_bytes || self.is_last_commit() {
+            return Some(since);
+        }
+        let closed = self.writing.closed_since.map(|since| since.plus(CLOSE_DELAY));
+        let regular = since.plus(self.settings.checkpoint_every);
+        Some(closed.map_or(regular, |closed| closed.min(regular)))
+    }
+
+    fn deletes_at(&self) -> Option<Monotonic> {
+        let since = self.writing.gone_since?;
+        let now = self.window.gone() >= DELETES_DUE || self.is_last_commit();
+        Some(if now { since } else { since.plus(DELETE_DELAY) })
+    }
+
+    pub(super) fn commit(&mut self, now: Monotonic) {
+        let late = self.rows_at().is_some_and(|at| at <= now);
+        let oldest = self.window.oldest_in_ram();
+        let room = self.settings.spool_bytes_max.saturating_sub(self.writing.depth.bytes);
+        let rows = if late { self.window.start_commit(GROUP_BYTES_MAX, room) } else { Vec::new() };
+        if late && rows.is_empty() {
+            self.writing.full = true;
+            if !std::mem::replace(&mut self.writing.full_said, true) {
+                self.say(News::SpoolFull);
+            }
+        }
+        if !rows.is_empty() {
+            self.note_late(oldest);
+        }
+        let spooling = rows.iter().filter_map(|(id, _)| self.window.stretch(*id));
+        let checkpoints = self.settling.checkpoints(spooling);
+        let deletes = self.window.start_deletes(DELETES_MAX);
+        if rows.is_empty() && checkpoints.is_empty() && deletes.is_empty() {
+            (self.writing.moved_since, self.writing.gone_since) = (None, None);
+            return;
+        }
+        self.writing.under_way = Some(UnderWay {
+            checkpoints: checkpoints.clone(),
+            rows: rows.len() as u64,
+            since: now,
+        });
+        self.actions.push_back(Action::Commit(Transaction { rows, deletes, checkpoints }));
+    }
+
+    /// A batch queued at `oldest` was late. On a slow uplink some always are; where nothing at all
+    /// was acknowledged since, the broker is silent.
+    fn note_late(&mut self, oldest: Option<Monotonic>) {
+        let before_sending = self.settings.spool_after.is_zero() || self.phase != Phase::Running;
+        if before_sending || self.broker.acknowledged > oldest {
+            return;
+        }
+        if !std::mem::replace(&mut self.broker.silent, true) {
+            self.say(News::Offline);
+        }
+    }
+
+    pub(super) fn committed(&mut self, depth: Depth, now: Monotonic) {
+        let Some(done) = self.writing.under_way.take() else {
+            return;
+        };
+        for stretch in self.window.committed() {
+            self.settling.settle(stretch);
+        }
+        self.settling.committed(&done.checkpoints);
+        self.counters.spooled += done.rows;
+        self.counters.checkpoints += u64::from(!done.checkpoints.is_empty());
+
+        let writing = &mut self.writing;
+        writing.depth = depth;
+        writing.full = false;
+        // What was acknowledged while the transaction was under way waits from now on.
+        writing.moved_since = self.settling.moved().then_some(now);
+        writing.moved_bytes = 0;
+        writing.closed_since = self.settling.any_closed().then_some(now);
+        writing.gone_since = (self.window.gone() > 0).then_some(now);
+        let was_full = writing.full_said && depth.bytes <= self.settings.spool_bytes_max / 10 * 9;
+        writing.full_said &= !was_full;
+        if self.writing.disk.worked() {
+            self.say(News::DiskWell);
+        }
+        if was_full {
+            self.say(News::SpoolRoom);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! librdkafka's client: hands batches over record by record, and hears of each batch once.
+//!
+//! ```text
+//!   delivery's thread                     librdkafka            reports thread
+//!   send(id, batch) ─► records, each ───► queue ─► broker ─┐    blocks in poll(); per record:
+//!        ▲              with the batch's Tally             └──► Tally - 1; at 0: Report ─┐
+//!        └──────────────── news (Notify), take_reports() ◄─── list ◄──────────────────────┘
+//! ```
+//!
+//! No thread can wait for the other: a report is put into a list, which never blocks and holds at
+//! most one entry for each batch in flight (delivery bounds those); and where librdkafka's queue is
+//! full, the rest of a batch waits here and is handed over a moment later ([`Producer::is_waiting`]).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use headwater_msk::Kafka;
+use headwater_msk::context::Voice;
+use headwater_record::headers::{self, SpanHeader};
+use headwater_record::{DeviceId, Kind};
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use super::outcome::{Outcome, outcome};
+use crate::batch::{Batch, RecordRef};
+use crate::spool::BatchId;
+
+/// How long the reports thread sleeps where nothing is reported. A report wakes it at once; this
+/// only bounds how long it takes to end, and how often an idle device wakes for it.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The producer's properties, with what each is for. `[kafka.options]` goes before those that are
+/// not reserved.
+const PROPERTIES: &[(&str, &str)] = &[
+    // Reserved: delivery rests on them. Never give up; every replica; no re-send out of order.
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("message.timeout.ms", "0"),
+    // As Java's clients place a key, so that another producer of the device meets it there.
+    ("partitioner", "murmur2_random"),
+    ("compression.codec", "zstd"),
+    // What a request gathers: 50 ms of a quiet device, or some 1000 lines, which zstd packs nearly
+    // as well as more, and of which a few fit into what may be in flight.
+    ("linger.ms", "50"),
+    ("batch.num.messages", "1000"),
+    ("batch.size", "262144"),
+    ("message.max.bytes", "1000000"),
+    // librdkafka's default is 1 GiB. Delivery hands over less than this; it is the belt to that.
+    ("queue.buffering.max.kbytes", "4096"),
+    ("queue.buffering.max.messages", "100000"),
+];
+
+/// Why there is no client.
+#[derive(Debug, Error)]
+pub enum ProducerError {
+    /// librdkafka refuses the configuration, or the system a thread.
+    #[error("cannot make a Kafka producer: {0}; check [kafka] and its options in the configuration")]
+    Client(#[source] KafkaError),
+    /// The system gives no thread.
+    #[error("cannot start the producer's thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What librdkafka said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// Every record of a batch was reported; the worst of them counts.
+    Batch {
+        /// Which.
+        id: BatchId,
+        /// How it went.
+        outcome: Outcome,
+    },
+    /// The client is of no use any more.
+    Lost,
+}
+
+/// A librdkafka client and the thread that hears its reports. Dropped, it takes back whatever was
+/// not sent, and its reports reach nobody.
+pub struct Producer {
+    client: Arc<BaseProducer<Context>>,
+    topic: String,
+    key: String,
+    /// Batches of which librdkafka has not taken every record yet, in order.
+    waiting: VecDeque<Waiting>,
+    reports: Arc<Reports>,
+    closed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+struct Waiting {
+    batch: Arc<Batch>,
+    tally: Arc<Tally>,
+    /// How many of its records librdkafka has.
+    taken: usize,
+}
+
+/// How many of a batch's records were not reported yet, and the worst that was.
+#[derive(Debug)]
+struct Tally {
+    id: BatchId,
+    open: AtomicUsize,
+    worst: AtomicU8,
+}
+
+#[derive(Debug)]
+struct Reports {
+    list: Mutex<Vec<Report>>,
+    news: Arc<Notify>,
+}
+
+struct Context {
+    voice: Voice,
+    reports: Arc<Reports>,
+}
+
+impl Producer {
+    /// A client for the records of `device`. `news` is notified when there are reports to take.
+    ///
+    /// # Errors
+    /// See [`ProducerError`]. A broker that cannot be reached is none: librdkafka tries for ever.
+    pub fn new(kafka: &Kafka, device: &DeviceId, news: Arc<Notify>) -> Result<Self, ProducerError> {
+        let reports = Arc::new(Reports {
+            list: Mutex::default(),
+            news,
+        });
+        let context = Context {
+            voice: Voice::default(),
+            reports: Arc::clone(&reports),
+        };
+        let client: BaseProducer<Context> = properties(kafka, device)
+            .create_with_context(context)
+            .map_err(ProducerError::Client)?;
+        let (client, closed) = (Arc::new(client), Arc::new(AtomicBool::new(false)));
+        let (polled, end) = (Arc::clone(&client), Arc::clone(&closed));
+        let thread = std::thread::Builder::new()
+            .name("reports".into())
+            .spawn(move || {
+                while !end.load(Ordering::Acquire) {
+                    polled.poll(POLL);
+                }
+            })
+            .map_err(ProducerError::Thread)?;
+        Ok(Self {
+            client,
+            topic: kafka.topic.clone(),
+            key: device.as_str().to_owned(),
+            waiting: VecDeque::new(),
+            reports,
+            closed,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands a batch over: as much of it as librdkafka takes now, the rest at [`Producer::resume`].
+    /// One [`Report::Batch`] follows.
+    pub fn send(&mut self, id: BatchId, batch: Arc<Batch>) {
+        let tally = Arc::new(Tally {
+            id,
+            open: AtomicUsize::new(batch.entries.len()),
+            worst: AtomicU8::new(Outcome::Delivered as u8),
+        });
+        self.waiting.push_back(Waiting {
+            batch,
+            tally,
+            taken: 0,
+        });
+        self.resume();
+    }
+
+    /// Whether librdkafka had no room for all that was sent: then [`Producer::resume`] is to be
+    /// called soon. No report tells of room: the first part of a batch alone makes none.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Goes on with what librdkafka had no room for.
+    pub fn resume(&mut self) {
+        while let Some(first) = self.waiting.front_mut() {
+            let code = hand_over(&self.client, &self.topic, &self.key, first);
+            match code {
+                RDKafkaErrorCode::NoError => {}
+                RDKafkaErrorCode::QueueFull => return,
+                refused => {
+                    let rest = first.batch.entries.len() - first.taken;
+                    let context = self.client.context();
+                    context.voice.error(
+                        &KafkaError::MessageProduction(refused),
+                        "librdkafka does not take records; they are kept, and handed over again",
+                    );
+                    first.tally.reported(rest, outcome(refused), &self.reports);
+                }
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// What was reported since the last call.
+    pub fn take_reports(&self) -> Vec<Report> {
+        std::mem::take(&mut *self.reports.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes back what was not sent, and ends the thread: a second at most.
+    pub fn close(mut self) {
+        self.closed.store(true, Ordering::Release);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the delivery reports ended before it was told to");
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        // The thread drops the client: that can take half a second, which delivery has not.
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+fn properties(kafka: &Kafka, device: &DeviceId) -> ClientConfig {
+    let mut config = kafka.client_config(&format!("headwater-{device}"));
+    for (name, value) in PROPERTIES {
+        if config.get(name).is_none() {
+            config.set(*name, *value);
+        }
+    }
+    config
+}
+
+/// Hands over the records that are left: `NoError` once librdkafka has all of them.
+fn hand_over(
+    client: &BaseProducer<Context>,
+    topic: &str,
+    key: &str,
+    waiting: &mut Waiting,
+) -> RDKafkaErrorCode {
+    let batch = Arc::clone(&waiting.batch);
+    for record in batch.records().skip(waiting.taken) {
+        // No timestamp: librdkafka stamps the time of sending. A week-old backlog with the times of
+        // its events would fall to time retention at once.
+        let message = BaseRecord::with_opaque_to(topic, Arc::clone(&waiting.tally))
+            .key(key)
+            .payload(record.value)
+            .headers(headers_of(&batch, record));
+        if let Err((error, _)) = client.send(message) {
+            return error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        }
+        waiting.taken += 1;
+    }
+    RDKafkaErrorCode::NoError
+}
+
+fn headers_of(batch: &Batch, record: RecordRef<'_>) -> OwnedHeaders {
+    let span = SpanHeader::new(batch.generation, record.span);
+    let kind = record.kind.header();
+    let mut owned = OwnedHeaders::new_with_capacity(2 + usize::from(kind.is_some()))
+        .insert(Header {
+            key: headers::STREAM,
+            value: Some(batch.stream.as_str()),
+        })
+        .insert(Header {
+            key: headers::SPAN,
+            value: Some(span.as_bytes()),
+        });
+    if let Some(kind) = kind {
+        debug_assert_ne!(record.kind, Kind::Data, "data has no hw-kind");
+        owned = owned.insert(Header {
+            key: headers::KIND,
+            value: Some(kind),
+        });
+    }
+    owned
+}
+
+impl Tally {
+    /// `records` more are done. The one who brings the last says how the batch went.
+    fn reported(&self, records: usize, outcome: Outcome, reports: &Reports) {
+        self.worst.fetch_max(outcome as u8, Ordering::AcqRel);
+        if self.open.fetch_sub(records, Ordering::AcqRel) != records {
+            return;
+        }
+        let worst = self.worst.load(Ordering::Acquire);
+        let outcome = [Outcome::Delivered, Outcome::Retry]
+            .into_iter()
+            .find(|outcome| *outcome as u8 == worst)
+            .unwrap_or(Outcome::Recreate);
+        reports.put(Report::Batch { id: self.id, outcome });
+    }
+}
+
+impl Reports {
+    fn put(&self, report: Report) {
+        self.list
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(report);
+        self.news.notify_one();
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.voice.log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.voice.error(&error, reason);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.reports.put(Report::Lost);
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<Tally>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tally: Arc<Tally>) {
+        let code = match result {
+            Ok(_) => RDKafkaErrorCode::NoError,
+            Err((error, _)) => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+        };
+        let outcome = outcome(code);
+        if outcome == Outcome::Retry {
+            self.voice.error(
+                &KafkaError::MessageProduction(code),
+                "the broker refuses records; they are kept, and sent again",
+            );
+        }
+        tally.reported(1, outcome, &self.reports);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! The sources' way into the database: they ask, and wait until it is committed.
+
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use headwater_record::Generation;
+
+use super::Trouble;
+use super::store::{Request, Store};
+use crate::checkpoint::{FileIdentity, OpenGeneration, Registry, StoreStopped};
+use crate::delivery::backoff::{Backoff, Jitter};
+use crate::stop::Stop;
+
+/// How often a waiting source looks whether it should stop.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a source wants entered.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Register(Vec<OpenGeneration>),
+    Identify(Vec<(Generation, FileIdentity)>),
+    Cut(Generation, u64),
+}
+
+/// A source thread's handle.
+#[derive(Debug)]
+pub struct StoreRegistry {
+    requests: SyncSender<Request>,
+    stop: Stop,
+    seed: u64,
+}
+
+impl Store {
+    /// A handle for the source thread that `stop` stops. `seed` spreads its retries.
+    pub fn registry(&self, stop: Stop, seed: u64) -> StoreRegistry {
+        StoreRegistry {
+            requests: self.requests.clone(),
+            stop,
+            seed,
+        }
+    }
+}
+
+impl Registry for StoreRegistry {
+    fn register(&self, new: &[OpenGeneration]) -> Result<(), StoreStopped> {
+        self.enter(&Change::Register(new.to_vec()))
+    }
+
+    fn identify(&self, files: &[(Generation, FileIdentity)]) -> Result<(), StoreStopped> {
+        self.enter(&Change::Identify(files.to_vec()))
+    }
+
+    fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped> {
+        self.enter(&Change::Cut(generation, offset))
+    }
+}
+
+impl StoreRegistry {
+    fn enter(&self, change: &Change) -> Result<(), StoreStopped> {
+        let (mut backoff, mut jitter) = (Backoff::default(), Jitter::new(self.seed));
+        let mut said = None;
+        loop {
+            match self.try_enter(change)? {
+                Ok(()) => return Ok(()),
+                Err(trouble) => {
+                    if said.replace(trouble) != Some(trouble) {
+                        tracing::warn!(
+                            "cannot enter a new file or sensor into the spool: {}; it waits, and is tried again",
+                            trouble.advice()
+                        );
+                    }
+                }
+            }
+            if self.stop.sleep(Duration::from_millis(backoff.next_ms(&mut jitter))) {
+                return Err(StoreStopped);
+            }
+        }
+    }
+
+    fn try_enter(&self, change: &Change) -> Result<Result<(), Trouble>, StoreStopped> {
+        let (answer, answered) = sync_channel(1);
+        self.requests
+            .send(Request::Change(change.clone(), answer))
+            .map_err(|_| StoreStopped)?;
+        loop {
+            match answered.recv_timeout(LOOK) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Timeout) if !self.stop.is_set() => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(StoreStopped),
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+UPDATE generation SET settled = max(settled, ?2) WHERE id = ?1

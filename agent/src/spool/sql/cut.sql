@@ -1,0 +1,1 @@
+UPDATE generation SET cut = ?2 WHERE id = ?1

@@ -1,0 +1,1 @@
+DELETE FROM batch WHERE id = ?1 RETURNING stored_bytes

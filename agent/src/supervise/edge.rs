@@ -1,0 +1,161 @@
+//! Performs what delivery decides, on the store and on librdkafka, and tells it what came of it. No
+//! decision is made here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_record::DeviceId;
+use tokio::sync::Notify;
+
+use crate::clock::{self, Monotonic};
+use crate::crash;
+use crate::delivery::{Action, Counters, Delivery, Event, News};
+use crate::produce::outcome::Outcome;
+use crate::produce::producer::{Producer, Report};
+use crate::spool::Reply;
+use crate::spool::store::Store;
+
+/// How soon librdkafka is offered again what it had no room for. With what delivery allows in
+/// flight it hardly ever has none.
+const RESUME: Duration = Duration::from_millis(20);
+
+/// Delivery, and the two that it acts upon.
+#[derive(Debug)]
+pub(super) struct Edge<'a> {
+    pub(super) delivery: Delivery,
+    pub(super) store: Store,
+    producer: Option<Producer>,
+    news: Arc<Notify>,
+    kafka: &'a headwater_msk::Kafka,
+    device: &'a DeviceId,
+    done: bool,
+}
+
+impl<'a> Edge<'a> {
+    pub(super) fn new(
+        delivery: Delivery,
+        store: Store,
+        producer: Producer,
+        news: Arc<Notify>,
+        (kafka, device): (&'a headwater_msk::Kafka, &'a DeviceId),
+    ) -> Self {
+        Self {
+            delivery,
+            store,
+            producer: Some(producer),
+            news,
+            kafka,
+            device,
+            done: false,
+        }
+    }
+
+    /// Tells delivery, and does what it wants.
+    pub(super) fn apply(&mut self, event: Event) {
+        self.delivery.apply(event, clock::monotonic());
+        while let Some(action) = self.delivery.next_action() {
+            self.perform(action);
+        }
+    }
+
+    /// Takes librdkafka's reports, and offers it again what it had no room for.
+    pub(super) fn take_reports(&mut self) {
+        let Some(producer) = &mut self.producer else {
+            return;
+        };
+        producer.resume();
+        for report in producer.take_reports() {
+            if matches!(report, Report::Batch { outcome: Outcome::Delivered, .. }) {
+                crash::point("delivered-before-settle");
+            }
+            self.apply(match report {
+                Report::Batch { id, outcome } => Event::Reported { id, outcome },
+                Report::Lost => Event::ProducerLost,
+            });
+        }
+    }
+
+    /// When to call [`Edge::apply`] or [`Edge::take_reports`] though nothing happened.
+    pub(super) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let waiting = self.producer.as_ref().is_some_and(Producer::is_waiting);
+        let resume = waiting.then(|| now.plus(RESUME));
+        [self.delivery.next_deadline(), resume].into_iter().flatten().min()
+    }
+
+    /// Whether the stop is complete.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Ends both threads, the store's last: what is committed is in the database.
+    pub(super) fn close(self) -> Counters {
+        if let Some(producer) = self.producer {
+            producer.close();
+        }
+        self.store.close();
+        self.delivery.counters()
+    }
+
+    fn perform(&mut self, action: Action) {
+        let now = clock::monotonic();
+        match action {
+            Action::Send { id, batch } => {
+                // Without a client there is an event on its way that takes everything back.
+                if let Some(producer) = &mut self.producer {
+                    producer.send(id, batch);
+                }
+            }
+            Action::Commit(transaction) => {
+                if let Err(trouble) = self.store.commit(transaction) {
+                    self.delivery.apply(Event::Store(Reply::CommitFailed(trouble)), now);
+                }
+            }
+            Action::Load { after, through, bytes_max } => {
+                if let Err(trouble) = self.store.load(after, through, bytes_max) {
+                    self.delivery.apply(Event::Store(Reply::LoadFailed(trouble)), now);
+                }
+            }
+            Action::Recreate => {
+                // The old one first: two clients are twice the memory.
+                self.producer = None;
+                match Producer::new(self.kafka, self.device, Arc::clone(&self.news)) {
+                    Ok(producer) => self.producer = Some(producer),
+                    Err(error) => {
+                        tracing::error!(%error, "no Kafka producer; it is tried again");
+                        self.delivery.apply(Event::ProducerLost, now);
+                    }
+                }
+            }
+            Action::Say(news) => say(news),
+            Action::Done => self.done = true,
+        }
+    }
+}
+
+fn say(news: News) {
+    match news {
+        News::Offline => tracing::warn!("the broker does not acknowledge; batches go to the spool until it does"),
+        News::Online => tracing::info!("the broker acknowledges again"),
+        News::Refused { wait_ms } => tracing::warn!(
+            wait_ms,
+            "batches came back unsent; they are kept, in order, and sent again (said once a minute at most)"
+        ),
+        News::ProducerLost { wait_ms } => tracing::warn!(
+            wait_ms,
+            "the Kafka producer can send no more; a new one is made, and everything unacknowledged is sent again"
+        ),
+        News::DiskTrouble(trouble) => tracing::error!(
+            "the spool cannot be used: {}; batches stay in memory, files wait, and it is tried again",
+            trouble.advice()
+        ),
+        News::DiskWell => tracing::info!("the spool works again"),
+        News::SpoolFull => tracing::warn!(
+            "the spool is full (spool.max_bytes); nothing is dropped: batches stay in memory and files wait until the broker takes some"
+        ),
+        News::SpoolRoom => tracing::info!("the spool has room again"),
+        News::LeftBehind { batches } => tracing::error!(
+            batches,
+            "the stop ends with batches that neither the broker nor the disk took; files are read again from their checkpoint, the end of what sensors gave is lost and will be noted"
+        ),
+    }
+}

@@ -1,0 +1,146 @@
+//! The threads of the sources: started, stopped, and heard when they end, however they end.
+
+use std::sync::Arc;
+use std::thread;
+
+use headwater_record::DeviceId;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::StartError;
+use crate::batch::Batch;
+use crate::budget::Budget;
+use crate::checkpoint::OpenGeneration;
+use crate::config::Plan;
+use crate::sample::{self, SensorsInput};
+use crate::sources::SourceError;
+use crate::spool::store::Store;
+use crate::stop::Stop;
+use crate::tail::files::{self, FilesInput};
+
+/// Batches between the sources and delivery, which takes them at once; the window bounds their
+/// bytes.
+const BATCHES: usize = 16;
+/// One thread for files, and one for sensors: reading a 1-Wire sensor blocks for most of a second,
+/// and must not hold up the files.
+const THREADS: usize = 2;
+
+/// A source's thread is over.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) thread: &'static str,
+    /// None where it panicked.
+    pub(super) result: Option<Result<(), SourceError>>,
+}
+
+/// The running sources.
+#[derive(Debug)]
+pub(super) struct Sources {
+    pub(super) batches: Receiver<Batch>,
+    pub(super) ended: Receiver<Ended>,
+    pub(super) budget: Budget,
+    pub(super) samples: Arc<sample::Counters>,
+    stops: Vec<Stop>,
+}
+
+impl Sources {
+    /// Starts a thread for each kind that is configured, over what the database knows.
+    pub(super) fn start(
+        plan: &Plan,
+        store: &Store,
+        known: &[OpenGeneration],
+        seed: u64,
+    ) -> Result<Self, StartError> {
+        let (sender, batches) = channel(BATCHES);
+        let (ends, ended) = channel(THREADS);
+        let samples = Arc::new(sample::Counters::default());
+        let mut sources = Self {
+            batches,
+            ended,
+            budget: Budget::new(plan.window_bytes),
+            samples: Arc::clone(&samples),
+            stops: Vec::new(),
+        };
+        let inputs = Inputs { device: &plan.device, known, sender };
+        if !plan.files.is_empty() {
+            let stop = sources.add_stop();
+            let input = FilesInput {
+                device: inputs.device.clone(),
+                sources: plan.files.clone(),
+                known: inputs.known.to_vec(),
+                registry: store.registry(stop.clone(), seed),
+                budget: sources.budget.clone(),
+                batches: inputs.sender.clone(),
+                stop,
+            };
+            spawn("files", ends.clone(), move || files::run(input))?;
+        }
+        if !plan.sensors.is_empty() {
+            let stop = sources.add_stop();
+            let input = SensorsInput {
+                device: inputs.device.clone(),
+                sources: plan.sensors.clone(),
+                known: inputs.known.to_vec(),
+                registry: store.registry(stop.clone(), !seed),
+                budget: sources.budget.clone(),
+                batches: inputs.sender.clone(),
+                stop,
+                counters: samples,
+            };
+            spawn("sensors", ends, move || sample::run(input))?;
+        }
+        Ok(sources)
+    }
+
+    fn add_stop(&mut self) -> Stop {
+        let stop = Stop::new();
+        self.stops.push(stop.clone());
+        stop
+    }
+
+    /// Tells every thread to stop; its channel closes behind it.
+    pub(super) fn stop(&self) {
+        for stop in &self.stops {
+            stop.set();
+        }
+    }
+}
+
+/// What every source is given.
+struct Inputs<'a> {
+    device: &'a DeviceId,
+    known: &'a [OpenGeneration],
+    sender: Sender<Batch>,
+}
+
+fn spawn(
+    thread: &'static str,
+    ends: Sender<Ended>,
+    work: impl FnOnce() -> Result<(), SourceError> + Send + 'static,
+) -> Result<(), StartError> {
+    thread::Builder::new()
+        .name(thread.into())
+        .spawn(move || {
+            let mut end = End { thread, ends, result: None };
+            end.result = Some(work());
+        })
+        .map(drop)
+        .map_err(|source| StartError::Thread { thread, source })
+}
+
+/// Says that the thread is over when it is dropped, so that a panic is heard too.
+struct End {
+    thread: &'static str,
+    ends: Sender<Ended>,
+    result: Option<Result<(), SourceError>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let ended = Ended {
+            thread: self.thread,
+            result: self.result.take(),
+        };
+        // There is a place for each thread; nobody listens any more only after the end.
+        drop(self.ends.try_send(ended));
+    }
+}

@@ -1,0 +1,325 @@
+//! A folder, a database in memory, a roster whose time the test moves, and everything it gave.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use glob::Pattern;
+use headwater_record::notice::Tail;
+use headwater_record::{DeviceId, Generation, Kind, Ledger, Notice, Span};
+use tempfile::TempDir;
+use tokio::sync::mpsc::{self, Receiver};
+
+use super::super::{Pass, Roster};
+use crate::batch::Batch;
+use crate::budget::Budget;
+use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry, StoreStopped};
+use crate::clock::Monotonic;
+use crate::config::FileSource;
+use crate::config::file::StartAt;
+use crate::stop::Stop;
+use crate::tail::reader::Desk;
+
+/// Longest line of the rig's source, bytes.
+pub(super) const MAX_LINE: usize = 16;
+const CLOSE_AFTER: Duration = Duration::from_secs(5);
+
+/// The database, as far as sources see it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory(Arc<Mutex<BTreeMap<Generation, OpenGeneration>>>);
+
+impl Memory {
+    pub(super) fn change(&self, generation: Generation, with: impl FnOnce(&mut OpenGeneration)) {
+        if let Some(open) = self.0.lock().unwrap().get_mut(&generation) {
+            with(open);
+        }
+    }
+
+    pub(super) fn forget(&self, generation: Generation) {
+        self.0.lock().unwrap().remove(&generation);
+    }
+
+    pub(super) fn open(&self) -> Vec<OpenGeneration> {
+        self.0.lock().unwrap().values().cloned().collect()
+    }
+}
+
+impl Registry for Memory {
+    fn register(&self, new: &[OpenGeneration]) -> Result<(), StoreStopped> {
+        let mut held = self.0.lock().unwrap();
+        for open in new {
+            assert!(held.insert(open.generation, open.clone()).is_none());
+        }
+        Ok(())
+    }
+
+    fn identify(&self, files: &[(Generation, FileIdentity)]) -> Result<(), StoreStopped> {
+        for (generation, identity) in files {
+            self.change(*generation, |open| {
+                open.origin = Origin::File(identity.clone());
+            });
+        }
+        Ok(())
+    }
+
+    fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped> {
+        self.change(generation, |open| open.cut = Some(offset));
+        Ok(())
+    }
+}
+
+/// A record as it left the roster.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub(super) generation: Generation,
+    pub(super) span: Span,
+    pub(super) kind: Kind,
+    pub(super) message: String,
+    pub(super) continues: bool,
+    notice: Option<Notice>,
+}
+
+pub(super) struct Rig {
+    folder: TempDir,
+    pub(super) source: FileSource,
+    pub(super) window_bytes: usize,
+    pub(super) memory: Memory,
+    running: Option<(Roster<Memory>, Receiver<Batch>)>,
+    held: Vec<Batch>,
+    now: Monotonic,
+    /// Everything that was given since the rig was made.
+    pub(super) records: Vec<Given>,
+    /// Generations in the order of their first record.
+    order: Vec<Generation>,
+}
+
+impl Rig {
+    /// `glob`: relative to the rig's folder.
+    pub(super) fn new(glob: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let glob = format!("{}/{glob}", folder.path().display());
+        Self {
+            source: FileSource {
+                id: "app".parse().unwrap(),
+                paths: vec![Pattern::new(&glob).unwrap()],
+                exclude: Vec::new(),
+                start_at: StartAt::Beginning,
+                max_line: MAX_LINE,
+                rescan: Duration::from_secs(10),
+                close_after: CLOSE_AFTER,
+            },
+            folder,
+            window_bytes: 16 << 20,
+            memory: Memory::default(),
+            running: None,
+            held: Vec::new(),
+            now: Monotonic(0),
+            records: Vec::new(),
+            order: Vec::new(),
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn append(&self, name: &str, text: &str) {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).open(self.path(name));
+        file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub(super) fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    pub(super) fn start(&mut self) {
+        let (batches, receiver) = mpsc::channel(4096);
+        let desk = Desk {
+            registry: self.memory.clone(),
+            budget: Budget::new(self.window_bytes),
+            batches,
+            chunk: Vec::new(),
+        };
+        let device: DeviceId = "pi-7".parse().unwrap();
+        let (plans, known) = (vec![self.source.clone()], self.memory.open());
+        let roster = Roster::start(device, plans, &known, desk, self.now).unwrap();
+        self.running = Some((roster, receiver));
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Stops in order. What the roster gave stays given.
+    pub(super) fn stop(&mut self) {
+        if let Some((mut roster, _)) = self.running.take() {
+            roster.finish().unwrap();
+        }
+    }
+
+    pub(super) fn crash(&mut self) {
+        self.running = None;
+    }
+
+    /// Scans and reads until nothing moves.
+    pub(super) fn pump(&mut self) {
+        self.collect();
+        loop {
+            let (roster, _) = self.running.as_mut().unwrap();
+            roster.scan(self.now, true).unwrap();
+            let pass = roster.pass(self.now, &Stop::new()).unwrap();
+            self.collect();
+            if pass == Pass::Idle {
+                return;
+            }
+        }
+    }
+
+    /// Passes whose batches nobody acknowledges for now, until nothing moves.
+    pub(super) fn pass_holding(&mut self) -> Pass {
+        let (roster, receiver) = self.running.as_mut().unwrap();
+        loop {
+            let pass = roster.pass(self.now, &Stop::new()).unwrap();
+            while let Ok(batch) = receiver.try_recv() {
+                self.held.push(batch);
+            }
+            if pass != Pass::Moved {
+                return pass;
+            }
+        }
+    }
+
+    /// Reads, and lets more than `close_after` go by.
+    pub(super) fn pass_time(&mut self) {
+        self.pump();
+        self.now = self.now.plus(CLOSE_AFTER * 2);
+        self.pump();
+    }
+
+    fn collect(&mut self) {
+        let mut batches = std::mem::take(&mut self.held);
+        if let Some((_, receiver)) = &mut self.running {
+            while let Ok(batch) = receiver.try_recv() {
+                batches.push(batch);
+            }
+        }
+        for batch in batches {
+            assert!(!batch.entries.is_empty() && batch.permit.is_some());
+            if !self.order.contains(&batch.generation) {
+                self.order.push(batch.generation);
+            }
+            for record in batch.records() {
+                let value: serde_json::Value = serde_json::from_slice(record.value).unwrap();
+                self.records.push(Given {
+                    generation: batch.generation,
+                    span: record.span,
+                    kind: record.kind,
+                    message: value["message"].as_str().unwrap_or_default().to_owned(),
+                    continues: value.get("continues").is_some(),
+                    notice: Notice::parse(record.value),
+                });
+            }
+        }
+    }
+
+    /// The lines that one pump brings, pieces joined.
+    pub(super) fn lines(&mut self) -> Vec<String> {
+        let before = self.records.len();
+        self.pump();
+        join(&self.records[before..])
+    }
+
+    /// Every line since the rig was made, once: what was given again after a restart must be the
+    /// same record again.
+    pub(super) fn all_lines(&mut self) -> Vec<String> {
+        self.pump();
+        let mut once: BTreeMap<(Generation, u64), (usize, Given)> = BTreeMap::new();
+        for (n, record) in self.records.iter().enumerate() {
+            if record.kind == Kind::Data {
+                let key = (record.generation, record.span.start());
+                let (_, first) = once.entry(key).or_insert_with(|| (n, record.clone()));
+                assert_eq!((first.span, &first.message), (record.span, &record.message));
+            }
+        }
+        let mut once: Vec<_> = once.into_values().collect();
+        once.sort_by_key(|(n, _)| *n);
+        join(&once.into_iter().map(|(_, record)| record).collect::<Vec<_>>())
+    }
+
+    /// Generations in the order of their first record.
+    pub(super) fn generations(&self) -> &[Generation] {
+        &self.order
+    }
+
+    /// Every close: where, why, and whether it is complete.
+    pub(super) fn closes(&self) -> Vec<(u64, String, Tail)> {
+        let close = |record: &Given| match &record.notice {
+            Some(Notice::Close { reason, tail }) => {
+                Some((record.span.end(), reason.clone(), *tail))
+            }
+            _ => None,
+        };
+        self.records.iter().filter_map(close).collect()
+    }
+
+    /// To where the spans of a generation tile, by its place in the order.
+    pub(super) fn tiled_to(&self, nth: usize) -> u64 {
+        let (mut ledger, generation) = (Ledger::default(), self.order[nth]);
+        for record in self.records.iter().filter(|record| record.generation == generation) {
+            if record.kind == Kind::Data {
+                ledger.accept("s", generation, record.span, 0);
+            } else {
+                ledger.explain("s", generation, record.span, record.kind, None, 0);
+            }
+        }
+        assert_eq!(ledger.unexplained_gaps(), 0);
+        ledger.get("s", generation).map_or(0, |state| state.settled)
+    }
+
+    /// As if the broker had acknowledged a generation up to `offset`, by its place in the order.
+    pub(super) fn settle(&mut self, nth: usize, offset: u64) {
+        self.memory.change(self.order[nth], |open| open.settled = offset);
+    }
+
+    /// As if it had acknowledged everything.
+    pub(super) fn settle_all(&mut self) {
+        for record in &self.records {
+            self.memory.change(record.generation, |open| open.settled = record.span.end());
+            if record.kind == Kind::Close {
+                self.memory.forget(record.generation);
+            }
+        }
+    }
+
+    /// What the database knows of its only file.
+    pub(super) fn stored(&self) -> FileIdentity {
+        let open = self.memory.open();
+        assert_eq!(open.len(), 1);
+        match &open[0].origin {
+            Origin::File(identity) => identity.clone(),
+            Origin::Sensor => panic!("a sensor among files"),
+        }
+    }
+
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.running.as_ref().unwrap().0.desk.chunk.len()
+    }
+}
+
+/// Lines out of pieces, of each generation by itself, in the order of their last piece.
+fn join(records: &[Given]) -> Vec<String> {
+    let mut open: BTreeMap<Generation, String> = BTreeMap::new();
+    let mut lines = Vec::new();
+    for record in records.iter().filter(|record| record.kind == Kind::Data) {
+        let line = open.entry(record.generation).or_default();
+        line.push_str(&record.message);
+        if !record.continues {
+            lines.push(std::mem::take(line));
+        }
+    }
+    lines
+}
