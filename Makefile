@@ -3,25 +3,27 @@
 # beyond that they install themselves, and say so.
 
 CARGO ?= cargo
+# Points at which tests kill the binaries; never in what is released. The same features everywhere,
+# so that nothing is built twice.
+TESTED := --locked --workspace --features headwater-agent/crash-points,headwater-loader/crash-points
 export CROSS_CONFIG := cross.toml
 
 .PHONY: all demo test bins lint deny arm bench tools clean
 
 all: bins
 
-# Both binaries with the points at which tests kill them; never what is released.
 bins: tools
-	$(CARGO) build --locked -p headwater-agent -p headwater-loader --features headwater-agent/crash-points,headwater-loader/crash-points
+	$(CARGO) build $(TESTED)
 
 demo: bins
-	$(CARGO) run --locked -q -p headwater-tests --bin headwater-demo
+	$(or $(CARGO_TARGET_DIR),target)/debug/headwater-demo
 
 test: lint bins
-	$(CARGO) test --locked --workspace
+	$(CARGO) test $(TESTED)
 
 lint: tools
 	$(CARGO) fmt --all -- --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(TESTED) --all-targets -- -D warnings
 	tests/tools.sh systemd-analyze
 	tests/verify-unit.sh
 

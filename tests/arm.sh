@@ -2,16 +2,17 @@
 # Builds the agent for aarch64 with Debian's cross compiler and rustup's target, prints its size, and
 # runs it under qemu-user through one follow-deliver-resume test on a real broker.
 set -eu
+target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 tests/tools.sh aarch64-linux-gnu-gcc qemu-aarch64
 target=aarch64-unknown-linux-gnu
 rustup target list --installed | grep -qx "$target" || rustup target add "$target"
 cargo build --locked -p headwater-agent --profile release-small --target "$target"
-binary=target/$target/release-small/headwater-agent
+binary=$target_dir/$target/release-small/headwater-agent
 echo "aarch64 agent, stripped: $(stat -c %s "$binary") bytes"
 # The harness starts "headwater-agent" from a folder: here, one that hands it to qemu.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-printf '#!/bin/sh\nexec qemu-aarch64 -L /usr/aarch64-linux-gnu "%s" "$@"\n' "$(pwd)/$binary" >"$folder/headwater-agent"
+printf '#!/bin/sh\nexec qemu-aarch64 -L /usr/aarch64-linux-gnu "%s" "$@"\n' "$binary" >"$folder/headwater-agent"
 chmod +x "$folder/headwater-agent"
-ln -s "$(pwd)/target/debug/headwater-loader" "$folder/headwater-loader"
+ln -s "$target_dir/debug/headwater-loader" "$folder/headwater-loader"
 HEADWATER_BIN_DIR="$folder" cargo test --locked -p headwater-tests --test an_agent_resumes

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::partition::batch::Counts;
 
-/// One bound over all partitions, in bytes. Above it, open batches are closed early and partitions
-/// with a batch under way read no further.
+/// One bound over all partitions, in bytes. Above it nobody reads further, and the partition that
+/// holds most closes its batch early, until there is room again.
 #[derive(Debug)]
 pub struct Staging {
     limit: usize,
@@ -22,15 +22,32 @@ impl Staging {
         }
     }
 
-    /// Enters what a partition holds now, and says whether all together are above the bound.
-    pub fn hold(&self, partition: i32, bytes: usize) -> bool {
+    /// Enters what a partition holds now, and says how it stands with the bound.
+    pub fn hold(&self, partition: i32, bytes: usize) -> Room {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match bytes {
             0 => held.remove(&partition),
             bytes => held.insert(partition, bytes),
         };
-        held.values().sum::<usize>() > self.limit
+        if held.values().sum::<usize>() <= self.limit {
+            Room::Free
+        } else if held.values().all(|other| *other <= bytes) {
+            Room::CloseYours
+        } else {
+            Room::Wait
+        }
     }
+}
+
+/// How it stands with the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Below it: go on.
+    Free,
+    /// Above it, and this partition holds most: close what is open.
+    CloseYours,
+    /// Above it: read no further; somebody else closes.
+    Wait,
 }
 
 /// What became of all records since the start, in completed batches.
@@ -66,8 +83,9 @@ mod tests {
     #[test]
     fn the_bound_is_over_all() {
         let staging = Staging::new(100);
-        assert!(!staging.hold(1, 60));
-        assert!(staging.hold(2, 60));
-        assert!(!staging.hold(1, 0));
+        assert_eq!(staging.hold(1, 60), Room::Free);
+        assert_eq!(staging.hold(2, 70), Room::CloseYours);
+        assert_eq!(staging.hold(1, 60), Room::Wait);
+        assert_eq!(staging.hold(2, 0), Room::Free);
     }
 }

@@ -18,7 +18,7 @@ use crate::partition::batch::Object;
 use crate::partition::intent::Committed;
 use crate::partition::{Action, Event, Partition};
 use crate::recover::{RecoverError, recover};
-use crate::staging::{Staging, Tally};
+use crate::staging::{Room, Staging, Tally};
 use crate::store::{Store, StoreError, plain_content};
 
 /// How often a worker looks whether its partition was taken away, while it waits for something else.
@@ -164,11 +164,7 @@ impl Worker {
                 self.pending = None;
             }
         }
-        let over = self
-            .shared
-            .staging
-            .hold(self.assigned.partition, self.machine.held());
-        if over {
+        if self.room() == Room::CloseYours {
             self.machine
                 .apply(Event::Pressure, clock::now())
                 .map_err(end)?;
@@ -177,6 +173,12 @@ impl Worker {
             self.shared.tally.add(&counts);
         }
         Ok(())
+    }
+
+    fn room(&self) -> Room {
+        self.shared
+            .staging
+            .hold(self.assigned.partition, self.machine.held())
     }
 
     fn start_actions(&mut self) {
@@ -230,13 +232,9 @@ impl Worker {
 
     /// Waits for whatever comes first.
     async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Event>, Ended> {
-        let over = self
-            .shared
-            .staging
-            .hold(self.assigned.partition, self.machine.held());
-        let hungry = self.pending.is_none()
-            && self.machine.has_room()
-            && !(over && self.machine.is_closing());
+        // A begun batch has to be made whole, whatever it takes.
+        let may_read = self.room() == Room::Free || self.machine.is_replaying();
+        let hungry = self.pending.is_none() && self.machine.has_room() && may_read;
         let now = clock::now().mono_ms;
         let deadline = self.machine.next_deadline().map_or(LOOK, |deadline| {
             LOOK.min(Duration::from_millis(deadline.saturating_sub(now)))

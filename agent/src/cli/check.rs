@@ -1,11 +1,242 @@
-//! (being written)
+//! `headwater-agent check`: everything that is wrong with a configuration, or what it means and
+//! what it leads to on this machine now.
+//!
+//! Standard output is a configuration again: all of it, with each default and its reason, and what
+//! each source matches as comments. Problems and warnings go to standard error.
+
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Checks.
+use anyhow::Context;
+use glob::Pattern;
+
+use crate::config::{ConfigFile, Host, Plan, defaults};
+use crate::discover::scan;
+use crate::sample::value_file;
+
+/// Most paths of one source that are listed.
+const LISTED_MAX: usize = 10;
+
+/// Checks the configuration at `path` and prints what it means: TOML, or with `json` the same as
+/// JSON. Exit code 0 where it can be run, 1 where not.
 ///
 /// # Errors
-/// Later.
-pub fn run(_config: &Path, _json: bool) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+/// The file cannot be read or is not of this form, or the output cannot be written.
+pub fn run(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    let is_fine = check(path, &Host::read(), json, &mut out, &mut err)?;
+    Ok(if is_fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn check(
+    path: &Path,
+    host: &Host,
+    json: bool,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> anyhow::Result<bool> {
+    let config = headwater_msk::config_file::read(path)?;
+    let plan = match Plan::new(config, host) {
+        Ok(plan) => plan,
+        Err(problems) => {
+            for problem in &problems {
+                writeln!(err, "{problem}")?;
+            }
+            writeln!(err, "{}: {} to correct", path.display(), problems.len())?;
+            return Ok(false);
+        }
+    };
+    let effective = without_secrets(plan.effective());
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &effective)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", with_reasons(&effective)?)?;
+        writeln!(out)?;
+    }
+    for source in &plan.files {
+        let readable = |path: &Path| File::open(path).map(drop).map_err(|error| error.to_string());
+        let found = matches("file", source.id.as_str(), &source.paths, &source.exclude, readable);
+        found.write(json, out, err)?;
+    }
+    for source in &plan.sensors {
+        let readable = |path: &Path| match value_file::read(path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        let found = matches("sensor", source.id.as_str(), &source.paths, &[], readable);
+        found.write(json, out, err)?;
+    }
+    Ok(true)
+}
+
+/// What one source leads to now.
+struct Matches {
+    line: String,
+    warnings: Vec<String>,
+}
+
+impl Matches {
+    fn write(&self, json: bool, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
+        if !json {
+            writeln!(out, "# {}", self.line)?;
+        }
+        for warning in &self.warnings {
+            writeln!(err, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+fn matches(
+    kind: &str,
+    id: &str,
+    paths: &[Pattern],
+    exclude: &[Pattern],
+    readable: impl Fn(&Path) -> Result<(), String>,
+) -> Matches {
+    let found = scan(paths, exclude);
+    let unmatched = found.unmatched.iter().map(|index| {
+        let glob = &paths[*index];
+        format!("{kind} {id}: {glob} matches nothing at the moment")
+    });
+    let troubles = found.troubles.iter().map(|trouble| format!("{kind} {id}: {trouble}"));
+    let unreadable = found.files.iter().filter_map(|seen| {
+        let error = readable(&seen.path).err()?;
+        Some(format!("{kind} {id}: {} cannot be read: {error}", seen.path.display()))
+    });
+    let warnings = unmatched.chain(troubles).chain(unreadable).collect();
+    let count = found.files.len();
+    let listed: Vec<_> = (found.files.iter())
+        .take(LISTED_MAX)
+        // A path is any bytes: a line break in it must not end the comment.
+        .map(|seen| seen.path.display().to_string().escape_debug().to_string())
+        .collect();
+    let rest = match count.saturating_sub(LISTED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let line = match count {
+        0 => format!("{kind} {id} matches nothing at the moment"),
+        _ => format!("{kind} {id} matches {count} now: {}{rest}", listed.join(", ")),
+    };
+    Matches { line, warnings }
+}
+
+/// The configuration as TOML, and above each key that has a default the reason of that default.
+fn with_reasons(config: &ConfigFile) -> anyhow::Result<String> {
+    let text = toml::to_string(config).context("the plan cannot be written as TOML")?;
+    let mut section = String::new();
+    let mut explained = String::new();
+    for line in text.lines() {
+        if let Some(header) = line.strip_prefix('[') {
+            section = format!("{}.", header.trim_matches(['[', ']']));
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            let key = format!("{section}{key}");
+            let reasons = defaults::REASONS.iter().find(|(known, _)| *known == key);
+            for reason in reasons.map_or(&[][..], |(_, lines)| lines) {
+                explained.push_str(&format!("#{reason}\n"));
+            }
+        }
+        explained.push_str(line);
+        explained.push('\n');
+    }
+    Ok(explained)
+}
+
+/// What is printed is sent to others who help: passwords and keys are not.
+fn without_secrets(mut config: ConfigFile) -> ConfigFile {
+    for (name, value) in &mut config.kafka.options {
+        let is_secret = ["password", "secret", "key.pem", "oauthbearer.config"];
+        if is_secret.iter().any(|word| name.contains(word)) {
+            "(not shown)".clone_into(value);
+        }
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `check` on a configuration in which `@` stands for a folder with two logs, and returns
+    /// whether it is fine, its output and its errors.
+    fn checked(text: &str, json: bool) -> (bool, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display().to_string();
+        for name in ["a.log", "b.log"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let config = folder.path().join("agent.toml");
+        std::fs::write(&config, text.replace('@', &at)).unwrap();
+        let host = Host {
+            machine_id: Some("0123".into()),
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let is_fine = check(&config, &host, json, &mut out, &mut err).unwrap();
+        let shown = |bytes| String::from_utf8(bytes).unwrap().replace(&at, "@");
+        (is_fine, shown(out), shown(err))
+    }
+
+    const CONFIG: &str = r#"
+        [kafka]
+        brokers = ["localhost:9092"]
+        topic = "logs"
+        options = { "sasl.password" = "hunter2", "compression.level" = "3" }
+        [[file]]
+        id = "app"
+        paths = ["@/*.log", "@/none"]
+        [[sensor]]
+        id = "load"
+        paths = ["@/a.log"]
+    "#;
+
+    #[test]
+    fn a_fine_configuration_is_explained_and_can_be_used_again() {
+        let (is_fine, out, err) = checked(CONFIG, false);
+        assert!(is_fine);
+        assert!(out.contains("state_dir = \"/var/lib/headwater\""), "{out}");
+        assert!(out.contains("# file app matches 2 now: @/a.log, @/b.log\n"), "{out}");
+        assert!(!out.contains("hunter2") && out.contains("\"compression.level\" = \"3\""));
+        assert_eq!(
+            err,
+            "warning: file app: @/none matches nothing at the moment\n\
+             warning: sensor load: @/a.log cannot be read: it begins with \"\", which is no number\n"
+        );
+        let (again, _, err) = checked(&out, false);
+        assert!(again, "{err}");
+    }
+
+    #[test]
+    fn each_default_is_explained_once_for_each_source() {
+        let (_, out, _) = checked(CONFIG, false);
+        for (key, reason) in defaults::REASONS {
+            let name = key.rsplit('.').next().unwrap();
+            let last = reason.last().unwrap();
+            assert!(out.contains(&format!("#{last}\n{name} = ")), "{key}: {out}");
+        }
+    }
+
+    #[test]
+    fn json_is_json() {
+        let (is_fine, out, _) = checked(CONFIG, true);
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(is_fine);
+        assert_eq!(value["device"], "0123");
+        assert_eq!(value["file"][0]["max_line"], "128KiB");
+    }
+
+    #[test]
+    fn every_problem_is_told() {
+        let (is_fine, out, err) = checked(&CONFIG.replace("\"app\"", "\"a b\"").replace("@/none", "none"), false);
+        assert!(!is_fine && out.is_empty());
+        assert!(err.contains("file[0].id: ") && err.contains("file[0].paths[1]: "), "{err}");
+        assert!(err.ends_with("2 to correct\n"), "{err}");
+    }
 }

@@ -199,7 +199,8 @@ impl World {
             for _ in 0..STEPS {
                 self.step();
             }
-            if self.one_in(2) {
+            let stops = self.one_in(3);
+            if stops {
                 self.stop();
             }
             let counters = self.delivery.counters();
@@ -208,7 +209,10 @@ impl World {
             all.retries += counters.retries;
             all.recreated += counters.recreated;
             all.refused += counters.refused;
-            self.crash();
+            // Otherwise the next life, or the calm at the end, finds what this one left.
+            if stops || self.one_in(2) {
+                self.crash();
+            }
         }
         (self.calm, self.broker_up, self.disk_works) = (true, true, true);
         for _ in 0..100_000 {

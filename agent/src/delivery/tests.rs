@@ -27,7 +27,6 @@ struct Rig {
     now: Monotonic,
     budget: Budget,
     end: u64,
-    commits: Vec<Transaction>,
 }
 
 impl Rig {
@@ -42,7 +41,6 @@ impl Rig {
             now: Monotonic(1_000_000),
             budget: Budget::new(settings.window_bytes),
             end: 0,
-            commits: Vec::new(),
         }
     }
 
@@ -98,7 +96,6 @@ impl Rig {
                     let settled: String = (transaction.checkpoints.iter())
                         .map(|at| format!(" {}{}", at.settled, if at.closed { " closed" } else { "" }))
                         .collect();
-                    self.commits.push(transaction);
                     format!("commit +[{rows} ] -[{deletes} ] @[{settled} ]")
                 }
             });
@@ -145,7 +142,6 @@ fn what_is_late_is_committed_with_its_checkpoint_and_not_sent_again_while_in_fli
     rig.queue();
     assert_eq!(rig.delivery.next_deadline(), Some(rig.now.plus(Duration::from_secs(1))));
     assert_eq!(rig.wait(1000), ["say Offline", "commit +[ 1 2 ] -[ ] @[ 20 ]"]);
-    rig.commits.clear();
     assert_eq!(rig.committed(2), [""; 0]);
     assert_eq!(rig.budget.used(), 0, "the RAM copies are gone");
     assert_eq!(rig.queue(), ["send 3"], "nothing is before it that is not in flight");
@@ -176,6 +172,27 @@ fn the_spool_goes_first_and_is_loaded_as_it_drains() {
     let rows = vec![(BatchId(3), rig.batch(100, Kind::Data))];
     let reply = Reply::Loaded { rows, through: BatchId(3), lost: 0 };
     assert_eq!(rig.apply(Event::Store(reply)), ["send 3", "send 4"]);
+}
+
+#[test]
+fn what_waits_behind_the_spool_is_spooled_too_and_gives_the_window_back() {
+    let mut rig = Rig::over(settings(), 3);
+    assert_eq!(rig.apply(Event::Tick), ["load 0..3"]);
+    rig.queue();
+    assert_eq!(rig.wait(2000)[1..], ["commit +[ 4 ] -[ ] @[ 10 ]"]);
+    assert_eq!(rig.committed(4), [""; 0]);
+    assert_eq!(rig.budget.used(), 0);
+    let reply = Reply::Loaded { rows: Vec::new(), through: BatchId(3), lost: 0 };
+    assert_eq!(rig.apply(Event::Store(reply)), ["load 3..4"]);
+}
+
+#[test]
+fn a_failed_load_is_tried_again() {
+    let mut rig = Rig::over(settings(), 3);
+    rig.apply(Event::Tick);
+    let failed = rig.apply(Event::Store(Reply::LoadFailed(Trouble::Io)));
+    assert_eq!(failed, ["say DiskTrouble(Io)"]);
+    assert_eq!(rig.wait(1000), ["load 0..3"]);
 }
 
 #[test]

@@ -74,8 +74,85 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
         if roster.pass(now, &stop)? != Pass::Idle || stop.sleep(GATHERING) {
             continue;
         }
-        let idle_for = roster.idle_for(monotonic());
+        let idle_for = roster.next_due(now).since(monotonic());
         stop.wait(if scan_wanted { idle_for.min(SCAN_GAP) } else { idle_for });
     }
     roster.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    use glob::Pattern;
+    use headwater_record::{Generation, Kind};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::checkpoint::{FileIdentity, StoreStopped};
+    use crate::config::file::StartAt;
+
+    struct Accepting;
+
+    impl Registry for Accepting {
+        fn register(&self, _: &[OpenGeneration]) -> Result<(), StoreStopped> {
+            Ok(())
+        }
+        fn identify(&self, _: &[(Generation, FileIdentity)]) -> Result<(), StoreStopped> {
+            Ok(())
+        }
+        fn cut(&self, _: Generation, _: u64) -> Result<(), StoreStopped> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn events_move_the_thread_and_a_stop_ends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        let append = |text: &str| {
+            let file = OpenOptions::new().append(true).create(true).open(&path);
+            file.unwrap().write_all(text.as_bytes()).unwrap();
+        };
+        let (batches, mut receiver) = mpsc::channel(16);
+        let stop = Stop::new();
+        let input = FilesInput {
+            device: "pi-7".parse().unwrap(),
+            sources: vec![FileSource {
+                id: "app".parse().unwrap(),
+                paths: vec![Pattern::new(path.to_str().unwrap()).unwrap()],
+                exclude: Vec::new(),
+                start_at: StartAt::Beginning,
+                max_line: 1024,
+                // Never within this test: without events nothing would move.
+                rescan: Duration::from_secs(36_000),
+                close_after: Duration::from_millis(100),
+            }],
+            known: Vec::new(),
+            registry: Accepting,
+            budget: Budget::new(1 << 20),
+            batches,
+            stop: stop.clone(),
+        };
+        let thread = std::thread::spawn(move || run(input));
+        let mut next = || {
+            let batch = receiver.blocking_recv().unwrap();
+            let record = batch.records().next().unwrap();
+            (batch.generation, record.kind, record.span.end())
+        };
+        append("one\n");
+        let (first, _, end) = next();
+        assert_eq!(end, 4);
+        append("two\n");
+        assert_eq!(next(), (first, Kind::Data, 8));
+        std::fs::rename(&path, folder.path().join("app.log.1")).unwrap();
+        append("three\n");
+        let (a, b) = (next(), next());
+        let (data, close) = if a.1 == Kind::Data { (a, b) } else { (b, a) };
+        assert_eq!((data.1, data.2), (Kind::Data, 6));
+        assert_eq!(close, (first, Kind::Close, 8));
+        stop.set();
+        assert_eq!(thread.join().unwrap(), Ok(()));
+    }
 }

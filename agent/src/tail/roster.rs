@@ -163,13 +163,15 @@ impl<R: Registry> Roster<R> {
         Ok(pass)
     }
 
-    /// How long nothing is due, if nothing happens.
-    pub fn idle_for(&self, now: Monotonic) -> Duration {
-        let closes = self.followed.iter().filter_map(|file| file.closes_at(&self.sources[file.source]));
-        // A close that is overdue waits for something else than time.
-        (closes.filter(|at| *at > now).chain(self.next_scans.iter().copied()))
+    /// When something is due, if nothing happens. `passed_at`: when the last pass was; what was due
+    /// by then and was not done waits for something else than time.
+    pub fn next_due(&self, passed_at: Monotonic) -> Monotonic {
+        let closes = (self.followed.iter())
+            .filter_map(|file| file.closes_at(&self.sources[file.source]))
+            .filter(|at| *at > passed_at);
+        (closes.chain(self.next_scans.iter().copied()))
             .min()
-            .map_or(Duration::from_secs(60), |at| at.since(now))
+            .unwrap_or_else(|| passed_at.plus(Duration::from_secs(60)))
     }
 
     /// The folders whose events matter.

@@ -309,9 +309,9 @@ impl Partition {
         self.stopping && self.open.is_none() && self.closing.is_none()
     }
 
-    /// Whether a batch is being written.
-    pub fn is_closing(&self) -> bool {
-        self.closing.is_some()
+    /// Whether it makes a begun batch again.
+    pub fn is_replaying(&self) -> bool {
+        self.replay.is_some()
     }
 
     /// Bytes of memory that its batches hold, about.

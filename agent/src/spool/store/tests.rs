@@ -1,0 +1,297 @@
+//! The store on a real database in a directory of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_record::notice::{Tail, reason};
+use headwater_record::{Generation, Kind, Notice, StreamId};
+
+use super::*;
+use crate::batch::{Batch, Entry};
+use crate::checkpoint::{FileIdentity, Origin, Registry};
+use crate::stop::Stop;
+
+struct Rig {
+    store: Store,
+    replies: mpsc::Receiver<Reply>,
+    found: Found,
+}
+
+impl Rig {
+    fn start(dir: &Path) -> Self {
+        let (sender, replies) = mpsc::channel(REPLIES);
+        let (store, found) = Store::start(dir, sender).unwrap();
+        Self { store, replies, found }
+    }
+
+    fn commit(&mut self, transaction: Transaction) -> Depth {
+        self.store.commit(transaction).unwrap();
+        match self.replies.blocking_recv() {
+            Some(Reply::Committed(depth)) => depth,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn load(&mut self, after: u64, through: u64, bytes_max: u64) -> (Vec<(BatchId, Batch)>, u64, u64) {
+        self.store.load(BatchId(after), BatchId(through), bytes_max).unwrap();
+        match self.replies.blocking_recv() {
+            Some(Reply::Loaded { rows, through, lost }) => (rows, through.0, lost),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn batch(start: u64, kinds: &[Kind]) -> Arc<Batch> {
+    let mut batch = Batch {
+        stream: StreamId::parse("d/s//log").unwrap(),
+        generation: Generation(u64::MAX - 1),
+        start,
+        entries: Vec::new(),
+        values: Vec::new(),
+        permit: None,
+    };
+    for kind in kinds {
+        batch.values.extend_from_slice(format!("value at {}", batch.end()).as_bytes());
+        batch.entries.push(Entry {
+            end: batch.end() + 10,
+            value_end: batch.values.len() as u32,
+            kind: *kind,
+        });
+    }
+    Arc::new(batch)
+}
+
+fn spooled(ids: std::ops::RangeInclusive<u64>) -> Vec<(BatchId, Arc<Batch>)> {
+    ids.map(|id| (BatchId(id), batch(id * 10, &[Kind::Data]))).collect()
+}
+
+fn generation(n: u64, origin: Origin) -> OpenGeneration {
+    OpenGeneration {
+        generation: Generation(n),
+        stream: StreamId::parse("d/s//log").unwrap(),
+        origin,
+        settled: 0,
+        skip_to: Some(u64::MAX),
+        cut: None,
+    }
+}
+
+fn file(path: &[u8]) -> FileIdentity {
+    FileIdentity {
+        path: path.to_vec(),
+        device: u64::MAX,
+        inode: 1 << 63,
+        fingerprint_len: 1024,
+        fingerprint: u32::MAX,
+    }
+}
+
+#[test]
+fn rows_come_back_as_they_were_in_order_and_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    assert_eq!((rig.found.depth, rig.found.last), (Depth::default(), BatchId(0)));
+    let depth = rig.commit(Transaction { rows: spooled(1..=5), ..Transaction::default() });
+    assert_eq!(depth.rows, 5);
+    assert!(depth.bytes > 0 && depth.oldest_ms.is_some());
+    rig.store.close();
+
+    let mut rig = Rig::start(dir.path());
+    assert_eq!((rig.found.depth, rig.found.last), (depth, BatchId(5)));
+    let (loaded, through, lost) = rig.load(0, 5, 25);
+    let ids: Vec<_> = loaded.iter().map(|(id, _)| id.0).collect();
+    assert_eq!((ids.as_slice(), through, lost), (&[1, 2][..], 2, 0), "as many as fit");
+    let (loaded, through, _) = rig.load(2, 4, 1);
+    assert_eq!((loaded[0].0, loaded.len(), through), (BatchId(3), 1, 3), "one at least");
+    let (loaded, through, _) = rig.load(3, 4, 1000);
+    assert_eq!((loaded.len(), through), (1, 4));
+    let (stored, fresh) = (&loaded[0].1, batch(40, &[Kind::Data]));
+    assert_eq!((&stored.stream, stored.generation, stored.start), (&fresh.stream, fresh.generation, fresh.start));
+    assert_eq!((&stored.entries, &stored.values), (&fresh.entries, &fresh.values));
+
+    let deletes = (1..=5).map(BatchId).collect();
+    let depth = rig.commit(Transaction { deletes, ..Transaction::default() });
+    assert_eq!(depth, Depth::default(), "the sums follow");
+    assert_eq!(rig.load(0, 5, 1000).1, 5, "an empty range was looked at, too");
+    rig.store.close();
+}
+
+#[test]
+fn a_row_committed_twice_is_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let first = rig.commit(Transaction { rows: spooled(1..=2), ..Transaction::default() });
+    let again = rig.commit(Transaction { rows: spooled(1..=2), deletes: vec![BatchId(9)], ..Transaction::default() });
+    assert_eq!(first, again);
+    rig.store.close();
+}
+
+#[test]
+fn every_field_of_a_generation_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let registry = rig.store.registry(Stop::new(), 1);
+    let old = generation(u64::MAX, Origin::File(file(b"/a\xff")));
+    let sensor = generation(1, Origin::Sensor);
+    let gone = generation(2, Origin::Sensor);
+    registry.register(&[old.clone(), sensor.clone(), gone]).unwrap();
+    registry.register(std::slice::from_ref(&old)).unwrap();
+    registry.identify(&[(old.generation, file(b"/b"))]).unwrap();
+    registry.cut(old.generation, u64::MAX - 3).unwrap();
+    let at = |n, settled, closed| Checkpoint { generation: Generation(n), settled, closed };
+    let checkpoints = vec![at(u64::MAX, 77, false), at(1, 5, false), at(2, 9, true)];
+    rig.commit(Transaction { checkpoints, ..Transaction::default() });
+    rig.commit(Transaction { checkpoints: vec![at(1, 4, false)], ..Transaction::default() });
+    rig.store.close();
+    assert!(registry.cut(Generation(1), 1).is_err(), "the store has stopped");
+
+    let rig = Rig::start(dir.path());
+    let mut known = rig.found.known;
+    known.sort_by_key(|known| known.generation);
+    let sensor = OpenGeneration { settled: 5, ..sensor };
+    let old = OpenGeneration {
+        settled: 77,
+        cut: Some(u64::MAX - 3),
+        origin: Origin::File(file(b"/b")),
+        ..old
+    };
+    assert_eq!(known, [sensor, old]);
+    rig.store.close();
+}
+
+#[test]
+fn an_unreadable_row_becomes_a_notice_of_its_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let mut all = spooled(1..=2);
+    all.push((BatchId(3), batch(30, &[Kind::Data, Kind::Close])));
+    rig.commit(Transaction { rows: all, ..Transaction::default() });
+    rig.store.close();
+    let database = Connection::open(dir.path().join("spool.db")).unwrap();
+    database.execute("UPDATE batch SET blob = zeroblob(9) WHERE id = 1", []).unwrap();
+    database.execute("UPDATE batch SET \"end\" = 60 WHERE id = 3", []).unwrap();
+    drop(database);
+
+    let mut rig = Rig::start(dir.path());
+    let (loaded, _, lost) = rig.load(0, 3, 10_000);
+    assert_eq!((loaded.len(), lost), (3, 2));
+    let seen = |at: usize| {
+        let records = loaded[at].1.records();
+        records.map(|record| (record.span.to_string(), record.kind, Notice::parse(record.value))).collect::<Vec<_>>()
+    };
+    let reason = || reason::SPOOL_CORRUPT.to_owned();
+    let loss = Notice::Loss { reason: reason() };
+    let close = Notice::Close { reason: reason(), tail: Tail::Unknown };
+    assert_eq!(seen(0), [("[10, 20)".to_owned(), Kind::Loss, Some(loss.clone()))]);
+    assert_eq!(seen(1)[0].1, Kind::Data, "its neighbour is whole");
+    assert_eq!(
+        seen(2),
+        [
+            ("[30, 60)".to_owned(), Kind::Loss, Some(loss)),
+            ("[60, 60)".to_owned(), Kind::Close, Some(close)),
+        ]
+    );
+    rig.store.close();
+}
+
+#[test]
+fn a_locked_database_is_a_refusal_and_works_again_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let other = Connection::open(dir.path().join("spool.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    rig.store.commit(Transaction { rows: spooled(1..=1), ..Transaction::default() }).unwrap();
+    let refused = rig.replies.blocking_recv();
+    assert!(matches!(refused, Some(Reply::CommitFailed(Trouble::Busy))), "{refused:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(rig.commit(Transaction { rows: spooled(1..=1), ..Transaction::default() }).rows, 1);
+    rig.store.close();
+}
+
+#[test]
+fn a_full_disk_takes_nothing_of_a_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let before = rig.commit(Transaction { rows: spooled(1..=1), ..Transaction::default() });
+    rig.store.close();
+    // SQLite's own bound stands in for the file system's: the error is the same.
+    let opened = open(dir.path()).unwrap();
+    opened.connection.execute_batch("PRAGMA max_page_count = 12").unwrap();
+    let mut owner = Owner { opened, packer: Packer::new().unwrap() };
+    let mut large = batch(20, &[Kind::Data]);
+    let random: Vec<u8> = (0_u32..50_000).flat_map(|n| crc32c::crc32c(&n.to_le_bytes()).to_le_bytes()).collect();
+    let content = Arc::get_mut(&mut large).unwrap();
+    content.entries[0].value_end = random.len() as u32;
+    content.values = random;
+    let transaction = Transaction {
+        rows: vec![(BatchId(2), large)],
+        deletes: vec![BatchId(1)],
+        ..Transaction::default()
+    };
+    assert_eq!(owner.commit(&transaction), Err(Trouble::Full));
+    let depth = rows::depth(&owner.opened.connection).unwrap();
+    assert_eq!(depth, before, "the row that it deleted is still there");
+    owner.opened.connection.execute_batch("PRAGMA max_page_count = 100000").unwrap();
+    assert_eq!(owner.commit(&transaction).map(|depth| depth.rows), Ok(1));
+}
+
+#[test]
+fn an_emptied_spool_gives_its_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(dir.path()).unwrap();
+    let mut owner = Owner { opened, packer: Packer::new().unwrap() };
+    let pages = |owner: &Owner| -> i64 {
+        owner.opened.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
+    };
+    let blob = |open: &Connection, id: u64| {
+        let row = crate::spool::batch::Row {
+            stream: "d/s/p".into(),
+            generation: Generation(1),
+            start: 0,
+            end: 1,
+            closes: false,
+            blob: vec![7; 1_000_000],
+            checksum: 0,
+        };
+        rows::insert(open, BatchId(id), &row, 0, 0).unwrap();
+    };
+    for id in 1..=8 {
+        blob(&owner.opened.connection, id);
+    }
+    let full = pages(&owner);
+    let deletes = (1..=8).map(BatchId).collect();
+    owner.opened.connection.execute("UPDATE depth SET n_rows = 8", []).unwrap();
+    owner.commit(&Transaction { deletes, ..Transaction::default() }).unwrap();
+    assert!(full > 1900 && pages(&owner) < 300, "{full} pages, and then {}", pages(&owner));
+}
+
+#[test]
+fn a_registry_stops_waiting_when_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    let stop = Stop::new();
+    let registry = rig.store.registry(stop.clone(), 1);
+    let other = Connection::open(dir.path().join("spool.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let waiter = std::thread::spawn(move || registry.register(&[generation(1, Origin::Sensor)]));
+    std::thread::sleep(Duration::from_millis(10));
+    stop.set();
+    assert!(waiter.join().unwrap().is_err());
+    drop(other);
+    rig.store.close();
+}
+
+#[test]
+fn every_code_of_sqlite_is_a_choice() {
+    for (code, trouble) in [
+        (Some(ErrorCode::DatabaseBusy), Trouble::Busy),
+        (Some(ErrorCode::DiskFull), Trouble::Full),
+        (Some(ErrorCode::ReadOnly), Trouble::ReadOnly),
+        (Some(ErrorCode::SystemIoFailure), Trouble::Io),
+        (Some(ErrorCode::DatabaseCorrupt), Trouble::Damaged),
+        (Some(ErrorCode::ConstraintViolation), Trouble::Bug),
+        (None, Trouble::Bug),
+    ] {
+        assert_eq!(classify(code), trouble);
+    }
+}
