@@ -70,6 +70,8 @@ impl Batch {
 
     /// Whether its last record closes the generation.
     pub fn closes(&self) -> bool {
-        self.entries.last().is_some_and(|entry| entry.kind == Kind::Close)
+        self.entries
+            .last()
+            .is_some_and(|entry| entry.kind == Kind::Close)
     }
 }

@@ -44,7 +44,11 @@ impl Budget {
     /// be met at all.
     pub fn try_take(&self, bytes: usize) -> Option<Permit> {
         let bytes = bytes.min(self.shared.total);
-        let mut free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .shared
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *free = free.checked_sub(bytes)?;
         Some(Permit {
             shared: Arc::clone(&self.shared),
@@ -56,7 +60,11 @@ impl Budget {
     /// two tries whether it should stop.
     pub fn take(&self, bytes: usize, patience: Duration) -> Option<Permit> {
         let bytes = bytes.min(self.shared.total);
-        let free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self
+            .shared
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (mut free, _) = self
             .shared
             .freed
@@ -71,7 +79,11 @@ impl Budget {
 
     /// Bytes that are taken now.
     pub fn used(&self) -> usize {
-        let free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self
+            .shared
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.shared.total - *free
     }
 }
@@ -85,7 +97,11 @@ impl Permit {
 
     fn give_back(&mut self, bytes: usize) {
         self.bytes -= bytes;
-        let mut free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .shared
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *free += bytes;
         drop(free);
         self.shared.freed.notify_all();
@@ -121,7 +137,8 @@ mod tests {
         let budget = Budget::new(10);
         let held = budget.try_take(10).unwrap();
         let waiting = budget.clone();
-        let waiter = std::thread::spawn(move || waiting.take(10, Duration::from_secs(60)).is_some());
+        let waiter =
+            std::thread::spawn(move || waiting.take(10, Duration::from_secs(60)).is_some());
         drop(held);
         assert!(waiter.join().unwrap());
     }

@@ -39,7 +39,9 @@ pub fn wall_ms() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "this is the clock module")]
     let now = SystemTime::now();
     now.duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
 #[cfg(test)]

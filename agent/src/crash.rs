@@ -12,7 +12,10 @@ pub fn point(name: &'static str) {
     static PASSED: AtomicU32 = AtomicU32::new(0);
 
     let wanted = WANTED.get_or_init(|| {
-        #[expect(clippy::disallowed_methods, reason = "a test's order to this very process")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test's order to this very process"
+        )]
         let order = std::env::var("HEADWATER_CRASH_POINT").ok()?;
         Some(match order.split_once(':') {
             Some((name, nth)) => (name.to_owned(), nth.parse().unwrap_or(1)),
@@ -24,7 +27,9 @@ pub fn point(name: &'static str) {
         && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *nth
     {
         // It either ends here, or cannot be ended: then the test fails by what it does not see.
-        drop(rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL));
+        let killed =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        debug_assert!(killed.is_ok(), "a process may kill itself");
     }
 }
 

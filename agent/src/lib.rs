@@ -11,26 +11,34 @@
 //! Modules stand in the order of the data. A stage knows the type it is given and the type it
 //! gives, and nothing else of the pipeline; `supervise` starts the parts and stops them in order.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "tests count in small numbers; the code itself is checked without `test`"
+    )
+)]
+
 pub mod cli;
-pub mod config;
 pub mod clock;
+pub mod config;
 pub mod stop;
 
 pub mod discover;
-pub mod tail;
 pub mod frame;
-pub mod sample;
 pub mod process;
+pub mod sample;
 pub mod sources;
+pub mod tail;
 
 pub mod batch;
 pub mod budget;
 pub mod checkpoint;
 
 pub mod delivery;
-pub mod spool;
 pub mod produce;
+pub mod spool;
 
+pub mod crash;
 pub mod supervise;
 pub mod systemd;
-pub mod crash;

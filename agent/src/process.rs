@@ -172,7 +172,10 @@ mod tests {
         assert!(records[0].value.ends_with(b"\"message\":\"hello\"}"));
         assert_eq!(records[1].span, span(106, 107));
         assert!(records[1].value.ends_with(b"\"message\":\"\"}"));
-        assert_eq!((records[2].span, records[2].kind), (span(107, 107), Kind::Close));
+        assert_eq!(
+            (records[2].span, records[2].kind),
+            (span(107, 107), Kind::Close)
+        );
         assert_eq!(Notice::parse(records[2].value), Some(notice));
     }
 
@@ -203,6 +206,10 @@ mod tests {
         assert!(draft.line(&writer(), 0, &line(1, &vec![1; 128 * 1024])));
         assert!(draft.bytes() > 6 * 128 * 1024);
         assert!(!draft.line(&writer(), 0, &line(2, b"")));
-        assert!(Draft::new(0).finish(&stream(), Generation(1), None).is_none());
+        assert!(
+            Draft::new(0)
+                .finish(&stream(), Generation(1), None)
+                .is_none()
+        );
     }
 }

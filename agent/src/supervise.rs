@@ -10,10 +10,10 @@
 //! socket. Every wait ends at a deadline, and an idle agent's nearest one is half a minute away.
 
 mod edge;
+mod progress;
 mod sources;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -21,29 +21,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use self::edge::Edge;
+use self::progress::Progress;
 use self::sources::{Ended, Sources};
 use crate::batch::Batch;
 use crate::clock::{self, Monotonic};
 use crate::config::Plan;
-use crate::delivery::{Counters, Delivery, Event, Settings};
+use crate::delivery::{Delivery, Event, Settings};
 use crate::produce::producer::{Producer, ProducerError};
+use crate::spool::Reply;
 use crate::spool::schema::OpenError;
 use crate::spool::store::{REPLIES, Store};
-use crate::spool::{Depth, Reply};
 use crate::systemd;
 
 /// Most that librdkafka holds. It copies what it is given, so this comes on top of the window; some
 /// 2000 lines are several requests under way at once.
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
-/// How often systemd's status is renewed.
-const STATUS_EVERY: Duration = Duration::from_secs(30);
-/// How often the log says how it goes, where something moved.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 /// How long the sources may take to stop. A read from a dead network file system never ends.
 const SOURCES_GRACE: Duration = Duration::from_secs(10);
-/// A store that owes an answer for so long hangs in its disk: the watchdog is no longer fed.
-const STORE_PATIENCE: Duration = Duration::from_secs(60);
-
 /// Why the agent did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -88,7 +82,10 @@ pub fn run(plan: &Plan) -> Result<Ending, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| StartError::System { what: "the runtime", source })?;
+        .map_err(|source| StartError::System {
+            what: "the runtime",
+            source,
+        })?;
     runtime.block_on(async {
         let mut agent = Agent::start(plan)?;
         agent.turn().await;
@@ -116,7 +113,12 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, StartError> {
-        let catch = |kind| signal(kind).map_err(|source| StartError::System { what: "the signals", source });
+        let catch = |kind| {
+            signal(kind).map_err(|source| StartError::System {
+                what: "the signals",
+                source,
+            })
+        };
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
@@ -146,10 +148,7 @@ struct Agent<'a> {
     /// Until when the sources may take to stop, once they were told to.
     grace: Option<Monotonic>,
     ending: Ending,
-    status_at: Monotonic,
-    log_at: Monotonic,
-    logged: Counters,
-    watchdog: Option<(Duration, Monotonic)>,
+    progress: Progress,
 }
 
 impl<'a> Agent<'a> {
@@ -171,9 +170,14 @@ impl<'a> Agent<'a> {
             "started"
         );
         systemd::ready();
-        let now = clock::monotonic();
         Ok(Self {
-            edge: Edge::new(delivery, store, producer, Arc::clone(&news), (&plan.kafka, &plan.device)),
+            edge: Edge::new(
+                delivery,
+                store,
+                producer,
+                Arc::clone(&news),
+                (&plan.kafka, &plan.device),
+            ),
             sources,
             replies,
             news,
@@ -181,10 +185,7 @@ impl<'a> Agent<'a> {
             drained: false,
             grace: None,
             ending: Ending::Stopped,
-            status_at: now,
-            log_at: now.plus(LOG_EVERY),
-            logged: Counters::default(),
-            watchdog: systemd::watchdog_period().map(|period| (period, now)),
+            progress: Progress::new(clock::monotonic()),
         })
     }
 
@@ -205,7 +206,9 @@ impl<'a> Agent<'a> {
                 Wake::Reports => self.edge.take_reports(),
                 Wake::Store(Some(reply)) => self.edge.apply(Event::Store(reply)),
                 Wake::Store(None) => {
-                    tracing::error!("the store's thread is gone; what it has not committed is read or sent again at the next start");
+                    tracing::error!(
+                        "the store's thread is gone; what it has not committed is read or sent again at the next start"
+                    );
                     self.ending = Ending::Failed;
                     return;
                 }
@@ -216,7 +219,10 @@ impl<'a> Agent<'a> {
                     self.edge.apply(Event::Tick);
                 }
             }
-            self.tell();
+            let now = clock::monotonic();
+            self.lose_patience(now);
+            let used = self.sources.budget.used();
+            self.progress.tell(&self.edge.delivery, used, now);
         }
     }
 
@@ -237,20 +243,23 @@ impl<'a> Agent<'a> {
 
     fn next_deadline(&self, now: Monotonic) -> Monotonic {
         let grace = self.grace.filter(|_| !self.drained);
-        let watchdog = self.watchdog.map(|(_, at)| at);
-        [self.edge.next_deadline(now), grace, watchdog]
+        [self.edge.next_deadline(now), grace]
             .into_iter()
             .flatten()
-            .fold(self.status_at.min(self.log_at), Monotonic::min)
+            .fold(self.progress.next_deadline(), Monotonic::min)
     }
 
     fn source_ended(&mut self, ended: &Ended) {
         let thread = ended.thread;
         match &ended.result {
             Some(Ok(())) if self.grace.is_some() => {}
-            Some(Ok(())) => self.fail(&format!("the thread {thread:?} ended, and nobody told it to")),
+            Some(Ok(())) => self.fail(&format!(
+                "the thread {thread:?} ended, and nobody told it to"
+            )),
             Some(Err(error)) => self.fail(&format!("the thread {thread:?} failed: {error}")),
-            None => self.fail(&format!("the thread {thread:?} panicked: please report this with the log")),
+            None => self.fail(&format!(
+                "the thread {thread:?} panicked: please report this with the log"
+            )),
         }
     }
 
@@ -266,7 +275,9 @@ impl<'a> Agent<'a> {
             return;
         }
         if self.grace.is_some() {
-            tracing::warn!("told to stop again: ending at once; what is not settled is read or sent again");
+            tracing::warn!(
+                "told to stop again: ending at once; what is not settled is read or sent again"
+            );
             std::process::exit(128 + kind.as_raw_value());
         }
         tracing::info!("told to stop");
@@ -281,9 +292,8 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// What others are told from time to time, and the end of the sources' patience.
-    fn tell(&mut self) {
-        let now = clock::monotonic();
+    /// Goes on without sources that do not stop in their time.
+    fn lose_patience(&mut self, now: Monotonic) {
         if self.grace.is_some_and(|until| until <= now) && !self.drained {
             tracing::error!("a source does not stop; going on without it");
             self.ending = Ending::Failed;
@@ -291,84 +301,14 @@ impl<'a> Agent<'a> {
             self.sources.batches.close();
             self.grace = Some(Monotonic(u64::MAX));
         }
-        if self.status_at <= now {
-            self.status_at = now.plus(STATUS_EVERY);
-            systemd::status(&status(self.edge.delivery.counters(), self.edge.delivery.depth()));
-        }
-        if self.log_at <= now {
-            self.log_at = now.plus(LOG_EVERY);
-            self.log_progress();
-        }
-        if let Some((period, at)) = &mut self.watchdog
-            && *at <= now
-        {
-            *at = now.plus(*period);
-            let owes = self.edge.delivery.store_owes_since();
-            if owes.is_none_or(|since| now.since(since) < STORE_PATIENCE) {
-                systemd::alive();
-            }
-        }
-    }
-
-    fn log_progress(&mut self) {
-        let counters = self.edge.delivery.counters();
-        if counters == self.logged {
-            return;
-        }
-        self.logged = counters;
-        let depth = self.edge.delivery.depth();
-        tracing::info!(
-            records = counters.records,
-            batches = counters.batches,
-            delivered = counters.delivered,
-            spool_rows = depth.rows,
-            spool_bytes = depth.bytes,
-            spool_oldest_s = age_s(depth),
-            window_bytes = self.sources.budget.used(),
-            "progress"
-        );
     }
 
     fn end(self) -> Ending {
-        let (ending, samples) = (self.ending, Arc::clone(&self.sources.samples));
         let depth = self.edge.delivery.depth();
         let counters = self.edge.close();
-        tracing::info!(
-            records = counters.records,
-            bytes = counters.bytes,
-            batches = counters.batches,
-            sent = counters.sent,
-            delivered = counters.delivered,
-            spooled = counters.spooled,
-            checkpoints = counters.checkpoints,
-            retries = counters.retries,
-            recreated = counters.recreated,
-            refused = counters.refused,
-            lost_rows = counters.lost,
-            samples = samples.taken.load(Ordering::Relaxed),
-            lost_samples = samples.lost.load(Ordering::Relaxed),
-            spool_rows = depth.rows,
-            spool_bytes = depth.bytes,
-            "stopped"
-        );
-        ending
+        progress::log_end(counters, depth, &self.sources.samples);
+        self.ending
     }
-}
-
-fn status(counters: Counters, depth: Depth) -> String {
-    format!(
-        "{} records read; {} of {} batches delivered; spool: {} batches, {} bytes, oldest {} s",
-        counters.records,
-        counters.delivered,
-        counters.batches,
-        depth.rows,
-        depth.bytes,
-        age_s(depth)
-    )
-}
-
-fn age_s(depth: Depth) -> u64 {
-    depth.oldest_ms.map_or(0, |oldest| clock::wall_ms().saturating_sub(oldest) / 1000)
 }
 
 #[cfg(test)]

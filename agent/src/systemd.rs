@@ -31,7 +31,7 @@ pub fn watchdog_period() -> Option<Duration> {
 }
 
 fn tell(state: &NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state.clone()]) {
+    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
         tracing::debug!(%error, %state, "cannot tell systemd");
     }
 }

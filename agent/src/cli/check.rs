@@ -61,8 +61,18 @@ fn check(
         writeln!(out)?;
     }
     for source in &plan.files {
-        let readable = |path: &Path| File::open(path).map(drop).map_err(|error| error.to_string());
-        let found = matches("file", source.id.as_str(), &source.paths, &source.exclude, readable);
+        let readable = |path: &Path| {
+            File::open(path)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        let found = matches(
+            "file",
+            source.id.as_str(),
+            &source.paths,
+            &source.exclude,
+            readable,
+        );
         found.write(json, out, err)?;
     }
     for source in &plan.sensors {
@@ -106,10 +116,16 @@ fn matches(
         let glob = &paths[*index];
         format!("{kind} {id}: {glob} matches nothing at the moment")
     });
-    let troubles = found.troubles.iter().map(|trouble| format!("{kind} {id}: {trouble}"));
+    let troubles = found
+        .troubles
+        .iter()
+        .map(|trouble| format!("{kind} {id}: {trouble}"));
     let unreadable = found.files.iter().filter_map(|seen| {
         let error = readable(&seen.path).err()?;
-        Some(format!("{kind} {id}: {} cannot be read: {error}", seen.path.display()))
+        Some(format!(
+            "{kind} {id}: {} cannot be read: {error}",
+            seen.path.display()
+        ))
     });
     let warnings = unmatched.chain(troubles).chain(unreadable).collect();
     let count = found.files.len();
@@ -124,7 +140,10 @@ fn matches(
     };
     let line = match count {
         0 => format!("{kind} {id} matches nothing at the moment"),
-        _ => format!("{kind} {id} matches {count} now: {}{rest}", listed.join(", ")),
+        _ => format!(
+            "{kind} {id} matches {count} now: {}{rest}",
+            listed.join(", ")
+        ),
     };
     Matches { line, warnings }
 }
@@ -202,7 +221,10 @@ mod tests {
         let (is_fine, out, err) = checked(CONFIG, false);
         assert!(is_fine);
         assert!(out.contains("state_dir = \"/var/lib/headwater\""), "{out}");
-        assert!(out.contains("# file app matches 2 now: @/a.log, @/b.log\n"), "{out}");
+        assert!(
+            out.contains("# file app matches 2 now: @/a.log, @/b.log\n"),
+            "{out}"
+        );
         assert!(!out.contains("hunter2") && out.contains("\"compression.level\" = \"3\""));
         assert_eq!(
             err,
@@ -234,9 +256,17 @@ mod tests {
 
     #[test]
     fn every_problem_is_told() {
-        let (is_fine, out, err) = checked(&CONFIG.replace("\"app\"", "\"a b\"").replace("@/none", "none"), false);
+        let (is_fine, out, err) = checked(
+            &CONFIG
+                .replace("\"app\"", "\"a b\"")
+                .replace("@/none", "none"),
+            false,
+        );
         assert!(!is_fine && out.is_empty());
-        assert!(err.contains("file[0].id: ") && err.contains("file[0].paths[1]: "), "{err}");
+        assert!(
+            err.contains("file[0].id: ") && err.contains("file[0].paths[1]: "),
+            "{err}"
+        );
         assert!(err.ends_with("2 to correct\n"), "{err}");
     }
 }

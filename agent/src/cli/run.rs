@@ -18,8 +18,15 @@ pub fn run(config: &Path) -> anyhow::Result<ExitCode> {
     let plan = match Plan::new(file, &Host::read()) {
         Ok(plan) => plan,
         Err(problems) => {
-            let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
-            bail!("configuration {} is refused:\n{}", config.display(), list.join("\n"));
+            let list: Vec<String> = problems
+                .iter()
+                .map(|problem| format!("  {problem}"))
+                .collect();
+            bail!(
+                "configuration {} is refused:\n{}",
+                config.display(),
+                list.join("\n")
+            );
         }
     };
     match supervise::run(&plan).context("the agent did not start")? {

@@ -143,7 +143,10 @@ impl Plan {
             .map(|(n, source)| check.sensor(&format!("sensor[{n}]"), source))
             .collect();
         if files.is_empty() && sensors.is_empty() {
-            check.problem("file", "no source: write one [[file]] or [[sensor]] at least");
+            check.problem(
+                "file",
+                "no source: write one [[file]] or [[sensor]] at least",
+            );
         }
         let sources = (
             files.into_iter().collect::<Option<Vec<_>>>(),
@@ -162,7 +165,11 @@ impl Plan {
                     },
                     checkpoint: CheckpointPlan {
                         every: checkpoint_every,
-                        bytes: (config.checkpoint.bytes.unwrap_or(defaults::CHECKPOINT_BYTES)).0,
+                        bytes: (config
+                            .checkpoint
+                            .bytes
+                            .unwrap_or(defaults::CHECKPOINT_BYTES))
+                        .0,
                     },
                     shutdown_flush: config.shutdown.flush.unwrap_or(defaults::SHUTDOWN_FLUSH).0,
                     files,

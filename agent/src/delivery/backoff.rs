@@ -42,7 +42,9 @@ pub struct Backoff {
 impl Backoff {
     /// Counts a failure and returns how long to wait, milliseconds.
     pub fn next_ms(&mut self, jitter: &mut Jitter) -> u64 {
-        let ceiling = FIRST_MS.saturating_mul(1 << self.failures.min(16)).min(LONGEST_MS);
+        let ceiling = FIRST_MS
+            .saturating_mul(1 << self.failures.min(16))
+            .min(LONGEST_MS);
         self.failures = self.failures.saturating_add(1);
         SHORTEST_MS + jitter.draw() % (ceiling - SHORTEST_MS + 1)
     }
@@ -61,13 +63,18 @@ mod tests {
     fn waits_grow_to_a_bound_and_differ_by_seed() {
         let waits = |seed| {
             let (mut backoff, mut jitter) = (Backoff::default(), Jitter::new(seed));
-            (0..100).map(|_| backoff.next_ms(&mut jitter)).collect::<Vec<_>>()
+            (0..100)
+                .map(|_| backoff.next_ms(&mut jitter))
+                .collect::<Vec<_>>()
         };
         let (a, b) = (waits(1), waits(2));
         assert_ne!(a, b);
         assert_eq!(a, waits(1));
         for (i, wait) in a.iter().enumerate() {
-            assert!((SHORTEST_MS..=LONGEST_MS.min(FIRST_MS << i.min(16))).contains(wait), "{i}: {wait}");
+            assert!(
+                (SHORTEST_MS..=LONGEST_MS.min(FIRST_MS << i.min(16))).contains(wait),
+                "{i}: {wait}"
+            );
         }
         assert!(a.iter().max() > Some(&(LONGEST_MS / 2)), "it grows");
     }

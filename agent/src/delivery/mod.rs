@@ -18,133 +18,31 @@
 
 pub mod backoff;
 pub mod counters;
+pub mod event;
+mod item;
 pub mod settle;
 mod window;
 mod writing;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use self::backoff::{Backoff, Jitter};
 pub use self::counters::Counters;
+pub use self::event::{Action, Event, News, Settings};
 use self::settle::{Moved, Settling};
 use self::window::Window;
 use self::writing::Writing;
 use crate::batch::Batch;
 use crate::clock::Monotonic;
 use crate::produce::outcome::Outcome;
-use crate::spool::{BatchId, Depth, Reply, Transaction, Trouble};
+use crate::spool::{BatchId, Depth, Reply, Trouble};
 
 /// Most batches in librdkafka at a time, however small: what a report costs is bounded, too.
 pub const IN_FLIGHT_BATCHES_MAX: usize = 256;
 
 /// How often the log is told at most that batches came back.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
-
-/// What delivery goes by; from the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// A batch that the broker has not acknowledged within this time is committed to the spool;
-    /// zero: every batch is, before it is sent.
-    pub spool_after: Duration,
-    /// Most that the spool's rows take, bytes.
-    pub spool_bytes_max: u64,
-    /// A checkpoint is committed this long after something moved,
-    pub checkpoint_every: Duration,
-    /// or once values of this many bytes are settled beyond it.
-    pub checkpoint_bytes: u64,
-    /// The RAM window, bytes: what the sources may have queued.
-    pub window_bytes: usize,
-    /// Most that librdkafka holds, bytes: values, and what each record costs besides.
-    pub in_flight_bytes_max: usize,
-    /// How long a stop waits for the broker before it commits what is left.
-    pub flush: Duration,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// A source gave a batch.
-    Queued(Batch),
-    /// librdkafka is done with a batch.
-    Reported {
-        /// Which.
-        id: BatchId,
-        /// How it went.
-        outcome: Outcome,
-    },
-    /// librdkafka's client is of no use any more, or could not be made.
-    ProducerLost,
-    /// The store answered.
-    Store(Reply),
-    /// The sources have ended, and all that they gave was queued.
-    Stop,
-    /// A deadline, or nothing: time has passed.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Action {
-    /// Hand it to librdkafka; [`Event::Reported`] follows.
-    Send {
-        /// Which.
-        id: BatchId,
-        /// Its records. Drop it once they are handed over.
-        batch: Arc<Batch>,
-    },
-    /// Commit it; [`Reply::Committed`] or [`Reply::CommitFailed`] follows.
-    Commit(Transaction),
-    /// Read rows; [`Reply::Loaded`] or [`Reply::LoadFailed`] follows.
-    Load {
-        /// Behind this one,
-        after: BatchId,
-        /// and up to this one.
-        through: BatchId,
-        /// At most this much, unpacked; but one row at least.
-        bytes_max: u64,
-    },
-    /// Make a new librdkafka client; forget what the old one says.
-    Recreate,
-    /// Tell the reader of the log.
-    Say(News),
-    /// The stop is complete.
-    Done,
-}
-
-/// What a person should know. Said when it changes, not when it goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// The broker does not acknowledge; batches go to the spool.
-    Offline,
-    /// The broker acknowledges again.
-    Online,
-    /// Batches came back from librdkafka.
-    Refused {
-        /// Milliseconds until they are sent again.
-        wait_ms: u64,
-    },
-    /// librdkafka's client is lost.
-    ProducerLost {
-        /// Milliseconds until a new one is made.
-        wait_ms: u64,
-    },
-    /// The database refuses: batches stay in RAM.
-    DiskTrouble(Trouble),
-    /// It does what it is asked again.
-    DiskWell,
-    /// The spool is full: the sources wait.
-    SpoolFull,
-    /// It has room again.
-    SpoolRoom,
-    /// The stop ends, and so many batches are neither acknowledged nor committed. Files are read
-    /// again from the checkpoint; a sensor's generation is closed with an unknown tail.
-    LeftBehind {
-        /// How many.
-        batches: usize,
-    },
-}
 
 /// Where a stop has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +118,11 @@ impl Delivery {
                 self.window.commit_failed();
                 self.disk_failed(trouble, now);
             }
-            Event::Store(Reply::Loaded { rows, through, lost }) => {
+            Event::Store(Reply::Loaded {
+                rows,
+                through,
+                lost,
+            }) => {
                 let after = self.loading.take().unwrap_or(through);
                 self.window.loaded(rows, after, through, now);
                 self.counters.lost += lost;
@@ -248,10 +150,16 @@ impl Delivery {
             Phase::Flushing(until) | Phase::Committing(until) => Some(until),
             Phase::Running | Phase::Done => None,
         };
-        [phase, self.recreate_at(), self.send_at(), self.load_at(), self.commit_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            phase,
+            self.recreate_at(),
+            self.send_at(),
+            self.load_at(),
+            self.commit_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Sums since the start.
@@ -266,7 +174,10 @@ impl Delivery {
 
     /// Since when the store has owed an answer: a disk that hangs shows here.
     pub fn store_owes_since(&self) -> Option<Monotonic> {
-        self.writing.under_way.as_ref().map(|under_way| under_way.since)
+        self.writing
+            .under_way
+            .as_ref()
+            .map(|under_way| under_way.since)
     }
 
     fn queued(&mut self, batch: Batch, now: Monotonic) {
@@ -318,7 +229,8 @@ impl Delivery {
         }
         self.counters.retries += self.window.in_flight().batches as u64;
         self.window.unsend_all();
-        self.actions.retain(|action| !matches!(action, Action::Send { .. }));
+        self.actions
+            .retain(|action| !matches!(action, Action::Send { .. }));
         let wait_ms = self.hold_back(now);
         self.say(News::ProducerLost { wait_ms });
     }
@@ -340,11 +252,27 @@ impl Delivery {
         self.actions.push_back(Action::Say(news));
     }
 
-    /// Everything that is due now. Each step does nothing where its moment, which
-    /// [`Delivery::next_deadline`] shows, has not come.
+    /// Everything that is due now: again where that brought a stop forward, since more is due then.
     fn plan(&mut self, now: Monotonic) {
-        self.go_on_stopping(now);
+        loop {
+            let phase = self.phase;
+            self.go_on_stopping(now);
+            self.do_what_is_due(now);
+            self.go_on_stopping(now);
+            if self.phase == phase {
+                break;
+            }
+        }
+    }
+
+    /// Each step does nothing where its moment, which [`Delivery::next_deadline`] shows, has not
+    /// come.
+    fn do_what_is_due(&mut self, now: Monotonic) {
         let due = |at: Option<Monotonic>| at.is_some_and(|at| at <= now);
+        // First, since what the disk cannot take may be sent without.
+        if due(self.commit_at()) {
+            self.commit(now);
+        }
         if due(self.recreate_at()) {
             self.broker.lost = false;
             self.counters.recreated += 1;
@@ -363,10 +291,6 @@ impl Delivery {
         if due(self.load_at()) {
             self.load();
         }
-        if due(self.commit_at()) {
-            self.commit(now);
-        }
-        self.go_on_stopping(now);
     }
 
     fn go_on_stopping(&mut self, now: Monotonic) {

@@ -57,12 +57,14 @@ struct Progress {
 impl Settling {
     /// Takes note of a stretch that is to settle. Of one generation they come in order.
     pub fn expect(&mut self, stretch: Stretch) {
-        self.generations.entry(stretch.generation).or_insert(Progress {
-            committed: stretch.start,
-            settled: stretch.start,
-            parked: BTreeMap::new(),
-            end: None,
-        });
+        self.generations
+            .entry(stretch.generation)
+            .or_insert(Progress {
+                committed: stretch.start,
+                settled: stretch.start,
+                parked: BTreeMap::new(),
+                end: None,
+            });
     }
 
     /// A stretch is settled: acknowledged, or in the spool. Says what a checkpoint would gain.
@@ -161,25 +163,45 @@ mod tests {
     const G: Generation = Generation(7);
 
     fn stretch(start: u64, end: u64, closes: bool) -> Stretch {
-        Stretch { generation: G, start, end, closes }
+        Stretch {
+            generation: G,
+            start,
+            end,
+            closes,
+        }
     }
 
     fn at(settled: u64, closed: bool) -> Vec<Checkpoint> {
-        vec![Checkpoint { generation: G, settled, closed }]
+        vec![Checkpoint {
+            generation: G,
+            settled,
+            closed,
+        }]
     }
 
     #[test]
     fn a_checkpoint_waits_for_the_lowest() {
         let mut settling = Settling::default();
-        let (a, b, close) = (stretch(100, 200, false), stretch(200, 300, false), stretch(300, 300, true));
+        let (a, b, close) = (
+            stretch(100, 200, false),
+            stretch(200, 300, false),
+            stretch(300, 300, true),
+        );
         for each in [a, b, close] {
             settling.expect(each);
         }
         settling.settle(close);
         settling.settle(b);
         assert!(!settling.moved(), "the first is not settled");
-        assert_eq!(settling.checkpoints([a]), at(300, true), "its row would be, in the same commit");
-        assert!(settling.checkpoints([]).is_empty(), "and nothing was settled by asking");
+        assert_eq!(
+            settling.checkpoints([a]),
+            at(300, true),
+            "its row would be, in the same commit"
+        );
+        assert!(
+            settling.checkpoints([]).is_empty(),
+            "and nothing was settled by asking"
+        );
         settling.settle(a);
         settling.committed(&at(300, true));
         assert!(settling.generations.is_empty());

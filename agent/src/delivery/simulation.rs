@@ -11,6 +11,7 @@
 //! finds no gap and each record new exactly once, and where nothing was refused, in order.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use headwater_record::span::SpanSet;
 use headwater_record::{Generation, Kind, Ledger, Notice, Span, StreamId, Verdict};
@@ -18,7 +19,7 @@ use headwater_record::{Generation, Kind, Ledger, Notice, Span, StreamId, Verdict
 use super::*;
 use crate::batch::Entry;
 use crate::budget::Budget;
-use crate::spool::Checkpoint;
+use crate::spool::{Checkpoint, Transaction};
 
 const WORLDS: u64 = 3000;
 /// Steps of a world in which things fail, between two starts at most.
@@ -40,7 +41,15 @@ fn no_world_loses_or_repeats() {
         all.refused += counters.refused;
     }
     // The worlds were as bad as they are meant to be.
-    let least = [all.spooled, all.checkpoints, all.retries, all.recreated, all.refused].into_iter().min();
+    let least = [
+        all.spooled,
+        all.checkpoints,
+        all.retries,
+        all.recreated,
+        all.refused,
+    ]
+    .into_iter()
+    .min();
     assert!(least > Some(1000), "{all:?}");
 }
 
@@ -75,7 +84,11 @@ impl Disk {
     fn depth(&self) -> Depth {
         Depth {
             rows: self.rows.len() as u64,
-            bytes: self.rows.values().map(|batch| batch.values.len() as u64).sum(),
+            bytes: self
+                .rows
+                .values()
+                .map(|batch| batch.values.len() as u64)
+                .sum(),
             oldest_ms: None,
         }
     }
@@ -97,7 +110,8 @@ impl Broker {
             let (stream, generation, span) = (batch.stream.as_str(), batch.generation, record.span);
             if record.kind != Kind::Data {
                 let notice = Notice::parse(record.value);
-                self.ledger.explain(stream, generation, span, record.kind, notice.as_ref(), 0);
+                self.ledger
+                    .explain(stream, generation, span, record.kind, notice.as_ref(), 0);
                 continue;
             }
             match self.ledger.accept(stream, generation, span, 0) {
@@ -105,7 +119,10 @@ impl Broker {
                 Verdict::Duplicate => {}
                 Verdict::Overlap => panic!("{generation} {span} overlaps: records replay"),
             }
-            let missing = self.missing.get_mut(&generation).expect("the file is known");
+            let missing = self
+                .missing
+                .get_mut(&generation)
+                .expect("the file is known");
             if missing.remove(span) > 0 {
                 let end = self.in_order.entry(generation).or_default();
                 self.disordered |= span.start() != *end;
@@ -169,10 +186,16 @@ impl World {
             .collect();
         let mut broker = Broker::default();
         for file in &files {
-            broker.missing.entry(file.generation).or_default().push(Span::new(0, file.length).unwrap());
+            broker
+                .missing
+                .entry(file.generation)
+                .or_default()
+                .push(Span::new(0, file.length).unwrap());
         }
-        let mut disk = Disk::default();
-        disk.settled = files.iter().map(|file| (file.generation, 0)).collect();
+        let disk = Disk {
+            rows: BTreeMap::new(),
+            settled: files.iter().map(|file| (file.generation, 0)).collect(),
+        };
         Self {
             delivery: Delivery::new(settings, seed, Depth::default(), BatchId(0)),
             budget: Budget::new(settings.window_bytes),
@@ -239,13 +262,27 @@ impl World {
     fn check_the_end(&mut self) {
         self.stop();
         for file in &self.files {
-            let state = self.broker.ledger.get(file.stream().as_str(), file.generation).expect("it arrived");
-            assert_eq!((state.settled, state.gaps.len()), (file.length, 0), "{file:?}");
+            let state = self
+                .broker
+                .ledger
+                .get(file.stream().as_str(), file.generation)
+                .expect("it arrived");
+            assert_eq!(
+                (state.settled, state.gaps.len()),
+                (file.length, 0),
+                "{file:?}"
+            );
             assert!(state.closed.is_some(), "{file:?} is not closed");
             assert!(self.broker.missing[&file.generation].is_empty());
         }
-        assert!(self.broker.news.values().all(|times| *times == 1), "a record was new twice");
-        assert!(!self.broker.disordered || self.refused, "first arrivals are out of order");
+        assert!(
+            self.broker.news.values().all(|times| *times == 1),
+            "a record was new twice"
+        );
+        assert!(
+            !self.broker.disordered || self.refused,
+            "first arrivals are out of order"
+        );
         assert_eq!(self.budget.used(), 0, "a permit was kept");
     }
 
@@ -269,7 +306,9 @@ impl World {
             5 => {
                 // Of what the client held, the first few may have arrived, and nobody hears of it.
                 while self.broker_up && self.one_in(2) {
-                    let Some((_, batch)) = self.client.pop_front() else { break };
+                    let Some((_, batch)) = self.client.pop_front() else {
+                        break;
+                    };
                     self.broker.arrive(&batch);
                 }
                 self.lose_client();
@@ -313,12 +352,20 @@ impl World {
         let mut add = |end: u64, kind, value: &[u8]| {
             batch.values.extend_from_slice(value);
             let value_end = batch.values.len() as u32;
-            batch.entries.push(Entry { end, value_end, kind });
+            batch.entries.push(Entry {
+                end,
+                value_end,
+                kind,
+            });
         };
         let (mut end, mut closes) = (file.read, false);
         for _ in 0..records {
             if end == file.length {
-                add(end, Kind::Close, br#"{"notice":"close","reason":"rotated","tail":"complete"}"#);
+                add(
+                    end,
+                    Kind::Close,
+                    br#"{"notice":"close","reason":"rotated","tail":"complete"}"#,
+                );
                 closes = true;
                 break;
             }
@@ -376,22 +423,44 @@ impl World {
         for id in transaction.deletes {
             let row = self.disk.rows.remove(&id).expect("a row is deleted once");
             let span = Span::new(row.start, row.end()).unwrap();
-            assert!(self.broker.has(row.generation, span), "row {id} was deleted before it arrived");
+            assert!(
+                self.broker.has(row.generation, span),
+                "row {id} was deleted before it arrived"
+            );
         }
-        for Checkpoint { generation, settled, closed } in transaction.checkpoints {
+        for Checkpoint {
+            generation,
+            settled,
+            closed,
+        } in transaction.checkpoints
+        {
             let before = self.disk.settled.insert(generation, settled);
-            assert!(before.is_some_and(|before| before <= settled), "{generation} goes back");
+            assert!(
+                before.is_some_and(|before| before <= settled),
+                "{generation} goes back"
+            );
             let mut open = self.broker.missing[&generation].clone();
-            for row in self.disk.rows.values().filter(|row| row.generation == generation) {
+            for row in self
+                .disk
+                .rows
+                .values()
+                .filter(|row| row.generation == generation)
+            {
                 open.remove(Span::new(row.start, row.end()).unwrap());
             }
             let below = open.iter().next().map_or(u64::MAX, Span::start);
-            assert!(below >= settled, "{generation} is settled to {settled}, and {below} is nowhere");
+            assert!(
+                below >= settled,
+                "{generation} is settled to {settled}, and {below} is nowhere"
+            );
             if closed {
                 self.disk.settled.remove(&generation);
             }
         }
-        assert!(self.disk.depth().bytes <= self.settings.spool_bytes_max, "the spool is too large");
+        assert!(
+            self.disk.depth().bytes <= self.settings.spool_bytes_max,
+            "the spool is too large"
+        );
     }
 
     fn load(&self, after: BatchId, through: BatchId, bytes_max: u64) -> Reply {
@@ -405,14 +474,23 @@ impl World {
             }
             rows.push((*id, copy(batch)));
         }
-        Reply::Loaded { rows, through: reached, lost: 0 }
+        Reply::Loaded {
+            rows,
+            through: reached,
+            lost: 0,
+        }
     }
 
     /// Time passes: a little, or to the next deadline.
     fn pass(&mut self) {
         let step = self.rng.draw() % 300;
-        let deadline = self.delivery.next_deadline().filter(|_| self.rng.draw() % 3 == 0);
-        self.now = deadline.unwrap_or(Monotonic(self.now.0 + step)).max(self.now);
+        let deadline = self
+            .delivery
+            .next_deadline()
+            .filter(|_| self.rng.draw().is_multiple_of(3));
+        self.now = deadline
+            .unwrap_or(Monotonic(self.now.0 + step))
+            .max(self.now);
         self.apply(Event::Tick);
     }
 
@@ -421,24 +499,49 @@ impl World {
         while let Some(action) = self.delivery.next_action() {
             match action {
                 Action::Send { id, batch } => self.client.push_back((id, batch)),
-                Action::Commit(transaction) => self.requests.push_back(Request::Commit(transaction)),
-                Action::Load { after, through, bytes_max } => {
-                    self.requests.push_back(Request::Load(after, through, bytes_max));
+                Action::Commit(transaction) => {
+                    self.requests.push_back(Request::Commit(transaction))
+                }
+                Action::Load {
+                    after,
+                    through,
+                    bytes_max,
+                } => {
+                    self.requests
+                        .push_back(Request::Load(after, through, bytes_max));
                 }
                 Action::Recreate => self.lose_client(),
                 Action::Say(_) => {}
                 Action::Done => self.done = true,
             }
         }
-        assert!(self.requests.len() <= 2, "one transaction and one load at a time");
-        let cost: usize = self.client.iter().map(|(_, batch)| batch.values.len() + 256 * batch.entries.len()).sum();
-        assert!(cost <= self.settings.in_flight_bytes_max || self.client.len() == 1, "too much is in flight");
+        assert!(
+            self.requests.len() <= 2,
+            "one transaction and one load at a time"
+        );
+        let cost: usize = self
+            .client
+            .iter()
+            .map(|(_, batch)| batch.values.len() + 256 * batch.entries.len())
+            .sum();
+        assert!(
+            cost <= self.settings.in_flight_bytes_max || self.client.len() == 1,
+            "too much is in flight"
+        );
         let known = self.delivery.window.in_flight();
         let (sent, reported) = (self.client.len(), self.reports.len());
-        assert_eq!(known.batches, sent + reported, "what is in flight is miscounted");
+        assert_eq!(
+            known.batches,
+            sent + reported,
+            "what is in flight is miscounted"
+        );
         assert!(sent + reported > 0 || known.cost == 0, "{known:?}");
         let deadline = self.delivery.next_deadline();
-        assert!(deadline.is_none_or(|at| at > self.now), "{deadline:?} is past at {:?}", self.now);
+        assert!(
+            deadline.is_none_or(|at| at > self.now),
+            "{deadline:?} is past at {:?}",
+            self.now
+        );
     }
 
     /// An orderly stop. Where the disk works and has room, nothing that was read is left behind.
@@ -456,7 +559,10 @@ impl World {
             }
         }
         assert!(self.done, "the stop does not end: {:#?}", self.delivery);
-        if self.disk_works && self.delivery.depth().bytes + 1000 < self.settings.spool_bytes_max && self.requests.is_empty() {
+        if self.disk_works
+            && self.delivery.depth().bytes + 1000 < self.settings.spool_bytes_max
+            && self.requests.is_empty()
+        {
             for file in &self.files {
                 let settled = self.disk.settled.get(&file.generation);
                 let read = if file.closed { None } else { Some(&file.read) };
@@ -476,12 +582,20 @@ impl World {
             }
         }
         while self.broker_up && self.one_in(2) {
-            let Some((_, batch)) = self.client.pop_front() else { break };
+            let Some((_, batch)) = self.client.pop_front() else {
+                break;
+            };
             self.broker.arrive(&batch);
         }
         self.requests.clear();
         self.lose_client();
-        let last = self.disk.rows.keys().next_back().copied().unwrap_or_default();
+        let last = self
+            .disk
+            .rows
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or_default();
         self.delivery = Delivery::new(self.settings, self.rng.draw(), self.disk.depth(), last);
         self.budget = Budget::new(self.settings.window_bytes);
         self.done = false;

@@ -35,7 +35,11 @@ impl Rig {
     }
 
     fn over(settings: Settings, rows: u64) -> Self {
-        let depth = Depth { rows, bytes: rows * 100, oldest_ms: None };
+        let depth = Depth {
+            rows,
+            bytes: rows * 100,
+            oldest_ms: None,
+        };
         Self {
             delivery: Delivery::new(settings, 1, depth, BatchId(rows)),
             now: Monotonic(1_000_000),
@@ -51,7 +55,11 @@ impl Rig {
             stream: StreamId::parse("d/s/p").unwrap(),
             generation: G,
             start,
-            entries: vec![Entry { end: self.end, value_end: bytes as u32, kind }],
+            entries: vec![Entry {
+                end: self.end,
+                value_end: bytes as u32,
+                kind,
+            }],
             values: vec![b'x'; bytes],
             permit: self.budget.try_take(bytes),
         }
@@ -63,11 +71,18 @@ impl Rig {
     }
 
     fn report(&mut self, id: u64, outcome: Outcome) -> Vec<String> {
-        self.apply(Event::Reported { id: BatchId(id), outcome })
+        self.apply(Event::Reported {
+            id: BatchId(id),
+            outcome,
+        })
     }
 
     fn committed(&mut self, rows: u64) -> Vec<String> {
-        let depth = Depth { rows, bytes: rows * 100, oldest_ms: None };
+        let depth = Depth {
+            rows,
+            bytes: rows * 100,
+            oldest_ms: None,
+        };
         self.apply(Event::Store(Reply::Committed(depth)))
     }
 
@@ -90,11 +105,15 @@ impl Rig {
                 Action::Say(news) => format!("say {news:?}"),
                 Action::Done => "done".into(),
                 Action::Commit(transaction) => {
-                    let ids = |ids: Vec<BatchId>| ids.iter().map(|id| format!(" {id}")).collect::<String>();
+                    let ids = |ids: Vec<BatchId>| {
+                        ids.iter().map(|id| format!(" {id}")).collect::<String>()
+                    };
                     let rows = ids(transaction.rows.iter().map(|(id, _)| *id).collect());
                     let deletes = ids(transaction.deletes.clone());
                     let settled: String = (transaction.checkpoints.iter())
-                        .map(|at| format!(" {}{}", at.settled, if at.closed { " closed" } else { "" }))
+                        .map(|at| {
+                            format!(" {}{}", at.settled, if at.closed { " closed" } else { "" })
+                        })
                         .collect();
                     format!("commit +[{rows} ] -[{deletes} ] @[{settled} ]")
                 }
@@ -122,15 +141,25 @@ fn online_the_disk_sees_a_checkpoint_a_minute_and_only_when_something_moved() {
 
 #[test]
 fn many_bytes_or_a_close_bring_the_checkpoint_forward() {
-    let mut rig = Rig::new(Settings { checkpoint_bytes: 150, ..settings() });
+    let mut rig = Rig::new(Settings {
+        checkpoint_bytes: 150,
+        ..settings()
+    });
     rig.queue();
     rig.queue();
     assert_eq!(rig.report(1, Outcome::Delivered), [""; 0]);
-    assert_eq!(rig.report(2, Outcome::Delivered), ["commit +[ ] -[ ] @[ 20 ]"]);
+    assert_eq!(
+        rig.report(2, Outcome::Delivered),
+        ["commit +[ ] -[ ] @[ 20 ]"]
+    );
     rig.committed(0);
     let close = rig.batch(10, Kind::Close);
     rig.apply(Event::Queued(close));
-    assert_eq!(rig.report(3, Outcome::Delivered), [""; 0], "others may close, too");
+    assert_eq!(
+        rig.report(3, Outcome::Delivered),
+        [""; 0],
+        "others may close, too"
+    );
     assert_eq!(rig.wait(1000), ["commit +[ ] -[ ] @[ 30 closed ]"]);
 }
 
@@ -140,11 +169,21 @@ fn what_is_late_is_committed_with_its_checkpoint_and_not_sent_again_while_in_fli
     rig.queue();
     rig.wait(1000);
     rig.queue();
-    assert_eq!(rig.delivery.next_deadline(), Some(rig.now.plus(Duration::from_secs(1))));
-    assert_eq!(rig.wait(1000), ["say Offline", "commit +[ 1 2 ] -[ ] @[ 20 ]"]);
+    assert_eq!(
+        rig.delivery.next_deadline(),
+        Some(rig.now.plus(Duration::from_secs(1)))
+    );
+    assert_eq!(
+        rig.wait(1000),
+        ["say Offline", "commit +[ 1 2 ] -[ ] @[ 20 ]"]
+    );
     assert_eq!(rig.committed(2), [""; 0]);
     assert_eq!(rig.budget.used(), 0, "the RAM copies are gone");
-    assert_eq!(rig.queue(), ["send 3"], "nothing is before it that is not in flight");
+    assert_eq!(
+        rig.queue(),
+        ["send 3"],
+        "nothing is before it that is not in flight"
+    );
     assert_eq!(rig.report(1, Outcome::Delivered), ["say Online"]);
     assert_eq!(rig.report(2, Outcome::Delivered), [""; 0]);
     assert_eq!(rig.report(3, Outcome::Delivered), [""; 0]);
@@ -166,11 +205,24 @@ fn the_spool_goes_first_and_is_loaded_as_it_drains() {
     let mut rig = Rig::over(settings(), 3);
     assert_eq!(rig.apply(Event::Tick), ["load 0..3"]);
     assert_eq!(rig.queue(), [""; 0], "it waits for those before it");
-    let rows = [1, 2].map(|id| (BatchId(id), rig.batch(100, Kind::Data))).into();
-    let reply = Reply::Loaded { rows, through: BatchId(2), lost: 0 };
-    assert_eq!(rig.apply(Event::Store(reply)), ["send 1", "send 2", "load 2..3"]);
+    let rows = [1, 2]
+        .map(|id| (BatchId(id), rig.batch(100, Kind::Data)))
+        .into();
+    let reply = Reply::Loaded {
+        rows,
+        through: BatchId(2),
+        lost: 0,
+    };
+    assert_eq!(
+        rig.apply(Event::Store(reply)),
+        ["send 1", "send 2", "load 2..3"]
+    );
     let rows = vec![(BatchId(3), rig.batch(100, Kind::Data))];
-    let reply = Reply::Loaded { rows, through: BatchId(3), lost: 0 };
+    let reply = Reply::Loaded {
+        rows,
+        through: BatchId(3),
+        lost: 0,
+    };
     assert_eq!(rig.apply(Event::Store(reply)), ["send 3", "send 4"]);
 }
 
@@ -182,7 +234,11 @@ fn what_waits_behind_the_spool_is_spooled_too_and_gives_the_window_back() {
     assert_eq!(rig.wait(2000)[1..], ["commit +[ 4 ] -[ ] @[ 10 ]"]);
     assert_eq!(rig.committed(4), [""; 0]);
     assert_eq!(rig.budget.used(), 0);
-    let reply = Reply::Loaded { rows: Vec::new(), through: BatchId(3), lost: 0 };
+    let reply = Reply::Loaded {
+        rows: Vec::new(),
+        through: BatchId(3),
+        lost: 0,
+    };
     assert_eq!(rig.apply(Event::Store(reply)), ["load 3..4"]);
 }
 
@@ -236,7 +292,10 @@ fn a_refusing_disk_keeps_batches_in_ram_and_is_named_once() {
 
 #[test]
 fn a_full_spool_takes_nothing_more_until_rows_are_deleted() {
-    let mut rig = Rig::new(Settings { spool_bytes_max: 250, ..settings() });
+    let mut rig = Rig::new(Settings {
+        spool_bytes_max: 250,
+        ..settings()
+    });
     rig.queue();
     rig.queue();
     rig.queue();
@@ -244,27 +303,48 @@ fn a_full_spool_takes_nothing_more_until_rows_are_deleted() {
     assert_eq!(late[1..], ["commit +[ 1 2 ] -[ ] @[ 20 ]"]);
     assert_eq!(rig.committed(2), ["say SpoolFull"]);
     assert_eq!(rig.wait(60_000), [""; 0]);
-    assert_eq!(rig.budget.used(), 100, "the third stays: the sources feel it");
+    assert_eq!(
+        rig.budget.used(),
+        100,
+        "the third stays: the sources feel it"
+    );
     rig.report(1, Outcome::Delivered);
     assert_eq!(rig.wait(500), ["commit +[ ] -[ 1 ] @[ ]"]);
-    assert_eq!(rig.committed(1), ["say SpoolRoom", "commit +[ 3 ] -[ ] @[ 30 ]"]);
+    assert_eq!(
+        rig.committed(1),
+        ["say SpoolRoom", "commit +[ 3 ] -[ ] @[ 30 ]"]
+    );
 }
 
 #[test]
 fn with_no_delay_everything_is_committed_before_it_is_sent() {
-    let mut rig = Rig::new(Settings { spool_after: Duration::ZERO, ..settings() });
+    let mut rig = Rig::new(Settings {
+        spool_after: Duration::ZERO,
+        ..settings()
+    });
     assert_eq!(rig.queue(), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
     assert_eq!(rig.queue(), [""; 0]);
-    assert_eq!(rig.committed(1), ["send 1", "commit +[ 2 ] -[ ] @[ 20 ]"]);
+    assert_eq!(rig.committed(1), ["commit +[ 2 ] -[ ] @[ 20 ]", "send 1"]);
     let refused = rig.apply(Event::Store(Reply::CommitFailed(Trouble::ReadOnly)));
-    assert_eq!(refused, ["say DiskTrouble(ReadOnly)", "send 2"], "better sent than kept back");
+    assert_eq!(
+        refused,
+        ["say DiskTrouble(ReadOnly)", "send 2"],
+        "better sent than kept back"
+    );
 }
 
 #[test]
 fn in_flight_is_bounded_and_one_batch_of_any_size_goes() {
-    let mut rig = Rig::new(Settings { in_flight_bytes_max: 800, ..settings() });
+    let mut rig = Rig::new(Settings {
+        in_flight_bytes_max: 800,
+        ..settings()
+    });
     assert_eq!(rig.queue(), ["send 1"]);
-    assert_eq!(rig.queue(), ["send 2"], "712 bytes, librdkafka's own counted");
+    assert_eq!(
+        rig.queue(),
+        ["send 2"],
+        "712 bytes, librdkafka's own counted"
+    );
     assert_eq!(rig.queue(), [""; 0]);
     assert_eq!(rig.report(1, Outcome::Delivered), ["send 3"]);
     let large = rig.batch(2000, Kind::Data);
@@ -283,7 +363,13 @@ fn while_nobody_acknowledges_half_a_window_is_enough_to_commit() {
         assert!(!rig.queue().iter().any(|done| done.starts_with("commit")));
     }
     let rows: String = (2..=21).map(|id| format!(" {id}")).collect();
-    assert_eq!(rig.queue(), ["send 21".to_owned(), format!("commit +[{rows} ] -[ ] @[ 210 ]")]);
+    assert_eq!(
+        rig.queue(),
+        [
+            format!("commit +[{rows} ] -[ ] @[ 210 ]"),
+            "send 21".to_owned()
+        ]
+    );
 }
 
 #[test]
@@ -300,7 +386,10 @@ fn a_stop_waits_for_the_broker_and_then_commits_the_rest() {
     let mut quick = Rig::new(settings());
     quick.queue();
     quick.apply(Event::Stop);
-    assert_eq!(quick.report(1, Outcome::Delivered), ["commit +[ ] -[ ] @[ 10 ]"]);
+    assert_eq!(
+        quick.report(1, Outcome::Delivered),
+        ["commit +[ ] -[ ] @[ 10 ]"]
+    );
     assert_eq!(quick.committed(0), ["done"]);
     assert_eq!(Rig::new(settings()).apply(Event::Stop), ["done"]);
 }
@@ -317,5 +406,8 @@ fn a_stop_gives_a_refusing_disk_up_and_says_what_is_left() {
         said.extend(rig.wait(100));
     }
     assert_eq!(said.iter().filter(|done| *done == "done").count(), 1);
-    assert!(said.contains(&"say LeftBehind { batches: 1 }".to_owned()), "{said:?}");
+    assert!(
+        said.contains(&"say LeftBehind { batches: 1 }".to_owned()),
+        "{said:?}"
+    );
 }

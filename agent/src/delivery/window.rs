@@ -14,20 +14,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::item::{Item, Place};
 use super::settle::Stretch;
 use crate::batch::Batch;
 use crate::clock::Monotonic;
 use crate::spool::BatchId;
 
-/// What a record costs in librdkafka besides its value, in bytes: the message, two headers and
-/// their names. Counted from its structures on 64 bits, rounded up.
-const RECORD_COST: usize = 256;
-
 /// What is handed to librdkafka and not reported yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct InFlight {
     pub(super) batches: usize,
-    /// Values, and [`RECORD_COST`] for each.
+    /// Values, and [`super::item::RECORD_COST`] for each.
     pub(super) cost: usize,
 }
 
@@ -38,28 +35,6 @@ pub(super) struct Acknowledged {
     pub(super) bytes: usize,
     /// It was neither in the spool nor reported before: this settles it.
     pub(super) settles: bool,
-}
-
-#[derive(Debug)]
-struct Item {
-    /// None only where its row is in the spool and it is in flight.
-    batch: Option<Arc<Batch>>,
-    stretch: Stretch,
-    bytes: usize,
-    cost: usize,
-    queued: Monotonic,
-    place: Place,
-    /// It came from the spool, and takes nothing of the RAM window.
-    loaded: bool,
-    in_flight: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Ram,
-    /// In the transaction that is under way. It may be acknowledged meanwhile.
-    Committing { acknowledged: bool },
-    Spool,
 }
 
 #[derive(Debug, Default)]
@@ -156,7 +131,9 @@ impl Window {
                 self.ram_bytes -= item.bytes;
                 self.items.remove(&id);
             }
-            Place::Committing { acknowledged: already } => {
+            Place::Committing {
+                acknowledged: already,
+            } => {
                 acknowledged.settles = !std::mem::replace(already, true);
             }
             Place::Spool => {
@@ -228,14 +205,23 @@ impl Window {
     pub(super) fn unsettled(&self) -> usize {
         let committing = |id: &&BatchId| {
             let item = self.items.get(id);
-            item.is_some_and(|item| item.place == Place::Committing { acknowledged: false })
+            item.is_some_and(|item| {
+                item.place
+                    == Place::Committing {
+                        acknowledged: false,
+                    }
+            })
         };
         self.ram.len() + self.committing.iter().filter(committing).count()
     }
 
     /// Marks the oldest batches that are only in RAM as under way to the spool: at most
     /// `group_max` bytes of values (but one batch at least), and never more than `room`.
-    pub(super) fn start_commit(&mut self, group_max: usize, room: u64) -> Vec<(BatchId, Arc<Batch>)> {
+    pub(super) fn start_commit(
+        &mut self,
+        group_max: usize,
+        room: u64,
+    ) -> Vec<(BatchId, Arc<Batch>)> {
         let (mut rows, mut bytes) = (Vec::new(), 0_usize);
         while let Some(&id) = self.ram.first() {
             let Some(item) = self.items.get_mut(&id) else {
@@ -249,7 +235,9 @@ impl Window {
             let Some(batch) = item.batch.clone() else {
                 break;
             };
-            item.place = Place::Committing { acknowledged: false };
+            item.place = Place::Committing {
+                acknowledged: false,
+            };
             self.ram_bytes -= item.bytes;
             self.ram.remove(&id);
             self.committing.push(id);
@@ -361,26 +349,6 @@ impl Window {
         // Where a row before them was left to the spool meanwhile, that comes first.
         if self.load_after == asked_after {
             self.load_after = through;
-        }
-    }
-}
-
-impl Item {
-    fn new(batch: Batch, place: Place, queued: Monotonic) -> Self {
-        Self {
-            stretch: Stretch {
-                generation: batch.generation,
-                start: batch.start,
-                end: batch.end(),
-                closes: batch.closes(),
-            },
-            bytes: batch.values.len(),
-            cost: batch.values.len() + RECORD_COST * batch.entries.len(),
-            batch: Some(Arc::new(batch)),
-            queued,
-            place,
-            loaded: place == Place::Spool,
-            in_flight: false,
         }
     }
 }

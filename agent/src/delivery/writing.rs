@@ -139,7 +139,8 @@ impl Delivery {
             return None;
         }
         // Nobody acknowledges, and the sources are about to wait: they need not.
-        let crowded = self.broker.silent && self.window.ram_bytes() >= self.settings.window_bytes / 2;
+        let crowded =
+            self.broker.silent && self.window.ram_bytes() >= self.settings.window_bytes / 2;
         if crowded || self.is_last_commit() {
             return Some(oldest);
         }
@@ -151,7 +152,10 @@ impl Delivery {
         if self.writing.moved_bytes >= self.settings.checkpoint_bytes || self.is_last_commit() {
             return Some(since);
         }
-        let closed = self.writing.closed_since.map(|since| since.plus(CLOSE_DELAY));
+        let closed = self
+            .writing
+            .closed_since
+            .map(|since| since.plus(CLOSE_DELAY));
         let regular = since.plus(self.settings.checkpoint_every);
         Some(closed.map_or(regular, |closed| closed.min(regular)))
     }
@@ -165,8 +169,15 @@ impl Delivery {
     pub(super) fn commit(&mut self, now: Monotonic) {
         let late = self.rows_at().is_some_and(|at| at <= now);
         let oldest = self.window.oldest_in_ram();
-        let room = self.settings.spool_bytes_max.saturating_sub(self.writing.depth.bytes);
-        let rows = if late { self.window.start_commit(GROUP_BYTES_MAX, room) } else { Vec::new() };
+        let room = self
+            .settings
+            .spool_bytes_max
+            .saturating_sub(self.writing.depth.bytes);
+        let rows = if late {
+            self.window.start_commit(GROUP_BYTES_MAX, room)
+        } else {
+            Vec::new()
+        };
         if late && rows.is_empty() {
             self.writing.full = true;
             if !std::mem::replace(&mut self.writing.full_said, true) {
@@ -188,7 +199,11 @@ impl Delivery {
             rows: rows.len() as u64,
             since: now,
         });
-        self.actions.push_back(Action::Commit(Transaction { rows, deletes, checkpoints }));
+        self.actions.push_back(Action::Commit(Transaction {
+            rows,
+            deletes,
+            checkpoints,
+        }));
     }
 
     /// A batch queued at `oldest` was late. On a slow uplink some always are; where nothing at all

@@ -87,14 +87,20 @@ mod tests {
 
     #[test]
     fn a_file_is_known_by_place_and_content() {
-        let line = b"2026-11-24 08:15:00 one line that is longer than sixty-four bytes, to tell by\n";
+        let line =
+            b"2026-11-24 08:15:00 one line that is longer than sixty-four bytes, to tell by\n";
         let check = |known: &FileIdentity, device, inode, bytes: &[u8], expected| {
             let head = Head {
                 device,
                 inode,
                 bytes,
             };
-            assert_eq!(match_identity(known, &head), expected, "{:?}", bytes.escape_ascii());
+            assert_eq!(
+                match_identity(known, &head),
+                expected,
+                "{:?}",
+                bytes.escape_ascii()
+            );
         };
         let short = known(1, 2, b"abc");
         check(&short, 1, 2, b"abc", Match::Same);

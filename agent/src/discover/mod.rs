@@ -103,7 +103,10 @@ pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
         let before = names.len();
         let mut matched = false;
         // The pattern was compiled from this very text: it compiles again.
-        for entry in glob::glob_with(pattern.as_str(), GLOBBING).into_iter().flatten() {
+        for entry in glob::glob_with(pattern.as_str(), GLOBBING)
+            .into_iter()
+            .flatten()
+        {
             let path = match entry {
                 Ok(path) => path,
                 Err(error) => {
@@ -220,7 +223,9 @@ mod tests {
         fs::write(folder.path().join("sub/deep.log"), "").unwrap();
         let count = |glob, exclude: &[&str]| {
             let exclude = patterns(folder.path(), exclude);
-            scan(&patterns(folder.path(), &[glob]), &exclude).files.len()
+            scan(&patterns(folder.path(), &[glob]), &exclude)
+                .files
+                .len()
         };
         assert_eq!(count("*.log", &[]), 0);
         assert_eq!(count("**/*.log", &[]), 1);

@@ -155,7 +155,10 @@ mod tests {
             ("/var/log/**/a[0-9].log", "/var/log"),
             ("/*", "/"),
         ] {
-            assert_eq!(fixed_folder(&Pattern::new(glob).unwrap()), Path::new(folder));
+            assert_eq!(
+                fixed_folder(&Pattern::new(glob).unwrap()),
+                Path::new(folder)
+            );
         }
     }
 
@@ -163,8 +166,14 @@ mod tests {
     fn reading_is_no_event() {
         let of = |kind| hint(&Ok(Event::new(kind)));
         assert_eq!(of(EventKind::Access(AccessKind::Any)), Hint::Nothing);
-        assert_eq!(of(EventKind::Modify(ModifyKind::Data(DataChange::Any))), Hint::Read);
-        assert_eq!(of(EventKind::Modify(ModifyKind::Name(RenameMode::Any))), Hint::Scan);
+        assert_eq!(
+            of(EventKind::Modify(ModifyKind::Data(DataChange::Any))),
+            Hint::Read
+        );
+        assert_eq!(
+            of(EventKind::Modify(ModifyKind::Name(RenameMode::Any))),
+            Hint::Scan
+        );
         assert_eq!(of(EventKind::Create(CreateKind::File)), Hint::Scan);
         let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
         assert_eq!(hint(&Ok(overflow)), Hint::Scan);

@@ -107,6 +107,11 @@ mod tests {
 
     #[test]
     fn the_worst_counts() {
-        assert_eq!([Outcome::Delivered, Outcome::Recreate, Outcome::Retry].into_iter().max(), Some(Outcome::Recreate));
+        assert_eq!(
+            [Outcome::Delivered, Outcome::Recreate, Outcome::Retry]
+                .into_iter()
+                .max(),
+            Some(Outcome::Recreate)
+        );
     }
 }

@@ -63,7 +63,9 @@ const PROPERTIES: &[(&str, &str)] = &[
 #[derive(Debug, Error)]
 pub enum ProducerError {
     /// librdkafka refuses the configuration, or the system a thread.
-    #[error("cannot make a Kafka producer: {0}; check [kafka] and its options in the configuration")]
+    #[error(
+        "cannot make a Kafka producer: {0}; check [kafka] and its options in the configuration"
+    )]
     Client(#[source] KafkaError),
     /// The system gives no thread.
     #[error("cannot start the producer's thread: {0}")]
@@ -99,7 +101,9 @@ pub struct Producer {
 
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
     }
 }
 
@@ -212,13 +216,23 @@ impl Producer {
 
     /// What was reported since the last call.
     pub fn take_reports(&self) -> Vec<Report> {
-        std::mem::take(&mut *self.reports.list.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .reports
+                .list
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Takes back what was not sent, and ends the thread: a second at most.
     pub fn close(mut self) {
         self.closed.store(true, Ordering::Release);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if self
+            .thread
+            .take()
+            .is_some_and(|thread| thread.join().is_err())
+        {
             tracing::error!("the thread of the delivery reports ended before it was told to");
         }
     }
@@ -298,7 +312,10 @@ impl Tally {
             .into_iter()
             .find(|outcome| *outcome as u8 == worst)
             .unwrap_or(Outcome::Recreate);
-        reports.put(Report::Batch { id: self.id, outcome });
+        reports.put(Report::Batch {
+            id: self.id,
+            outcome,
+        });
     }
 }
 

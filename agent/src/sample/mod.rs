@@ -270,7 +270,11 @@ impl<R: Registry> Sensors<R> {
             }
         };
         if self.said.is_over(&sensor.path) {
-            tracing::info!("source {}: {} gives readings", plan.id, sensor.path.display());
+            tracing::info!(
+                "source {}: {} gives readings",
+                plan.id,
+                sensor.path.display()
+            );
         }
         let reading = Reading {
             time_ms: wall_ms(),

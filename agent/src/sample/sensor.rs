@@ -88,7 +88,12 @@ impl Sensor {
 
     /// Closes the generation: it was stopped in order. Without room it goes without a permit, for
     /// it is the last thing that the sensor gives.
-    pub fn close(&mut self, writer: &ValueWriter, time_ms: u64, room: Option<Permit>) -> Option<Batch> {
+    pub fn close(
+        &mut self,
+        writer: &ValueWriter,
+        time_ms: u64,
+        room: Option<Permit>,
+    ) -> Option<Batch> {
         let mut draft = self.draft(writer, time_ms, self.next);
         let notice = Notice::Close {
             reason: reason::STOPPED.to_owned(),
@@ -125,7 +130,10 @@ mod tests {
     fn sensor() -> (Sensor, ValueWriter) {
         let stream = StreamId::parse("pi-7/cpu//sys/temp").unwrap();
         let writer = ValueWriter::new(&"pi-7".parse().unwrap(), &"cpu".parse().unwrap());
-        (Sensor::new("/sys/temp".into(), stream, Generation(1)), writer)
+        (
+            Sensor::new("/sys/temp".into(), stream, Generation(1)),
+            writer,
+        )
     }
 
     fn reading(value: f64) -> Reading<'static> {
@@ -150,11 +158,18 @@ mod tests {
         let span = |start, end| Span::new(start, end).unwrap();
         assert_eq!((records[0].kind, records[0].span), (Kind::Loss, span(1, 3)));
         assert_eq!((records[1].kind, records[1].span), (Kind::Data, span(3, 4)));
-        assert!(records[1].value.ends_with(b"\"sensor\":\"/sys/temp\",\"value\":4.0,\"unit\":\"C\"}"));
+        assert!(
+            records[1]
+                .value
+                .ends_with(b"\"sensor\":\"/sys/temp\",\"value\":4.0,\"unit\":\"C\"}")
+        );
         assert_eq!(sensor.lost(), 0);
         assert!(sensor.sample(&writer, reading(5.0), None).is_none());
         let batch = sensor.close(&writer, 0, None).unwrap();
-        let kinds: Vec<_> = batch.records().map(|record| (record.kind, record.span)).collect();
+        let kinds: Vec<_> = batch
+            .records()
+            .map(|record| (record.kind, record.span))
+            .collect();
         assert_eq!(kinds, [(Kind::Loss, span(4, 5)), (Kind::Close, span(5, 5))]);
     }
 

@@ -76,7 +76,11 @@ impl Rig {
         let mut records = Vec::new();
         while let Ok(batch) = self.receiver.try_recv() {
             let registered = self.registered.0.lock().unwrap();
-            assert!(registered.iter().any(|open| open.generation == batch.generation));
+            assert!(
+                registered
+                    .iter()
+                    .any(|open| open.generation == batch.generation)
+            );
             for record in batch.records() {
                 let value: serde_json::Value = serde_json::from_slice(record.value).unwrap();
                 let shown = value.get("value").or(value.get("reason")).unwrap();
@@ -108,7 +112,10 @@ fn samples_are_numbered_scaled_and_in_step() {
     assert_eq!(rig.tick(1001), []);
     // One that was plugged in is found, and has numbers of its own.
     write(folder.path(), "b", "0");
-    let both = [(Kind::Data, 2, 3, "2.0".into()), (Kind::Data, 0, 1, "1.0".into())];
+    let both = [
+        (Kind::Data, 2, 3, "2.0".into()),
+        (Kind::Data, 0, 1, "1.0".into()),
+    ];
     assert_eq!(rig.tick(1010), both);
     rig.sensors.close().unwrap();
     let closed = |at| (Kind::Close, at, at, "\"stopped\"".to_owned());

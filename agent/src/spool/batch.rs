@@ -125,7 +125,12 @@ impl Packer {
 impl Row {
     fn checksum_now(&self) -> u32 {
         let mut sum = crc32c::crc32c(self.stream.as_bytes());
-        for number in [self.generation.0, self.start, self.end, u64::from(self.closes)] {
+        for number in [
+            self.generation.0,
+            self.start,
+            self.end,
+            u64::from(self.closes),
+        ] {
             sum = crc32c::crc32c_append(sum, &number.to_le_bytes());
         }
         crc32c::crc32c_append(sum, &self.blob)
@@ -240,7 +245,14 @@ mod tests {
     }
 
     fn batches() -> impl Strategy<Value = Batch> {
-        let records = prop::collection::vec((0_u64..1 << 40, kinds(), prop::collection::vec(any::<u8>(), 0..50)), 1..40);
+        let records = prop::collection::vec(
+            (
+                0_u64..1 << 40,
+                kinds(),
+                prop::collection::vec(any::<u8>(), 0..50),
+            ),
+            1..40,
+        );
         (any::<u64>(), 0_u64..1 << 50, records).prop_map(|(generation, start, records)| {
             let mut batch = Batch {
                 stream: StreamId::parse("d/s//p").unwrap(),
@@ -280,19 +292,41 @@ mod tests {
     #[test]
     fn forms_that_are_refused() {
         let good = row_of(&[1, 5, 3 << 2, b'a', b'b', b'c'], 10, 15);
-        assert_eq!(good.unpack().unwrap().records().next().unwrap().value, b"abc");
+        assert_eq!(
+            good.unpack().unwrap().records().next().unwrap().value,
+            b"abc"
+        );
         let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
         for (plain, what) in [
             (vec![], "nothing"),
             (vec![0], "no record"),
             (most.to_vec(), "a count beyond its bytes"),
-            (vec![1, 5, 4 << 2, b'a', b'b', b'c'], "a value beyond the end"),
-            (vec![1, 5, 2 << 2, b'a', b'b', b'c'], "bytes behind the last value"),
-            (vec![1, 5, 3 << 2 | 3, b'a', b'b', b'c'], "a kind that is none"),
-            ([&[1][..], &most, &[0]].concat(), "an end beyond every offset"),
-            (vec![1, 4, 3 << 2, b'a', b'b', b'c'], "an end that is not the column's"),
+            (
+                vec![1, 5, 4 << 2, b'a', b'b', b'c'],
+                "a value beyond the end",
+            ),
+            (
+                vec![1, 5, 2 << 2, b'a', b'b', b'c'],
+                "bytes behind the last value",
+            ),
+            (
+                vec![1, 5, 3 << 2 | 3, b'a', b'b', b'c'],
+                "a kind that is none",
+            ),
+            (
+                [&[1][..], &most, &[0]].concat(),
+                "an end beyond every offset",
+            ),
+            (
+                vec![1, 4, 3 << 2, b'a', b'b', b'c'],
+                "an end that is not the column's",
+            ),
         ] {
-            assert_eq!(row_of(&plain, 10, 15).unpack().unwrap_err(), Unreadable::Form, "{what}");
+            assert_eq!(
+                row_of(&plain, 10, 15).unpack().unwrap_err(),
+                Unreadable::Form,
+                "{what}"
+            );
         }
         let mut stream = good.clone();
         stream.stream = "no stream".into();

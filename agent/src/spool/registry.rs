@@ -71,7 +71,10 @@ impl StoreRegistry {
                     }
                 }
             }
-            if self.stop.sleep(Duration::from_millis(backoff.next_ms(&mut jitter))) {
+            if self
+                .stop
+                .sleep(Duration::from_millis(backoff.next_ms(&mut jitter)))
+            {
                 return Err(StoreStopped);
             }
         }
@@ -86,7 +89,9 @@ impl StoreRegistry {
             match answered.recv_timeout(LOOK) {
                 Ok(result) => return Ok(result),
                 Err(RecvTimeoutError::Timeout) if !self.stop.is_set() => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(StoreStopped),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Err(StoreStopped);
+                }
             }
         }
     }

@@ -22,19 +22,21 @@ pub(super) fn insert(
     now_ms: u64,
 ) -> rusqlite::Result<Option<i64>> {
     let stored = i64::try_from(row.blob.len() + row.stream.len()).unwrap_or(i64::MAX);
-    let new = open.prepare_cached(include_str!("sql/insert_batch.sql"))?.execute(params![
-        id.0.cast_signed(),
-        row.generation.0.cast_signed(),
-        row.stream,
-        row.start.cast_signed(),
-        row.end.cast_signed(),
-        row.closes,
-        stored,
-        i64::try_from(plain_bytes).unwrap_or(i64::MAX),
-        now_ms.cast_signed(),
-        i64::from(row.checksum),
-        row.blob,
-    ])?;
+    let new = open
+        .prepare_cached(include_str!("sql/insert_batch.sql"))?
+        .execute(params![
+            id.0.cast_signed(),
+            row.generation.0.cast_signed(),
+            row.stream,
+            row.start.cast_signed(),
+            row.end.cast_signed(),
+            row.closes,
+            stored,
+            i64::try_from(plain_bytes).unwrap_or(i64::MAX),
+            now_ms.cast_signed(),
+            i64::from(row.checksum),
+            row.blob,
+        ])?;
     Ok((new == 1).then_some(stored))
 }
 
@@ -72,7 +74,11 @@ pub(super) fn load(
     while let Some(row) = found.next()? {
         bytes = bytes.saturating_add(row.get::<_, i64>(6)?.cast_unsigned());
         if !batches.is_empty() && bytes > bytes_max {
-            return Ok(Reply::Loaded { rows: batches, through: reached, lost });
+            return Ok(Reply::Loaded {
+                rows: batches,
+                through: reached,
+                lost,
+            });
         }
         reached = BatchId(row.get::<_, i64>(0)?.cast_unsigned());
         let stored = stored_row(row)?;
@@ -88,7 +94,11 @@ pub(super) fn load(
             }
         }
     }
-    Ok(Reply::Loaded { rows: batches, through, lost })
+    Ok(Reply::Loaded {
+        rows: batches,
+        through,
+        lost,
+    })
 }
 
 fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
@@ -113,7 +123,10 @@ fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 /// with an unknown tail. Nothing where even the stream cannot be read: the row stays where it is.
 fn loss(row: &Row, now_ms: u64) -> Option<Batch> {
     let stream = StreamId::parse(&row.stream).ok()?;
-    let writer = ValueWriter::new(&stream.device().parse().ok()?, &stream.source().parse().ok()?);
+    let writer = ValueWriter::new(
+        &stream.device().parse().ok()?,
+        &stream.source().parse().ok()?,
+    );
     let reason = reason::SPOOL_CORRUPT.to_owned();
     let mut batch = Batch {
         stream,
@@ -123,7 +136,10 @@ fn loss(row: &Row, now_ms: u64) -> Option<Batch> {
         values: Vec::new(),
         permit: None,
     };
-    let close = Notice::Close { reason: reason.clone(), tail: Tail::Unknown };
+    let close = Notice::Close {
+        reason: reason.clone(),
+        tail: Tail::Unknown,
+    };
     let notices = [(Kind::Loss, Notice::Loss { reason })]
         .into_iter()
         .chain(row.closes.then_some((Kind::Close, close)));
@@ -192,7 +208,10 @@ pub(super) fn generations(connection: &Connection) -> rusqlite::Result<Vec<OpenG
     let mut known = Vec::new();
     while let Some(row) = found.next()? {
         let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
-        let maybe = |column: usize| row.get::<_, Option<i64>>(column).map(|n| n.map(i64::cast_unsigned));
+        let maybe = |column: usize| {
+            row.get::<_, Option<i64>>(column)
+                .map(|n| n.map(i64::cast_unsigned))
+        };
         let generation = Generation(number(0)?);
         let stream: String = row.get(1)?;
         let Ok(stream) = StreamId::parse(&stream) else {

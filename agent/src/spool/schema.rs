@@ -51,7 +51,9 @@ const PRAGMAS: &[(&str, &str, &str)] = &[
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// No directory, and none can be made; or no file in it.
-    #[error("cannot use the state directory {path}: {source}; the agent needs to write there: check that it exists and who owns it")]
+    #[error(
+        "cannot use the state directory {path}: {source}; the agent needs to write there: check that it exists and who owns it"
+    )]
     Directory {
         /// The directory, or the file in it.
         path: PathBuf,
@@ -65,7 +67,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Not a database, or a damaged one.
-    #[error("the spool {path} is damaged ({source}): to start anew, stop the agent and move {path}, {path}-wal and {path}-shm aside; records that were only in it are lost, files are read again from their beginnings")]
+    #[error(
+        "the spool {path} is damaged ({source}): to start anew, stop the agent and move {path}, {path}-wal and {path}-shm aside; records that were only in it are lost, files are read again from their beginnings"
+    )]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -73,7 +77,9 @@ pub enum OpenError {
         source: rusqlite::Error,
     },
     /// A database of another program, or of a later headwater.
-    #[error("{path} is no spool that this version can use: {found}; use the version that wrote it, or move it aside")]
+    #[error(
+        "{path} is no spool that this version can use: {found}; use the version that wrote it, or move it aside"
+    )]
     Foreign {
         /// The database.
         path: PathBuf,
@@ -81,7 +87,9 @@ pub enum OpenError {
         found: String,
     },
     /// A pragma did not take: promises rest on it.
-    #[error("cannot open the spool {path}: {name} is {found:?} and must be {wanted:?}; does the file system support it (a network file system does not)?")]
+    #[error(
+        "cannot open the spool {path}: {name} is {found:?} and must be {wanted:?}; does the file system support it (a network file system does not)?"
+    )]
     Pragma {
         /// The database.
         path: PathBuf,
@@ -125,9 +133,14 @@ pub fn open(state_dir: &Path) -> Result<Opened, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).map_err(error)?;
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let found = (number("application_id").map_err(error)?, number("user_version").map_err(error)?);
+    let found = (
+        number("application_id").map_err(error)?,
+        number("user_version").map_err(error)?,
+    );
     let tables = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
+            row.get::<_, i64>(0)
+        })
         .map_err(error)?;
     let is_new = found == (0, 0) && tables == 0;
     if !is_new && found != (APPLICATION_ID, VERSION) {
@@ -244,7 +257,10 @@ mod tests {
         let state = dir.path().join("a/b");
         for _ in 0..2 {
             let opened = open(&state).unwrap();
-            opened.connection.execute("UPDATE depth SET n_rows = n_rows", []).unwrap();
+            opened
+                .connection
+                .execute("UPDATE depth SET n_rows = n_rows", [])
+                .unwrap();
             assert_eq!(mode(&state), 0o700);
             for name in ["spool.db", "spool.db-wal", "spool.db-shm", "lock"] {
                 assert_eq!(mode(&state.join(name)), 0o600, "{name}");
@@ -261,7 +277,11 @@ mod tests {
             std::fs::write(dir.path().join("spool.db"), content).unwrap();
             let error = open(dir.path()).unwrap_err().to_string();
             assert!(error.contains(word) && error.contains("move"), "{error}");
-            assert_eq!(std::fs::read(dir.path().join("spool.db")).unwrap(), content, "it was changed");
+            assert_eq!(
+                std::fs::read(dir.path().join("spool.db")).unwrap(),
+                content,
+                "it was changed"
+            );
         };
         refuse(&[b'x'; 8192], "damaged");
 

@@ -35,7 +35,11 @@ const FREE_PAGES_KEPT: i64 = 256;
 #[derive(Debug)]
 pub(super) enum Request {
     Commit(Transaction),
-    Load { after: BatchId, through: BatchId, bytes_max: u64 },
+    Load {
+        after: BatchId,
+        through: BatchId,
+        bytes_max: u64,
+    },
     Change(Change, SyncSender<Result<(), Trouble>>),
     Close,
 }
@@ -64,10 +68,16 @@ impl Store {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn start(state_dir: &Path, replies: mpsc::Sender<Reply>) -> Result<(Self, Found), OpenError> {
+    pub fn start(
+        state_dir: &Path,
+        replies: mpsc::Sender<Reply>,
+    ) -> Result<(Self, Found), OpenError> {
         let opened = open(state_dir)?;
         let path = opened.path.clone();
-        let database = |source| OpenError::Database { path: path.clone(), source };
+        let database = |source| OpenError::Database {
+            path: path.clone(),
+            source,
+        };
         let found = found(&opened.connection).map_err(database)?;
         let packer = Packer::new().map_err(|source| directory(&path, source))?;
         let (requests, queue) = sync_channel(QUEUE);
@@ -94,20 +104,28 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`].
     pub fn load(&self, after: BatchId, through: BatchId, bytes_max: u64) -> Result<(), Trouble> {
-        self.ask(Request::Load { after, through, bytes_max })
+        self.ask(Request::Load {
+            after,
+            through,
+            bytes_max,
+        })
     }
 
     fn ask(&self, request: Request) -> Result<(), Trouble> {
-        self.requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => Trouble::Busy,
-            TrySendError::Disconnected(_) => Trouble::Bug,
-        })
+        self.requests
+            .try_send(request)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Trouble::Busy,
+                TrySendError::Disconnected(_) => Trouble::Bug,
+            })
     }
 
     /// Does what was asked before, writes the log back into the database, and ends the thread.
     pub fn close(self) {
         if self.requests.send(Request::Close).is_err() || self.thread.join().is_err() {
-            tracing::error!("the store's thread ended before it was told to; the database recovers at the next start");
+            tracing::error!(
+                "the store's thread ended before it was told to; the database recovers at the next start"
+            );
         }
     }
 }
@@ -118,7 +136,8 @@ fn directory(path: &Path, source: io::Error) -> OpenError {
 }
 
 fn found(connection: &Connection) -> rusqlite::Result<Found> {
-    let last: Option<i64> = connection.query_row("SELECT max(id) FROM batch", [], |row| row.get(0))?;
+    let last: Option<i64> =
+        connection.query_row("SELECT max(id) FROM batch", [], |row| row.get(0))?;
     Ok(Found {
         known: rows::generations(connection)?,
         depth: rows::depth(connection)?,
@@ -139,10 +158,16 @@ impl Owner {
                     Ok(depth) => Reply::Committed(depth),
                     Err(trouble) => Reply::CommitFailed(trouble),
                 },
-                Request::Load { after, through, bytes_max } => self.load(after, through, bytes_max),
+                Request::Load {
+                    after,
+                    through,
+                    bytes_max,
+                } => self.load(after, through, bytes_max),
                 Request::Change(change, answer) => {
                     if answer.send(self.change(&change)).is_err() {
-                        tracing::debug!("a source did not wait for its change; it holds all the same");
+                        tracing::debug!(
+                            "a source did not wait for its change; it holds all the same"
+                        );
                     }
                     continue;
                 }
@@ -183,7 +208,11 @@ impl Owner {
                 settle(&open, *checkpoint)?;
             }
             let spools = !transaction.rows.is_empty();
-            crash::point(if spools { "spool-before-commit" } else { "checkpoint-before-commit" });
+            crash::point(if spools {
+                "spool-before-commit"
+            } else {
+                "checkpoint-before-commit"
+            });
             open.commit()?;
             if spools {
                 crash::point("spool-after-commit");
@@ -192,7 +221,8 @@ impl Owner {
         })();
         committed.map_err(|failure: Failure| failure.trouble("commit to the spool"))?;
         let connection = &self.opened.connection;
-        let depth = rows::depth(connection).map_err(|error| Failure::from(error).trouble("read the spool's depth"))?;
+        let depth = rows::depth(connection)
+            .map_err(|error| Failure::from(error).trouble("read the spool's depth"))?;
         if depth.rows == 0 && !transaction.deletes.is_empty() {
             shrink(connection);
         }
@@ -200,7 +230,13 @@ impl Owner {
     }
 
     fn load(&self, after: BatchId, through: BatchId, bytes_max: u64) -> Reply {
-        match rows::load(&self.opened.connection, after, through, bytes_max, clock::wall_ms()) {
+        match rows::load(
+            &self.opened.connection,
+            after,
+            through,
+            bytes_max,
+            clock::wall_ms(),
+        ) {
             Ok(reply) => reply,
             Err(error) => Reply::LoadFailed(Failure::from(error).trouble("read the spool")),
         }
@@ -224,7 +260,8 @@ impl Owner {
 fn settle(open: &Connection, checkpoint: Checkpoint) -> rusqlite::Result<()> {
     let id = checkpoint.generation.0.cast_signed();
     if checkpoint.closed {
-        open.prepare_cached(include_str!("sql/close_generation.sql"))?.execute([id])?;
+        open.prepare_cached(include_str!("sql/close_generation.sql"))?
+            .execute([id])?;
     } else {
         open.prepare_cached(include_str!("sql/checkpoint.sql"))?
             .execute(params![id, checkpoint.settled.cast_signed()])?;
@@ -240,7 +277,8 @@ fn shrink(connection: &Connection) {
             return Ok(());
         }
         // A page is freed at each step: the statement must be run to its end.
-        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut vacuum =
+            connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
         let mut steps = vacuum.query([])?;
         while steps.next()?.is_some() {}
         Ok::<_, rusqlite::Error>(())
@@ -281,7 +319,9 @@ impl Failure {
 /// Only what SQLite documents for a statement that was right before.
 fn classify(code: Option<ErrorCode>) -> Trouble {
     match code {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory) => Trouble::Busy,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory) => {
+            Trouble::Busy
+        }
         Some(ErrorCode::DiskFull) => Trouble::Full,
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Trouble::ReadOnly,
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Trouble::Io,

@@ -65,7 +65,13 @@ impl<'a> Edge<'a> {
         };
         producer.resume();
         for report in producer.take_reports() {
-            if matches!(report, Report::Batch { outcome: Outcome::Delivered, .. }) {
+            if matches!(
+                report,
+                Report::Batch {
+                    outcome: Outcome::Delivered,
+                    ..
+                }
+            ) {
                 crash::point("delivered-before-settle");
             }
             self.apply(match report {
@@ -79,7 +85,10 @@ impl<'a> Edge<'a> {
     pub(super) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
         let waiting = self.producer.as_ref().is_some_and(Producer::is_waiting);
         let resume = waiting.then(|| now.plus(RESUME));
-        [self.delivery.next_deadline(), resume].into_iter().flatten().min()
+        [self.delivery.next_deadline(), resume]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether the stop is complete.
@@ -107,12 +116,18 @@ impl<'a> Edge<'a> {
             }
             Action::Commit(transaction) => {
                 if let Err(trouble) = self.store.commit(transaction) {
-                    self.delivery.apply(Event::Store(Reply::CommitFailed(trouble)), now);
+                    self.delivery
+                        .apply(Event::Store(Reply::CommitFailed(trouble)), now);
                 }
             }
-            Action::Load { after, through, bytes_max } => {
+            Action::Load {
+                after,
+                through,
+                bytes_max,
+            } => {
                 if let Err(trouble) = self.store.load(after, through, bytes_max) {
-                    self.delivery.apply(Event::Store(Reply::LoadFailed(trouble)), now);
+                    self.delivery
+                        .apply(Event::Store(Reply::LoadFailed(trouble)), now);
                 }
             }
             Action::Recreate => {
@@ -134,7 +149,9 @@ impl<'a> Edge<'a> {
 
 fn say(news: News) {
     match news {
-        News::Offline => tracing::warn!("the broker does not acknowledge; batches go to the spool until it does"),
+        News::Offline => {
+            tracing::warn!("the broker does not acknowledge; batches go to the spool until it does")
+        }
         News::Online => tracing::info!("the broker acknowledges again"),
         News::Refused { wait_ms } => tracing::warn!(
             wait_ms,

@@ -60,7 +60,11 @@ impl Sources {
             samples: Arc::clone(&samples),
             stops: Vec::new(),
         };
-        let inputs = Inputs { device: &plan.device, known, sender };
+        let inputs = Inputs {
+            device: &plan.device,
+            known,
+            sender,
+        };
         if !plan.files.is_empty() {
             let stop = sources.add_stop();
             let input = FilesInput {
@@ -120,7 +124,11 @@ fn spawn(
     thread::Builder::new()
         .name(thread.into())
         .spawn(move || {
-            let mut end = End { thread, ends, result: None };
+            let mut end = End {
+                thread,
+                ends,
+                result: None,
+            };
             end.result = Some(work());
         })
         .map(drop)

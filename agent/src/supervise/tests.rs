@@ -21,7 +21,10 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     let lines: String = (0..1000).map(|n| format!("line {n}\n")).collect();
     std::fs::write(dir.path().join("a.log"), &lines).unwrap();
     let plan = plan(dir.path(), "");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let ending = runtime.block_on(async {
         let mut agent = Agent::start(&plan).unwrap();
         // Until everything was read: the channel is the agent's own, so it is asked, not us.
@@ -41,7 +44,9 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     let (reply, mut replies) = mpsc::channel(REPLIES);
     let (store, found) = Store::start(&plan.state_dir, reply).unwrap();
     assert_eq!(found.known[0].settled, lines.len() as u64);
-    store.load(crate::spool::BatchId(0), found.last, u64::MAX).unwrap();
+    store
+        .load(crate::spool::BatchId(0), found.last, u64::MAX)
+        .unwrap();
     let Some(Reply::Loaded { rows, .. }) = replies.blocking_recv() else {
         panic!("no rows");
     };

@@ -75,7 +75,11 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
             continue;
         }
         let idle_for = roster.next_due(now).since(monotonic());
-        stop.wait(if scan_wanted { idle_for.min(SCAN_GAP) } else { idle_for });
+        stop.wait(if scan_wanted {
+            idle_for.min(SCAN_GAP)
+        } else {
+            idle_for
+        });
     }
     roster.finish()
 }

@@ -333,7 +333,15 @@ impl Followed {
     ) -> Result<Turn, SourceError> {
         let range = (self.position.given(), self.position.read_from());
         let (stream, generation) = (&self.stream, self.generation);
-        if !close_generation(desk, &source.writer, stream, generation, range, reason, tail)? {
+        if !close_generation(
+            desk,
+            &source.writer,
+            stream,
+            generation,
+            range,
+            reason,
+            tail,
+        )? {
             return Ok(Turn::NoRoom);
         }
         Ok(Turn::Ended)

@@ -135,7 +135,15 @@ impl<R: Registry> Roster<R> {
             let end = gone.skip_to.map_or(gone.settled, |to| to.max(gone.settled));
             let range = (gone.settled, end);
             let (stream, generation) = (&gone.stream, gone.generation);
-            if !close_generation(&self.desk, writer, stream, generation, range, reason, Tail::Unknown)? {
+            if !close_generation(
+                &self.desk,
+                writer,
+                stream,
+                generation,
+                range,
+                reason,
+                Tail::Unknown,
+            )? {
                 return Ok(Pass::NoRoom);
             }
             self.farewells.pop();
@@ -222,9 +230,13 @@ impl<R: Registry> Roster<R> {
 
     fn say_unconfigured(&self, known: &[OpenGeneration]) {
         let is_ours = |open: &&OpenGeneration| {
-            self.sources.iter().any(|source| is_of(open, &self.device, source))
+            self.sources
+                .iter()
+                .any(|source| is_of(open, &self.device, source))
         };
-        let files = known.iter().filter(|open| matches!(open.origin, Origin::File(_)));
+        let files = known
+            .iter()
+            .filter(|open| matches!(open.origin, Origin::File(_)));
         for open in files.filter(|open| !is_ours(open)) {
             tracing::warn!(
                 "{}: no source of this configuration follows it any more; it stays open at offset \
@@ -253,10 +265,13 @@ impl<R: Registry> Roster<R> {
             })
             .collect();
         // Where two could be one file, the one of which more is known comes first.
-        ours.sort_by_key(|(open, identity)| std::cmp::Reverse((identity.fingerprint_len, open.settled)));
+        ours.sort_by_key(|(open, identity)| {
+            std::cmp::Reverse((identity.fingerprint_len, open.settled))
+        });
         for (open, identity) in ours {
             streams.insert(open.stream.clone());
-            let located = locate(identity, found).filter(|file| taken.insert((file.device, file.inode)));
+            let located =
+                locate(identity, found).filter(|file| taken.insert((file.device, file.inode)));
             let reason = match located {
                 Some(file) if file.size < open.settled.max(open.skip_to.unwrap_or(0)) => {
                     taken.remove(&(file.device, file.inode));

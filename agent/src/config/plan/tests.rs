@@ -54,7 +54,10 @@ fn every_problem_is_told_at_once_with_its_key() {
          [[sensor]]\nid = \"a\"\npaths = [\"/s\"]\ninterval = \"99ms\"\nscale = nan\noffset = inf\n",
     )
     .unwrap_err();
-    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let keys: Vec<_> = problems
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect();
     let expected = [
         "device",
         "state_dir",
@@ -102,13 +105,15 @@ fn a_reason_stands_beside_every_optional_key() {
     .unwrap();
     let table = toml::Table::try_from(plan.effective()).unwrap();
     for (key, _) in defaults::REASONS {
-        let found = key.split('.').try_fold(toml::Value::Table(table.clone()), |at, part| {
-            let at = match at {
-                toml::Value::Array(list) => list.into_iter().next()?,
-                at => at,
-            };
-            at.get(part).cloned()
-        });
+        let found = key
+            .split('.')
+            .try_fold(toml::Value::Table(table.clone()), |at, part| {
+                let at = match at {
+                    toml::Value::Array(list) => list.into_iter().next()?,
+                    at => at,
+                };
+                at.get(part).cloned()
+            });
         assert!(found.is_some(), "{key} is no key of the configuration");
     }
 }

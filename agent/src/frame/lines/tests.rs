@@ -16,7 +16,9 @@ fn seen(line: Line<'_>) -> Seen {
 }
 
 fn frame(bytes: &[u8], max_line: usize, cut: Option<u64>) -> Vec<Seen> {
-    Lines::new(bytes, 0, false, max_line, cut).map(seen).collect()
+    Lines::new(bytes, 0, false, max_line, cut)
+        .map(seen)
+        .collect()
 }
 
 #[test]
@@ -25,7 +27,12 @@ fn lines_end_at_lf_or_crlf() {
         let expected: Vec<Seen> = (expected.iter())
             .map(|(end, text, mark)| (*end, text.as_bytes().to_vec(), *mark))
             .collect();
-        assert_eq!(frame(input, 4, None), expected, "{:?}", input.escape_ascii());
+        assert_eq!(
+            frame(input, 4, None),
+            expected,
+            "{:?}",
+            input.escape_ascii()
+        );
     };
     check(b"", &[]);
     check(b"ab", &[]);
@@ -72,7 +79,10 @@ fn a_cut_ends_a_line() {
             .collect()
     };
     let line = |end, text: &str, mark| (end, text.to_owned(), mark);
-    assert_eq!(text(frame(b"a\nbc", 9, Some(4))), [line(2, "a", ""), line(4, "bc", "")]);
+    assert_eq!(
+        text(frame(b"a\nbc", 9, Some(4))),
+        [line(2, "a", ""), line(4, "bc", "")]
+    );
     // What was written behind it goes on as the line that it belongs to.
     assert_eq!(
         text(frame(b"a\nbcd\n", 9, Some(4))),

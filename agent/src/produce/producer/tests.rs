@@ -23,7 +23,10 @@ fn cluster() -> Cluster {
 }
 
 fn kafka(cluster: &Cluster, options: &[(&str, &str)]) -> Kafka {
-    let quick = [("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "200")];
+    let quick = [
+        ("reconnect.backoff.ms", "50"),
+        ("reconnect.backoff.max.ms", "200"),
+    ];
     Kafka {
         brokers: vec![cluster.bootstrap_servers()],
         topic: "t".into(),
@@ -55,7 +58,11 @@ fn batch(start: u64, values: &[&str]) -> Arc<Batch> {
         batch.entries.push(Entry {
             end: batch.end() + 10,
             value_end: u32::try_from(batch.values.len()).unwrap(),
-            kind: if *value == "close" { Kind::Close } else { Kind::Data },
+            kind: if *value == "close" {
+                Kind::Close
+            } else {
+                Kind::Data
+            },
         });
     }
     Arc::new(batch)
@@ -63,11 +70,16 @@ fn batch(start: u64, values: &[&str]) -> Arc<Batch> {
 
 /// Reports until there are `count`, as delivery's loop takes them: woken by the news.
 fn wait(producer: &mut Producer, news: &Notify, count: usize) -> Vec<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let mut reports = producer.take_reports();
     runtime.block_on(async {
         while reports.len() < count {
-            tokio::time::timeout(PATIENCE, news.notified()).await.expect("reports came in time");
+            tokio::time::timeout(PATIENCE, news.notified())
+                .await
+                .expect("reports came in time");
             reports.extend(producer.take_reports());
             producer.resume();
         }
@@ -76,7 +88,10 @@ fn wait(producer: &mut Producer, news: &Notify, count: usize) -> Vec<Report> {
 }
 
 fn ok(id: u64) -> Report {
-    Report::Batch { id: BatchId(id), outcome: Outcome::Delivered }
+    Report::Batch {
+        id: BatchId(id),
+        outcome: Outcome::Delivered,
+    }
 }
 
 fn read(cluster: &Cluster, count: usize) -> Vec<(String, String, String)> {
@@ -86,16 +101,21 @@ fn read(cluster: &Cluster, count: usize) -> Vec<(String, String, String)> {
         .create()
         .unwrap();
     let mut from = TopicPartitionList::new();
-    from.add_partition_offset("t", 0, Offset::Beginning).unwrap();
+    from.add_partition_offset("t", 0, Offset::Beginning)
+        .unwrap();
     consumer.assign(&from).unwrap();
     (0..count)
         .map(|_| {
-            let message = consumer.poll(PATIENCE).expect("a record came in time").unwrap();
+            let message = consumer
+                .poll(PATIENCE)
+                .expect("a record came in time")
+                .unwrap();
             assert_eq!(message.key(), Some(&b"pi-7"[..]));
             let list = message.headers().unwrap();
-            let tag: Tag<'_> = headers::decode(list.iter().map(|header| (header.key, header.value)))
-                .unwrap()
-                .unwrap();
+            let tag: Tag<'_> =
+                headers::decode(list.iter().map(|header| (header.key, header.value)))
+                    .unwrap()
+                    .unwrap();
             assert_eq!((tag.stream, tag.generation), ("pi-7/s//f", Generation(9)));
             let value = String::from_utf8(message.payload().unwrap().to_vec()).unwrap();
             (value, tag.span.to_string(), format!("{:?}", tag.kind))
@@ -110,7 +130,11 @@ fn a_batch_is_reported_once_and_arrives_as_it_was() {
     producer.send(BatchId(1), batch(0, &["a", "b"]));
     producer.send(BatchId(2), batch(20, &["close"]));
     assert_eq!(wait(&mut producer, &news, 2), [ok(1), ok(2)]);
-    let expected = [("a", "[0, 10)", "Data"), ("b", "[10, 20)", "Data"), ("close", "[20, 30)", "Close")];
+    let expected = [
+        ("a", "[0, 10)", "Data"),
+        ("b", "[10, 20)", "Data"),
+        ("close", "[20, 30)", "Close"),
+    ];
     let arrived = read(&cluster, 3);
     let arrived: Vec<_> = arrived.iter().map(|(a, b, c)| (&**a, &**b, &**c)).collect();
     assert_eq!(arrived, expected);
@@ -129,16 +153,27 @@ fn a_broker_that_was_away_gets_everything_in_order() {
     }
     assert_eq!(producer.take_reports(), []);
     cluster.broker_up(-1).unwrap();
-    assert_eq!(wait(&mut producer, &news, 28), (2..30).map(ok).collect::<Vec<_>>());
-    let spans: Vec<_> = read(&cluster, 29).into_iter().map(|(_, span, _)| span).collect();
-    let expected: Vec<_> = (0..29).map(|i| format!("[{}, {})", 10 * i, 10 * i + 10)).collect();
+    assert_eq!(
+        wait(&mut producer, &news, 28),
+        (2..30).map(ok).collect::<Vec<_>>()
+    );
+    let spans: Vec<_> = read(&cluster, 29)
+        .into_iter()
+        .map(|(_, span, _)| span)
+        .collect();
+    let expected: Vec<_> = (0..29)
+        .map(|i| format!("[{}, {})", 10 * i, 10 * i + 10))
+        .collect();
     assert_eq!(spans, expected);
 }
 
 #[test]
 fn a_full_queue_only_delays() {
     let cluster = cluster();
-    let (mut producer, _news) = producer(&kafka(&cluster, &[("queue.buffering.max.messages", "3"), ("linger.ms", "1")]));
+    let (mut producer, _news) = producer(&kafka(
+        &cluster,
+        &[("queue.buffering.max.messages", "3"), ("linger.ms", "1")],
+    ));
     let values: Vec<String> = (0..50).map(|i| format!("v{i}")).collect();
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     producer.send(BatchId(1), batch(0, &values));
@@ -152,7 +187,10 @@ fn a_full_queue_only_delays() {
         reports.extend(producer.take_reports());
     }
     assert_eq!(reports, [ok(1), ok(2)]);
-    let arrived: Vec<_> = read(&cluster, 51).into_iter().map(|(value, ..)| value).collect();
+    let arrived: Vec<_> = read(&cluster, 51)
+        .into_iter()
+        .map(|(value, ..)| value)
+        .collect();
     assert_eq!(arrived[..50], values);
 }
 
@@ -160,10 +198,16 @@ fn a_full_queue_only_delays() {
 fn what_the_broker_refuses_comes_back_and_can_be_sent_again() {
     let cluster = cluster();
     // librdkafka holds on to a refused topic until its next look at the metadata.
-    let (mut producer, news) = producer(&kafka(&cluster, &[("topic.metadata.refresh.interval.ms", "100")]));
+    let (mut producer, news) = producer(&kafka(
+        &cluster,
+        &[("topic.metadata.refresh.interval.ms", "100")],
+    ));
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     cluster.request_errors(RDKafkaApiKey::Produce, &[denied]);
-    let refused = Report::Batch { id: BatchId(1), outcome: Outcome::Retry };
+    let refused = Report::Batch {
+        id: BatchId(1),
+        outcome: Outcome::Retry,
+    };
     let mut reports = Vec::new();
     for _ in 0..300 {
         producer.send(BatchId(1), batch(0, &["a", "b"]));
@@ -173,7 +217,10 @@ fn what_the_broker_refuses_comes_back_and_can_be_sent_again() {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!((reports.first(), reports.last()), (Some(&refused), Some(&ok(1))));
+    assert_eq!(
+        (reports.first(), reports.last()),
+        (Some(&refused), Some(&ok(1)))
+    );
     assert_eq!(read(&cluster, 2)[1].0, "b");
     producer.close();
 }
@@ -187,17 +234,28 @@ fn a_client_that_is_given_up_is_silent() {
     let reports = Arc::clone(&old.reports);
     drop(old);
     cluster.broker_up(-1).unwrap();
-    let mut new = Producer::new(&kafka(&cluster, &[]), &"pi-7".parse().unwrap(), Arc::clone(&news)).unwrap();
+    let mut new = Producer::new(
+        &kafka(&cluster, &[]),
+        &"pi-7".parse().unwrap(),
+        Arc::clone(&news),
+    )
+    .unwrap();
     new.send(BatchId(1), batch(0, &["a"]));
     assert_eq!(wait(&mut new, &news, 1), [ok(1)]);
     assert_eq!(read(&cluster, 1)[0].0, "a");
-    assert!(!Arc::ptr_eq(&reports, &new.reports), "what the old one says goes to a list that nobody reads");
+    assert!(
+        !Arc::ptr_eq(&reports, &new.reports),
+        "what the old one says goes to a list that nobody reads"
+    );
 }
 
 #[test]
 fn options_go_before_what_is_not_reserved() {
     let cluster = cluster();
-    let config = properties(&kafka(&cluster, &[("compression.codec", "lz4")]), &"d".parse().unwrap());
+    let config = properties(
+        &kafka(&cluster, &[("compression.codec", "lz4")]),
+        &"d".parse().unwrap(),
+    );
     assert_eq!(config.get("compression.codec"), Some("lz4"));
     assert_eq!(config.get("message.timeout.ms"), Some("0"));
     assert_eq!(config.get("client.id"), Some("headwater-d"));

@@ -21,7 +21,11 @@ impl Rig {
     fn start(dir: &Path) -> Self {
         let (sender, replies) = mpsc::channel(REPLIES);
         let (store, found) = Store::start(dir, sender).unwrap();
-        Self { store, replies, found }
+        Self {
+            store,
+            replies,
+            found,
+        }
     }
 
     fn commit(&mut self, transaction: Transaction) -> Depth {
@@ -32,10 +36,21 @@ impl Rig {
         }
     }
 
-    fn load(&mut self, after: u64, through: u64, bytes_max: u64) -> (Vec<(BatchId, Batch)>, u64, u64) {
-        self.store.load(BatchId(after), BatchId(through), bytes_max).unwrap();
+    fn load(
+        &mut self,
+        after: u64,
+        through: u64,
+        bytes_max: u64,
+    ) -> (Vec<(BatchId, Batch)>, u64, u64) {
+        self.store
+            .load(BatchId(after), BatchId(through), bytes_max)
+            .unwrap();
         match self.replies.blocking_recv() {
-            Some(Reply::Loaded { rows, through, lost }) => (rows, through.0, lost),
+            Some(Reply::Loaded {
+                rows,
+                through,
+                lost,
+            }) => (rows, through.0, lost),
             other => panic!("{other:?}"),
         }
     }
@@ -51,7 +66,9 @@ fn batch(start: u64, kinds: &[Kind]) -> Arc<Batch> {
         permit: None,
     };
     for kind in kinds {
-        batch.values.extend_from_slice(format!("value at {}", batch.end()).as_bytes());
+        batch
+            .values
+            .extend_from_slice(format!("value at {}", batch.end()).as_bytes());
         batch.entries.push(Entry {
             end: batch.end() + 10,
             value_end: batch.values.len() as u32,
@@ -62,7 +79,8 @@ fn batch(start: u64, kinds: &[Kind]) -> Arc<Batch> {
 }
 
 fn spooled(ids: std::ops::RangeInclusive<u64>) -> Vec<(BatchId, Arc<Batch>)> {
-    ids.map(|id| (BatchId(id), batch(id * 10, &[Kind::Data]))).collect()
+    ids.map(|id| (BatchId(id), batch(id * 10, &[Kind::Data])))
+        .collect()
 }
 
 fn generation(n: u64, origin: Origin) -> OpenGeneration {
@@ -90,8 +108,14 @@ fn file(path: &[u8]) -> FileIdentity {
 fn rows_come_back_as_they_were_in_order_and_in_pieces() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path());
-    assert_eq!((rig.found.depth, rig.found.last), (Depth::default(), BatchId(0)));
-    let depth = rig.commit(Transaction { rows: spooled(1..=5), ..Transaction::default() });
+    assert_eq!(
+        (rig.found.depth, rig.found.last),
+        (Depth::default(), BatchId(0))
+    );
+    let depth = rig.commit(Transaction {
+        rows: spooled(1..=5),
+        ..Transaction::default()
+    });
     assert_eq!(depth.rows, 5);
     assert!(depth.bytes > 0 && depth.oldest_ms.is_some());
     rig.store.close();
@@ -100,19 +124,40 @@ fn rows_come_back_as_they_were_in_order_and_in_pieces() {
     assert_eq!((rig.found.depth, rig.found.last), (depth, BatchId(5)));
     let (loaded, through, lost) = rig.load(0, 5, 25);
     let ids: Vec<_> = loaded.iter().map(|(id, _)| id.0).collect();
-    assert_eq!((ids.as_slice(), through, lost), (&[1, 2][..], 2, 0), "as many as fit");
+    assert_eq!(
+        (ids.as_slice(), through, lost),
+        (&[1, 2][..], 2, 0),
+        "as many as fit"
+    );
     let (loaded, through, _) = rig.load(2, 4, 1);
-    assert_eq!((loaded[0].0, loaded.len(), through), (BatchId(3), 1, 3), "one at least");
+    assert_eq!(
+        (loaded[0].0, loaded.len(), through),
+        (BatchId(3), 1, 3),
+        "one at least"
+    );
     let (loaded, through, _) = rig.load(3, 4, 1000);
     assert_eq!((loaded.len(), through), (1, 4));
     let (stored, fresh) = (&loaded[0].1, batch(40, &[Kind::Data]));
-    assert_eq!((&stored.stream, stored.generation, stored.start), (&fresh.stream, fresh.generation, fresh.start));
-    assert_eq!((&stored.entries, &stored.values), (&fresh.entries, &fresh.values));
+    assert_eq!(
+        (&stored.stream, stored.generation, stored.start),
+        (&fresh.stream, fresh.generation, fresh.start)
+    );
+    assert_eq!(
+        (&stored.entries, &stored.values),
+        (&fresh.entries, &fresh.values)
+    );
 
     let deletes = (1..=5).map(BatchId).collect();
-    let depth = rig.commit(Transaction { deletes, ..Transaction::default() });
+    let depth = rig.commit(Transaction {
+        deletes,
+        ..Transaction::default()
+    });
     assert_eq!(depth, Depth::default(), "the sums follow");
-    assert_eq!(rig.load(0, 5, 1000).1, 5, "an empty range was looked at, too");
+    assert_eq!(
+        rig.load(0, 5, 1000).1,
+        5,
+        "an empty range was looked at, too"
+    );
     rig.store.close();
 }
 
@@ -120,8 +165,15 @@ fn rows_come_back_as_they_were_in_order_and_in_pieces() {
 fn a_row_committed_twice_is_there_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path());
-    let first = rig.commit(Transaction { rows: spooled(1..=2), ..Transaction::default() });
-    let again = rig.commit(Transaction { rows: spooled(1..=2), deletes: vec![BatchId(9)], ..Transaction::default() });
+    let first = rig.commit(Transaction {
+        rows: spooled(1..=2),
+        ..Transaction::default()
+    });
+    let again = rig.commit(Transaction {
+        rows: spooled(1..=2),
+        deletes: vec![BatchId(9)],
+        ..Transaction::default()
+    });
     assert_eq!(first, again);
     rig.store.close();
 }
@@ -134,21 +186,39 @@ fn every_field_of_a_generation_survives() {
     let old = generation(u64::MAX, Origin::File(file(b"/a\xff")));
     let sensor = generation(1, Origin::Sensor);
     let gone = generation(2, Origin::Sensor);
-    registry.register(&[old.clone(), sensor.clone(), gone]).unwrap();
+    registry
+        .register(&[old.clone(), sensor.clone(), gone])
+        .unwrap();
     registry.register(std::slice::from_ref(&old)).unwrap();
     registry.identify(&[(old.generation, file(b"/b"))]).unwrap();
     registry.cut(old.generation, u64::MAX - 3).unwrap();
-    let at = |n, settled, closed| Checkpoint { generation: Generation(n), settled, closed };
+    let at = |n, settled, closed| Checkpoint {
+        generation: Generation(n),
+        settled,
+        closed,
+    };
     let checkpoints = vec![at(u64::MAX, 77, false), at(1, 5, false), at(2, 9, true)];
-    rig.commit(Transaction { checkpoints, ..Transaction::default() });
-    rig.commit(Transaction { checkpoints: vec![at(1, 4, false)], ..Transaction::default() });
+    rig.commit(Transaction {
+        checkpoints,
+        ..Transaction::default()
+    });
+    rig.commit(Transaction {
+        checkpoints: vec![at(1, 4, false)],
+        ..Transaction::default()
+    });
     rig.store.close();
-    assert!(registry.cut(Generation(1), 1).is_err(), "the store has stopped");
+    assert!(
+        registry.cut(Generation(1), 1).is_err(),
+        "the store has stopped"
+    );
 
     let rig = Rig::start(dir.path());
     let mut known = rig.found.known;
     known.sort_by_key(|known| known.generation);
-    let sensor = OpenGeneration { settled: 5, ..sensor };
+    let sensor = OpenGeneration {
+        settled: 5,
+        ..sensor
+    };
     let old = OpenGeneration {
         settled: 77,
         cut: Some(u64::MAX - 3),
@@ -165,11 +235,18 @@ fn an_unreadable_row_becomes_a_notice_of_its_range() {
     let mut rig = Rig::start(dir.path());
     let mut all = spooled(1..=2);
     all.push((BatchId(3), batch(30, &[Kind::Data, Kind::Close])));
-    rig.commit(Transaction { rows: all, ..Transaction::default() });
+    rig.commit(Transaction {
+        rows: all,
+        ..Transaction::default()
+    });
     rig.store.close();
     let database = Connection::open(dir.path().join("spool.db")).unwrap();
-    database.execute("UPDATE batch SET blob = zeroblob(9) WHERE id = 1", []).unwrap();
-    database.execute("UPDATE batch SET \"end\" = 60 WHERE id = 3", []).unwrap();
+    database
+        .execute("UPDATE batch SET blob = zeroblob(9) WHERE id = 1", [])
+        .unwrap();
+    database
+        .execute("UPDATE batch SET \"end\" = 60 WHERE id = 3", [])
+        .unwrap();
     drop(database);
 
     let mut rig = Rig::start(dir.path());
@@ -177,12 +254,26 @@ fn an_unreadable_row_becomes_a_notice_of_its_range() {
     assert_eq!((loaded.len(), lost), (3, 2));
     let seen = |at: usize| {
         let records = loaded[at].1.records();
-        records.map(|record| (record.span.to_string(), record.kind, Notice::parse(record.value))).collect::<Vec<_>>()
+        records
+            .map(|record| {
+                (
+                    record.span.to_string(),
+                    record.kind,
+                    Notice::parse(record.value),
+                )
+            })
+            .collect::<Vec<_>>()
     };
     let reason = || reason::SPOOL_CORRUPT.to_owned();
     let loss = Notice::Loss { reason: reason() };
-    let close = Notice::Close { reason: reason(), tail: Tail::Unknown };
-    assert_eq!(seen(0), [("[10, 20)".to_owned(), Kind::Loss, Some(loss.clone()))]);
+    let close = Notice::Close {
+        reason: reason(),
+        tail: Tail::Unknown,
+    };
+    assert_eq!(
+        seen(0),
+        [("[10, 20)".to_owned(), Kind::Loss, Some(loss.clone()))]
+    );
     assert_eq!(seen(1)[0].1, Kind::Data, "its neighbour is whole");
     assert_eq!(
         seen(2),
@@ -200,11 +291,26 @@ fn a_locked_database_is_a_refusal_and_works_again_afterwards() {
     let mut rig = Rig::start(dir.path());
     let other = Connection::open(dir.path().join("spool.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    rig.store.commit(Transaction { rows: spooled(1..=1), ..Transaction::default() }).unwrap();
+    rig.store
+        .commit(Transaction {
+            rows: spooled(1..=1),
+            ..Transaction::default()
+        })
+        .unwrap();
     let refused = rig.replies.blocking_recv();
-    assert!(matches!(refused, Some(Reply::CommitFailed(Trouble::Busy))), "{refused:?}");
+    assert!(
+        matches!(refused, Some(Reply::CommitFailed(Trouble::Busy))),
+        "{refused:?}"
+    );
     other.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(rig.commit(Transaction { rows: spooled(1..=1), ..Transaction::default() }).rows, 1);
+    assert_eq!(
+        rig.commit(Transaction {
+            rows: spooled(1..=1),
+            ..Transaction::default()
+        })
+        .rows,
+        1
+    );
     rig.store.close();
 }
 
@@ -212,14 +318,25 @@ fn a_locked_database_is_a_refusal_and_works_again_afterwards() {
 fn a_full_disk_takes_nothing_of_a_transaction() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path());
-    let before = rig.commit(Transaction { rows: spooled(1..=1), ..Transaction::default() });
+    let before = rig.commit(Transaction {
+        rows: spooled(1..=1),
+        ..Transaction::default()
+    });
     rig.store.close();
     // SQLite's own bound stands in for the file system's: the error is the same.
     let opened = open(dir.path()).unwrap();
-    opened.connection.execute_batch("PRAGMA max_page_count = 12").unwrap();
-    let mut owner = Owner { opened, packer: Packer::new().unwrap() };
+    opened
+        .connection
+        .execute_batch("PRAGMA max_page_count = 12")
+        .unwrap();
+    let mut owner = Owner {
+        opened,
+        packer: Packer::new().unwrap(),
+    };
     let mut large = batch(20, &[Kind::Data]);
-    let random: Vec<u8> = (0_u32..50_000).flat_map(|n| crc32c::crc32c(&n.to_le_bytes()).to_le_bytes()).collect();
+    let random: Vec<u8> = (0_u32..50_000)
+        .flat_map(|n| crc32c::crc32c(&n.to_le_bytes()).to_le_bytes())
+        .collect();
     let content = Arc::get_mut(&mut large).unwrap();
     content.entries[0].value_end = random.len() as u32;
     content.values = random;
@@ -231,7 +348,11 @@ fn a_full_disk_takes_nothing_of_a_transaction() {
     assert_eq!(owner.commit(&transaction), Err(Trouble::Full));
     let depth = rows::depth(&owner.opened.connection).unwrap();
     assert_eq!(depth, before, "the row that it deleted is still there");
-    owner.opened.connection.execute_batch("PRAGMA max_page_count = 100000").unwrap();
+    owner
+        .opened
+        .connection
+        .execute_batch("PRAGMA max_page_count = 100000")
+        .unwrap();
     assert_eq!(owner.commit(&transaction).map(|depth| depth.rows), Ok(1));
 }
 
@@ -239,9 +360,16 @@ fn a_full_disk_takes_nothing_of_a_transaction() {
 fn an_emptied_spool_gives_its_space_back() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path()).unwrap();
-    let mut owner = Owner { opened, packer: Packer::new().unwrap() };
+    let mut owner = Owner {
+        opened,
+        packer: Packer::new().unwrap(),
+    };
     let pages = |owner: &Owner| -> i64 {
-        owner.opened.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
+        owner
+            .opened
+            .connection
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .unwrap()
     };
     let blob = |open: &Connection, id: u64| {
         let row = crate::spool::batch::Row {
@@ -260,9 +388,22 @@ fn an_emptied_spool_gives_its_space_back() {
     }
     let full = pages(&owner);
     let deletes = (1..=8).map(BatchId).collect();
-    owner.opened.connection.execute("UPDATE depth SET n_rows = 8", []).unwrap();
-    owner.commit(&Transaction { deletes, ..Transaction::default() }).unwrap();
-    assert!(full > 1900 && pages(&owner) < 300, "{full} pages, and then {}", pages(&owner));
+    owner
+        .opened
+        .connection
+        .execute("UPDATE depth SET n_rows = 8", [])
+        .unwrap();
+    owner
+        .commit(&Transaction {
+            deletes,
+            ..Transaction::default()
+        })
+        .unwrap();
+    assert!(
+        full > 1900 && pages(&owner) < 300,
+        "{full} pages, and then {}",
+        pages(&owner)
+    );
 }
 
 #[test]

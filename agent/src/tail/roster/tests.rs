@@ -36,7 +36,10 @@ fn a_renamed_file_is_drained_and_closed_when_it_is_silent() {
     assert_eq!(rig.closes().len(), 0);
     rig.pass_time();
     assert_eq!(rig.all_lines(), ["one", "two", "new", "last"]);
-    assert_eq!(rig.closes(), [(12, reason::ROTATED.to_owned(), Tail::Complete)]);
+    assert_eq!(
+        rig.closes(),
+        [(12, reason::ROTATED.to_owned(), Tail::Complete)]
+    );
     assert_eq!(rig.tiled_to(0), 12);
 }
 
@@ -46,7 +49,10 @@ fn a_deleted_file_is_read_to_its_end() {
     rig.append("app.log", "one\n");
     rig.start();
     rig.pump();
-    let mut held = fs::OpenOptions::new().append(true).open(rig.path("app.log")).unwrap();
+    let mut held = fs::OpenOptions::new()
+        .append(true)
+        .open(rig.path("app.log"))
+        .unwrap();
     fs::remove_file(rig.path("app.log")).unwrap();
     std::io::Write::write_all(&mut held, b"two\n").unwrap();
     assert_eq!(rig.all_lines(), ["one", "two"]);
@@ -81,7 +87,11 @@ fn copy_and_truncate_begins_a_new_generation() {
         rig.start();
         rig.pump();
         fs::write(rig.path("app.log"), content).unwrap();
-        assert_eq!(rig.all_lines(), ["old line", content.trim_end()], "{content}");
+        assert_eq!(
+            rig.all_lines(),
+            ["old line", content.trim_end()],
+            "{content}"
+        );
         let expected = (9, reason::TRUNCATED.to_owned(), Tail::Unknown);
         assert_eq!(rig.closes(), [expected], "{content}");
         assert_eq!(rig.generations().len(), 2, "{content}");
@@ -160,7 +170,11 @@ fn a_file_cut_short_while_the_agent_was_stopped_is_told_as_such() {
     fs::write(rig.path("a.log"), &long[..1100]).unwrap();
     rig.start();
     rig.pump();
-    let expected = (long.len() as u64, reason::TRUNCATED.to_owned(), Tail::Unknown);
+    let expected = (
+        long.len() as u64,
+        reason::TRUNCATED.to_owned(),
+        Tail::Unknown,
+    );
     assert_eq!(rig.closes(), [expected]);
 }
 
@@ -194,7 +208,10 @@ fn start_at_the_end_skips_once_and_survives_a_crash() {
     rig.append("a.log", "new\n");
     rig.start();
     assert_eq!(rig.all_lines(), ["new"]);
-    assert_eq!((rig.records[0].span.start(), rig.records[0].span.end()), (0, 12));
+    assert_eq!(
+        (rig.records[0].span.start(), rig.records[0].span.end()),
+        (0, 12)
+    );
     rig.stop();
     rig.settle_all();
     // Rotated while nobody looked: what took its place is read from its first byte.
@@ -218,7 +235,10 @@ fn a_skipped_file_that_is_closed_accounts_for_what_was_skipped() {
     rig.pump();
     rig.rename("a.log", "a.1");
     rig.pass_time();
-    assert_eq!(rig.closes(), [(4, reason::ROTATED.to_owned(), Tail::Complete)]);
+    assert_eq!(
+        rig.closes(),
+        [(4, reason::ROTATED.to_owned(), Tail::Complete)]
+    );
     assert_eq!(rig.tiled_to(0), 4);
 }
 
@@ -250,7 +270,10 @@ fn a_full_window_holds_reading_and_loses_nothing() {
     let lines = rig.all_lines();
     assert_eq!(lines.len(), 2001);
     let expected: Vec<_> = text.lines().collect();
-    let old: Vec<_> = lines.iter().filter(|line| line.starts_with("line")).collect();
+    let old: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("line"))
+        .collect();
     assert_eq!(old, expected.iter().collect::<Vec<_>>());
 }
 

@@ -94,7 +94,8 @@ impl World {
             }
             Act::Rotate => {
                 for n in (1..count).rev() {
-                    self.rig.rename(&format!("app.log.{n}"), &format!("app.log.{}", n + 1));
+                    self.rig
+                        .rename(&format!("app.log.{n}"), &format!("app.log.{}", n + 1));
                 }
                 self.rig.rename("app.log", "app.log.1");
                 self.create();
@@ -141,8 +142,9 @@ impl World {
             let last = given[choice.index(given.len())];
             match last.kind {
                 Kind::Close => self.rig.memory.forget(open.generation),
-                _ => (self.rig.memory)
-                    .change(open.generation, |open| open.settled = last.span.end()),
+                _ => {
+                    (self.rig.memory).change(open.generation, |open| open.settled = last.span.end())
+                }
             }
         }
     }

@@ -247,7 +247,12 @@ impl Rig {
         }
         let mut once: Vec<_> = once.into_values().collect();
         once.sort_by_key(|(n, _)| *n);
-        join(&once.into_iter().map(|(_, record)| record).collect::<Vec<_>>())
+        join(
+            &once
+                .into_iter()
+                .map(|(_, record)| record)
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// Generations in the order of their first record.
@@ -269,7 +274,11 @@ impl Rig {
     /// To where the spans of a generation tile, by its place in the order.
     pub(super) fn tiled_to(&self, nth: usize) -> u64 {
         let (mut ledger, generation) = (Ledger::default(), self.order[nth]);
-        for record in self.records.iter().filter(|record| record.generation == generation) {
+        for record in self
+            .records
+            .iter()
+            .filter(|record| record.generation == generation)
+        {
             if record.kind == Kind::Data {
                 ledger.accept("s", generation, record.span, 0);
             } else {
@@ -282,13 +291,15 @@ impl Rig {
 
     /// As if the broker had acknowledged a generation up to `offset`, by its place in the order.
     pub(super) fn settle(&mut self, nth: usize, offset: u64) {
-        self.memory.change(self.order[nth], |open| open.settled = offset);
+        self.memory
+            .change(self.order[nth], |open| open.settled = offset);
     }
 
     /// As if it had acknowledged everything.
     pub(super) fn settle_all(&mut self) {
         for record in &self.records {
-            self.memory.change(record.generation, |open| open.settled = record.span.end());
+            self.memory
+                .change(record.generation, |open| open.settled = record.span.end());
             if record.kind == Kind::Close {
                 self.memory.forget(record.generation);
             }

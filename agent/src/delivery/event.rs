@@ -1,0 +1,112 @@
+//! What goes into delivery and what comes out of it: plain data, and the settings it goes by.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::Batch;
+use crate::produce::outcome::Outcome;
+use crate::spool::{BatchId, Reply, Transaction, Trouble};
+
+/// What delivery goes by; from the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// A batch that the broker has not acknowledged within this time is committed to the spool;
+    /// zero: every batch is, before it is sent.
+    pub spool_after: Duration,
+    /// Most that the spool's rows take, bytes.
+    pub spool_bytes_max: u64,
+    /// A checkpoint is committed this long after something moved,
+    pub checkpoint_every: Duration,
+    /// or once values of this many bytes are settled beyond it.
+    pub checkpoint_bytes: u64,
+    /// The RAM window, bytes: what the sources may have queued.
+    pub window_bytes: usize,
+    /// Most that librdkafka holds, bytes: values, and what each record costs besides.
+    pub in_flight_bytes_max: usize,
+    /// How long a stop waits for the broker before it commits what is left.
+    pub flush: Duration,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A source gave a batch.
+    Queued(Batch),
+    /// librdkafka is done with a batch.
+    Reported {
+        /// Which.
+        id: BatchId,
+        /// How it went.
+        outcome: Outcome,
+    },
+    /// librdkafka's client is of no use any more, or could not be made.
+    ProducerLost,
+    /// The store answered.
+    Store(Reply),
+    /// The sources have ended, and all that they gave was queued.
+    Stop,
+    /// A deadline, or nothing: time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Hand it to librdkafka; [`Event::Reported`] follows.
+    Send {
+        /// Which.
+        id: BatchId,
+        /// Its records. Drop it once they are handed over.
+        batch: Arc<Batch>,
+    },
+    /// Commit it; [`Reply::Committed`] or [`Reply::CommitFailed`] follows.
+    Commit(Transaction),
+    /// Read rows; [`Reply::Loaded`] or [`Reply::LoadFailed`] follows.
+    Load {
+        /// Behind this one,
+        after: BatchId,
+        /// and up to this one.
+        through: BatchId,
+        /// At most this much, unpacked; but one row at least.
+        bytes_max: u64,
+    },
+    /// Make a new librdkafka client; forget what the old one says.
+    Recreate,
+    /// Tell the reader of the log.
+    Say(News),
+    /// The stop is complete.
+    Done,
+}
+
+/// What a person should know. Said when it changes, not when it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The broker does not acknowledge; batches go to the spool.
+    Offline,
+    /// The broker acknowledges again.
+    Online,
+    /// Batches came back from librdkafka.
+    Refused {
+        /// Milliseconds until they are sent again.
+        wait_ms: u64,
+    },
+    /// librdkafka's client is lost.
+    ProducerLost {
+        /// Milliseconds until a new one is made.
+        wait_ms: u64,
+    },
+    /// The database refuses: batches stay in RAM.
+    DiskTrouble(Trouble),
+    /// It does what it is asked again.
+    DiskWell,
+    /// The spool is full: the sources wait.
+    SpoolFull,
+    /// It has room again.
+    SpoolRoom,
+    /// The stop ends, and so many batches are neither acknowledged nor committed. Files are read
+    /// again from the checkpoint; a sensor's generation is closed with an unknown tail.
+    LeftBehind {
+        /// How many.
+        batches: usize,
+    },
+}

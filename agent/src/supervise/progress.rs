@@ -1,0 +1,123 @@
+//! What others are told from time to time: systemd's status and watchdog, and the log.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::clock::{self, Monotonic};
+use crate::delivery::{Counters, Delivery};
+use crate::sample;
+use crate::spool::Depth;
+use crate::systemd;
+
+/// How often systemd's status is renewed.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+/// How often the log says how it goes, where something moved.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// A store that owes an answer for so long hangs in its disk: the watchdog is no longer fed.
+const STORE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// When to tell whom next.
+#[derive(Debug)]
+pub(super) struct Progress {
+    status_at: Monotonic,
+    log_at: Monotonic,
+    logged: Counters,
+    /// How often the watchdog wants to be fed, and when next.
+    watchdog: Option<(Duration, Monotonic)>,
+}
+
+impl Progress {
+    pub(super) fn new(now: Monotonic) -> Self {
+        Self {
+            status_at: now,
+            log_at: now.plus(LOG_EVERY),
+            logged: Counters::default(),
+            watchdog: systemd::watchdog_period().map(|period| (period, now)),
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Monotonic {
+        let watchdog = self.watchdog.map_or(Monotonic(u64::MAX), |(_, at)| at);
+        self.status_at.min(self.log_at).min(watchdog)
+    }
+
+    /// Tells what is due. The watchdog is fed by this very loop, and only while delivery moves or
+    /// knows why it does not: a broker that is away is a reason, a disk that hangs is none.
+    pub(super) fn tell(&mut self, delivery: &Delivery, window_bytes: usize, now: Monotonic) {
+        if self.status_at <= now {
+            self.status_at = now.plus(STATUS_EVERY);
+            systemd::status(&status(delivery.counters(), delivery.depth()));
+        }
+        if self.log_at <= now {
+            self.log_at = now.plus(LOG_EVERY);
+            self.log(delivery, window_bytes);
+        }
+        if let Some((period, at)) = &mut self.watchdog
+            && *at <= now
+        {
+            *at = now.plus(*period);
+            let owes = delivery.store_owes_since();
+            if owes.is_none_or(|since| now.since(since) < STORE_PATIENCE) {
+                systemd::alive();
+            }
+        }
+    }
+
+    fn log(&mut self, delivery: &Delivery, window_bytes: usize) {
+        let (counters, depth) = (delivery.counters(), delivery.depth());
+        if counters == self.logged {
+            return;
+        }
+        self.logged = counters;
+        tracing::info!(
+            records = counters.records,
+            batches = counters.batches,
+            delivered = counters.delivered,
+            spool_rows = depth.rows,
+            spool_bytes = depth.bytes,
+            spool_oldest_s = age_s(depth),
+            window_bytes,
+            "progress"
+        );
+    }
+}
+
+/// The sums of a whole run.
+pub(super) fn log_end(counters: Counters, depth: Depth, samples: &sample::Counters) {
+    tracing::info!(
+        records = counters.records,
+        bytes = counters.bytes,
+        batches = counters.batches,
+        sent = counters.sent,
+        delivered = counters.delivered,
+        spooled = counters.spooled,
+        checkpoints = counters.checkpoints,
+        retries = counters.retries,
+        recreated = counters.recreated,
+        refused = counters.refused,
+        lost_rows = counters.lost,
+        samples = samples.taken.load(Ordering::Relaxed),
+        lost_samples = samples.lost.load(Ordering::Relaxed),
+        spool_rows = depth.rows,
+        spool_bytes = depth.bytes,
+        "stopped"
+    );
+}
+
+fn status(counters: Counters, depth: Depth) -> String {
+    format!(
+        "{} records read; {} of {} batches delivered; spool: {} batches, {} bytes, oldest {} s",
+        counters.records,
+        counters.delivered,
+        counters.batches,
+        depth.rows,
+        depth.bytes,
+        age_s(depth)
+    )
+}
+
+fn age_s(depth: Depth) -> u64 {
+    depth
+        .oldest_ms
+        .map_or(0, |oldest| clock::wall_ms().saturating_sub(oldest) / 1000)
+}
