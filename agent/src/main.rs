@@ -56,8 +56,8 @@ fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            // `{:#}`: what failed, and why, in one line.
-            tracing::error!("{error:#}");
+            // Each error tells its cause itself.
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::config::{ConfigFile, Host, Plan};
 use crate::supervise::{self, Ending};
@@ -29,8 +29,9 @@ pub fn run(config: &Path) -> anyhow::Result<ExitCode> {
             );
         }
     };
-    match supervise::run(&plan).context("the agent did not start")? {
-        Ending::Stopped => Ok(ExitCode::SUCCESS),
-        Ending::Failed => Ok(ExitCode::FAILURE),
+    match supervise::run(&plan) {
+        Ok(Ending::Stopped) => Ok(ExitCode::SUCCESS),
+        Ok(Ending::Failed) => Ok(ExitCode::FAILURE),
+        Err(error) => bail!("the agent did not start: {error}"),
     }
 }

@@ -20,7 +20,7 @@ defaults! {
     /// Where systemd's `StateDirectory=headwater` points, so that the unit and the binary agree.
     "state_dir" STATE_DIR: &str = "/var/lib/headwater";
 
-    /// Holds some 20,000 lines of 200 bytes on their way: 2 s of a busy device, and small beside
+    /// Holds some 13,000 lines of 200 bytes on their way: seconds of a busy device, and small beside
     /// 64 MiB of memory.
     "window.bytes" WINDOW_BYTES: Bytes = Bytes::mib(4);
 

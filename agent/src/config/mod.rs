@@ -1,11 +1,13 @@
-//! Configuration: as it is written ([`file`]), as it is meant ([`plan`]), and what stands in where
-//! nothing was written ([`defaults`]). Nothing but `plan` and `check` sees `file`.
+//! Configuration: as it is written ([`file`]), as it is meant ([`plan`]), what is wrong with it
+//! ([`problems`]), and what stands in where nothing was written ([`defaults`]). Nothing but `plan` and `check` sees `file`.
 
 pub mod defaults;
 pub mod file;
 pub mod host;
 pub mod plan;
+pub mod problems;
 
 pub use file::ConfigFile;
 pub use host::Host;
-pub use plan::{FileSource, Plan, Problem, SensorSource};
+pub use plan::{FileSource, Plan, SensorSource};
+pub use problems::Problem;

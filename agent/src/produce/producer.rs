@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,10 +33,14 @@ use tokio::sync::Notify;
 use super::outcome::{Outcome, outcome};
 use crate::batch::{Batch, RecordRef};
 use crate::spool::BatchId;
+use crate::stop::Stop;
 
-/// How long the reports thread sleeps where nothing is reported. A report wakes it at once; this
-/// only bounds how long it takes to end, and how often an idle device wakes for it.
+/// How long the reports thread waits for a report while a batch is in flight. A report wakes it at
+/// once; this only bounds how long it takes to end.
 const POLL: Duration = Duration::from_secs(1);
+/// How long it sleeps while none is. What librdkafka has to say then (that a broker is away) can
+/// wait so long; the next batch wakes it.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// The producer's properties, with what each is for. `[kafka.options]` goes before those that are
 /// not reserved.
@@ -95,7 +99,8 @@ pub struct Producer {
     /// Batches of which librdkafka has not taken every record yet, in order.
     waiting: VecDeque<Waiting>,
     reports: Arc<Reports>,
-    closed: Arc<AtomicBool>,
+    /// Of the reports thread.
+    stop: Stop,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -126,6 +131,8 @@ struct Tally {
 struct Reports {
     list: Mutex<Vec<Report>>,
     news: Arc<Notify>,
+    /// Batches of which nothing was reported yet.
+    open: AtomicUsize,
 }
 
 struct Context {
@@ -142,6 +149,7 @@ impl Producer {
         let reports = Arc::new(Reports {
             list: Mutex::default(),
             news,
+            open: AtomicUsize::new(0),
         });
         let context = Context {
             voice: Voice::default(),
@@ -150,15 +158,11 @@ impl Producer {
         let client: BaseProducer<Context> = properties(kafka, device)
             .create_with_context(context)
             .map_err(ProducerError::Client)?;
-        let (client, closed) = (Arc::new(client), Arc::new(AtomicBool::new(false)));
-        let (polled, end) = (Arc::clone(&client), Arc::clone(&closed));
+        let (client, stop) = (Arc::new(client), Stop::new());
+        let (polled, heard, end) = (Arc::clone(&client), Arc::clone(&reports), stop.clone());
         let thread = std::thread::Builder::new()
             .name("reports".into())
-            .spawn(move || {
-                while !end.load(Ordering::Acquire) {
-                    polled.poll(POLL);
-                }
-            })
+            .spawn(move || hear(&polled, &heard, &end))
             .map_err(ProducerError::Thread)?;
         Ok(Self {
             client,
@@ -166,7 +170,7 @@ impl Producer {
             key: device.as_str().to_owned(),
             waiting: VecDeque::new(),
             reports,
-            closed,
+            stop,
             thread: Some(thread),
         })
     }
@@ -184,6 +188,9 @@ impl Producer {
             tally,
             taken: 0,
         });
+        if self.reports.open.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.stop.wake();
+        }
         self.resume();
     }
 
@@ -227,7 +234,7 @@ impl Producer {
 
     /// Takes back what was not sent, and ends the thread: a second at most.
     pub fn close(mut self) {
-        self.closed.store(true, Ordering::Release);
+        self.stop.set();
         if self
             .thread
             .take()
@@ -241,7 +248,18 @@ impl Producer {
 impl Drop for Producer {
     fn drop(&mut self) {
         // The thread drops the client: that can take half a second, which delivery has not.
-        self.closed.store(true, Ordering::Release);
+        self.stop.set();
+    }
+}
+
+/// The reports thread. With nothing in flight, nothing can be reported, and it sleeps.
+fn hear(client: &BaseProducer<Context>, reports: &Reports, stop: &Stop) {
+    while !stop.is_set() {
+        if reports.open.load(Ordering::Acquire) > 0 {
+            client.poll(POLL);
+        } else if !stop.wait(IDLE) {
+            client.poll(Duration::ZERO);
+        }
     }
 }
 
@@ -312,6 +330,7 @@ impl Tally {
             .into_iter()
             .find(|outcome| *outcome as u8 == worst)
             .unwrap_or(Outcome::Recreate);
+        reports.open.fetch_sub(1, Ordering::AcqRel);
         reports.put(Report::Batch {
             id: self.id,
             outcome,

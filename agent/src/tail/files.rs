@@ -6,7 +6,7 @@ use std::time::Duration;
 use headwater_record::DeviceId;
 use tokio::sync::mpsc::Sender;
 
-use super::reader::Desk;
+use super::desk::Desk;
 use super::roster::{Pass, Roster};
 use crate::batch::Batch;
 use crate::budget::Budget;

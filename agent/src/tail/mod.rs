@@ -3,11 +3,15 @@
 //! - [`position`]: pure; what to do with a file, from what is seen of it.
 //! - [`opened`]: a file as it is opened, and the reads.
 //! - [`reader`]: one followed file: its bytes, as batches.
-//! - [`roster`]: which files are followed: found, resumed, replaced, lost.
+//! - [`desk`]: what all of them share.
+//! - [`resume`]: known files found again after a restart.
+//! - [`roster`]: which files are followed: found, replaced, lost.
 //! - [`files`]: the thread that runs them all.
 
+pub mod desk;
 pub mod files;
 pub mod opened;
 pub mod position;
 pub mod reader;
+pub mod resume;
 pub mod roster;

@@ -13,53 +13,21 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use headwater_record::notice::{Notice, Tail, reason};
-use headwater_record::value::ValueWriter;
+use headwater_record::notice::{Tail, reason};
 use headwater_record::{Generation, StreamId};
-use tokio::sync::mpsc::Sender;
 
+use super::desk::{Desk, PATIENCE, Source, close_generation};
 use super::opened::{Opened, is_inside, read_chunk, read_full};
 use super::position::{Facts, Position, Step};
-use crate::batch::Batch;
-use crate::budget::Budget;
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::{Monotonic, wall_ms};
-use crate::config::FileSource;
 use crate::discover::identity::{
     self, FINGERPRINT_BYTES, Head, Match, is_worth_storing, match_identity,
 };
 use crate::frame::lines::Lines;
 use crate::process::{BATCH_BYTES, Draft};
 use crate::sources::{SourceError, send};
-
-/// How long one turn waits for room in the RAM window before the thread looks around again.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// What a notice takes of the RAM window: its value, roughly, with a long device name.
-const NOTICE_BYTES: usize = 512;
-
-/// What every file's turn works with; one for the thread.
-#[derive(Debug)]
-pub struct Desk<R> {
-    /// Where generations, cuts and identities are committed.
-    pub registry: R,
-    /// The RAM window.
-    pub budget: Budget,
-    /// Where batches go.
-    pub batches: Sender<Batch>,
-    /// The bytes of this turn: [`super::opened::CHUNK_BYTES`], or one longest line.
-    pub chunk: Vec<u8>,
-}
-
-/// A source, and what writes its values.
-#[derive(Debug)]
-pub struct Source {
-    /// As configured.
-    pub plan: FileSource,
-    /// For its records.
-    pub writer: ValueWriter,
-}
 
 /// What came of a file's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -359,34 +327,4 @@ impl Followed {
         }
         Turn::Idle
     }
-}
-
-/// Gives a close notice away, whose span is `range`; returns whether the RAM window had room.
-///
-/// # Errors
-/// See [`SourceError`].
-pub fn close_generation<R>(
-    desk: &Desk<R>,
-    writer: &ValueWriter,
-    stream: &StreamId,
-    generation: Generation,
-    (start, end): (u64, u64),
-    reason: &str,
-    tail: Tail,
-) -> Result<bool, SourceError> {
-    let Some(permit) = desk.budget.take(NOTICE_BYTES, PATIENCE) else {
-        return Ok(false);
-    };
-    let notice = Notice::Close {
-        reason: reason.to_owned(),
-        tail,
-    };
-    let mut draft = Draft::new(start);
-    let added = draft.notice(writer, wall_ms(), end, &notice);
-    debug_assert!(added, "an empty batch takes any record");
-    if let Some(batch) = draft.finish(stream, generation, Some(permit)) {
-        send(&desk.batches, batch)?;
-    }
-    tracing::info!("{stream}: generation {generation} is closed at {end}: {reason}");
-    Ok(true)
 }

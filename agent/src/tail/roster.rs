@@ -13,10 +13,8 @@
 //! A file is one generation however often it is renamed, and for as long as any glob of its source
 //! leads to it. Two sources that lead to one file follow it each for itself.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +22,10 @@ use headwater_record::notice::{Tail, reason};
 use headwater_record::value::ValueWriter;
 use headwater_record::{DeviceId, StreamId};
 
+use super::desk::{Desk, Source, close_generation};
 use super::opened::Opened;
-use super::reader::{Desk, Followed, Source, Turn, close_generation};
+use super::reader::{Followed, Turn};
+use super::resume::{is_of, resume};
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
@@ -34,9 +34,6 @@ use crate::discover::said::Said;
 use crate::discover::{Found, scan, watch};
 use crate::sources::{SourceError, draw_generation};
 use crate::stop::Stop;
-
-/// Most names of one folder among which a rotated file is searched.
-const SIBLINGS_MAX: usize = 10_000;
 
 /// What came of one pass over all files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +93,20 @@ impl<R: Registry> Roster<R> {
         for index in 0..roster.sources.len() {
             let found = roster.look(index, now);
             roster.say_unmatched(index, &found);
-            let resumed = roster.resume(index, known, &found, now);
-            roster.adopt(index, &found, now, |stream| !resumed.contains(stream))?;
+            let resumed = resume(
+                &roster.device,
+                &roster.sources[index],
+                index,
+                known,
+                &found,
+                now,
+            );
+            let gone = resumed.gone.into_iter();
+            (roster.farewells).extend(gone.map(|(open, reason)| (index, open, reason)));
+            roster.followed.extend(resumed.followed);
+            roster.adopt(index, &found, now, |stream| {
+                !resumed.streams.contains(stream)
+            })?;
         }
         roster.say_unconfigured(known);
         roster.store_identities(Followed::identity_worth_storing)?;
@@ -247,60 +256,6 @@ impl<R: Registry> Roster<R> {
         }
     }
 
-    /// Finds the file of each known generation of a source again. Returns their streams.
-    fn resume(
-        &mut self,
-        index: usize,
-        known: &[OpenGeneration],
-        found: &Found,
-        now: Monotonic,
-    ) -> HashSet<StreamId> {
-        let mut streams = HashSet::new();
-        let mut taken = HashSet::new();
-        let mut ours: Vec<_> = (known.iter())
-            .filter(|open| is_of(open, &self.device, &self.sources[index]))
-            .filter_map(|open| match &open.origin {
-                Origin::File(identity) => Some((open, identity)),
-                Origin::Sensor => None,
-            })
-            .collect();
-        // Where two could be one file, the one of which more is known comes first.
-        ours.sort_by_key(|(open, identity)| {
-            std::cmp::Reverse((identity.fingerprint_len, open.settled))
-        });
-        for (open, identity) in ours {
-            streams.insert(open.stream.clone());
-            let located =
-                locate(identity, found).filter(|file| taken.insert((file.device, file.inode)));
-            let reason = match located {
-                Some(file) if file.size < open.settled.max(open.skip_to.unwrap_or(0)) => {
-                    taken.remove(&(file.device, file.inode));
-                    reason::TRUNCATED
-                }
-                Some(file) => match Followed::new(index, file, open, now) {
-                    Ok(file) => {
-                        tracing::info!(
-                            "{}: generation {} goes on at offset {}, in {}",
-                            open.stream,
-                            open.generation,
-                            open.settled,
-                            file.path().display()
-                        );
-                        self.followed.push(file);
-                        continue;
-                    }
-                    Err(error) => {
-                        tracing::warn!("{}: cannot be read any more: {error}", open.stream);
-                        reason::VANISHED
-                    }
-                },
-                None => reason::VANISHED,
-            };
-            self.farewells.push((index, open.clone(), reason));
-        }
-        streams
-    }
-
     /// Takes note of which files a scan led to, and begins with the new ones: all of them are
     /// registered in one transaction, before the first record of any. `is_new` says of which
     /// streams nothing was known when the agent started: `start_at` is about those.
@@ -406,33 +361,6 @@ impl<R: Registry> Roster<R> {
         }
         Ok(())
     }
-}
-
-fn is_of(open: &OpenGeneration, device: &DeviceId, source: &Source) -> bool {
-    open.stream.device() == device.as_str() && open.stream.source() == source.plan.id.as_str()
-}
-
-/// Looks for a known file: where it lay, then beside that, then wherever the globs lead.
-fn locate(known: &FileIdentity, found: &Found) -> Option<Opened> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(&known.path));
-    let siblings = (path.parent())
-        .and_then(|folder| fs::read_dir(folder).ok())
-        .into_iter()
-        .flatten()
-        .take(SIBLINGS_MAX)
-        .flatten()
-        .filter(|entry| entry.ino() == known.inode)
-        .map(|entry| entry.path());
-    let matched = (found.files.iter())
-        .filter(|seen| seen.inode == known.inode)
-        .map(|seen| seen.path.clone());
-    [path.to_owned()]
-        .into_iter()
-        .chain(siblings)
-        .chain(matched)
-        .filter(|path| path.is_file())
-        .filter_map(|path| Opened::new(&path).ok())
-        .find(|file| file.is(known))
 }
 
 #[cfg(test)]

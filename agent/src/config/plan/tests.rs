@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 const KAFKA: &str = "[kafka]\nbrokers = [\"localhost:9092\"]\ntopic = \"logs\"\n";

@@ -297,8 +297,10 @@ fn a_fingerprint_is_stored_before_the_first_record_goes() {
     rig.pump();
     assert_eq!(rig.stored().fingerprint_len, 0);
     rig.append("a.log", "one\n");
-    rig.pump();
+    // Without the scan that would store it too.
+    rig.pass_holding();
     assert_eq!(rig.stored().fingerprint_len, 4);
+    rig.pump();
     // Another file on the same inode, and longer than what was settled.
     rig.crash();
     rig.settle_all();
@@ -318,4 +320,41 @@ fn lines_end_where_the_limit_says() {
     rig.pump();
     let ends: Vec<_> = rig.records.iter().map(|record| record.span.end()).collect();
     assert_eq!(ends, [17, 33, 35]);
+}
+
+#[test]
+fn a_line_that_outgrows_the_window_goes_alone() {
+    let mut rig = Rig::new("a.log");
+    rig.source.max_line = 128 * 1024;
+    rig.window_bytes = 256 * 1024;
+    // JSON writes each of these bytes as six.
+    let long = "\u{1}".repeat(128 * 1024);
+    rig.append("a.log", &format!("before\n{long}\nafter\n"));
+    rig.start();
+    assert_eq!(rig.all_lines(), ["before", &long, "after"]);
+    assert_eq!(rig.records.len(), 3);
+}
+
+#[test]
+fn two_sources_follow_one_file_each_for_itself() {
+    let mut rig = Rig::new("a.log");
+    let mut second = rig.source.clone();
+    second.id = "again".parse().unwrap();
+    rig.second = Some(second);
+    rig.append("a.log", "one\n");
+    rig.start();
+    rig.pump();
+    rig.crash();
+    rig.settle_all();
+    rig.append("a.log", "two\n");
+    rig.start();
+    assert_eq!(rig.all_lines(), ["one", "one", "two", "two"]);
+    assert_eq!(rig.generations().len(), 2);
+    let streams: Vec<_> = rig
+        .memory
+        .open()
+        .into_iter()
+        .map(|open| open.stream)
+        .collect();
+    assert_ne!(streams[0], streams[1]);
 }

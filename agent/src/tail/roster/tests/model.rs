@@ -153,12 +153,15 @@ impl World {
     fn arrived(&self) -> Result<Vec<String>, TestCaseError> {
         let mut ledger = Ledger::default();
         let mut contents: BTreeMap<Generation, String> = BTreeMap::new();
+        let mut first_given = BTreeMap::new();
         for record in &self.rig.records {
             let (generation, span) = (record.generation, record.span);
             if record.kind != Kind::Data {
                 ledger.explain("s", generation, span, record.kind, None, 0);
                 continue;
             }
+            let first = first_given.entry((generation, span)).or_insert(record);
+            prop_assert_eq!(first.content(), record.content());
             let content = contents.entry(generation).or_default();
             match ledger.accept("s", generation, span, 0) {
                 Verdict::New => {

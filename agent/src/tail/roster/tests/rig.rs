@@ -21,7 +21,7 @@ use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::config::file::StartAt;
 use crate::stop::Stop;
-use crate::tail::reader::Desk;
+use crate::tail::desk::Desk;
 
 /// Longest line of the rig's source, bytes.
 pub(super) const MAX_LINE: usize = 16;
@@ -78,13 +78,23 @@ pub(super) struct Given {
     pub(super) span: Span,
     pub(super) kind: Kind,
     pub(super) message: String,
+    pub(super) continued: bool,
     pub(super) continues: bool,
     notice: Option<Notice>,
+}
+
+impl Given {
+    /// What must be the same where the same bytes are given again.
+    pub(super) fn content(&self) -> (Span, &str, bool, bool) {
+        (self.span, &self.message, self.continued, self.continues)
+    }
 }
 
 pub(super) struct Rig {
     folder: TempDir,
     pub(super) source: FileSource,
+    /// Another source beside it.
+    pub(super) second: Option<FileSource>,
     pub(super) window_bytes: usize,
     pub(super) memory: Memory,
     running: Option<(Roster<Memory>, Receiver<Batch>)>,
@@ -112,6 +122,7 @@ impl Rig {
                 close_after: CLOSE_AFTER,
             },
             folder,
+            second: None,
             window_bytes: 16 << 20,
             memory: Memory::default(),
             running: None,
@@ -145,7 +156,8 @@ impl Rig {
             chunk: Vec::new(),
         };
         let device: DeviceId = "pi-7".parse().unwrap();
-        let (plans, known) = (vec![self.source.clone()], self.memory.open());
+        let plans = [Some(self.source.clone()), self.second.clone()];
+        let (plans, known) = (plans.into_iter().flatten().collect(), self.memory.open());
         let roster = Roster::start(device, plans, &known, desk, self.now).unwrap();
         self.running = Some((roster, receiver));
     }
@@ -219,6 +231,7 @@ impl Rig {
                     span: record.span,
                     kind: record.kind,
                     message: value["message"].as_str().unwrap_or_default().to_owned(),
+                    continued: value.get("continued").is_some(),
                     continues: value.get("continues").is_some(),
                     notice: Notice::parse(record.value),
                 });
@@ -242,7 +255,7 @@ impl Rig {
             if record.kind == Kind::Data {
                 let key = (record.generation, record.span.start());
                 let (_, first) = once.entry(key).or_insert_with(|| (n, record.clone()));
-                assert_eq!((first.span, &first.message), (record.span, &record.message));
+                assert_eq!(first.content(), record.content());
             }
         }
         let mut once: Vec<_> = once.into_values().collect();

@@ -1,0 +1,192 @@
+//! The checks of single values: each gives the value as the plan has it, and takes note of what is
+//! wrong with it, so that all problems come out at once.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use glob::Pattern;
+use headwater_msk::{Bytes, Period};
+use headwater_record::{DeviceId, SourceId};
+
+use super::plan::{FileSource, SensorSource};
+use super::{Host, defaults, file};
+
+/// One thing that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `spool.max_bytes`, `file[0].paths[1]` (sources counted from 0).
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+/// Sizes above what the machine can address mean "all there is".
+pub(super) fn to_usize(bytes: Bytes) -> usize {
+    usize::try_from(bytes.0).unwrap_or(usize::MAX)
+}
+
+/// Collects problems while values pass through.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    pub(super) problems: Vec<Problem>,
+    ids: BTreeSet<SourceId>,
+}
+
+impl Check {
+    pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(Problem {
+            key: key.to_owned(),
+            message: message.into(),
+        });
+    }
+
+    pub(super) fn device(&mut self, written: Option<String>, host: &Host) -> Option<DeviceId> {
+        let Some(device) = written.or_else(|| host.machine_id.clone()) else {
+            self.problem(
+                "device",
+                "not set, and /etc/machine-id holds no id to stand in: name the device",
+            );
+            return None;
+        };
+        match device.parse() {
+            Ok(device) => Some(device),
+            Err(error) => {
+                self.problem("device", format!("{device:?} cannot be an id: {error}"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn state_dir(&mut self, written: Option<String>) -> PathBuf {
+        let state_dir = PathBuf::from(written.unwrap_or_else(|| defaults::STATE_DIR.to_owned()));
+        if !state_dir.is_absolute() {
+            self.problem(
+                "state_dir",
+                format!("{state_dir:?} is not absolute: begin it with '/'"),
+            );
+        }
+        state_dir
+    }
+
+    pub(super) fn at_least(&mut self, key: &str, value: Bytes, least: Bytes) -> Bytes {
+        if value < least {
+            self.problem(key, format!("{value} is too small: at least {least}"));
+        }
+        value
+    }
+
+    pub(super) fn interval(
+        &mut self,
+        key: &str,
+        written: Option<Period>,
+        default: Period,
+    ) -> Duration {
+        let value = written.unwrap_or(default);
+        let least = defaults::INTERVAL_LEAST;
+        if value < least {
+            self.problem(key, format!("{value} is too short: at least {least}"));
+        }
+        value.0
+    }
+
+    pub(super) fn file(&mut self, key: &str, source: file::File) -> Option<FileSource> {
+        let id = self.source_id(key, &source.id);
+        let paths = self.globs(key, "paths", &source.paths);
+        if source.paths.is_empty() {
+            self.problem(&format!("{key}.paths"), "empty: name one glob at least");
+        }
+        let max_line = source.max_line.unwrap_or(defaults::MAX_LINE);
+        let (least, most) = (defaults::MAX_LINE_LEAST, defaults::MAX_LINE_MOST);
+        if max_line < least || max_line > most {
+            self.problem(
+                &format!("{key}.max_line"),
+                format!(
+                    "{max_line} is not between {least} and {most}: JSON can write a byte as six, \
+                     and Kafka's message limit is 1 MB (a longer line goes in pieces)"
+                ),
+            );
+        }
+        Some(FileSource {
+            exclude: self.globs(key, "exclude", &source.exclude),
+            start_at: source.start_at.unwrap_or(defaults::START_AT),
+            max_line: to_usize(max_line),
+            rescan: self.interval(&format!("{key}.rescan"), source.rescan, defaults::RESCAN),
+            close_after: self.interval(
+                &format!("{key}.close_after"),
+                source.close_after,
+                defaults::CLOSE_AFTER,
+            ),
+            id: id?,
+            paths,
+        })
+    }
+
+    pub(super) fn sensor(&mut self, key: &str, source: file::Sensor) -> Option<SensorSource> {
+        let id = self.source_id(key, &source.id);
+        let paths = self.globs(key, "paths", &source.paths);
+        if source.paths.is_empty() {
+            self.problem(&format!("{key}.paths"), "empty: name one glob at least");
+        }
+        let scale = source.scale.unwrap_or(defaults::SCALE);
+        let offset = source.offset.unwrap_or(defaults::OFFSET);
+        for (name, value) in [("scale", scale), ("offset", offset)] {
+            if !value.is_finite() {
+                self.problem(&format!("{key}.{name}"), format!("{value} is no number"));
+            }
+        }
+        Some(SensorSource {
+            interval: self.interval(
+                &format!("{key}.interval"),
+                source.interval,
+                defaults::INTERVAL,
+            ),
+            scale,
+            offset,
+            unit: source.unit,
+            id: id?,
+            paths,
+        })
+    }
+
+    fn source_id(&mut self, key: &str, written: &str) -> Option<SourceId> {
+        let key = format!("{key}.id");
+        match written.parse::<SourceId>() {
+            Ok(id) => {
+                if !self.ids.insert(id.clone()) {
+                    self.problem(&key, format!("{written:?} names another source already"));
+                }
+                Some(id)
+            }
+            Err(error) => {
+                self.problem(&key, format!("{written:?} cannot be an id: {error}"));
+                None
+            }
+        }
+    }
+
+    fn globs(&mut self, key: &str, name: &str, written: &[String]) -> Vec<Pattern> {
+        let mut patterns = Vec::with_capacity(written.len());
+        for (n, text) in written.iter().enumerate() {
+            let key = format!("{key}.{name}[{n}]");
+            if !Path::new(text).is_absolute() {
+                self.problem(&key, format!("{text:?} is not absolute: begin it with '/'"));
+            }
+            match Pattern::new(text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => self.problem(
+                    &key,
+                    format!("{text:?} is no glob: {} at byte {}", error.msg, error.pos),
+                ),
+            }
+        }
+        patterns
+    }
+}
