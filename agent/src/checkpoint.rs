@@ -16,6 +16,22 @@ pub struct FileIdentity {
     pub fingerprint_len: u32,
     /// CRC-32C of those bytes.
     pub fingerprint: u32,
+    /// When it had been changed last as it was first seen, Unix milliseconds by its file system. A
+    /// file that rotated away before it existed is not younger than that.
+    pub since_ms: u64,
+}
+
+/// What lies right before an offset of a file. Found there again, it tells that the file is still
+/// the one that was read, however much longer it is now; a file that was cut to nothing and grew
+/// past the offset has other bytes there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marker {
+    /// The offset.
+    pub end: u64,
+    /// How many bytes before it the sum covers.
+    pub len: u32,
+    /// CRC-32C of those bytes.
+    pub sum: u32,
 }
 
 /// What a generation is of.
@@ -45,6 +61,9 @@ pub struct OpenGeneration {
     /// A record boundary at this offset that the bytes alone would not give (the end of a last line
     /// without a newline, when the file was closed): a reader honours it.
     pub cut: Option<u64>,
+    /// What lay before the last offset that was read when the database was last written; it may
+    /// be above `settled`. None before the first checkpoint, and for a sensor.
+    pub marker: Option<Marker>,
 }
 
 /// Where generations are registered before their first record is sent. Each call returns when its
@@ -67,6 +86,10 @@ pub trait Registry: Send {
     /// # Errors
     /// As [`Registry::register`].
     fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped>;
+
+    /// Takes note of what lies before an offset that was read. Returns at once: it is written down
+    /// with the generation's next checkpoint, in the same transaction.
+    fn mark(&self, generation: Generation, marker: Marker);
 }
 
 /// The store is gone, because the agent stops.

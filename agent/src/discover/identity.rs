@@ -2,12 +2,17 @@
 //!
 //! Device and inode name a file while it lies there; once it is deleted its inode is given to the
 //! next. A rotation by copy and truncate keeps the inode and changes the file. So the first bytes
-//! count too: a CRC-32C over up to 1024 of them, that grows with a file that was shorter.
+//! count too: a CRC-32C over up to 1024 of them, that grows with a file that was shorter. And where
+//! two files begin alike (a banner, a header of columns), what lies right before the last offset that
+//! was read tells them apart: the marker.
 
-use crate::checkpoint::FileIdentity;
+use crate::checkpoint::{FileIdentity, Marker};
 
 /// Most bytes that a fingerprint covers: enough to hold some lines with their times.
 pub const FINGERPRINT_BYTES: usize = 1024;
+
+/// Most bytes that a marker covers: with a time in it, such an end of a line comes once.
+pub const MARKER_BYTES: usize = 64;
 
 /// Fingerprints over this many bytes tell two files apart even where the device number changed: it
 /// does, from one boot to the next, on removable and mapped devices.
@@ -61,6 +66,24 @@ pub fn fingerprint(head: &[u8]) -> (u32, u32) {
     (len, crc32c::crc32c(head))
 }
 
+/// The marker of an offset; `before`: what lies right before it, [`MARKER_BYTES`] or all there is
+/// at least.
+pub fn marker(end: u64, before: &[u8]) -> Marker {
+    let bytes = &before[before.len().saturating_sub(MARKER_BYTES)..];
+    Marker {
+        end,
+        len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        sum: crc32c::crc32c(bytes),
+    }
+}
+
+/// Whether `before`, which lies right before the marker's offset, is what it was made of.
+pub fn is_at(marker: &Marker, before: &[u8]) -> bool {
+    (usize::try_from(marker.len).ok())
+        .and_then(|len| before.len().checked_sub(len))
+        .is_some_and(|from| crc32c::crc32c(&before[from..]) == marker.sum)
+}
+
 /// Whether a fingerprint over `now` bytes is worth a write to flash where one over `stored` bytes
 /// is stored: a file that grows line by line is written down a few times, not at every line.
 pub fn is_worth_storing(stored: u32, now: u32) -> bool {
@@ -82,6 +105,7 @@ mod tests {
             inode,
             fingerprint_len,
             fingerprint,
+            since_ms: 0,
         }
     }
 
@@ -133,6 +157,23 @@ mod tests {
         ] {
             assert_eq!(is_worth_storing(stored, now), expected, "{stored} -> {now}");
         }
+    }
+
+    #[test]
+    fn a_marker_is_found_where_nothing_changed() {
+        let content: Vec<u8> = (0..200_u8).collect();
+        let made = marker(150, &content[..150]);
+        assert_eq!((made.end, made.len), (150, 64));
+        assert!(is_at(&made, &content[86..150]));
+        assert!(is_at(&made, &content[..150]));
+        assert!(!is_at(&made, &content[87..151]));
+        assert!(!is_at(&made, &content[87..150]), "too few bytes to tell");
+        let mut other = content.clone();
+        other[149] += 1;
+        assert!(!is_at(&made, &other[..150]));
+        // At the beginning there is nothing, and nothing is always there.
+        assert!(is_at(&marker(0, b""), b""));
+        assert_eq!(marker(3, b"abc").len, 3);
     }
 
     proptest! {

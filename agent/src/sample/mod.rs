@@ -233,6 +233,7 @@ impl<R: Registry> Sensors<R> {
                         settled: 0,
                         skip_to: None,
                         cut: None,
+                        marker: None,
                     });
                     sensors.push(Sensor::new(path, stream, generation));
                     continue;

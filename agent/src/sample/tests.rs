@@ -6,7 +6,7 @@ use headwater_record::{Generation, Kind};
 use tokio::sync::mpsc::{self, Receiver};
 
 use super::*;
-use crate::checkpoint::{FileIdentity, StoreStopped};
+use crate::checkpoint::{FileIdentity, Marker, StoreStopped};
 
 #[derive(Debug, Clone, Default)]
 struct Registered(Arc<Mutex<Vec<OpenGeneration>>>);
@@ -23,6 +23,10 @@ impl Registry for Registered {
 
     fn cut(&self, _: Generation, _: u64) -> Result<(), StoreStopped> {
         panic!("a sensor has no lines")
+    }
+
+    fn mark(&self, _: Generation, _: Marker) {
+        panic!("a sensor has no bytes")
     }
 }
 
@@ -152,6 +156,7 @@ fn what_an_earlier_run_left_open_is_closed_when_there_is_room() {
         settled: 41,
         skip_to: None,
         cut: None,
+        marker: None,
     };
     let mut rig = rig(folder.path(), vec![open.clone()]);
     rig.registered.register(&[open]).unwrap();

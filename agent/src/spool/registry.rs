@@ -1,13 +1,15 @@
 //! The sources' way into the database: they ask, and wait until it is committed.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use headwater_record::Generation;
 
 use super::Trouble;
 use super::store::{Request, Store};
-use crate::checkpoint::{FileIdentity, OpenGeneration, Registry, StoreStopped};
+use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Registry, StoreStopped};
 use crate::delivery::backoff::{Backoff, Jitter};
 use crate::stop::Stop;
 
@@ -22,10 +24,35 @@ pub(super) enum Change {
     Cut(Generation, u64),
 }
 
+/// The last marker of each generation, from the thread that reads to the one that writes: a
+/// checkpoint takes it along, so that it costs no transaction of its own. One for each open
+/// generation at most.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Markers(Arc<Mutex<HashMap<Generation, Marker>>>);
+
+impl Markers {
+    fn set(&self, generation: Generation, marker: Marker) {
+        self.held().insert(generation, marker);
+    }
+
+    pub(super) fn get(&self, generation: Generation) -> Option<Marker> {
+        self.held().get(&generation).copied()
+    }
+
+    pub(super) fn forget(&self, generation: Generation) {
+        self.held().remove(&generation);
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Generation, Marker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A source thread's handle.
 #[derive(Debug)]
 pub struct StoreRegistry {
     requests: SyncSender<Request>,
+    markers: Markers,
     stop: Stop,
     seed: u64,
 }
@@ -35,6 +62,7 @@ impl Store {
     pub fn registry(&self, stop: Stop, seed: u64) -> StoreRegistry {
         StoreRegistry {
             requests: self.requests.clone(),
+            markers: self.markers.clone(),
             stop,
             seed,
         }
@@ -52,6 +80,10 @@ impl Registry for StoreRegistry {
 
     fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped> {
         self.enter(&Change::Cut(generation, offset))
+    }
+
+    fn mark(&self, generation: Generation, marker: Marker) {
+        self.markers.set(generation, marker);
     }
 }
 

@@ -10,7 +10,7 @@ use super::batch::Row;
 use super::registry::Change;
 use super::{BatchId, Depth, Reply};
 use crate::batch::{Batch, Entry};
-use crate::checkpoint::{FileIdentity, OpenGeneration, Origin};
+use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
 
 /// Enters a batch and returns what it takes of `spool.max_bytes`; nothing where it is there
 /// already (a commit that failed after it had taken effect, done again).
@@ -196,6 +196,26 @@ fn register(open: &Connection, new: &OpenGeneration) -> rusqlite::Result<()> {
             file.map(|file| file.inode.cast_signed()),
             file.map(|file| file.fingerprint_len),
             file.map(|file| file.fingerprint),
+            file.map(|file| file.since_ms.cast_signed()),
+            new.marker.map(|marker| marker.end.cast_signed()),
+            new.marker.map(|marker| marker.len),
+            new.marker.map(|marker| marker.sum),
+        ])
+        .map(drop)
+}
+
+/// Writes down what lies before the last offset that was read of a file.
+pub(super) fn mark(
+    open: &Connection,
+    generation: Generation,
+    marker: Marker,
+) -> rusqlite::Result<()> {
+    open.prepare_cached(include_str!("sql/mark.sql"))?
+        .execute(params![
+            generation.0.cast_signed(),
+            marker.end.cast_signed(),
+            marker.len,
+            marker.sum,
         ])
         .map(drop)
 }
@@ -226,6 +246,7 @@ pub(super) fn generations(connection: &Connection) -> rusqlite::Result<Vec<OpenG
                 inode: number(7)?,
                 fingerprint_len: row.get(8)?,
                 fingerprint: row.get(9)?,
+                since_ms: number(10)?,
             }),
         };
         known.push(OpenGeneration {
@@ -235,6 +256,14 @@ pub(super) fn generations(connection: &Connection) -> rusqlite::Result<Vec<OpenG
             settled: number(2)?,
             skip_to: maybe(3)?,
             cut: maybe(4)?,
+            marker: match maybe(11)? {
+                None => None,
+                Some(end) => Some(Marker {
+                    end,
+                    len: row.get(12)?,
+                    sum: row.get(13)?,
+                }),
+            },
         });
     }
     Ok(known)

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use tokio::sync::mpsc;
 
 use super::batch::Packer;
-use super::registry::Change;
+use super::registry::{Change, Markers};
 use super::schema::{OpenError, Opened, open};
 use super::{BatchId, Checkpoint, Depth, Reply, Transaction, Trouble, rows};
 use crate::checkpoint::OpenGeneration;
@@ -59,6 +59,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Store {
     pub(super) requests: SyncSender<Request>,
+    pub(super) markers: Markers,
     thread: JoinHandle<()>,
 }
 
@@ -81,12 +82,22 @@ impl Store {
         let found = found(&opened.connection).map_err(database)?;
         let packer = Packer::new().map_err(|source| directory(&path, source))?;
         let (requests, queue) = sync_channel(QUEUE);
-        let mut owner = Owner { opened, packer };
+        let markers = Markers::default();
+        let mut owner = Owner {
+            opened,
+            packer,
+            markers: markers.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || owner.run(&queue, &replies))
             .map_err(|source| directory(&path, source))?;
-        Ok((Self { requests, thread }, found))
+        let store = Self {
+            requests,
+            markers,
+            thread,
+        };
+        Ok((store, found))
     }
 
     /// Asks for a transaction; the answer is [`Reply::Committed`] or [`Reply::CommitFailed`].
@@ -148,6 +159,7 @@ fn found(connection: &Connection) -> rusqlite::Result<Found> {
 struct Owner {
     opened: Opened,
     packer: Packer,
+    markers: Markers,
 }
 
 impl Owner {
@@ -205,7 +217,7 @@ impl Owner {
                     .execute(params![count, bytes])?;
             }
             for checkpoint in &transaction.checkpoints {
-                settle(&open, *checkpoint)?;
+                settle(&open, *checkpoint, &self.markers)?;
             }
             let spools = !transaction.rows.is_empty();
             crash::point(if spools {
@@ -257,14 +269,18 @@ impl Owner {
     }
 }
 
-fn settle(open: &Connection, checkpoint: Checkpoint) -> rusqlite::Result<()> {
+fn settle(open: &Connection, checkpoint: Checkpoint, markers: &Markers) -> rusqlite::Result<()> {
     let id = checkpoint.generation.0.cast_signed();
     if checkpoint.closed {
         open.prepare_cached(include_str!("sql/close_generation.sql"))?
             .execute([id])?;
+        markers.forget(checkpoint.generation);
     } else {
         open.prepare_cached(include_str!("sql/checkpoint.sql"))?
             .execute(params![id, checkpoint.settled.cast_signed()])?;
+        if let Some(marker) = markers.get(checkpoint.generation) {
+            rows::mark(open, checkpoint.generation, marker)?;
+        }
     }
     Ok(())
 }

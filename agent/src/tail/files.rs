@@ -94,7 +94,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::checkpoint::{FileIdentity, StoreStopped};
+    use crate::checkpoint::{FileIdentity, Marker, StoreStopped};
     use crate::config::file::StartAt;
 
     struct Accepting;
@@ -109,6 +109,7 @@ mod tests {
         fn cut(&self, _: Generation, _: u64) -> Result<(), StoreStopped> {
             Ok(())
         }
+        fn mark(&self, _: Generation, _: Marker) {}
     }
 
     #[test]

@@ -18,9 +18,10 @@ use headwater_record::notice::{Tail, reason};
 use headwater_record::{Generation, StreamId};
 
 use super::desk::{Desk, PATIENCE, Source, close_generation};
-use super::opened::{Opened, is_inside, read_chunk, read_full};
+use super::opened::{Opened, Read, modified_ms, read_before, read_chunk, read_full};
 use super::position::{Facts, Position, Step};
-use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
+use crate::budget::Permit;
+use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry};
 use crate::clock::{Monotonic, wall_ms};
 use crate::discover::identity::{
     self, FINGERPRINT_BYTES, Head, Match, is_worth_storing, match_identity,
@@ -60,7 +61,12 @@ pub struct Followed {
     position: Position,
     /// Whether `position.read_from()` lies inside a line.
     inside: bool,
+    /// What lies right before `position.read_from()`.
+    marker: Marker,
     size: u64,
+    /// When it was changed last, and as of when it was known to be the same file.
+    modified_ms: u64,
+    known_ms: u64,
     linked: bool,
     quiet_since: Monotonic,
     /// What was last said of it.
@@ -85,17 +91,21 @@ impl Followed {
             Origin::File(stored) => stored.clone(),
             Origin::Sensor => identity.clone(),
         };
+        let before = read_before(&opened.file, position.read_from())?;
         Ok(Self {
             source,
             stream: open.stream.clone(),
             generation: open.generation,
             seen_at: None,
-            inside: is_inside(&opened.file, position.read_from())?,
+            inside: before.last().is_some_and(|byte| *byte != b'\n'),
+            marker: identity::marker(position.read_from(), &before),
             file: opened.file,
             identity,
             stored,
             position,
             size: opened.size,
+            modified_ms: opened.modified_ms,
+            known_ms: opened.modified_ms,
             linked: false,
             quiet_since: now,
             trouble: None,
@@ -176,7 +186,10 @@ impl Followed {
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
         let size = match self.file.metadata() {
-            Ok(metadata) => metadata.len(),
+            Ok(metadata) => {
+                self.modified_ms = modified_ms(&metadata);
+                metadata.len()
+            }
             Err(error) => return Ok(self.in_trouble("look at", &error)),
         };
         if size != self.size {
@@ -189,6 +202,8 @@ impl Followed {
             quiet: now.since(self.quiet_since) >= source.plan.close_after,
         };
         match self.position.step(facts) {
+            // Written to, and as long as before: the same bytes, or others in their place.
+            Step::Wait if self.modified_ms != self.known_ms => self.look_again(desk, source),
             Step::Wait => Ok(Turn::Idle),
             Step::Read => self.read(desk, source),
             Step::Cut => {
@@ -210,20 +225,39 @@ impl Followed {
             return Ok(Turn::NoRoom);
         };
         let (start, max_line) = (self.position.read_from(), source.plan.max_line);
-        let (len, at_end) = match read_chunk(&self.file, &mut desk.chunk, start, max_line) {
+        let read = match read_chunk(&self.file, &mut desk.chunk, start, max_line) {
             Ok(read) => read,
             Err(error) => return Ok(self.in_trouble("read", &error)),
         };
+        let is_marked = identity::is_at(&self.marker, &desk.chunk[..read.before]);
         // After the read: what was read is then of the file that it is taken for.
         match self.look_at_head(desk)? {
-            Ok(Match::Different) => {
+            Ok(Match::Same | Match::Grown) if is_marked => self.trouble = None,
+            Ok(_) => {
                 drop(permit);
                 return self.close(desk, source, reason::TRUNCATED, Tail::Unknown);
             }
-            Ok(Match::Same | Match::Grown) => self.trouble = None,
             Err(error) => return Ok(self.in_trouble("read", &error)),
         }
-        let chunk = &desk.chunk[..len];
+        let turn = self.give(desk, source, read, permit)?;
+        if read.at_end && turn != Turn::NoRoom {
+            self.position.examined(start + read.len as u64);
+            self.known_ms = self.modified_ms;
+        }
+        Ok(turn)
+    }
+
+    /// Gives away the whole lines of what was read.
+    fn give<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        read: Read,
+        permit: Permit,
+    ) -> Result<Turn, SourceError> {
+        let start = self.position.read_from();
+        let (bytes, max_line) = (&desk.chunk[..read.before + read.len], source.plan.max_line);
+        let chunk = &bytes[read.before..];
         let mut lines = Lines::new(chunk, start, self.inside, max_line, self.position.cut());
         let (time_ms, mut turn, mut permit) = (wall_ms(), Turn::Idle, Some(permit));
         while lines.clone().next().is_some() {
@@ -251,14 +285,32 @@ impl Followed {
             if let Some(batch) = draft.finish(&self.stream, self.generation, Some(permit)) {
                 send(&desk.batches, batch)?;
             }
+            let given = usize::try_from(lines.offset() - start).unwrap_or(read.len);
             self.position.gave(lines.offset());
             self.inside = lines.inside();
+            self.marker = identity::marker(lines.offset(), &bytes[..read.before + given]);
+            desk.registry.mark(self.generation, self.marker);
             turn = Turn::Moved;
         }
-        if at_end {
-            self.position.examined(start + len as u64);
-        }
         Ok(turn)
+    }
+
+    /// Finds out whether it is still the file that was read.
+    fn look_again<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+    ) -> Result<Turn, SourceError> {
+        let head = self.look_at_head(desk)?;
+        let before = read_before(&self.file, self.marker.end);
+        match head.and_then(|head| Ok((head, before?))) {
+            Ok((Match::Same | Match::Grown, before)) if identity::is_at(&self.marker, &before) => {
+                self.known_ms = self.modified_ms;
+                Ok(Turn::Idle)
+            }
+            Ok(_) => self.close(desk, source, reason::TRUNCATED, Tail::Unknown),
+            Err(error) => Ok(self.in_trouble("read", &error)),
+        }
     }
 
     /// Compares the file's first bytes with what it is known by, and learns of more of them. Where

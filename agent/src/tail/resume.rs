@@ -15,7 +15,7 @@ use headwater_record::{DeviceId, StreamId};
 use super::desk::Source;
 use super::opened::Opened;
 use super::reader::Followed;
-use crate::checkpoint::{FileIdentity, OpenGeneration, Origin};
+use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
 use crate::clock::Monotonic;
 use crate::discover::Found;
 
@@ -61,12 +61,10 @@ pub fn resume(
     ours.sort_by_key(|(open, identity)| Reverse((identity.fingerprint_len, open.settled)));
     for (open, identity) in ours {
         resumed.streams.insert(open.stream.clone());
-        let located = locate(identity, found);
+        let located = locate(identity, open.marker.as_ref(), found);
         let reason = match located.filter(|file| !taken.contains(&(file.device, file.inode))) {
             None => reason::VANISHED,
-            Some(file) if file.size < open.settled.max(open.skip_to.unwrap_or(0)) => {
-                reason::TRUNCATED
-            }
+            Some(file) if file.size < least(open) => reason::TRUNCATED,
             Some(file) => {
                 taken.insert((file.device, file.inode));
                 match Followed::new(index, file, open, now) {
@@ -93,8 +91,14 @@ pub fn resume(
     resumed
 }
 
+/// Below this length it was cut short: so much of it was there.
+fn least(open: &OpenGeneration) -> u64 {
+    let marked = open.marker.map_or(0, |marker| marker.end);
+    (open.settled.max(marked)).max(open.skip_to.unwrap_or(0))
+}
+
 /// Looks for a known file: where it lay, then beside that, then wherever the globs lead.
-fn locate(known: &FileIdentity, found: &Found) -> Option<Opened> {
+fn locate(known: &FileIdentity, marker: Option<&Marker>, found: &Found) -> Option<Opened> {
     let path = Path::new(OsStr::from_bytes(&known.path));
     let siblings = (path.parent())
         .and_then(|folder| fs::read_dir(folder).ok())
@@ -113,5 +117,5 @@ fn locate(known: &FileIdentity, found: &Found) -> Option<Opened> {
         .chain(matched)
         .filter(|path| path.is_file())
         .filter_map(|path| Opened::new(&path).ok())
-        .find(|file| file.is(known))
+        .find(|file| file.is(known, marker.filter(|_| !file.is_shorter(marker))))
 }

@@ -332,13 +332,17 @@ impl<R: Registry> Roster<R> {
             tracing::info!("source {}: {} can be read now", plan.id, path.display());
         }
         let skips = plan.start_at == StartAt::End && file.size > 0 && is_new(&stream);
+        let skip_to = skips.then_some(file.size);
+        // Where it cannot be read now, the first read of it says so.
+        let marker = skip_to.and_then(|to| file.marker(to).ok());
         let open = OpenGeneration {
             generation: draw_generation()?,
             stream,
             origin: Origin::File(file.identity()),
             settled: 0,
-            skip_to: skips.then_some(file.size),
+            skip_to,
             cut: None,
+            marker,
         };
         Ok(Some((file, open)))
     }

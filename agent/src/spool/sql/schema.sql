@@ -11,7 +11,12 @@ CREATE TABLE generation (
     device          INTEGER,
     inode           INTEGER,
     fingerprint_len INTEGER,
-    fingerprint     INTEGER
+    fingerprint     INTEGER,
+    since_ms        INTEGER,
+    -- What lay before the last offset that was read as of the last checkpoint.
+    marker_end      INTEGER,
+    marker_len      INTEGER,
+    marker_sum      INTEGER
 ) STRICT;
 
 -- One batch, from its commit to its delivery report. Oldest first is the order of the ids.

@@ -8,7 +8,7 @@ use headwater_record::{Generation, Kind, Notice, StreamId};
 
 use super::*;
 use crate::batch::{Batch, Entry};
-use crate::checkpoint::{FileIdentity, Origin, Registry};
+use crate::checkpoint::{FileIdentity, Marker, Origin, Registry};
 use crate::stop::Stop;
 
 struct Rig {
@@ -91,6 +91,7 @@ fn generation(n: u64, origin: Origin) -> OpenGeneration {
         settled: 0,
         skip_to: Some(u64::MAX),
         cut: None,
+        marker: None,
     }
 }
 
@@ -101,6 +102,7 @@ fn file(path: &[u8]) -> FileIdentity {
         inode: 1 << 63,
         fingerprint_len: 1024,
         fingerprint: u32::MAX,
+        since_ms: u64::MAX,
     }
 }
 
@@ -192,6 +194,12 @@ fn every_field_of_a_generation_survives() {
     registry.register(std::slice::from_ref(&old)).unwrap();
     registry.identify(&[(old.generation, file(b"/b"))]).unwrap();
     registry.cut(old.generation, u64::MAX - 3).unwrap();
+    let marker = Marker {
+        end: u64::MAX,
+        len: 64,
+        sum: u32::MAX,
+    };
+    registry.mark(old.generation, marker);
     let at = |n, settled, closed| Checkpoint {
         generation: Generation(n),
         settled,
@@ -222,6 +230,7 @@ fn every_field_of_a_generation_survives() {
     let old = OpenGeneration {
         settled: 77,
         cut: Some(u64::MAX - 3),
+        marker: Some(marker),
         origin: Origin::File(file(b"/b")),
         ..old
     };
@@ -330,6 +339,7 @@ fn a_full_disk_takes_nothing_of_a_transaction() {
         .execute_batch("PRAGMA max_page_count = 12")
         .unwrap();
     let mut owner = Owner {
+        markers: Markers::default(),
         opened,
         packer: Packer::new().unwrap(),
     };
@@ -361,6 +371,7 @@ fn an_emptied_spool_gives_its_space_back() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path()).unwrap();
     let mut owner = Owner {
+        markers: Markers::default(),
         opened,
         packer: Packer::new().unwrap(),
     };

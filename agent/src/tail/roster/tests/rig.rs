@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use super::super::{Pass, Roster};
 use crate::batch::Batch;
 use crate::budget::Budget;
-use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry, StoreStopped};
+use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry, StoreStopped};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::config::file::StartAt;
@@ -68,6 +69,11 @@ impl Registry for Memory {
     fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped> {
         self.change(generation, |open| open.cut = Some(offset));
         Ok(())
+    }
+
+    /// At once, where the database waits for the next checkpoint: an earlier marker tells less.
+    fn mark(&self, generation: Generation, marker: Marker) {
+        self.change(generation, |open| open.marker = Some(marker));
     }
 }
 
@@ -145,6 +151,17 @@ impl Rig {
 
     pub(super) fn rename(&self, from: &str, to: &str) {
         fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    /// Sets when a file was changed last, seconds after 1970.
+    pub(super) fn touch(&self, name: &str, secs: u64) {
+        let file = fs::File::options().write(true).open(self.path(name));
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(secs);
+        file.unwrap().set_modified(time).unwrap();
+    }
+
+    pub(super) fn inode(&self, name: &str) -> u64 {
+        fs::metadata(self.path(name)).unwrap().ino()
     }
 
     pub(super) fn start(&mut self) {

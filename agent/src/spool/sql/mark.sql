@@ -1,0 +1,1 @@
+UPDATE generation SET marker_end = ?2, marker_len = ?3, marker_sum = ?4 WHERE id = ?1
