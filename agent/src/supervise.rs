@@ -10,6 +10,7 @@
 //! socket. Every wait ends at a deadline, and an idle agent's nearest one is half a minute away.
 
 mod edge;
+mod opening;
 mod progress;
 mod sources;
 
@@ -30,7 +31,6 @@ use crate::delivery::{Delivery, Event, Settings};
 use crate::produce::producer::{Producer, ProducerError};
 use crate::spool::Reply;
 use crate::spool::schema::OpenError;
-use crate::spool::store::{REPLIES, Store};
 use crate::systemd;
 
 /// Most that librdkafka holds. It copies what it is given, so this comes on top of the window; some
@@ -44,6 +44,9 @@ pub enum StartError {
     /// The state directory or its database.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The store's thread ended.
+    #[error("the store's thread panicked: please report this with the log")]
+    Store,
     /// librdkafka.
     #[error(transparent)]
     Producer(#[from] ProducerError),
@@ -87,7 +90,9 @@ pub fn run(plan: &Plan) -> Result<Ending, StartError> {
             source,
         })?;
     runtime.block_on(async {
-        let mut agent = Agent::start(plan)?;
+        let Some(mut agent) = Agent::start(plan).await? else {
+            return Ok(Ending::Stopped);
+        };
         agent.turn().await;
         Ok(agent.end())
     })
@@ -127,6 +132,17 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Ends when the agent is told to stop.
+    async fn told_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("told to stop");
+    }
+}
+
 /// What ended a wait.
 enum Wake {
     Batch(Option<Batch>),
@@ -152,10 +168,12 @@ struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
-    fn start(plan: &'a Plan) -> Result<Self, StartError> {
-        let signals = Signals::new()?;
-        let (reply, replies) = mpsc::channel(REPLIES);
-        let (store, found) = Store::start(&plan.state_dir, reply)?;
+    /// Starts every part. None where it is told to stop while it waits for its spool.
+    async fn start(plan: &'a Plan) -> Result<Option<Self>, StartError> {
+        let mut signals = Signals::new()?;
+        let Some((store, found, replies)) = opening::open(plan, &mut signals).await? else {
+            return Ok(None);
+        };
         let news = Arc::new(Notify::new());
         let producer = Producer::new(&plan.kafka, &plan.device, Arc::clone(&news))?;
         // It only spreads retries: a clock does where the system has no random number.
@@ -170,7 +188,7 @@ impl<'a> Agent<'a> {
             "started"
         );
         systemd::ready();
-        Ok(Self {
+        Ok(Some(Self {
             edge: Edge::new(
                 delivery,
                 store,
@@ -186,7 +204,7 @@ impl<'a> Agent<'a> {
             grace: None,
             ending: Ending::Stopped,
             progress: Progress::new(clock::monotonic()),
-        })
+        }))
     }
 
     /// Waits, tells delivery, and does what it wants, until the stop is complete.

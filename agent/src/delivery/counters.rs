@@ -23,6 +23,8 @@ pub struct Counters {
     pub recreated: u64,
     /// Commits and loads that the database refused.
     pub refused: u64,
+    /// Times that the database was found to be damaged, and was salvaged and replaced.
+    pub healed: u64,
     /// Rows of the spool that were unreadable; a loss notice went in the place of each.
     pub lost: u64,
 }

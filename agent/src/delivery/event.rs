@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::produce::outcome::Outcome;
-use crate::spool::{BatchId, Reply, Transaction, Trouble};
+use crate::spool::{BatchId, Lane, Reply, Transaction, Trouble};
 
 /// What delivery goes by; from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,11 @@ pub enum Action {
         through: BatchId,
         /// At most this much, unpacked; but one row at least.
         bytes_max: u64,
+    },
+    /// Salvage the damaged database; [`Reply::Healed`] or [`Reply::HealFailed`] follows.
+    Heal {
+        /// Notices take ids from here, in each lane by [`Lane::index`].
+        first_free: [BatchId; Lane::COUNT],
     },
     /// Make a new librdkafka client; forget what the old one says.
     Recreate,

@@ -36,7 +36,7 @@ use self::writing::Writing;
 use crate::batch::Batch;
 use crate::clock::Monotonic;
 use crate::produce::outcome::Outcome;
-use crate::spool::{BatchId, Depth, Reply, Trouble};
+use crate::spool::{BatchId, Depth, Lane, Reply, Trouble};
 
 /// Most batches in librdkafka at a time, however small: what a report costs is bounded, too.
 pub const IN_FLIGHT_BATCHES_MAX: usize = 256;
@@ -89,12 +89,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// A machine over a spool that holds `depth`, its last row being `last` (0: none). The same
+    /// A machine over a spool that holds `depth`, the last row of each lane being `last`. The same
     /// `seed` and the same events give the same actions.
-    pub fn new(settings: Settings, seed: u64, depth: Depth, last: BatchId) -> Self {
+    pub fn new(settings: Settings, seed: u64, depth: Depth, last: [BatchId; Lane::COUNT]) -> Self {
         Self {
             settings,
-            window: Window::new(last),
+            window: Window::new(last[Lane::Normal.index()]),
             settling: Settling::default(),
             writing: Writing::new(depth),
             broker: Broker::default(),
@@ -131,6 +131,13 @@ impl Delivery {
                 self.loading = None;
                 self.disk_failed(trouble, now);
             }
+            Event::Store(Reply::Healed { depth, last }) => self.healed(depth, last, now),
+            Event::Store(Reply::HealFailed(trouble)) => {
+                self.writing.healing = false;
+                self.writing.heals_failed = true;
+                self.writing.damaged = true;
+                self.disk_failed(trouble, now);
+            }
             Event::Stop if self.phase == Phase::Running => {
                 self.phase = Phase::Flushing(now.plus(self.settings.flush));
             }
@@ -156,6 +163,7 @@ impl Delivery {
             self.send_at(),
             self.load_at(),
             self.commit_at(),
+            self.heal_at(),
         ]
         .into_iter()
         .flatten()
@@ -243,6 +251,7 @@ impl Delivery {
 
     fn disk_failed(&mut self, trouble: Trouble, now: Monotonic) {
         self.counters.refused += 1;
+        self.writing.damaged |= trouble == Trouble::Damaged;
         if self.writing.disk.failed(trouble, &mut self.jitter, now) {
             self.say(News::DiskTrouble(trouble));
         }
@@ -269,6 +278,9 @@ impl Delivery {
     /// come.
     fn do_what_is_due(&mut self, now: Monotonic) {
         let due = |at: Option<Monotonic>| at.is_some_and(|at| at <= now);
+        if due(self.heal_at()) {
+            self.heal();
+        }
         // First, since what the disk cannot take may be sent without.
         if due(self.commit_at()) {
             self.commit(now);
@@ -304,7 +316,9 @@ impl Delivery {
             }
         }
         if let Phase::Committing(until) = self.phase {
-            let complete = self.writing.under_way.is_none() && self.commit_at().is_none();
+            let complete = self.writing.under_way.is_none()
+                && self.commit_at().is_none()
+                && !self.writing.damaged;
             if complete || until <= now {
                 self.phase = Phase::Done;
                 let batches = self.window.unsettled();
@@ -347,7 +361,8 @@ impl Delivery {
         // Half of it empty: so that what is loaded can be sent at once, and reads are not small.
         let has_room = in_flight.cost <= self.settings.in_flight_bytes_max / 2
             && in_flight.batches <= IN_FLIGHT_BATCHES_MAX / 2;
-        if !idle || !has_room || self.broker.lost || self.phase != Phase::Running {
+        let asks = self.phase == Phase::Running && !self.broker.lost && !self.writing.damaged;
+        if !idle || !has_room || !asks {
             return None;
         }
         self.window.to_load()?;

@@ -41,7 +41,12 @@ impl Rig {
             oldest_ms: None,
         };
         Self {
-            delivery: Delivery::new(settings, 1, depth, BatchId(rows)),
+            delivery: Delivery::new(
+                settings,
+                1,
+                depth,
+                [BatchId(rows), BatchId(1 << 60), BatchId(2 << 60)],
+            ),
             now: Monotonic(1_000_000),
             budget: Budget::new(settings.window_bytes),
             end: 0,
@@ -99,6 +104,7 @@ impl Rig {
             done.push(match action {
                 Action::Send { id, .. } => format!("send {id}"),
                 Action::Load { after, through, .. } => format!("load {after}..{through}"),
+                Action::Heal { first_free } => format!("heal from {}", first_free[0]),
                 Action::Recreate => "recreate".into(),
                 Action::Say(News::Refused { .. }) => "say Refused".into(),
                 Action::Say(News::ProducerLost { .. }) => "say ProducerLost".into(),
@@ -409,5 +415,35 @@ fn a_stop_gives_a_refusing_disk_up_and_says_what_is_left() {
     assert!(
         said.contains(&"say LeftBehind { batches: 1 }".to_owned()),
         "{said:?}"
+    );
+}
+
+#[test]
+fn a_damaged_database_is_salvaged_and_then_gone_on_with() {
+    let mut rig = Rig::over(settings(), 3);
+    assert_eq!(rig.wait(0), ["load 0..3"]);
+    // Nothing else is asked of it, and its notices get ids that nobody has.
+    rig.apply(Event::Store(Reply::LoadFailed(Trouble::Damaged)));
+    rig.wait(10_000);
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.wait(2000);
+    let done = rig.apply(Event::Store(Reply::CommitFailed(Trouble::Damaged)));
+    assert_eq!(done, ["say DiskTrouble(Damaged)", "heal from 2"]);
+    assert_eq!(rig.wait(60_000), [""; 0], "it is waited for");
+    let done = rig.apply(Event::Store(Reply::HealFailed(Trouble::Full)));
+    assert_eq!(done, ["say DiskTrouble(Full)"]);
+    let done = rig.wait(60_000);
+    assert!(done[0].starts_with("heal from "), "{done:?}");
+    let depth = Depth {
+        rows: 1,
+        bytes: 100,
+        oldest_ms: None,
+    };
+    let last = [BatchId(99), BatchId(1 << 60), BatchId(2 << 60)];
+    let done = rig.apply(Event::Store(Reply::Healed { depth, last }));
+    assert_eq!(
+        done,
+        ["say DiskWell", "commit +[ 1 ] -[ ] @[ 10 ]", "load 0..99"]
     );
 }

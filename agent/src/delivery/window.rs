@@ -324,6 +324,18 @@ impl Window {
         }
     }
 
+    /// Leaves out `count` ids, for rows that the store makes, and returns the first.
+    pub(super) fn reserve(&mut self, count: u64) -> BatchId {
+        let first = self.next;
+        self.next = BatchId(first.0.saturating_add(count));
+        first
+    }
+
+    /// The spool was salvaged, and ends with `last` now.
+    pub(super) fn healed(&mut self, last: BatchId) {
+        self.spool_last = self.spool_last.max(last);
+    }
+
     /// Rows that are to be loaded before anything behind them is sent: behind the first, up to and
     /// with the second.
     pub(super) fn to_load(&self) -> Option<(BatchId, BatchId)> {

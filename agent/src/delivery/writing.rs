@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::backoff::{Backoff, Jitter};
 use super::{Action, Delivery, Moved, News, Phase};
 use crate::clock::Monotonic;
-use crate::spool::{Checkpoint, Depth, Transaction, Trouble};
+use crate::spool::{BatchId, Checkpoint, Depth, Lane, Transaction, Trouble};
 
 /// Values of one transaction, in bytes: a bound on how long it takes and on what it packs.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
@@ -21,6 +21,8 @@ const DELETE_DELAY: Duration = Duration::from_millis(500);
 const DELETES_DUE: usize = 64;
 /// Most deletions of one transaction.
 const DELETES_MAX: usize = 1024;
+/// Ids that a salvage may give to its notices: far more than there can be holes to tell of.
+const HEAL_IDS: u64 = 1 << 24;
 /// How long a stop tries to commit what is left, before it gives up on a disk that refuses.
 pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 
@@ -68,6 +70,12 @@ pub(super) struct Writing {
     pub(super) depth: Depth,
     pub(super) disk: Disk,
     pub(super) under_way: Option<UnderWay>,
+    /// The database is damaged: nothing is asked of it but to be salvaged,
+    pub(super) damaged: bool,
+    /// which is under way.
+    pub(super) healing: bool,
+    /// It did not succeed the last time.
+    pub(super) heals_failed: bool,
     /// The next row does not fit, and nothing was deleted since.
     full: bool,
     full_said: bool,
@@ -84,6 +92,9 @@ impl Writing {
             depth,
             disk: Disk::default(),
             under_way: None,
+            damaged: false,
+            healing: false,
+            heals_failed: false,
             full: false,
             full_said: false,
             moved_since: None,
@@ -120,12 +131,48 @@ impl Writing {
 impl Delivery {
     /// When a transaction is due; nothing while one is under way, or where there is nothing to write.
     pub(super) fn commit_at(&self) -> Option<Monotonic> {
-        if self.writing.under_way.is_some() || self.phase == Phase::Done {
+        let writing = &self.writing;
+        if writing.under_way.is_some() || writing.damaged || self.phase == Phase::Done {
             return None;
         }
         let due = [self.rows_at(), self.checkpoint_at(), self.deletes_at()];
         let due = due.into_iter().flatten().min()?;
         Some(due.max(self.writing.disk.not_before))
+    }
+
+    /// When a salvage is due: at once, but for the back-off of those that failed; and after the
+    /// store has answered what it was asked before.
+    pub(super) fn heal_at(&self) -> Option<Monotonic> {
+        let writing = &self.writing;
+        let is_asked = writing.under_way.is_some() || self.loading.is_some() || writing.healing;
+        let due = writing.damaged && !is_asked && self.phase != Phase::Done;
+        due.then_some(if writing.heals_failed {
+            writing.disk.not_before
+        } else {
+            Monotonic::default()
+        })
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.writing.healing = true;
+        let first_free = self.window.reserve(HEAL_IDS);
+        let mut ids = Lane::ALL_FIRST;
+        ids[Lane::Normal.index()] = first_free;
+        self.actions.push_back(Action::Heal { first_free: ids });
+    }
+
+    pub(super) fn healed(&mut self, depth: Depth, last: [BatchId; Lane::COUNT], now: Monotonic) {
+        let writing = &mut self.writing;
+        (writing.damaged, writing.healing, writing.heals_failed) = (false, false, false);
+        writing.depth = depth;
+        writing.full = false;
+        writing.disk.try_now();
+        self.window.healed(last[Lane::Normal.index()]);
+        self.counters.healed += 1;
+        self.writing.note_gone(self.window.gone(), now);
+        if self.writing.disk.worked() {
+            self.say(News::DiskWell);
+        }
     }
 
     fn is_last_commit(&self) -> bool {

@@ -6,8 +6,8 @@
 //!              values, one behind the other )
 //! ```
 //!
-//! Kinds: 0 data, 1 loss, 2 close. Stream, generation and start stand in columns beside it, and one
-//! CRC-32C covers them and the blob: a row is right as a whole or not at all. What is read is
+//! Kinds: 0 data, 1 loss, 2 close. Id, stream, generation and start stand in columns beside it, and
+//! one CRC-32C covers them and the blob: a row is right as a whole or not at all. What is read is
 //! hostile: lengths are checked before they are believed, and memory grows with what the blob
 //! really holds, never with what it claims.
 
@@ -16,6 +16,7 @@ use std::io::Read;
 use headwater_record::{Generation, Kind, StreamId};
 use thiserror::Error;
 
+use super::BatchId;
 use crate::batch::{Batch, Entry};
 
 /// zstd's own default: 5 to 1 on logs, at a speed that a small ARM core shrugs off.
@@ -45,9 +46,44 @@ pub enum Unreadable {
     Form,
 }
 
-/// What a row holds besides its place: columns, and the blob.
+/// What a batch holds, as bits: so that a row says it without being unpacked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds(pub u8);
+
+impl Kinds {
+    /// Data records.
+    pub const DATA: Self = Self(1);
+    /// Loss notices.
+    pub const LOSS: Self = Self(2);
+    /// A close, as its last record.
+    pub const CLOSE: Self = Self(4);
+
+    /// Of a batch.
+    pub fn of(batch: &Batch) -> Self {
+        let bit = |entry: &Entry| match entry.kind {
+            Kind::Data => Self::DATA.0,
+            Kind::Loss => Self::LOSS.0,
+            Kind::Close => Self::CLOSE.0,
+        };
+        Self(
+            batch
+                .entries
+                .iter()
+                .fold(0, |bits, entry| bits | bit(entry)),
+        )
+    }
+
+    /// Whether all of `other` is among them.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// What a row holds: its columns, and the blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
+    /// Its place in the order.
+    pub id: BatchId,
     /// Whose.
     pub stream: String,
     /// Which file, or which start.
@@ -56,8 +92,10 @@ pub struct Row {
     pub start: u64,
     /// Offset behind it.
     pub end: u64,
-    /// Whether its last record closes the generation.
-    pub closes: bool,
+    /// What its records are.
+    pub kinds: Kinds,
+    /// How many records.
+    pub records: u32,
     /// Its entries and values, packed.
     pub blob: Vec<u8>,
     /// CRC-32C over all of the above.
@@ -93,7 +131,7 @@ impl Packer {
     ///
     /// # Errors
     /// The compressor's: no memory.
-    pub fn pack(&mut self, batch: &Batch) -> std::io::Result<Row> {
+    pub fn pack(&mut self, id: BatchId, batch: &Batch) -> std::io::Result<Row> {
         self.plain.clear();
         put_varint(&mut self.plain, batch.entries.len() as u64);
         let (mut start, mut from) = (batch.start, 0);
@@ -109,11 +147,13 @@ impl Packer {
         let blob = self.compressor.compress(&self.plain)?;
         self.plain.shrink_to(1024 * 1024);
         let mut row = Row {
+            id,
             stream: batch.stream.as_str().to_owned(),
             generation: batch.generation,
             start: batch.start,
             end: batch.end(),
-            closes: batch.closes(),
+            kinds: Kinds::of(batch),
+            records: u32::try_from(batch.entries.len()).unwrap_or(u32::MAX),
             blob,
             checksum: 0,
         };
@@ -126,14 +166,21 @@ impl Row {
     fn checksum_now(&self) -> u32 {
         let mut sum = crc32c::crc32c(self.stream.as_bytes());
         for number in [
+            self.id.0,
             self.generation.0,
             self.start,
             self.end,
-            u64::from(self.closes),
+            u64::from(self.kinds.0),
+            u64::from(self.records),
         ] {
             sum = crc32c::crc32c_append(sum, &number.to_le_bytes());
         }
         crc32c::crc32c_append(sum, &self.blob)
+    }
+
+    /// Whether it is as it was written.
+    pub fn is_whole(&self) -> bool {
+        self.checksum == self.checksum_now()
     }
 
     /// The batch that was packed.
@@ -141,7 +188,7 @@ impl Row {
     /// # Errors
     /// See [`Unreadable`].
     pub fn unpack(&self) -> Result<Batch, Unreadable> {
-        if self.checksum != self.checksum_now() {
+        if !self.is_whole() {
             return Err(Unreadable::Checksum);
         }
         let stream = StreamId::parse(&self.stream).map_err(|_| Unreadable::Form)?;
@@ -163,7 +210,7 @@ impl Row {
             values: plain,
             permit: None,
         };
-        if batch.end() != self.end || batch.closes() != self.closes {
+        if batch.end() != self.end || Kinds::of(&batch) != self.kinds {
             return Err(Unreadable::Form);
         }
         Ok(batch)
@@ -277,11 +324,13 @@ mod tests {
     /// A row around `plain`, right in every column and in its checksum.
     fn row_of(plain: &[u8], start: u64, end: u64) -> Row {
         let mut row = Row {
+            id: BatchId(1),
             stream: "d/s//p".into(),
             generation: Generation(1),
             start,
             end,
-            closes: false,
+            kinds: Kinds::DATA,
+            records: 1,
             blob: zstd::bulk::compress(plain, LEVEL).unwrap(),
             checksum: 0,
         };
@@ -341,7 +390,7 @@ mod tests {
     proptest! {
         #[test]
         fn rows_round_trip_and_notice_every_flipped_bit(batch in batches(), at: prop::sample::Index, bit in 0_u32..8) {
-            let mut row = Packer::new().unwrap().pack(&batch).unwrap();
+            let mut row = Packer::new().unwrap().pack(BatchId(7), &batch).unwrap();
             let back = row.unpack().unwrap();
             prop_assert_eq!((&back.stream, back.generation, back.start), (&batch.stream, batch.generation, batch.start));
             prop_assert_eq!((&back.entries, &back.values), (&batch.entries, &batch.values));

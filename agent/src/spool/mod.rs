@@ -9,17 +9,25 @@
 //!
 //! - [`store`]: the thread, its transactions and its replies.
 //! - [`registry`]: the sources' way in: they wait until their change is committed.
-//! - `rows`: the statements, one function each.
-//! - [`schema`]: opening a database: pragmas, version, lock, and what to do where it fails.
+//! - `rows`, `generations`: the statements, one function each.
+//! - [`schema`]: opening a database: pragmas, version, checks, and what to do where it fails.
+//! - `folder`: the state directory, its lock and its files.
+//! - [`salvage`]: from a damaged database to a whole one, over `pages` and `wal`, which read
+//!   SQLite's formats.
 //! - [`batch`]: pure: a batch into a row, and any bytes back into a batch or an error.
 //!
 //! This file holds what passes the border to [`crate::delivery`]: plain data.
 
 pub mod batch;
+mod folder;
+mod generations;
+mod pages;
 pub mod registry;
 mod rows;
+pub mod salvage;
 pub mod schema;
 pub mod store;
+mod wal;
 
 use std::fmt;
 use std::sync::Arc;
@@ -50,6 +58,67 @@ impl BatchId {
 impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Which batches go first: lanes drain in the order of their names here, and are evicted in the
+/// reverse.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Alarms: before everything else.
+    High,
+    /// What is not said to be anything else.
+    #[default]
+    Normal,
+    /// What can wait, and is given up first.
+    Low,
+}
+
+impl Lane {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+    /// In the order of sending.
+    pub const ALL: [Self; Self::COUNT] = [Self::High, Self::Normal, Self::Low];
+    /// A lane's ids are the ones with its number above this bit: each lane is one range of rows, in
+    /// one table, without an index.
+    const SHIFT: u32 = 60;
+
+    /// Its number: stable, since it stands in the database.
+    pub fn index(self) -> usize {
+        match self {
+            Self::Normal => 0,
+            Self::High => 1,
+            Self::Low => 2,
+        }
+    }
+
+    /// The first id of each, by [`Lane::index`].
+    pub(crate) const ALL_FIRST: [BatchId; Self::COUNT] = [
+        BatchId(1),
+        BatchId((1 << Self::SHIFT) + 1),
+        BatchId((2 << Self::SHIFT) + 1),
+    ];
+
+    /// The first id that a batch of it may have.
+    pub fn first(self) -> BatchId {
+        BatchId(((self.index() as u64) << Self::SHIFT) + 1)
+    }
+
+    /// The id behind the last that a batch of it may have.
+    pub fn end(self) -> BatchId {
+        BatchId((self.index() as u64 + 1) << Self::SHIFT)
+    }
+}
+
+impl BatchId {
+    /// Of which lane a batch of this id is.
+    #[must_use]
+    pub fn lane(self) -> Lane {
+        match self.0 >> Lane::SHIFT {
+            1 => Lane::High,
+            2 => Lane::Low,
+            _ => Lane::Normal,
+        }
     }
 }
 
@@ -112,7 +181,7 @@ impl Trouble {
             Self::Full => "no space is left on the file system: free some",
             Self::ReadOnly => "the file system is read-only: remount it writable, check the disk",
             Self::Io => "the disk fails: check it",
-            Self::Damaged => "the database is damaged: stop the agent and move the database aside",
+            Self::Damaged => "the database is damaged: it is salvaged and replaced",
             Self::Bug => "this should not happen: please report it with the log",
         }
     }
@@ -136,4 +205,13 @@ pub enum Reply {
     },
     /// Nothing could be read.
     LoadFailed(Trouble),
+    /// The database was salvaged and replaced: rows may be gone, and loss notices stand in for them.
+    Healed {
+        /// What it holds now.
+        depth: Depth,
+        /// The last row of each lane, by [`Lane::index`].
+        last: [BatchId; Lane::COUNT],
+    },
+    /// It is still damaged.
+    HealFailed(Trouble),
 }

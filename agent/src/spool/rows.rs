@@ -6,45 +6,77 @@ use headwater_record::{Generation, Kind, Notice, StreamId};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::batch::Row;
-use super::registry::Change;
-use super::{BatchId, Depth, Reply};
+use super::batch::{Kinds, Row};
+use super::{BatchId, Depth, Lane, Reply};
 use crate::batch::{Batch, Entry};
-use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
+
+/// What a row counts against `spool.max_bytes`.
+pub(super) fn stored_bytes(row: &Row) -> i64 {
+    i64::try_from(row.blob.len() + row.stream.len()).unwrap_or(i64::MAX)
+}
 
 /// Enters a batch and returns what it takes of `spool.max_bytes`; nothing where it is there
 /// already (a commit that failed after it had taken effect, done again).
 pub(super) fn insert(
     open: &Connection,
-    id: BatchId,
     row: &Row,
-    plain_bytes: usize,
-    now_ms: u64,
+    plain_bytes: u64,
+    committed_ms: u64,
 ) -> rusqlite::Result<Option<i64>> {
-    let stored = i64::try_from(row.blob.len() + row.stream.len()).unwrap_or(i64::MAX);
+    let stored = stored_bytes(row);
     let new = open
         .prepare_cached(include_str!("sql/insert_batch.sql"))?
         .execute(params![
-            id.0.cast_signed(),
+            row.id.0.cast_signed(),
             row.generation.0.cast_signed(),
             row.stream,
             row.start.cast_signed(),
             row.end.cast_signed(),
-            row.closes,
+            row.kinds.0,
+            row.records,
+            false,
             stored,
-            i64::try_from(plain_bytes).unwrap_or(i64::MAX),
-            now_ms.cast_signed(),
+            plain_bytes.cast_signed(),
+            committed_ms.cast_signed(),
             i64::from(row.checksum),
             row.blob,
         ])?;
     Ok((new == 1).then_some(stored))
 }
 
-/// Takes a batch out and returns what it took of `spool.max_bytes`; nothing where it is not there.
-pub(super) fn delete(open: &Connection, id: BatchId) -> rusqlite::Result<Option<i64>> {
+/// A row that was taken out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deleted {
+    /// What it took of `spool.max_bytes`.
+    pub(super) stored: i64,
+    /// The generation that it closed.
+    pub(super) closed: Option<Generation>,
+}
+
+/// Takes a batch out; nothing where it is not there.
+pub(super) fn delete(open: &Connection, id: BatchId) -> rusqlite::Result<Option<Deleted>> {
     open.prepare_cached(include_str!("sql/delete_batch.sql"))?
-        .query_row([id.0.cast_signed()], |row| row.get(0))
+        .query_row([id.0.cast_signed()], |row| {
+            let closes = Kinds(row.get(1)?).has(Kinds::CLOSE);
+            let generation = Generation(row.get::<_, i64>(2)?.cast_unsigned());
+            Ok(Deleted {
+                stored: row.get(0)?,
+                closed: closes.then_some(generation),
+            })
+        })
         .optional()
+}
+
+/// Adds to the sums.
+pub(super) fn add_depth(
+    open: &Connection,
+    lane: i64,
+    rows: i64,
+    bytes: i64,
+) -> rusqlite::Result<()> {
+    open.prepare_cached(include_str!("sql/add_depth.sql"))?
+        .execute([lane, rows, bytes])
+        .map(drop)
 }
 
 /// What the spool holds.
@@ -72,7 +104,7 @@ pub(super) fn load(
     let mut found = statement.query([after.0.cast_signed(), through.0.cast_signed()])?;
     let (mut batches, mut bytes, mut lost, mut reached) = (Vec::new(), 0_u64, 0, after);
     while let Some(row) = found.next()? {
-        bytes = bytes.saturating_add(row.get::<_, i64>(6)?.cast_unsigned());
+        bytes = bytes.saturating_add(row.get::<_, i64>(8)?.cast_unsigned());
         if !batches.is_empty() && bytes > bytes_max {
             return Ok(Reply::Loaded {
                 rows: batches,
@@ -90,7 +122,7 @@ pub(super) fn load(
                     stream = stored.stream, generation = %stored.generation, start = stored.start, end = stored.end,
                     "a batch in the spool is unreadable: {error}; a loss notice goes in its place"
                 );
-                batches.extend(loss(&stored, now_ms).map(|notice| (reached, notice)));
+                batches.extend(lost_row(&stored, now_ms).map(|notice| (reached, notice)));
             }
         }
     }
@@ -109,29 +141,47 @@ fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         _ => String::new(),
     };
     Ok(Row {
+        id: BatchId(number(0)?),
         generation: Generation(number(1)?),
         stream,
         start: number(3)?,
         end: number(4)?,
-        closes: row.get(5)?,
-        checksum: u32::try_from(number(7)?).unwrap_or_default(),
-        blob: row.get(8)?,
+        kinds: Kinds(u8::try_from(number(5)?).unwrap_or_default()),
+        records: u32::try_from(number(6)?).unwrap_or_default(),
+        checksum: u32::try_from(number(9)?).unwrap_or_default(),
+        blob: row.get(10)?,
     })
 }
 
-/// Notices in place of a row: its range is lost, and where it closed its generation, that is closed
-/// with an unknown tail. Nothing where even the stream cannot be read: the row stays where it is.
-fn loss(row: &Row, now_ms: u64) -> Option<Batch> {
-    let stream = StreamId::parse(&row.stream).ok()?;
+/// Notices in place of a row. Nothing where even the stream cannot be read: the row stays where it is.
+fn lost_row(row: &Row, now_ms: u64) -> Option<Batch> {
+    loss(
+        &StreamId::parse(&row.stream).ok()?,
+        row.generation,
+        (row.start, row.end),
+        row.kinds.has(Kinds::CLOSE),
+        now_ms,
+    )
+}
+
+/// Says that the range is lost, and where `closes`, that the generation ends there with an unknown
+/// tail. An empty range is said by the close alone.
+pub(super) fn loss(
+    stream: &StreamId,
+    generation: Generation,
+    (start, end): (u64, u64),
+    closes: bool,
+    now_ms: u64,
+) -> Option<Batch> {
     let writer = ValueWriter::new(
         &stream.device().parse().ok()?,
         &stream.source().parse().ok()?,
     );
     let reason = reason::SPOOL_CORRUPT.to_owned();
     let mut batch = Batch {
-        stream,
-        generation: row.generation,
-        start: row.start,
+        stream: stream.clone(),
+        generation,
+        start,
         entries: Vec::new(),
         values: Vec::new(),
         permit: None,
@@ -140,13 +190,14 @@ fn loss(row: &Row, now_ms: u64) -> Option<Batch> {
         reason: reason.clone(),
         tail: Tail::Unknown,
     };
-    let notices = [(Kind::Loss, Notice::Loss { reason })]
+    let notices = (end > start || !closes)
+        .then_some((Kind::Loss, Notice::Loss { reason }))
         .into_iter()
-        .chain(row.closes.then_some((Kind::Close, close)));
+        .chain(closes.then_some((Kind::Close, close)));
     for (kind, notice) in notices {
         writer.notice(&mut batch.values, now_ms, &notice);
         batch.entries.push(Entry {
-            end: row.end.max(row.start),
+            end: end.max(start),
             value_end: u32::try_from(batch.values.len()).ok()?,
             kind,
         });
@@ -154,119 +205,19 @@ fn loss(row: &Row, now_ms: u64) -> Option<Batch> {
     Some(batch)
 }
 
-/// Does what a source asked for.
-pub(super) fn change(open: &Connection, change: &Change) -> rusqlite::Result<()> {
-    match change {
-        Change::Register(new) => new.iter().try_for_each(|new| register(open, new)),
-        Change::Identify(files) => {
-            let mut statement = open.prepare_cached(include_str!("sql/identify.sql"))?;
-            for (generation, file) in files {
-                statement.execute(params![
-                    generation.0.cast_signed(),
-                    file.path,
-                    file.device.cast_signed(),
-                    file.inode.cast_signed(),
-                    file.fingerprint_len,
-                    file.fingerprint,
-                ])?;
-            }
-            Ok(())
-        }
-        Change::Cut(generation, offset) => open
-            .prepare_cached(include_str!("sql/cut.sql"))?
-            .execute([generation.0.cast_signed(), offset.cast_signed()])
-            .map(drop),
+/// The last row of each lane; the id before its first where there is none.
+pub(super) fn last(connection: &Connection) -> rusqlite::Result<[BatchId; Lane::COUNT]> {
+    let mut last = [BatchId(0); Lane::COUNT];
+    for lane in Lane::ALL {
+        let found: Option<i64> = connection
+            .prepare_cached("SELECT max(id) FROM batch WHERE id >= ?1 AND id < ?2")?
+            .query_row(
+                [lane.first().0.cast_signed(), lane.end().0.cast_signed()],
+                |row| row.get(0),
+            )?;
+        last[lane.index()] = found.map_or(lane.first().before(), |id| BatchId(id.cast_unsigned()));
     }
-}
-
-fn register(open: &Connection, new: &OpenGeneration) -> rusqlite::Result<()> {
-    let file = match &new.origin {
-        Origin::File(file) => Some(file),
-        Origin::Sensor => None,
-    };
-    open.prepare_cached(include_str!("sql/register.sql"))?
-        .execute(params![
-            new.generation.0.cast_signed(),
-            new.stream.as_str(),
-            new.settled.cast_signed(),
-            new.skip_to.map(u64::cast_signed),
-            new.cut.map(u64::cast_signed),
-            file.map(|file| &file.path),
-            file.map(|file| file.device.cast_signed()),
-            file.map(|file| file.inode.cast_signed()),
-            file.map(|file| file.fingerprint_len),
-            file.map(|file| file.fingerprint),
-            file.map(|file| file.since_ms.cast_signed()),
-            new.marker.map(|marker| marker.end.cast_signed()),
-            new.marker.map(|marker| marker.len),
-            new.marker.map(|marker| marker.sum),
-        ])
-        .map(drop)
-}
-
-/// Writes down what lies before the last offset that was read of a file.
-pub(super) fn mark(
-    open: &Connection,
-    generation: Generation,
-    marker: Marker,
-) -> rusqlite::Result<()> {
-    open.prepare_cached(include_str!("sql/mark.sql"))?
-        .execute(params![
-            generation.0.cast_signed(),
-            marker.end.cast_signed(),
-            marker.len,
-            marker.sum,
-        ])
-        .map(drop)
-}
-
-/// Every generation that is open. One whose stream cannot be read is left out, and said: its file
-/// is read again under a new name.
-pub(super) fn generations(connection: &Connection) -> rusqlite::Result<Vec<OpenGeneration>> {
-    let mut statement = connection.prepare(include_str!("sql/generations.sql"))?;
-    let mut found = statement.query([])?;
-    let mut known = Vec::new();
-    while let Some(row) = found.next()? {
-        let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
-        let maybe = |column: usize| {
-            row.get::<_, Option<i64>>(column)
-                .map(|n| n.map(i64::cast_unsigned))
-        };
-        let generation = Generation(number(0)?);
-        let stream: String = row.get(1)?;
-        let Ok(stream) = StreamId::parse(&stream) else {
-            tracing::error!(%generation, stream, "a checkpoint in the spool names no stream; it is ignored");
-            continue;
-        };
-        let origin = match row.get::<_, Option<Vec<u8>>>(5)? {
-            None => Origin::Sensor,
-            Some(path) => Origin::File(FileIdentity {
-                path,
-                device: number(6)?,
-                inode: number(7)?,
-                fingerprint_len: row.get(8)?,
-                fingerprint: row.get(9)?,
-                since_ms: number(10)?,
-            }),
-        };
-        known.push(OpenGeneration {
-            generation,
-            stream,
-            origin,
-            settled: number(2)?,
-            skip_to: maybe(3)?,
-            cut: maybe(4)?,
-            marker: match maybe(11)? {
-                None => None,
-                Some(end) => Some(Marker {
-                    end,
-                    len: row.get(12)?,
-                    sum: row.get(13)?,
-                }),
-            },
-        });
-    }
-    Ok(known)
+    Ok(last)
 }
 
 /// Writes the write-ahead log back into the database and empties it.

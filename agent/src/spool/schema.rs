@@ -1,30 +1,31 @@
-//! Opening the database: the lock, the pragmas (set, and read back), the version.
-//!
-//! ```text
-//! state_dir/            0700, made where it is missing
-//!   lock                held from start to end: one agent, one directory
-//!   spool.db            0600; SQLite gives -wal and -shm the same mode
-//! ```
-//!
-//! A database that cannot be used stops the start with an error that names it and says what to do.
-//! Nothing is moved aside or made anew here: that would lose what is in it.
+//! Opening the database: the pragmas (set, and read back), the version, and the checks that a start
+//! has time for. What fails them is salvaged ([`super::salvage`]), so that the agent always starts;
+//! only a database of a later headwater, and a directory that is not ours to write, stop it.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use headwater_record::DeviceId;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use thiserror::Error;
+
+use super::folder::Folder;
+use super::salvage::{self, SalvageError, Salvaged};
+use super::store::classify as trouble_of;
+use super::{BatchId, Lane, Trouble, generations};
+use crate::clock;
 
 /// "hwsp": so that `file` and we know whose database it is.
 const APPLICATION_ID: i64 = 0x6877_7370;
 /// Of `sql/schema.sql`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const SCHEMA: &str = include_str!("sql/schema.sql");
+/// Bytes of a page. The system writes pages of 4 KiB whatever SQLite does, and flash larger ones.
+pub(super) const PAGE_BYTES: usize = 4096;
 
-/// Each pragma, and what it must read as afterwards. The order matters: `auto_vacuum` only takes in
-/// an empty file, before the journal's mode writes to it.
+/// Each pragma, and what it must read as afterwards. The order matters: `page_size` and
+/// `auto_vacuum` only take in an empty file, before the journal's mode writes to it.
 const PRAGMAS: &[(&str, &str, &str)] = &[
+    ("page_size", "4096", "4096"),
     // Gives space back, when the spool has drained, without rewriting the file.
     ("auto_vacuum", "INCREMENTAL", "2"),
     ("journal_mode", "WAL", "wal"),
@@ -66,25 +67,15 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// Not a database, or a damaged one.
+    /// A database of a later headwater.
     #[error(
-        "the spool {path} is damaged ({source}): to start anew, stop the agent and move {path}, {path}-wal and {path}-shm aside; records that were only in it are lost, files are read again from their beginnings"
+        "the spool {path} is of version {version}, and this agent knows {VERSION}: use the version that wrote it, or move the database aside (records that are only in it are not sent then)"
     )]
-    Damaged {
+    Version {
         /// The database.
         path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
-    /// A database of another program, or of a later headwater.
-    #[error(
-        "{path} is no spool that this version can use: {found}; use the version that wrote it, or move it aside"
-    )]
-    Foreign {
-        /// The database.
-        path: PathBuf,
-        /// What it is.
-        found: String,
+        /// Its version.
+        version: i64,
     },
     /// A pragma did not take: promises rest on it.
     #[error(
@@ -100,105 +91,248 @@ pub enum OpenError {
         /// What it must read as.
         wanted: &'static str,
     },
-    /// Anything else.
-    #[error("cannot open the spool {path}: {source}")]
-    Database {
+    /// Not now: what is in the way may go away.
+    #[error("cannot open the spool {path}: {source}: {}", trouble.advice())]
+    Refused {
         /// The database.
         path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
+        /// What is in the way.
+        trouble: Trouble,
+        /// What SQLite or the system said.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// An open database, alone in its directory for as long as this lives.
+impl OpenError {
+    /// Whether the same may work a moment later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused { .. } => true,
+            Self::Directory { source, .. } => {
+                matches!(
+                    source.kind(),
+                    std::io::ErrorKind::StorageFull
+                        | std::io::ErrorKind::ReadOnlyFilesystem
+                        | std::io::ErrorKind::QuotaExceeded
+                ) || source.raw_os_error() == Some(EIO)
+            }
+            Self::Locked { .. } | Self::Version { .. } | Self::Pragma { .. } => false,
+        }
+    }
+}
+
+/// `EIO` has no kind of its own.
+const EIO: i32 = 5;
+
+/// An open database.
 #[derive(Debug)]
 pub struct Opened {
     /// The one connection.
     pub connection: Connection,
-    /// Where it is.
-    pub path: PathBuf,
-    _lock: File,
+    /// Drawn when the database was made.
+    pub identity: u64,
+    /// What it cost to open it, where it was damaged.
+    pub salvaged: Option<Salvaged>,
 }
 
-/// Opens the spool of `state_dir`, and makes it where there is none.
+/// Opens the spool of a locked directory, makes it where there is none, and salvages it where it
+/// fails its checks, or `is_damaged` whatever they say. `device` says so then, in notices whose ids
+/// are not below `first_free`.
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open(state_dir: &Path) -> Result<Opened, OpenError> {
-    let lock = lock(state_dir)?;
-    let path = state_dir.join("spool.db");
-    // SQLite would make it readable by all; made by us first, it and its log are ours alone.
-    private_file(&path)?;
-    let error = |source| classify(&path, source);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&path, flags).map_err(error)?;
+pub(super) fn open(
+    folder: &Folder,
+    device: &DeviceId,
+    first_free: [BatchId; Lane::COUNT],
+    is_damaged: bool,
+) -> Result<Opened, OpenError> {
+    let path = folder.database();
+    let file_error = |source| file_error(&path, source);
+    folder.replace().map_err(file_error)?;
+    if salvage::set_foreign_log_aside(folder).map_err(file_error)? {
+        tracing::error!(
+            "the write-ahead log beside the spool was not its own; it lies in spool.foreign-wal, and what it held is not sent"
+        );
+    }
+    let first = if is_damaged {
+        Err(Refusal::Damaged("it was found to be damaged".to_owned()))
+    } else if salvage::is_cut_short(folder).map_err(file_error)? {
+        Err(Refusal::Damaged("its file is cut short".to_owned()))
+    } else {
+        folder.make_database().map_err(file_error)?;
+        open_checked(&path)
+    };
+    let mut salvaged = None;
+    let opened = match first {
+        Err(Refusal::Damaged(what)) => {
+            tracing::error!("the spool is damaged ({what}); what can be read of it is salvaged");
+            let kept = salvage::salvage(folder, device, first_free, clock::wall_ms())
+                .map_err(|error| salvage_error(&path, error))?;
+            tracing::error!(
+                batches = kept.rows,
+                generations = kept.generations,
+                losses = kept.losses,
+                complete = kept.complete,
+                "the spool is replaced by what could be salvaged; loss notices account for the rest"
+            );
+            salvaged = Some(kept);
+            open_checked(&path)
+        }
+        first => first,
+    };
+    match opened {
+        Ok((connection, identity)) => Ok(Opened {
+            connection,
+            identity,
+            salvaged,
+        }),
+        Err(Refusal::Error(error)) => Err(error),
+        Err(Refusal::Damaged(what)) => Err(OpenError::Refused {
+            path,
+            trouble: Trouble::Io,
+            source: format!("what was just written is damaged ({what})").into(),
+        }),
+    }
+}
+
+/// Why a database is not used as it is.
+enum Refusal {
+    Damaged(String),
+    Error(OpenError),
+}
+
+fn file_error(path: &Path, source: std::io::Error) -> OpenError {
+    OpenError::Directory {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn salvage_error(path: &Path, error: SalvageError) -> OpenError {
+    match error {
+        SalvageError::Files(source) => file_error(path, source),
+        SalvageError::Database(source) => refused(path, source),
+    }
+}
+
+fn refused(path: &Path, source: rusqlite::Error) -> OpenError {
+    OpenError::Refused {
+        path: path.to_owned(),
+        trouble: trouble_of(source.sqlite_error_code()),
+        source: source.into(),
+    }
+}
+
+fn open_checked(path: &Path) -> Result<(Connection, u64), Refusal> {
+    let connection = connect(path, None)?;
+    let identity = check(&connection, path)?;
+    Ok((connection, identity))
+}
+
+/// Opens a database, new or old, with our pragmas and our tables. `vfs`: SQLite's way to files.
+fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
+    let error = |source| refusal(path, source);
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match vfs {
+        Some(vfs) => {
+            flags |= OpenFlags::SQLITE_OPEN_CREATE;
+            Connection::open_with_flags_and_vfs(path, flags, vfs)
+        }
+        None => Connection::open_with_flags(path, flags),
+    }
+    .map_err(error)?;
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let found = (
+    let (application, version) = (
         number("application_id").map_err(error)?,
         number("user_version").map_err(error)?,
     );
-    let tables = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
-            row.get::<_, i64>(0)
-        })
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(error)?;
-    let is_new = found == (0, 0) && tables == 0;
-    if !is_new && found != (APPLICATION_ID, VERSION) {
-        return Err(OpenError::Foreign {
-            found: format!("application id {:#x}, version {}", found.0, found.1),
-            path,
-        });
+    let is_new = (application, version, tables) == (0, 0, 0);
+    if !is_new && application != APPLICATION_ID {
+        return Err(Refusal::Damaged("it is another program's".to_owned()));
+    }
+    if !is_new && version != VERSION {
+        return Err(Refusal::Error(OpenError::Version {
+            path: path.to_owned(),
+            version,
+        }));
     }
     for (name, value, wanted) in PRAGMAS {
-        set_pragma(&connection, &path, name, value, wanted)?;
+        set_pragma(&connection, path, name, value, wanted)?;
     }
     if is_new {
-        let schema = format!(
-            "BEGIN IMMEDIATE;\n{SCHEMA}\nPRAGMA application_id = {APPLICATION_ID};\n\
-             PRAGMA user_version = {VERSION};\nCOMMIT;"
-        );
-        connection.execute_batch(&schema).map_err(error)?;
+        create(&connection).map_err(error)?;
     }
-    Ok(Opened {
-        connection,
-        path,
-        _lock: lock,
-    })
+    Ok(connection)
 }
 
-fn lock(state_dir: &Path) -> Result<File, OpenError> {
-    let unusable = |path: &Path, source| OpenError::Directory {
-        path: path.to_owned(),
-        source,
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)
-        .map_err(|source| unusable(state_dir, source))?;
-    let path = state_dir.join("lock");
-    let file = private_file(&path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
-            path: state_dir.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(unusable(&path, source)),
-    }
-}
-
-fn private_file(path: &Path) -> Result<File, OpenError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| OpenError::Directory {
-            path: path.to_owned(),
-            source,
+/// Makes the tables, and has them in the database's own file: with them its identity, by which a log
+/// of another database is told.
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let identity = getrandom::u64().unwrap_or_else(|_| clock::wall_ms());
+    let depth: String = (0..Lane::COUNT)
+        .map(|lane| {
+            format!(
+                "INSERT INTO depth VALUES ({lane}, {}, 0, 0);",
+                identity.cast_signed()
+            )
         })
+        .collect();
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE;\n{SCHEMA}\n{depth}PRAGMA application_id = {APPLICATION_ID};\n\
+         PRAGMA user_version = {VERSION};\nCOMMIT;"
+    ))?;
+    super::rows::write_back(connection)
+}
+
+/// A database for a salvage to fill: written without a journal on disk, since it is thrown away
+/// unless it becomes whole.
+pub(super) fn create_salvage(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.execute_batch(&format!(
+        "PRAGMA page_size = {PAGE_BYTES};\nPRAGMA auto_vacuum = INCREMENTAL;\n\
+         PRAGMA journal_mode = MEMORY;\nPRAGMA synchronous = OFF;\nPRAGMA cache_size = -1024;\n\
+         BEGIN;\n{SCHEMA}\nPRAGMA application_id = {APPLICATION_ID};\n\
+         PRAGMA user_version = {VERSION};\nCOMMIT;"
+    ))?;
+    Ok(connection)
+}
+
+/// Looks at what a start has the time for, whatever the backlog: every generation, the sums, and the
+/// first and the last row of each lane. Returns the identity.
+fn check(connection: &Connection, path: &Path) -> Result<u64, Refusal> {
+    let error = |source| refusal(path, source);
+    let damaged = |what: &str| Refusal::Damaged(what.to_owned());
+    let lanes = i64::try_from(Lane::COUNT).unwrap_or(i64::MAX);
+    let (count, least, most, sound): (i64, Option<i64>, Option<i64>, Option<bool>) = connection
+        .query_row(
+            "SELECT count(*), min(identity), max(identity), min(n_rows >= 0 AND stored_bytes >= 0) FROM depth",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )
+        .map_err(error)?;
+    let (true, Some(identity), true, Some(true)) = (count == lanes, least, least == most, sound)
+    else {
+        return Err(damaged("its sums are not"));
+    };
+    let identity = identity.cast_unsigned();
+    generations::all(connection, identity).map_err(error)?;
+    for lane in Lane::ALL {
+        for direction in ["ASC", "DESC"] {
+            connection
+                .query_row(
+                    &format!("SELECT id, length(blob) FROM batch WHERE id >= ?1 AND id < ?2 ORDER BY id {direction} LIMIT 1"),
+                    [lane.first().0.cast_signed(), lane.end().0.cast_signed()],
+                    |_| Ok(()),
+                )
+                .optional()
+                .map_err(error)?;
+        }
+    }
+    Ok(identity)
 }
 
 fn set_pragma(
@@ -207,8 +341,8 @@ fn set_pragma(
     name: &'static str,
     value: &str,
     wanted: &'static str,
-) -> Result<(), OpenError> {
-    let error = |source| classify(path, source);
+) -> Result<(), Refusal> {
+    let error = |source| refusal(path, source);
     // Some pragmas answer with a row and some do not; `execute_batch` takes both.
     connection
         .execute_batch(&format!("PRAGMA {name} = {value}"))
@@ -224,84 +358,35 @@ fn set_pragma(
     if found == wanted {
         return Ok(());
     }
-    Err(OpenError::Pragma {
+    Err(Refusal::Error(OpenError::Pragma {
         path: path.to_owned(),
         name,
         found,
         wanted,
-    })
+    }))
 }
 
-fn classify(path: &Path, source: rusqlite::Error) -> OpenError {
-    let path = path.to_owned();
-    match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-            OpenError::Damaged { path, source }
-        }
-        _ => OpenError::Database { path, source },
+fn refusal(path: &Path, source: rusqlite::Error) -> Refusal {
+    match trouble_of(source.sqlite_error_code()) {
+        Trouble::Damaged => Refusal::Damaged(source.to_string()),
+        Trouble::Bug if is_of_another_form(&source) => Refusal::Damaged(source.to_string()),
+        _ => Refusal::Error(refused(path, source)),
+    }
+}
+
+/// A missing table or a column of another type: what a page of another database, or a flipped bit in
+/// the schema, leads to.
+fn is_of_another_form(source: &rusqlite::Error) -> bool {
+    match source {
+        rusqlite::Error::SqliteFailure(error, _) => error.code == rusqlite::ErrorCode::Unknown,
+        rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..)
+        | rusqlite::Error::SqlInputError { .. } => true,
+        _ => false,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn mode(path: &Path) -> u32 {
-        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
-    #[test]
-    fn it_is_ours_alone_and_opens_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("a/b");
-        for _ in 0..2 {
-            let opened = open(&state).unwrap();
-            opened
-                .connection
-                .execute("UPDATE depth SET n_rows = n_rows", [])
-                .unwrap();
-            assert_eq!(mode(&state), 0o700);
-            for name in ["spool.db", "spool.db-wal", "spool.db-shm", "lock"] {
-                assert_eq!(mode(&state.join(name)), 0o600, "{name}");
-            }
-            let error = open(&state).unwrap_err().to_string();
-            assert!(error.contains("another agent runs on"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_spool_that_cannot_be_used_says_what_to_do() {
-        let refuse = |content: &[u8], word: &str| {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join("spool.db"), content).unwrap();
-            let error = open(dir.path()).unwrap_err().to_string();
-            assert!(error.contains(word) && error.contains("move"), "{error}");
-            assert_eq!(
-                std::fs::read(dir.path().join("spool.db")).unwrap(),
-                content,
-                "it was changed"
-            );
-        };
-        refuse(&[b'x'; 8192], "damaged");
-
-        let dir = tempfile::tempdir().unwrap();
-        drop(open(dir.path()).unwrap());
-        let path = dir.path().join("spool.db");
-        let good = std::fs::read(&path).unwrap();
-        let mut zeroed = good.clone();
-        zeroed[..16].fill(0);
-        refuse(&zeroed, "damaged");
-        let newer = Connection::open(&path).unwrap();
-        newer.pragma_update(None, "user_version", 2).unwrap();
-        drop(newer);
-        refuse(&std::fs::read(&path).unwrap(), "version 2");
-    }
-
-    #[test]
-    fn an_empty_file_is_a_first_start_cut_short() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("spool.db"), b"").unwrap();
-        assert!(open(dir.path()).is_ok());
-    }
-}
+mod tests;

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
-use tokio::sync::mpsc;
+use headwater_record::DeviceId;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Packer;
+use super::folder::Folder;
 use super::registry::{Change, Markers};
 use super::schema::{OpenError, Opened, open};
-use super::{BatchId, Checkpoint, Depth, Reply, Transaction, Trouble, rows};
+use super::{BatchId, Depth, Lane, Reply, Transaction, Trouble, generations, rows};
 use crate::checkpoint::OpenGeneration;
 use crate::{clock, crash};
 
@@ -41,6 +43,7 @@ pub(super) enum Request {
         bytes_max: u64,
     },
     Change(Change, SyncSender<Result<(), Trouble>>),
+    Heal([BatchId; Lane::COUNT]),
     Close,
 }
 
@@ -51,9 +54,12 @@ pub struct Found {
     pub known: Vec<OpenGeneration>,
     /// The backlog.
     pub depth: Depth,
-    /// Its last row; 0 where there is none.
-    pub last: BatchId,
+    /// The last row of each lane, by [`Lane::index`]; the one before its first where there is none.
+    pub last: [BatchId; Lane::COUNT],
 }
+
+/// Where the thread says what it found, or why it ends.
+pub type Opening = oneshot::Receiver<Result<Found, OpenError>>;
 
 /// Delivery's handle on the thread.
 #[derive(Debug)]
@@ -64,40 +70,48 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the spool of `state_dir` and starts its thread, which answers to `replies` (of
-    /// [`REPLIES`] places).
+    /// Starts the thread, which opens the spool of `state_dir` (salvaging it where it is damaged,
+    /// in the name of `device`), says what it found, and then answers to `replies` (of [`REPLIES`]
+    /// places). A salvage of gigabytes takes minutes.
     ///
     /// # Errors
-    /// See [`OpenError`].
+    /// The system refuses a thread.
     pub fn start(
         state_dir: &Path,
+        device: &DeviceId,
         replies: mpsc::Sender<Reply>,
-    ) -> Result<(Self, Found), OpenError> {
-        let opened = open(state_dir)?;
-        let path = opened.path.clone();
-        let database = |source| OpenError::Database {
-            path: path.clone(),
-            source,
-        };
-        let found = found(&opened.connection).map_err(database)?;
-        let packer = Packer::new().map_err(|source| directory(&path, source))?;
+    ) -> io::Result<(Self, Opening)> {
         let (requests, queue) = sync_channel(QUEUE);
+        let (tell, opening) = oneshot::channel();
+        let (state_dir, device) = (state_dir.to_owned(), device.clone());
         let markers = Markers::default();
-        let mut owner = Owner {
-            opened,
-            packer,
-            markers: markers.clone(),
-        };
+        let held = markers.clone();
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || owner.run(&queue, &replies))
-            .map_err(|source| directory(&path, source))?;
+            .spawn(move || {
+                let (told, owner) = match Owner::open(&state_dir, device, held) {
+                    Ok((owner, found)) => (tell.send(Ok(found)), Some(owner)),
+                    Err(error) => (tell.send(Err(error)), None),
+                };
+                if let (Ok(()), Some(mut owner)) = (told, owner) {
+                    owner.run(&queue, &replies);
+                }
+            })?;
         let store = Self {
             requests,
             markers,
             thread,
         };
-        Ok((store, found))
+        Ok((store, opening))
+    }
+
+    /// Asks for a salvage of the database, which was found to be damaged. Notices take ids from
+    /// `first_free` of their lane. The answer is [`Reply::Healed`] or [`Reply::HealFailed`].
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn heal(&self, first_free: [BatchId; Lane::COUNT]) -> Result<(), Trouble> {
+        self.ask(Request::Heal(first_free))
     }
 
     /// Asks for a transaction; the answer is [`Reply::Committed`] or [`Reply::CommitFailed`].
@@ -141,28 +155,52 @@ impl Store {
     }
 }
 
-fn directory(path: &Path, source: io::Error) -> OpenError {
-    let path: PathBuf = path.to_owned();
-    OpenError::Directory { path, source }
-}
-
-fn found(connection: &Connection) -> rusqlite::Result<Found> {
-    let last: Option<i64> =
-        connection.query_row("SELECT max(id) FROM batch", [], |row| row.get(0))?;
+fn found(opened: &Opened) -> rusqlite::Result<Found> {
+    let connection = &opened.connection;
     Ok(Found {
-        known: rows::generations(connection)?,
+        known: generations::all(connection, opened.identity)?,
         depth: rows::depth(connection)?,
-        last: BatchId(last.unwrap_or(0).cast_unsigned()),
+        last: rows::last(connection)?,
     })
 }
 
 struct Owner {
-    opened: Opened,
+    folder: Folder,
+    device: DeviceId,
+    /// None where a salvage has failed: it is to be tried again.
+    opened: Option<Opened>,
     packer: Packer,
     markers: Markers,
 }
 
 impl Owner {
+    fn open(
+        state_dir: &Path,
+        device: DeviceId,
+        markers: Markers,
+    ) -> Result<(Self, Found), OpenError> {
+        let packer = Packer::new().map_err(|source| OpenError::Directory {
+            path: PathBuf::from(state_dir),
+            source,
+        })?;
+        let folder = Folder::lock(state_dir)?;
+        let opened = open(&folder, &device, Lane::ALL_FIRST, false)?;
+        let found = found(&opened).map_err(|source| OpenError::Refused {
+            path: folder.database(),
+            trouble: classify(source.sqlite_error_code()),
+            source: source.into(),
+        })?;
+        let opened = Some(opened);
+        let owner = Self {
+            folder,
+            device,
+            opened,
+            packer,
+            markers,
+        };
+        Ok((owner, found))
+    }
+
     fn run(&mut self, queue: &Receiver<Request>, replies: &mpsc::Sender<Reply>) {
         while let Ok(request) = queue.recv() {
             let reply = match request {
@@ -183,82 +221,52 @@ impl Owner {
                     }
                     continue;
                 }
+                Request::Heal(first_free) => match self.heal(first_free) {
+                    Ok((depth, last)) => Reply::Healed { depth, last },
+                    Err(trouble) => Reply::HealFailed(trouble),
+                },
                 Request::Close => break,
             };
             if replies.blocking_send(reply).is_err() {
                 break;
             }
         }
-        if let Err(error) = rows::write_back(&self.opened.connection) {
+        if let Some(opened) = &self.opened
+            && let Err(error) = rows::write_back(&opened.connection)
+        {
             tracing::warn!(%error, "cannot write the spool's log back into it; the next start does");
         }
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<Depth, Trouble> {
         let now_ms = clock::wall_ms();
-        let connection = &mut self.opened.connection;
-        let committed = (|| {
-            let open = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let (mut count, mut bytes) = (0_i64, 0_i64);
-            for (id, batch) in &transaction.rows {
-                let row = self.packer.pack(batch).map_err(Failure::Packing)?;
-                let stored = rows::insert(&open, *id, &row, batch.values.len(), now_ms)?;
-                count += i64::from(stored.is_some());
-                bytes += stored.unwrap_or(0);
-            }
-            for id in &transaction.deletes {
-                if let Some(stored) = rows::delete(&open, *id)? {
-                    count -= 1;
-                    bytes -= stored;
-                }
-            }
-            if (count, bytes) != (0, 0) {
-                open.prepare_cached(include_str!("sql/add_depth.sql"))?
-                    .execute(params![count, bytes])?;
-            }
-            for checkpoint in &transaction.checkpoints {
-                settle(&open, *checkpoint, &self.markers)?;
-            }
-            let spools = !transaction.rows.is_empty();
-            crash::point(if spools {
-                "spool-before-commit"
-            } else {
-                "checkpoint-before-commit"
-            });
-            open.commit()?;
-            if spools {
-                crash::point("spool-after-commit");
-            }
-            Ok(())
-        })();
-        committed.map_err(|failure: Failure| failure.trouble("commit to the spool"))?;
-        let connection = &self.opened.connection;
-        let depth = rows::depth(connection)
-            .map_err(|error| Failure::from(error).trouble("read the spool's depth"))?;
+        let opened = self.opened.as_mut().ok_or(Trouble::Damaged)?;
+        let tools = (&mut self.packer, &self.markers);
+        let depth = write(&mut opened.connection, tools, transaction, now_ms)
+            .map_err(|failure| failure.trouble("commit to the spool"))?;
         if depth.rows == 0 && !transaction.deletes.is_empty() {
-            shrink(connection);
+            shrink(&opened.connection);
         }
         Ok(depth)
     }
 
     fn load(&self, after: BatchId, through: BatchId, bytes_max: u64) -> Reply {
-        match rows::load(
-            &self.opened.connection,
-            after,
-            through,
-            bytes_max,
-            clock::wall_ms(),
-        ) {
+        let Some(opened) = &self.opened else {
+            return Reply::LoadFailed(Trouble::Damaged);
+        };
+        let now_ms = clock::wall_ms();
+        match rows::load(&opened.connection, after, through, bytes_max, now_ms) {
             Ok(reply) => reply,
             Err(error) => Reply::LoadFailed(Failure::from(error).trouble("read the spool")),
         }
     }
 
     fn change(&mut self, change: &Change) -> Result<(), Trouble> {
-        let connection = &mut self.opened.connection;
+        let opened = self.opened.as_mut().ok_or(Trouble::Damaged)?;
+        let (connection, identity) = (&mut opened.connection, opened.identity);
         let changed = (|| {
             let open = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            rows::change(&open, change)?;
+            generations::change(&open, identity, change)?;
             open.commit()
         })();
         changed.map_err(|error| Failure::from(error).trouble("register a generation"))?;
@@ -267,22 +275,83 @@ impl Owner {
         }
         Ok(())
     }
+
+    /// Closes the database, salvages it, and opens what came of it.
+    fn heal(
+        &mut self,
+        first_free: [BatchId; Lane::COUNT],
+    ) -> Result<(Depth, [BatchId; Lane::COUNT]), Trouble> {
+        drop(self.opened.take());
+        let opened = open(&self.folder, &self.device, first_free, true).map_err(|error| {
+            tracing::error!("cannot salvage the spool: {error}; it is tried again");
+            match error {
+                OpenError::Refused { trouble, .. } => trouble,
+                _ => Trouble::Io,
+            }
+        })?;
+        let found =
+            found(&opened).map_err(|error| Failure::from(error).trouble("read the spool"))?;
+        self.opened = Some(opened);
+        Ok((found.depth, found.last))
+    }
 }
 
-fn settle(open: &Connection, checkpoint: Checkpoint, markers: &Markers) -> rusqlite::Result<()> {
-    let id = checkpoint.generation.0.cast_signed();
-    if checkpoint.closed {
-        open.prepare_cached(include_str!("sql/close_generation.sql"))?
-            .execute([id])?;
-        markers.forget(checkpoint.generation);
-    } else {
-        open.prepare_cached(include_str!("sql/checkpoint.sql"))?
-            .execute(params![id, checkpoint.settled.cast_signed()])?;
-        if let Some(marker) = markers.get(checkpoint.generation) {
-            rows::mark(open, checkpoint.generation, marker)?;
+/// Writes a transaction, and returns what the spool holds then.
+fn write(
+    connection: &mut Connection,
+    (packer, markers): (&mut Packer, &Markers),
+    transaction: &Transaction,
+    now_ms: u64,
+) -> Result<Depth, Failure> {
+    let open = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut sums = [(0_i64, 0_i64); Lane::COUNT];
+    for (id, batch) in &transaction.rows {
+        let row = packer.pack(*id, batch).map_err(Failure::Packing)?;
+        if let Some(stored) = rows::insert(&open, &row, batch.values.len() as u64, now_ms)? {
+            let (rows, bytes) = &mut sums[id.lane().index()];
+            (*rows, *bytes) = (*rows + 1, *bytes + stored);
         }
     }
-    Ok(())
+    let mut closed = Vec::new();
+    for id in &transaction.deletes {
+        if let Some(deleted) = rows::delete(&open, *id)? {
+            let (rows, bytes) = &mut sums[id.lane().index()];
+            (*rows, *bytes) = (*rows - 1, *bytes - deleted.stored);
+            closed.extend(deleted.closed);
+        }
+    }
+    for (lane, (rows, bytes)) in sums.into_iter().enumerate() {
+        if (rows, bytes) != (0, 0) {
+            rows::add_depth(&open, i64::try_from(lane).unwrap_or(0), rows, bytes)?;
+        }
+    }
+    let depth = rows::depth(&open)?;
+    for checkpoint in &transaction.checkpoints {
+        generations::settle(&open, *checkpoint, depth.rows == 0)?;
+        if checkpoint.closed {
+            markers.forget(checkpoint.generation);
+        } else if let Some(marker) = markers.get(checkpoint.generation) {
+            generations::mark(&open, checkpoint.generation, marker)?;
+        }
+    }
+    if depth.rows == 0 && !transaction.deletes.is_empty() {
+        generations::drained(&open)?;
+    } else {
+        closed
+            .into_iter()
+            .try_for_each(|generation| generations::close_delivered(&open, generation))?;
+    }
+    let spools = !transaction.rows.is_empty();
+    crash::point(if spools {
+        "spool-before-commit"
+    } else {
+        "checkpoint-before-commit"
+    });
+    open.commit()?;
+    if spools {
+        crash::point("spool-after-commit");
+    }
+    Ok(depth)
 }
 
 /// Gives free pages back, some at a time. Failing costs nothing but the space.
@@ -333,7 +402,7 @@ impl Failure {
 }
 
 /// Only what SQLite documents for a statement that was right before.
-fn classify(code: Option<ErrorCode>) -> Trouble {
+pub(super) fn classify(code: Option<ErrorCode>) -> Trouble {
     match code {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory) => {
             Trouble::Busy

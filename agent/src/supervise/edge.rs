@@ -130,6 +130,12 @@ impl<'a> Edge<'a> {
                         .apply(Event::Store(Reply::LoadFailed(trouble)), now);
                 }
             }
+            Action::Heal { first_free } => {
+                if let Err(trouble) = self.store.heal(first_free) {
+                    self.delivery
+                        .apply(Event::Store(Reply::HealFailed(trouble)), now);
+                }
+            }
             Action::Recreate => {
                 // The old one first: two clients are twice the memory.
                 self.producer = None;

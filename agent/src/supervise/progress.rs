@@ -96,6 +96,7 @@ pub(super) fn log_end(counters: Counters, depth: Depth, samples: &sample::Counte
         recreated = counters.recreated,
         refused = counters.refused,
         lost_rows = counters.lost,
+        healed = counters.healed,
         samples = samples.taken.load(Ordering::Relaxed),
         lost_samples = samples.lost.load(Ordering::Relaxed),
         spool_rows = depth.rows,

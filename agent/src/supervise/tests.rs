@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::{ConfigFile, Host};
+use crate::spool::store::{REPLIES, Store};
 
 fn plan(dir: &Path, text: &str) -> Plan {
     let text = format!(
@@ -26,7 +27,7 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
         .build()
         .unwrap();
     let ending = runtime.block_on(async {
-        let mut agent = Agent::start(&plan).unwrap();
+        let mut agent = Agent::start(&plan).await.unwrap().unwrap();
         // Until everything was read: the channel is the agent's own, so it is asked, not us.
         while agent.edge.delivery.counters().records < 1000 {
             match agent.wait().await {
@@ -42,10 +43,11 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     assert_eq!(ending, Ending::Stopped);
 
     let (reply, mut replies) = mpsc::channel(REPLIES);
-    let (store, found) = Store::start(&plan.state_dir, reply).unwrap();
+    let (store, opening) = Store::start(&plan.state_dir, &plan.device, reply).unwrap();
+    let found = opening.blocking_recv().unwrap().unwrap();
     assert_eq!(found.known[0].settled, lines.len() as u64);
     store
-        .load(crate::spool::BatchId(0), found.last, u64::MAX)
+        .load(crate::spool::BatchId(0), found.last[0], u64::MAX)
         .unwrap();
     let Some(Reply::Loaded { rows, .. }) = replies.blocking_recv() else {
         panic!("no rows");
@@ -60,7 +62,8 @@ fn a_state_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let plan = plan(dir.path(), "");
     let (reply, _replies) = mpsc::channel(REPLIES);
-    let (store, _) = Store::start(&plan.state_dir, reply).unwrap();
+    let (store, opening) = Store::start(&plan.state_dir, &plan.device, reply).unwrap();
+    opening.blocking_recv().unwrap().unwrap();
     let error = run(&plan).unwrap_err().to_string();
     assert!(error.contains("another agent runs on"), "{error}");
     store.close();

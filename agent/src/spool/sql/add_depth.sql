@@ -1,1 +1,1 @@
-UPDATE depth SET n_rows = n_rows + ?1, stored_bytes = stored_bytes + ?2
+UPDATE depth SET n_rows = n_rows + ?2, stored_bytes = stored_bytes + ?3 WHERE lane = ?1

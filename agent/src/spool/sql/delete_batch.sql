@@ -1,1 +1,1 @@
-DELETE FROM batch WHERE id = ?1 RETURNING stored_bytes
+DELETE FROM batch WHERE id = ?1 RETURNING stored_bytes, kinds, generation

@@ -1,1 +1,6 @@
-SELECT n_rows, stored_bytes, (SELECT committed_ms FROM batch ORDER BY id LIMIT 1) FROM depth
+SELECT sum(n_rows), sum(stored_bytes),
+       (SELECT min(committed_ms) FROM batch WHERE id IN (
+            (SELECT min(id) FROM batch WHERE id < 1 << 60),
+            (SELECT min(id) FROM batch WHERE id >= 1 << 60 AND id < 2 << 60),
+            (SELECT min(id) FROM batch WHERE id >= 2 << 60)))
+FROM depth

@@ -1,9 +1,19 @@
--- One generation that is open: registered before its first record is sent, deleted in the commit
--- that settles its close. Unsigned 64-bit numbers are stored as the signed number of the same bits.
+-- Unsigned 64-bit numbers are stored as the signed number of the same bits. A salvage tells the
+-- tables apart by their number of columns: keep those different.
+
+-- One generation that is open, or closed while the spool holds batches: registered before its first
+-- record is sent.
 CREATE TABLE generation (
     id              INTEGER PRIMARY KEY,
+    -- Of the database, as in depth: a row of another database's log shows.
+    identity        INTEGER NOT NULL,
     stream          TEXT    NOT NULL,
     settled         INTEGER NOT NULL,
+    -- What was settled when the spool was empty last: all below has been acknowledged.
+    delivered       INTEGER NOT NULL,
+    closed          INTEGER NOT NULL,
+    -- CRC-32C, as generations.rs says.
+    checksum        INTEGER NOT NULL,
     skip_to         INTEGER,
     cut             INTEGER,
     -- The file's identity; all NULL for a sensor.
@@ -27,7 +37,11 @@ CREATE TABLE batch (
     stream          TEXT    NOT NULL,
     start           INTEGER NOT NULL,
     "end"           INTEGER NOT NULL,
-    closes          INTEGER NOT NULL,
+    -- Bits: 1 it holds data, 2 a loss notice, 4 it closes its generation.
+    kinds           INTEGER NOT NULL,
+    records         INTEGER NOT NULL,
+    -- 1: the blob is encrypted.
+    sealed          INTEGER NOT NULL,
     -- What it counts against spool.max_bytes, and unpacked, before it is read.
     stored_bytes    INTEGER NOT NULL,
     plain_bytes     INTEGER NOT NULL,
@@ -39,8 +53,8 @@ CREATE TABLE batch (
 -- The sums over batch, kept with each commit: counting a backlog of gigabytes takes minutes on a
 -- card, and a start has a second.
 CREATE TABLE depth (
-    only            INTEGER PRIMARY KEY CHECK (only = 1),
+    lane            INTEGER PRIMARY KEY,
+    identity        INTEGER NOT NULL,
     n_rows          INTEGER NOT NULL,
     stored_bytes    INTEGER NOT NULL
 ) STRICT;
-INSERT INTO depth VALUES (1, 0, 0);

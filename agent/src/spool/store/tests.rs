@@ -9,6 +9,7 @@ use headwater_record::{Generation, Kind, Notice, StreamId};
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{FileIdentity, Marker, Origin, Registry};
+use crate::spool::Checkpoint;
 use crate::stop::Stop;
 
 struct Rig {
@@ -20,7 +21,8 @@ struct Rig {
 impl Rig {
     fn start(dir: &Path) -> Self {
         let (sender, replies) = mpsc::channel(REPLIES);
-        let (store, found) = Store::start(dir, sender).unwrap();
+        let (store, opening) = Store::start(dir, &"d".parse().unwrap(), sender).unwrap();
+        let found = opening.blocking_recv().unwrap().unwrap();
         Self {
             store,
             replies,
@@ -112,7 +114,7 @@ fn rows_come_back_as_they_were_in_order_and_in_pieces() {
     let mut rig = Rig::start(dir.path());
     assert_eq!(
         (rig.found.depth, rig.found.last),
-        (Depth::default(), BatchId(0))
+        (Depth::default(), [0, 1 << 60, 2 << 60].map(BatchId))
     );
     let depth = rig.commit(Transaction {
         rows: spooled(1..=5),
@@ -123,7 +125,7 @@ fn rows_come_back_as_they_were_in_order_and_in_pieces() {
     rig.store.close();
 
     let mut rig = Rig::start(dir.path());
-    assert_eq!((rig.found.depth, rig.found.last), (depth, BatchId(5)));
+    assert_eq!((rig.found.depth, rig.found.last[0]), (depth, BatchId(5)));
     let (loaded, through, lost) = rig.load(0, 5, 25);
     let ids: Vec<_> = loaded.iter().map(|(id, _)| id.0).collect();
     assert_eq!(
@@ -323,6 +325,16 @@ fn a_locked_database_is_a_refusal_and_works_again_afterwards() {
     rig.store.close();
 }
 
+fn owner(dir: &Path) -> Owner {
+    Owner::open(dir, "d".parse().unwrap(), Markers::default())
+        .unwrap()
+        .0
+}
+
+fn connection(owner: &Owner) -> &Connection {
+    &owner.opened.as_ref().unwrap().connection
+}
+
 #[test]
 fn a_full_disk_takes_nothing_of_a_transaction() {
     let dir = tempfile::tempdir().unwrap();
@@ -333,16 +345,10 @@ fn a_full_disk_takes_nothing_of_a_transaction() {
     });
     rig.store.close();
     // SQLite's own bound stands in for the file system's: the error is the same.
-    let opened = open(dir.path()).unwrap();
-    opened
-        .connection
+    let mut owner = owner(dir.path());
+    connection(&owner)
         .execute_batch("PRAGMA max_page_count = 12")
         .unwrap();
-    let mut owner = Owner {
-        markers: Markers::default(),
-        opened,
-        packer: Packer::new().unwrap(),
-    };
     let mut large = batch(20, &[Kind::Data]);
     let random: Vec<u8> = (0_u32..50_000)
         .flat_map(|n| crc32c::crc32c(&n.to_le_bytes()).to_le_bytes())
@@ -356,11 +362,9 @@ fn a_full_disk_takes_nothing_of_a_transaction() {
         ..Transaction::default()
     };
     assert_eq!(owner.commit(&transaction), Err(Trouble::Full));
-    let depth = rows::depth(&owner.opened.connection).unwrap();
+    let depth = rows::depth(connection(&owner)).unwrap();
     assert_eq!(depth, before, "the row that it deleted is still there");
-    owner
-        .opened
-        .connection
+    connection(&owner)
         .execute_batch("PRAGMA max_page_count = 100000")
         .unwrap();
     assert_eq!(owner.commit(&transaction).map(|depth| depth.rows), Ok(1));
@@ -369,40 +373,33 @@ fn a_full_disk_takes_nothing_of_a_transaction() {
 #[test]
 fn an_emptied_spool_gives_its_space_back() {
     let dir = tempfile::tempdir().unwrap();
-    let opened = open(dir.path()).unwrap();
-    let mut owner = Owner {
-        markers: Markers::default(),
-        opened,
-        packer: Packer::new().unwrap(),
-    };
+    let mut owner = owner(dir.path());
     let pages = |owner: &Owner| -> i64 {
-        owner
-            .opened
-            .connection
+        connection(owner)
             .pragma_query_value(None, "page_count", |row| row.get(0))
             .unwrap()
     };
     let blob = |open: &Connection, id: u64| {
         let row = crate::spool::batch::Row {
+            id: BatchId(id),
             stream: "d/s/p".into(),
             generation: Generation(1),
             start: 0,
             end: 1,
-            closes: false,
+            kinds: crate::spool::batch::Kinds::DATA,
+            records: 1,
             blob: vec![7; 1_000_000],
             checksum: 0,
         };
-        rows::insert(open, BatchId(id), &row, 0, 0).unwrap();
+        rows::insert(open, &row, 0, 0).unwrap();
     };
     for id in 1..=8 {
-        blob(&owner.opened.connection, id);
+        blob(connection(&owner), id);
     }
     let full = pages(&owner);
     let deletes = (1..=8).map(BatchId).collect();
-    owner
-        .opened
-        .connection
-        .execute("UPDATE depth SET n_rows = 8", [])
+    connection(&owner)
+        .execute("UPDATE depth SET n_rows = 8 WHERE lane = 0", [])
         .unwrap();
     owner
         .commit(&Transaction {

@@ -1,0 +1,180 @@
+//! What a world is made of besides delivery: files, the disk, and a broker with the loader's ledger
+//! behind it.
+
+use std::collections::BTreeMap;
+
+use headwater_record::span::SpanSet;
+use headwater_record::{Generation, Kind, Ledger, Notice, Span, StreamId, Verdict};
+
+use super::super::backoff::Jitter;
+use crate::batch::{Batch, Entry};
+use crate::spool::{BatchId, Depth, Lane};
+
+/// A file: its records are a function of the offset, so that reading again gives the same.
+#[derive(Debug, Clone)]
+pub(super) struct File {
+    pub(super) generation: Generation,
+    pub(super) length: u64,
+    /// How far this run has read, and whether its close was sent.
+    pub(super) read: u64,
+    pub(super) closed: bool,
+}
+
+impl File {
+    pub(super) fn record_end(&self, start: u64) -> u64 {
+        (start + 1 + Jitter::new(self.generation.0 ^ start).draw() % 9).min(self.length)
+    }
+
+    pub(super) fn stream(&self) -> StreamId {
+        StreamId::parse(&format!("d/s/{}", self.generation)).unwrap()
+    }
+}
+
+/// What survives a crash.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    pub(super) rows: BTreeMap<BatchId, Batch>,
+    pub(super) settled: BTreeMap<Generation, u64>,
+}
+
+impl Disk {
+    pub(super) fn depth(&self) -> Depth {
+        Depth {
+            rows: self.rows.len() as u64,
+            bytes: self
+                .rows
+                .values()
+                .map(|batch| batch.values.len() as u64)
+                .sum(),
+            oldest_ms: None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Broker {
+    pub(super) ledger: Ledger,
+    /// Offsets of each generation that never arrived.
+    pub(super) missing: BTreeMap<Generation, SpanSet>,
+    /// Offsets that a notice gave up before they came.
+    pub(super) noticed: u64,
+    pub(super) news: BTreeMap<(Generation, Span), u64>,
+    in_order: BTreeMap<Generation, u64>,
+    pub(super) disordered: bool,
+}
+
+impl Broker {
+    pub(super) fn arrive(&mut self, batch: &Batch) {
+        for record in batch.records() {
+            let (stream, generation, span) = (batch.stream.as_str(), batch.generation, record.span);
+            if record.kind != Kind::Data {
+                let notice = Notice::parse(record.value);
+                self.ledger
+                    .explain(stream, generation, span, record.kind, notice.as_ref(), 0);
+                if record.kind == Kind::Loss {
+                    let missing = self.missing.entry(generation).or_default();
+                    self.noticed += missing.remove(span);
+                }
+                continue;
+            }
+            match self.ledger.accept(stream, generation, span, 0) {
+                Verdict::New => *self.news.entry((generation, span)).or_default() += 1,
+                Verdict::Duplicate => {}
+                Verdict::Overlap => panic!("{generation} {span} overlaps: records replay"),
+            }
+            let missing = self
+                .missing
+                .get_mut(&generation)
+                .expect("the file is known");
+            if missing.remove(span) > 0 {
+                let end = self.in_order.entry(generation).or_default();
+                self.disordered |= span.start() != *end;
+                *end = span.end();
+            }
+        }
+    }
+
+    pub(super) fn has(&self, generation: Generation, span: Span) -> bool {
+        let missing = &self.missing[&generation];
+        missing.iter().all(|hole| hole.intersection(span).is_none())
+    }
+}
+
+pub(super) fn lasts(last: BatchId) -> [BatchId; Lane::COUNT] {
+    [last, BatchId(1 << 60), BatchId(2 << 60)]
+}
+
+pub(super) fn copy(batch: &Batch) -> Batch {
+    Batch {
+        stream: batch.stream.clone(),
+        generation: batch.generation,
+        start: batch.start,
+        entries: batch.entries.clone(),
+        values: batch.values.clone(),
+        permit: None,
+    }
+}
+
+/// An empty batch of a stream, to add records to.
+pub(super) fn empty(stream: StreamId, generation: Generation, start: u64) -> Batch {
+    Batch {
+        stream,
+        generation,
+        start,
+        entries: Vec::new(),
+        values: Vec::new(),
+        permit: None,
+    }
+}
+
+/// Adds a record.
+pub(super) fn add(batch: &mut Batch, end: u64, kind: Kind, value: &[u8]) {
+    batch.values.extend_from_slice(value);
+    let value_end = batch.values.len() as u32;
+    batch.entries.push(Entry {
+        end,
+        value_end,
+        kind,
+    });
+}
+
+/// What a salvage says of a file: what is settled and nowhere, in one batch for each range. `end`:
+/// what is settled; `gone`: its generation was forgotten, so it is closed.
+pub(super) fn losses(file: &File, disk: &Disk, end: u64, gone: bool) -> Vec<Batch> {
+    let mut lost = SpanSet::default();
+    let span = |start, end| Span::new(start, end).unwrap_or(Span::empty_at(start));
+    lost.push(span(0, end));
+    let mut closes = !gone;
+    for row in disk
+        .rows
+        .values()
+        .filter(|row| row.generation == file.generation)
+    {
+        lost.remove(span(row.start, row.end()));
+        closes |= row.closes();
+    }
+    let mut batches: Vec<_> = lost
+        .iter()
+        .map(|span| {
+            let mut batch = empty(file.stream(), file.generation, span.start());
+            add(
+                &mut batch,
+                span.end(),
+                Kind::Loss,
+                br#"{"notice":"loss","reason":"spool-corrupt"}"#,
+            );
+            batch
+        })
+        .collect();
+    if !closes {
+        let mut batch = empty(file.stream(), file.generation, end);
+        add(
+            &mut batch,
+            end,
+            Kind::Close,
+            br#"{"notice":"close","reason":"spool-corrupt","tail":"unknown"}"#,
+        );
+        batches.push(batch);
+    }
+    batches
+}

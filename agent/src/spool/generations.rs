@@ -1,0 +1,309 @@
+//! Generations in the database: registered, settled, closed, forgotten.
+//!
+//! Each row carries a CRC-32C over what a wrong value of would lose records without a word: SQLite
+//! keeps no checksums, and cards do flip bits. Paths and fingerprints are left out, since they are
+//! compared with the file itself.
+
+use headwater_record::{Generation, StreamId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::Checkpoint;
+use super::registry::Change;
+use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
+
+/// What of a generation is checked as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) generation: Generation,
+    /// Of the database that it was written into.
+    pub(super) identity: u64,
+    pub(super) stream: String,
+    pub(super) settled: u64,
+    /// All below has been acknowledged.
+    pub(super) delivered: u64,
+    pub(super) closed: bool,
+    pub(super) skip_to: Option<u64>,
+    pub(super) cut: Option<u64>,
+}
+
+impl Known {
+    pub(super) fn checksum(&self) -> u32 {
+        let mut sum = crc32c::crc32c(self.stream.as_bytes());
+        let maybe = |n: Option<u64>| [u64::from(n.is_some()), n.unwrap_or_default()];
+        for number in [
+            self.generation.0,
+            self.identity,
+            self.settled,
+            self.delivered,
+            u64::from(self.closed),
+        ]
+        .into_iter()
+        .chain(maybe(self.skip_to))
+        .chain(maybe(self.cut))
+        {
+            sum = crc32c::crc32c_append(sum, &number.to_le_bytes());
+        }
+        sum
+    }
+
+    /// From the first nine columns, and the checksum that stands among them.
+    fn read(row: &Row<'_>) -> rusqlite::Result<(Self, i64)> {
+        let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        let maybe = |column: usize| {
+            row.get::<_, Option<i64>>(column)
+                .map(|n| n.map(i64::cast_unsigned))
+        };
+        Ok((
+            Self {
+                generation: Generation(number(0)?),
+                identity: number(1)?,
+                stream: row.get(2)?,
+                settled: number(3)?,
+                delivered: number(4)?,
+                closed: number(5)? != 0,
+                skip_to: maybe(7)?,
+                cut: maybe(8)?,
+            },
+            row.get(6)?,
+        ))
+    }
+
+    fn write(&self, open: &Connection) -> rusqlite::Result<()> {
+        open.prepare_cached(include_str!("sql/settle.sql"))?
+            .execute(params![
+                self.generation.0.cast_signed(),
+                self.settled.cast_signed(),
+                self.delivered.cast_signed(),
+                self.closed,
+                self.cut.map(u64::cast_signed),
+                i64::from(self.checksum()),
+            ])
+            .map(drop)
+    }
+}
+
+/// Does what a source asked for.
+pub(super) fn change(open: &Connection, identity: u64, change: &Change) -> rusqlite::Result<()> {
+    match change {
+        Change::Register(new) => new.iter().try_for_each(|new| register(open, identity, new)),
+        Change::Identify(files) => {
+            let mut statement = open.prepare_cached(include_str!("sql/identify.sql"))?;
+            for (generation, file) in files {
+                statement.execute(params![
+                    generation.0.cast_signed(),
+                    file.path,
+                    file.device.cast_signed(),
+                    file.inode.cast_signed(),
+                    file.fingerprint_len,
+                    file.fingerprint,
+                ])?;
+            }
+            Ok(())
+        }
+        Change::Cut(generation, offset) => update(open, *generation, |known| {
+            known.cut = Some(*offset);
+        }),
+    }
+}
+
+/// Enters a generation; nothing where it is there already.
+pub(super) fn register(
+    open: &Connection,
+    identity: u64,
+    new: &OpenGeneration,
+) -> rusqlite::Result<()> {
+    let known = Known {
+        generation: new.generation,
+        identity,
+        stream: new.stream.as_str().to_owned(),
+        settled: new.settled,
+        delivered: new.settled,
+        closed: false,
+        skip_to: new.skip_to,
+        cut: new.cut,
+    };
+    insert(open, &known, &new.origin, new.marker)
+}
+
+/// Enters a generation as it is; nothing where it is there already.
+pub(super) fn insert(
+    open: &Connection,
+    known: &Known,
+    origin: &Origin,
+    marker: Option<Marker>,
+) -> rusqlite::Result<()> {
+    let file = match origin {
+        Origin::File(file) => Some(file),
+        Origin::Sensor => None,
+    };
+    open.prepare_cached(include_str!("sql/register.sql"))?
+        .execute(params![
+            known.generation.0.cast_signed(),
+            known.identity.cast_signed(),
+            known.stream,
+            known.settled.cast_signed(),
+            known.delivered.cast_signed(),
+            known.closed,
+            i64::from(known.checksum()),
+            known.skip_to.map(u64::cast_signed),
+            known.cut.map(u64::cast_signed),
+            file.map(|file| &file.path),
+            file.map(|file| file.device.cast_signed()),
+            file.map(|file| file.inode.cast_signed()),
+            file.map(|file| file.fingerprint_len),
+            file.map(|file| file.fingerprint),
+            file.map(|file| file.since_ms.cast_signed()),
+            marker.map(|marker| marker.end.cast_signed()),
+            marker.map(|marker| marker.len),
+            marker.map(|marker| marker.sum),
+        ])
+        .map(drop)
+}
+
+/// Writes down what lies before the last offset that was read of a file.
+pub(super) fn mark(
+    open: &Connection,
+    generation: Generation,
+    marker: Marker,
+) -> rusqlite::Result<()> {
+    open.prepare_cached(include_str!("sql/mark.sql"))?
+        .execute(params![
+            generation.0.cast_signed(),
+            marker.end.cast_signed(),
+            marker.len,
+            marker.sum,
+        ])
+        .map(drop)
+}
+
+/// Moves a checkpoint forward. `empty`: the spool holds nothing, so what is settled is delivered, and
+/// what is closed is over.
+pub(super) fn settle(
+    open: &Connection,
+    checkpoint: Checkpoint,
+    empty: bool,
+) -> rusqlite::Result<()> {
+    if checkpoint.closed && empty {
+        return forget(open, checkpoint.generation);
+    }
+    update(open, checkpoint.generation, |known| {
+        known.settled = known.settled.max(checkpoint.settled);
+        known.closed |= checkpoint.closed;
+        if empty {
+            known.delivered = known.settled;
+        }
+    })
+}
+
+/// A generation is over: closed, and all of it acknowledged.
+pub(super) fn forget(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
+    open.prepare_cached(include_str!("sql/close_generation.sql"))?
+        .execute([generation.0.cast_signed()])
+        .map(drop)
+}
+
+/// The close of a generation was acknowledged; nothing where it is not settled yet.
+pub(super) fn close_delivered(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
+    open.prepare_cached("DELETE FROM generation WHERE id = ?1 AND closed = 1")?
+        .execute([generation.0.cast_signed()])
+        .map(drop)
+}
+
+/// The spool was emptied: everything that is settled is delivered.
+pub(super) fn drained(open: &Connection) -> rusqlite::Result<()> {
+    open.execute("DELETE FROM generation WHERE closed = 1", [])?;
+    let behind: Vec<i64> = open
+        .prepare_cached("SELECT id FROM generation WHERE delivered <> settled")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    behind.into_iter().try_for_each(|id| {
+        update(open, Generation(id.cast_unsigned()), |known| {
+            known.delivered = known.settled;
+        })
+    })
+}
+
+fn update(
+    open: &Connection,
+    generation: Generation,
+    change: impl FnOnce(&mut Known),
+) -> rusqlite::Result<()> {
+    let known = open
+        .prepare_cached(include_str!("sql/generation.sql"))?
+        .query_row([generation.0.cast_signed()], Known::read)
+        .optional()?;
+    let Some((mut known, checksum)) = known else {
+        return Ok(());
+    };
+    if checksum != i64::from(known.checksum()) {
+        return Err(damaged());
+    }
+    let before = known.clone();
+    change(&mut known);
+    if known == before {
+        return Ok(());
+    }
+    known.write(open)
+}
+
+/// What SQLite would say if it kept checksums.
+fn damaged() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+        Some("a checkpoint's checksum does not match".to_owned()),
+    )
+}
+
+/// Every generation that is open.
+///
+/// # Errors
+/// Also where one is damaged, or of another database than `identity`.
+pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Vec<OpenGeneration>> {
+    let mut statement = connection.prepare(include_str!("sql/generations.sql"))?;
+    let mut found = statement.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = found.next()? {
+        let (known, checksum) = Known::read(row)?;
+        let stream = StreamId::parse(&known.stream);
+        let (Ok(stream), true, true) = (
+            stream,
+            checksum == i64::from(known.checksum()),
+            known.identity == identity,
+        ) else {
+            return Err(damaged());
+        };
+        if known.closed {
+            continue;
+        }
+        let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        let origin = match row.get::<_, Option<Vec<u8>>>(9)? {
+            None => Origin::Sensor,
+            Some(path) => Origin::File(FileIdentity {
+                path,
+                device: number(10)?,
+                inode: number(11)?,
+                fingerprint_len: row.get(12)?,
+                fingerprint: row.get(13)?,
+                since_ms: number(14)?,
+            }),
+        };
+        let marker = match row.get::<_, Option<i64>>(15)? {
+            None => None,
+            Some(end) => Some(Marker {
+                end: end.cast_unsigned(),
+                len: row.get(16)?,
+                sum: row.get(17)?,
+            }),
+        };
+        all.push(OpenGeneration {
+            generation: known.generation,
+            stream,
+            origin,
+            settled: known.settled,
+            skip_to: known.skip_to,
+            cut: known.cut,
+            marker,
+        });
+    }
+    Ok(all)
+}

@@ -1,0 +1,304 @@
+//! From a damaged database to a whole one: what can be read is kept, and what cannot is accounted
+//! for.
+//!
+//! ```text
+//!   spool.db, -wal ──► every page, on its own ──► rows whose checksum holds ──► spool.new
+//!                                                 generations, as far as known ─┤
+//!                      what is settled and neither there nor known as delivered ─┴► loss notices
+//! ```
+//!
+//! - SQLite's tree is not used: pages are ([`super::pages`]), so a lost root loses one page.
+//! - A row is kept where its own checksum holds. A stale one (acknowledged, its page not used
+//!   again) is sent a second time, and the loader's ledger drops it.
+//! - Notices go behind every row: the ledger takes a range for lost that has not come by then, and
+//!   nothing else. So a notice may name more than was lost, never less.
+//! - The new database takes the old one's place by one rename; cut off before, the salvage is done
+//!   again from the old one.
+//! - Where the disk has no room for all rows, those that fit are kept, and the rest is accounted for
+//!   like what was unreadable.
+
+mod files;
+mod found;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use headwater_record::{DeviceId, Generation, StreamId};
+use rusqlite::{Connection, ErrorCode};
+use thiserror::Error;
+
+use self::files::Files;
+pub(super) use self::files::{is_cut_short, set_foreign_log_aside};
+use self::found::{Found, depth_of, known_of, row_of};
+use super::batch::{Kinds, Packer, Row};
+use super::folder::Folder;
+use super::generations::{self, Known};
+use super::pages::{Value, rows_of_page};
+use super::{BatchId, Lane, rows, schema};
+
+/// Rows of one transaction of the new database.
+const GROUP: u64 = 500;
+/// Separate ranges that are remembered over all generations, so that memory has a bound: beyond it,
+/// what is there may be told as lost besides.
+const SPANS_MAX: usize = 100_000;
+/// Source and path of the device's own notice: paths of sources are absolute, so it is nobody else's.
+const DEVICE_STREAM: (&str, &[u8]) = ("headwater", b"spool");
+
+/// Why there is no new database.
+#[derive(Debug, Error)]
+pub enum SalvageError {
+    /// A file of the state directory.
+    #[error("{0}")]
+    Files(#[from] io::Error),
+    /// The new database.
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+}
+
+/// What came of a salvage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Batches kept.
+    pub rows: u64,
+    /// Generations kept.
+    pub generations: u64,
+    /// Ranges that loss notices name.
+    pub losses: u64,
+    /// As many batches were found as the database counted.
+    pub complete: bool,
+}
+
+/// A salvage under way.
+struct Salvage {
+    database: Connection,
+    generations: BTreeMap<Generation, Found>,
+    spans: usize,
+    last: [u64; Lane::COUNT],
+    depth: [(i64, i64); Lane::COUNT],
+    /// What the database counted.
+    counted: Option<i64>,
+    in_transaction: u64,
+    full: bool,
+    failed: Option<rusqlite::Error>,
+    salvaged: Salvaged,
+}
+
+/// Salvages the database of `folder` and puts the new one in its place. Notices take ids behind
+/// every row, and from `first_free` of their lane.
+///
+/// # Errors
+/// See [`SalvageError`]; the damaged database is where it was then.
+pub(super) fn salvage(
+    folder: &Folder,
+    device: &DeviceId,
+    first_free: [BatchId; Lane::COUNT],
+    now_ms: u64,
+) -> Result<Salvaged, SalvageError> {
+    let path = folder.make_salvage()?;
+    let mut image = Files::open(folder, true)?;
+    let database = schema::create_salvage(&path)?;
+    let mut salvage = Salvage {
+        database,
+        generations: BTreeMap::new(),
+        spans: 0,
+        last: first_free.map(|id| id.before().0),
+        depth: [(0, 0); Lane::COUNT],
+        counted: None,
+        in_transaction: 0,
+        full: false,
+        failed: None,
+        salvaged: Salvaged::default(),
+    };
+    salvage.database.execute_batch("BEGIN")?;
+    for number in 1..=image.pages {
+        rows_of_page(&mut image, number, &mut |id, values| {
+            salvage.take(id, values)
+        });
+        if let Some(error) = salvage.failed.take() {
+            return Err(error.into());
+        }
+    }
+    salvage.finish(device, now_ms)?;
+    let salvaged = salvage.salvaged;
+    salvage.database.close().map_err(|(_, error)| error)?;
+    folder.complete_salvage()?;
+    folder.replace()?;
+    Ok(salvaged)
+}
+
+impl Salvage {
+    /// Keeps a row, if it is one of ours and whole.
+    fn take(&mut self, id: i64, values: &[Value<'_>]) {
+        match values.len() {
+            4 => {
+                if let Some((_, rows)) = depth_of(values) {
+                    *self.counted.get_or_insert(0) += rows;
+                }
+            }
+            13 => {
+                if let Some((row, plain_bytes, committed_ms)) = row_of(id, values)
+                    && row.is_whole()
+                    && let Ok(stream) = StreamId::parse(&row.stream)
+                {
+                    self.keep(&row, stream, plain_bytes, committed_ms);
+                }
+            }
+            18 => {
+                if let Some((known, checksum, origin, marker)) = known_of(id, values)
+                    && checksum == i64::from(known.checksum())
+                    && let Ok(stream) = StreamId::parse(&known.stream)
+                {
+                    let found = self.generations.entry(known.generation).or_default();
+                    found.stream = Some(stream);
+                    let newness = |known: &Known| (known.settled, known.closed, known.delivered);
+                    let old = found.known.as_ref().map(|(known, ..)| newness(known));
+                    if old < Some(newness(&known)) {
+                        found.known = Some((known, origin, marker));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn keep(&mut self, row: &Row, stream: StreamId, plain_bytes: u64, committed_ms: u64) {
+        if self.full || self.failed.is_some() {
+            return;
+        }
+        match self.insert(row, plain_bytes, committed_ms) {
+            Ok(()) => {}
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                tracing::error!(
+                    "no space for all of the damaged spool; what does not fit is given up, with notices"
+                );
+                self.full = true;
+                return;
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                return;
+            }
+        }
+        let found = self.generations.entry(row.generation).or_default();
+        found.stream.get_or_insert(stream);
+        found.lane = row.id.lane();
+        found.closes |= row.kinds.has(Kinds::CLOSE);
+        let before = found.covered.len();
+        if self.spans < SPANS_MAX {
+            found.covered.add(row.start, row.end);
+        }
+        self.spans += found.covered.len().saturating_sub(before);
+    }
+
+    fn insert(&mut self, row: &Row, plain_bytes: u64, committed_ms: u64) -> rusqlite::Result<()> {
+        let Some(stored) = rows::insert(&self.database, row, plain_bytes, committed_ms)? else {
+            return Ok(());
+        };
+        let lane = row.id.lane().index();
+        self.last[lane] = self.last[lane].max(row.id.0);
+        self.depth[lane].0 += 1;
+        self.depth[lane].1 += stored;
+        self.salvaged.rows += 1;
+        self.in_transaction += 1;
+        if self.in_transaction == GROUP {
+            self.in_transaction = 0;
+            self.database.execute_batch("COMMIT; BEGIN")?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, device: &DeviceId, now_ms: u64) -> Result<(), SalvageError> {
+        let found = self.salvaged.rows;
+        self.salvaged.complete = !self.full && self.counted == i64::try_from(found).ok();
+        self.full = false;
+        let identity = getrandom::u64().unwrap_or(now_ms);
+        let mut packer = Packer::new()?;
+        for (generation, found) in std::mem::take(&mut self.generations) {
+            let Some(stream) = &found.stream else {
+                continue;
+            };
+            for (range, closes) in found.losses() {
+                self.notice(
+                    &mut packer,
+                    stream,
+                    generation,
+                    found.lane,
+                    range,
+                    closes,
+                    now_ms,
+                )?;
+                self.salvaged.losses += u64::from(range.1 > range.0);
+            }
+            if let Some((known, origin, marker)) = found.known {
+                let known = Known { identity, ..known };
+                generations::insert(&self.database, &known, &origin, marker)?;
+                self.salvaged.generations += 1;
+            }
+        }
+        self.device_notice(&mut packer, device, now_ms)?;
+        for (lane, (rows, bytes)) in self.depth.into_iter().enumerate() {
+            self.database.execute(
+                "INSERT INTO depth VALUES (?1, ?2, ?3, ?4)",
+                (
+                    i64::try_from(lane).unwrap_or(0),
+                    identity.cast_signed(),
+                    rows,
+                    bytes,
+                ),
+            )?;
+        }
+        self.database.execute_batch("COMMIT")?;
+        Ok(())
+    }
+
+    /// What no generation tells: that the database was damaged, and whether anything of it may be
+    /// missing. A generation of its own, closed at once.
+    fn device_notice(
+        &mut self,
+        packer: &mut Packer,
+        device: &DeviceId,
+        now_ms: u64,
+    ) -> Result<(), SalvageError> {
+        let (source, path) = DEVICE_STREAM;
+        let source = source.parse().ok();
+        let Some(stream) = source.and_then(|source| StreamId::new(device, &source, path).ok())
+        else {
+            return Ok(());
+        };
+        let generation = Generation(getrandom::u64().unwrap_or(now_ms));
+        self.notice(
+            packer,
+            &stream,
+            generation,
+            Lane::Normal,
+            (0, 0),
+            true,
+            now_ms,
+        )
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of the notice")]
+    fn notice(
+        &mut self,
+        packer: &mut Packer,
+        stream: &StreamId,
+        generation: Generation,
+        lane: Lane,
+        range: (u64, u64),
+        closes: bool,
+        now_ms: u64,
+    ) -> Result<(), SalvageError> {
+        let Some(batch) = rows::loss(stream, generation, range, closes, now_ms) else {
+            return Ok(());
+        };
+        let last = self.last[lane.index()].max(lane.first().before().0);
+        let row = packer.pack(BatchId(last + 1), &batch)?;
+        let rows = self.salvaged.rows;
+        self.insert(&row, batch.values.len() as u64, now_ms)?;
+        self.salvaged.rows = rows;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! The files of a database that may be damaged, as pages; and what their pages say of each other.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::found::{depth_of, known_of};
+use crate::spool::folder::Folder;
+use crate::spool::pages::{Image, Value, be32, rows_of_page};
+use crate::spool::schema;
+use crate::spool::wal::{Wal, is_page_size};
+
+/// "SQLite format 3\0".
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// The files of a database, as pages: the log's, where it has them, before the database's own.
+pub(super) struct Files {
+    main: Option<File>,
+    log: Option<(File, Wal)>,
+    page_size: usize,
+    reserved: usize,
+    pub(super) pages: u32,
+}
+
+impl Files {
+    /// Opens what is there; with nothing at all it has no pages.
+    pub(super) fn open(folder: &Folder, with_log: bool) -> io::Result<Self> {
+        let main = existing(&folder.database())?;
+        let mut header = [0; 100];
+        let is_sqlite = main.as_ref().is_some_and(|file| {
+            file.read_exact_at(&mut header, 0).is_ok() && header.starts_with(MAGIC)
+        });
+        let written = match u32::from(header[16]) << 8 | u32::from(header[17]) {
+            1 => 65536,
+            bytes => bytes as usize,
+        };
+        let written = (is_sqlite && is_page_size(written)).then_some(written);
+        let log = existing(&folder.log())?.filter(|_| with_log);
+        let log = log.and_then(|file| Some((Wal::read(&file)?, file)));
+        let of_log = log.as_ref().map(|(wal, _)| wal.page_size);
+        let page_size = written.or(of_log).unwrap_or(schema::PAGE_BYTES);
+        let log = log.filter(|(wal, _)| wal.page_size == page_size);
+        let bytes = match &main {
+            Some(file) => file.metadata()?.len(),
+            None => 0,
+        };
+        let in_main = u32::try_from(bytes.div_ceil(page_size as u64)).unwrap_or(u32::MAX);
+        let in_log = (log.as_ref()).and_then(|(wal, _)| wal.pages.keys().next_back().copied());
+        Ok(Self {
+            main,
+            log: log.map(|(wal, file)| (file, wal)),
+            page_size,
+            reserved: if is_sqlite {
+                usize::from(header[20])
+            } else {
+                0
+            },
+            pages: in_main.max(in_log.unwrap_or(0)),
+        })
+    }
+}
+
+fn existing(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Image for Files {
+    fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    fn read(&mut self, number: u32, into: &mut [u8]) -> bool {
+        if let Some((file, wal)) = &self.log
+            && let Some(at) = wal.pages.get(&number)
+        {
+            return file.read_exact_at(into, *at).is_ok();
+        }
+        let (Some(main), Some(before)) = (&self.main, number.checked_sub(1)) else {
+            return false;
+        };
+        main.read_exact_at(into, u64::from(before) * self.page_size as u64)
+            .is_ok()
+    }
+}
+
+/// Moves the log of another database aside, so that SQLite does not write its pages into ours. Ours
+/// is told by the identity in every row of `depth` and `generation`.
+pub(in crate::spool) fn set_foreign_log_aside(folder: &Folder) -> io::Result<bool> {
+    let Some((log, wal)) = existing(&folder.log())?
+        .and_then(|file| Some((Wal::read(&file)?, file)))
+        .map(|(wal, file)| (file, wal))
+    else {
+        return Ok(false);
+    };
+    let mut main = Files::open(folder, false)?;
+    let mut is_foreign = main.main.is_some() && main.pages > 0 && main.page_size != wal.page_size;
+    if !is_foreign {
+        // The tables were made first, so the first pages hold their roots.
+        let mut ours = None;
+        for number in 1..=main.pages.min(64) {
+            rows_of_page(&mut main, number, &mut |_, values| {
+                ours = ours.or(identity_of(values));
+            });
+        }
+        let in_log: Vec<u32> = wal.pages.keys().copied().collect();
+        let mut both = Files {
+            log: Some((log, wal)),
+            ..main
+        };
+        for number in in_log {
+            rows_of_page(&mut both, number, &mut |_, values| {
+                let identity = identity_of(values);
+                is_foreign |= identity.is_some() && ours.is_some() && identity != ours;
+            });
+        }
+    }
+    if is_foreign {
+        folder.set_log_aside()?;
+    }
+    Ok(is_foreign)
+}
+
+/// The identity of the database that a row of `depth` or `generation` was written into.
+fn identity_of(values: &[Value<'_>]) -> Option<u64> {
+    match values.len() {
+        4 => depth_of(values).map(|(identity, _)| identity),
+        18 => Some(known_of(0, values)?.0.identity),
+        _ => None,
+    }
+}
+
+/// Whether the file holds fewer pages than its header and its log say.
+pub(in crate::spool) fn is_cut_short(folder: &Folder) -> io::Result<bool> {
+    let files = Files::open(folder, true)?;
+    let main_bytes = match &files.main {
+        Some(main) => main.metadata()?.len(),
+        None => 0,
+    };
+    if let Some((_, wal)) = &files.log {
+        // SQLite would take it for a new database, and delete the log.
+        return Ok(!wal.pages.is_empty() && main_bytes < files.page_size as u64);
+    }
+    let Some(main) = &files.main else {
+        return Ok(false);
+    };
+    let mut header = [0; 100];
+    if main.read_exact_at(&mut header, 0).is_err() {
+        // Nothing of it, or less than a header: a first start that was cut short has nothing.
+        return Ok(main_bytes > 0);
+    }
+    let pages = be32(&header, 28).unwrap_or(0);
+    Ok(header.starts_with(MAGIC) && u64::from(pages) * files.page_size as u64 > main_bytes)
+}

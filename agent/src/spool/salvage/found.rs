@@ -1,0 +1,204 @@
+//! What a page's rows are, as our own types, and what follows for a generation from all of them.
+//! Pure.
+
+use std::collections::BTreeMap;
+
+use headwater_record::{Generation, StreamId};
+
+use crate::checkpoint::{FileIdentity, Marker, Origin};
+use crate::spool::batch::{Kinds, Row};
+use crate::spool::generations::Known;
+use crate::spool::pages::Value;
+use crate::spool::{BatchId, Lane};
+
+/// Ranges of offsets, in any order of coming: ends by start, apart from each other.
+#[derive(Debug, Default)]
+pub(super) struct Covered(BTreeMap<u64, u64>);
+
+impl Covered {
+    /// Adds `[start, end)`.
+    pub(super) fn add(&mut self, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        let (mut start, mut end) = (start, end);
+        // Whatever begins at or before its end and ends at or behind its start becomes one with it.
+        while let Some((&at, &to)) = self.0.range(..=end).next_back()
+            && to >= start
+        {
+            self.0.remove(&at);
+            (start, end) = (start.min(at), end.max(to));
+        }
+        self.0.insert(start, end);
+    }
+
+    /// How many ranges there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.0.keys().next().copied()
+    }
+
+    fn last(&self) -> Option<u64> {
+        self.0.values().next_back().copied()
+    }
+
+    /// What of `[from, to)` is not covered, in order.
+    pub(super) fn holes(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let (mut holes, mut reached) = (Vec::new(), from);
+        for (&start, &end) in &self.0 {
+            if start >= to {
+                break;
+            }
+            if start > reached {
+                holes.push((reached, start));
+            }
+            reached = reached.max(end);
+        }
+        if reached < to {
+            holes.push((reached, to));
+        }
+        holes
+    }
+}
+
+/// What is known of a generation while pages are read.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) known: Option<(Known, Origin, Option<Marker>)>,
+    pub(super) stream: Option<StreamId>,
+    pub(super) lane: Lane,
+    pub(super) covered: Covered,
+    /// A row that closes it was kept.
+    pub(super) closes: bool,
+}
+
+impl Found {
+    /// Ranges that are lost, as far as can be told, in order, and whether the generation ends with
+    /// one.
+    pub(super) fn losses(&self) -> Vec<((u64, u64), bool)> {
+        let last = self.covered.last();
+        let (from, to, closed) = match &self.known {
+            Some((known, ..)) => (known.delivered, known.settled, known.closed),
+            // Its row is lost: it is not gone on with, so its end is not known.
+            None => (self.covered.first().unwrap_or(0), last.unwrap_or(0), true),
+        };
+        let mut losses: Vec<_> = (self.covered.holes(from, to).into_iter())
+            .map(|hole| (hole, false))
+            .collect();
+        if closed && !self.closes {
+            let end = to.max(last.unwrap_or(0));
+            match losses.last_mut() {
+                Some(((_, lost_to), closes)) if *lost_to == end => *closes = true,
+                _ => losses.push(((end, end), true)),
+            }
+        }
+        losses
+    }
+}
+
+/// Identity and rows of one lane, from a row of `depth`.
+pub(super) fn depth_of(values: &[Value<'_>]) -> Option<(u64, i64)> {
+    let [Value::Null, identity, rows, bytes] = values else {
+        return None;
+    };
+    let bytes = bytes.integer()?;
+    let rows = rows.integer()?;
+    (rows >= 0 && bytes >= 0).then_some((identity.integer()?.cast_unsigned(), rows))
+}
+
+/// A row of `batch`, its bytes unpacked, and when it was committed.
+pub(super) fn row_of(id: i64, values: &[Value<'_>]) -> Option<(Row, u64, u64)> {
+    let number = |at: usize| values.get(at)?.integer().map(i64::cast_unsigned);
+    let stream = std::str::from_utf8(values.get(2)?.bytes()?).ok()?;
+    let row = Row {
+        id: BatchId(id.cast_unsigned()),
+        generation: Generation(number(1)?),
+        stream: stream.to_owned(),
+        start: number(3)?,
+        end: number(4)?,
+        kinds: Kinds(u8::try_from(number(5)?).ok()?),
+        records: u32::try_from(number(6)?).ok()?,
+        checksum: u32::try_from(number(11)?).ok()?,
+        blob: values.get(12)?.bytes()?.to_vec(),
+    };
+    Some((row, number(9)?, number(10)?))
+}
+
+/// A row of `generation`, the checksum in it, and what is not under that.
+pub(super) fn known_of(
+    id: i64,
+    values: &[Value<'_>],
+) -> Option<(Known, i64, Origin, Option<Marker>)> {
+    let number = |at: usize| values.get(at)?.integer().map(i64::cast_unsigned);
+    let maybe = |at: usize| {
+        let maybe = values.get(at)?.maybe_integer()?;
+        Some(maybe.map(i64::cast_unsigned))
+    };
+    let known = Known {
+        generation: Generation(id.cast_unsigned()),
+        identity: number(1)?,
+        stream: std::str::from_utf8(values.get(2)?.bytes()?)
+            .ok()?
+            .to_owned(),
+        settled: number(3)?,
+        delivered: number(4)?,
+        closed: number(5)? != 0,
+        skip_to: maybe(7)?,
+        cut: maybe(8)?,
+    };
+    let origin = match values.get(9)?.bytes() {
+        None => Origin::Sensor,
+        Some(path) => Origin::File(FileIdentity {
+            path: path.to_vec(),
+            device: number(10)?,
+            inode: number(11)?,
+            fingerprint_len: u32::try_from(number(12)?).ok()?,
+            fingerprint: u32::try_from(number(13)?).ok()?,
+            since_ms: number(14)?,
+        }),
+    };
+    let marker = match maybe(15)? {
+        None => None,
+        Some(end) => Some(Marker {
+            end,
+            len: u32::try_from(number(16)?).ok()?,
+            sum: u32::try_from(number(17)?).ok()?,
+        }),
+    };
+    Some((known, number(6)?.cast_signed(), origin, marker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against one flag an offset.
+        #[test]
+        fn holes_are_what_no_range_covers(
+            ranges in prop::collection::vec((0_u64..60, 0_u64..20), 0..20),
+            from in 0_u64..80,
+            length in 0_u64..80,
+        ) {
+            let mut covered = Covered::default();
+            let mut flags = [false; 200];
+            for (start, length) in ranges {
+                covered.add(start, start + length);
+                flags[start as usize..(start + length) as usize].fill(true);
+            }
+            let mut found = [false; 200];
+            for (start, end) in covered.holes(from, from + length) {
+                prop_assert!(start < end);
+                found[start as usize..end as usize].fill(true);
+            }
+            for at in 0..200_u64 {
+                let asked = (from..from + length).contains(&at);
+                prop_assert_eq!(found[at as usize], asked && !flags[at as usize], "at {}", at);
+            }
+        }
+    }
+}

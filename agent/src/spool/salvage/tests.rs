@@ -1,0 +1,419 @@
+//! Databases damaged in every way that we could think of: the agent's store starts on each, what is
+//! whole is there, and what is not is in a notice.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use headwater_record::{Kind, Notice};
+use tokio::sync::mpsc;
+
+use super::found::Covered;
+use super::*;
+use crate::batch::{Batch, Entry};
+use crate::checkpoint::{OpenGeneration, Origin, Registry};
+use crate::spool::store::{Found as Start, REPLIES, Store};
+use crate::spool::{Checkpoint, Reply, Transaction, Trouble};
+use crate::stop::Stop;
+
+/// Batches of the sample, and the offsets that each takes.
+const BATCHES: u64 = 60;
+const STEP: u64 = 100;
+
+fn device() -> DeviceId {
+    "d".parse().unwrap()
+}
+
+fn stream() -> StreamId {
+    StreamId::parse("d/s//log").unwrap()
+}
+
+/// Random enough that zstd does not make one page of it.
+fn batch(nth: u64) -> Batch {
+    let values: Vec<u8> = (0..600_u64)
+        .flat_map(|n| crc32c::crc32c(&(nth << 16 | n).to_le_bytes()).to_le_bytes())
+        .collect();
+    Batch {
+        stream: stream(),
+        generation: Generation(7),
+        start: nth * STEP,
+        entries: vec![Entry {
+            end: (nth + 1) * STEP,
+            value_end: values.len() as u32,
+            kind: Kind::Data,
+        }],
+        values,
+        permit: None,
+    }
+}
+
+struct Rig {
+    store: Store,
+    replies: mpsc::Receiver<Reply>,
+    found: Start,
+}
+
+fn start(dir: &Path) -> Rig {
+    let (sender, replies) = mpsc::channel(REPLIES);
+    let (store, opening) = Store::start(dir, &device(), sender).unwrap();
+    let found = opening.blocking_recv().unwrap().unwrap();
+    Rig {
+        store,
+        replies,
+        found,
+    }
+}
+
+impl Rig {
+    /// Everything that is in it, in the order of sending; healed first where damage shows.
+    fn all(&mut self) -> Vec<Batch> {
+        for _ in 0..2 {
+            let last = self.found.last[0];
+            self.store.load(BatchId(0), last, u64::MAX).unwrap();
+            match self.replies.blocking_recv() {
+                Some(Reply::Loaded { rows, .. }) => {
+                    return rows.into_iter().map(|(_, batch)| batch).collect();
+                }
+                Some(Reply::LoadFailed(Trouble::Damaged)) => self.heal(),
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("healed, and still damaged");
+    }
+
+    fn heal(&mut self) {
+        let first_free = [1000, (1 << 60) + 1, (2 << 60) + 1].map(BatchId);
+        self.store.heal(first_free).unwrap();
+        match self.replies.blocking_recv() {
+            Some(Reply::Healed { last, .. }) => self.found.last = last,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn commit(&mut self, transaction: Transaction) {
+        self.store.commit(transaction).unwrap();
+        let reply = self.replies.blocking_recv();
+        assert!(matches!(reply, Some(Reply::Committed(_))), "{reply:?}");
+    }
+}
+
+/// A database with [`BATCHES`] batches, half of them in its log, as a power cut leaves it.
+fn sample(dir: &Path) {
+    let made = tempfile::tempdir().unwrap();
+    let mut rig = start(made.path());
+    let registry = rig.store.registry(Stop::new(), 1);
+    registry
+        .register(&[OpenGeneration {
+            generation: Generation(7),
+            stream: stream(),
+            origin: Origin::Sensor,
+            settled: 0,
+            skip_to: None,
+            cut: None,
+            marker: None,
+        }])
+        .unwrap();
+    for nth in 0..BATCHES {
+        rig.commit(Transaction {
+            rows: vec![(BatchId(nth + 1), Arc::new(batch(nth)))],
+            deletes: Vec::new(),
+            checkpoints: vec![Checkpoint {
+                generation: Generation(7),
+                settled: (nth + 1) * STEP,
+                closed: false,
+            }],
+        });
+        if nth == BATCHES / 2 {
+            let database = Connection::open(made.path().join("spool.db")).unwrap();
+            rows::write_back(&database).unwrap();
+        }
+    }
+    for name in ["spool.db", "spool.db-wal"] {
+        std::fs::copy(made.path().join(name), dir.join(name)).unwrap();
+    }
+    rig.store.close();
+}
+
+/// Starts on `dir`, and checks that every offset that the database says is settled is there as data
+/// or in a notice. Returns the batches of data that are whole.
+fn account(dir: &Path, what: &str) -> usize {
+    let mut rig = start(dir);
+    let (mut whole, mut noticed, mut told) = (0, Covered::default(), 0);
+    let mut covered = Covered::default();
+    for found in rig.all() {
+        if found.stream != stream() {
+            assert_eq!(found.stream.as_str(), "d/headwater/spool", "{what}");
+            told += 1;
+            continue;
+        }
+        for record in found.records() {
+            match record.kind {
+                Kind::Data => {
+                    let nth = record.span.start() / STEP;
+                    assert_eq!(record.value, batch(nth).values, "{what}: batch {nth}");
+                    let span = (record.span.start(), record.span.end());
+                    assert_eq!(
+                        noticed.holes(span.0, span.1),
+                        [span],
+                        "{what}: data behind a notice of its loss"
+                    );
+                    covered.add(record.span.start(), record.span.end());
+                    whole += 1;
+                }
+                Kind::Loss | Kind::Close => {
+                    let notice = Notice::parse(record.value).unwrap();
+                    assert!(format!("{notice:?}").contains("spool-corrupt"));
+                    noticed.add(record.span.start(), record.span.end());
+                    covered.add(record.span.start(), record.span.end());
+                }
+            }
+        }
+    }
+    let settled = rig.found.known.first().map(|known| known.settled);
+    if let Some(settled) = settled {
+        let holes = covered.holes(0, settled);
+        assert!(
+            holes.is_empty(),
+            "{what}: {holes:?} of {settled} are nowhere"
+        );
+    }
+    if settled.is_none() {
+        assert!(told > 0 || whole == 0, "{what}: nobody says what happened");
+    }
+    rig.store.close();
+    // And again: it is sound now, and holds the same.
+    let mut rig = start(dir);
+    let again = rig
+        .all()
+        .iter()
+        .filter(|batch| {
+            batch.stream == stream() && batch.records().all(|record| record.kind == Kind::Data)
+        })
+        .count();
+    assert_eq!(again, whole, "{what}: at the next start");
+    rig.store.close();
+    whole
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::copy(from.join("spool.db"), to.join("spool.db")).unwrap();
+}
+
+fn damage(from: &Path, what: &str, change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, wal) = (dir.path().join("spool.db"), dir.path().join("spool.db-wal"));
+    let mut main = std::fs::read(from.join("spool.db")).unwrap();
+    let mut log = std::fs::read(from.join("spool.db-wal")).unwrap_or_default();
+    change(&mut main, &mut log);
+    std::fs::write(db, main).unwrap();
+    std::fs::write(wal, log).unwrap();
+    account(dir.path(), what)
+}
+
+#[test]
+fn a_log_cut_at_every_frame_and_at_odd_bytes_loses_commits_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let whole = damage(dir.path(), "nothing", |_, _| {});
+    assert_eq!(whole, BATCHES as usize);
+    let log = std::fs::read(dir.path().join("spool.db-wal")).unwrap();
+    let frame = 24 + schema::PAGE_BYTES;
+    let mut seen = BTreeMap::new();
+    let frames = (0..=(log.len() - 32) / frame).map(|nth| 32 + nth * frame);
+    let odd = (1..40).map(|nth| nth * 7919 % log.len());
+    for cut in frames.chain(odd).chain([0, 1, 31]) {
+        let whole = damage(dir.path(), &format!("log cut to {cut}"), |_, log| {
+            log.truncate(cut);
+        });
+        *seen.entry(whole).or_insert(0) += 1;
+    }
+    // Each commit of the log is one step, and none is half there.
+    let expected: Vec<_> = (BATCHES as usize / 2 + 1..=BATCHES as usize).collect();
+    assert_eq!(seen.into_keys().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_torn_log_in_the_middle_ends_there() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let whole = damage(dir.path(), "a flipped bit in the log", |_, log| {
+        let at = log.len() / 2;
+        log[at] ^= 1;
+    });
+    assert!((31..60).contains(&whole), "{whole}");
+}
+
+#[test]
+fn any_page_may_be_zeroed() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    // All of it in one file: then every page counts.
+    drop(
+        Connection::open(dir.path().join("spool.db"))
+            .and_then(|database| rows::write_back(&database)),
+    );
+    let pages = std::fs::metadata(dir.path().join("spool.db"))
+        .unwrap()
+        .len() as usize
+        / schema::PAGE_BYTES;
+    assert!(pages > 60, "{pages}");
+    let mut fewest = usize::MAX;
+    for page in (0..pages).filter(|page| *page < 12 || page % 5 == 0) {
+        let whole = damage(dir.path(), &format!("page {page} zeroed"), |main, log| {
+            main[page * schema::PAGE_BYTES..][..schema::PAGE_BYTES].fill(0);
+            log.clear();
+        });
+        // A leaf holds some rows, and every other page less.
+        assert!(whole >= BATCHES as usize - 12, "page {page}: {whole}");
+        fewest = fewest.min(whole);
+    }
+    assert!(fewest < BATCHES as usize, "no page was worth anything");
+}
+
+#[test]
+fn a_file_may_be_cut_short_or_be_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let length = std::fs::metadata(dir.path().join("spool.db"))
+        .unwrap()
+        .len() as usize;
+    for cut in [1, 99, 100, 4096, 5000, length / 2, length - 1] {
+        damage(
+            dir.path(),
+            &format!("cut to {cut}, with its log"),
+            |main, _| main.truncate(cut),
+        );
+        damage(dir.path(), &format!("cut to {cut}"), |main, log| {
+            main.truncate(cut);
+            log.clear();
+        });
+    }
+    let whole = damage(dir.path(), "cut to nothing, with its log", |main, _| {
+        main.clear()
+    });
+    assert!(whole >= 29, "the log's batches: {whole}");
+    let nothing = damage(dir.path(), "not a database", |main, log| {
+        main.fill(b'x');
+        log.clear();
+    });
+    assert_eq!(nothing, 0);
+    let kept = tempfile::tempdir().unwrap();
+    std::fs::write(kept.path().join("spool.db"), [b'x'; 8192]).unwrap();
+    account(kept.path(), "kept");
+    let aside = std::fs::read(kept.path().join("spool.damaged")).unwrap();
+    assert_eq!(aside, [b'x'; 8192], "it is there for whoever wants to look");
+}
+
+#[test]
+fn the_database_of_another_program_is_moved_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = Connection::open(dir.path().join("spool.db")).unwrap();
+    other
+        .execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+        .unwrap();
+    drop(other);
+    assert_eq!(account(dir.path(), "another program's"), 0);
+    let aside = Connection::open(dir.path().join("spool.damaged")).unwrap();
+    assert_eq!(
+        aside.query_row("SELECT a FROM t", [], |row| row.get(0)),
+        Ok(1)
+    );
+}
+
+#[test]
+fn the_log_of_another_database_is_not_taken_for_ours() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    sample(ours.path());
+    sample(theirs.path());
+    let log = theirs.path().join("spool.db-wal");
+    std::fs::copy(&log, ours.path().join("spool.db-wal")).unwrap();
+    let whole = account(ours.path(), "another's log");
+    assert_eq!(
+        whole,
+        BATCHES as usize / 2 + 1,
+        "what was in the file itself"
+    );
+    let aside = std::fs::read(ours.path().join("spool.foreign-wal")).unwrap();
+    assert_eq!(aside, std::fs::read(&log).unwrap());
+    // One with other pages, too.
+    let path = theirs.path().join("small.db");
+    let small = Connection::open(&path).unwrap();
+    small
+        .execute_batch("PRAGMA page_size = 512; PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
+        .unwrap();
+    let fresh = tempfile::tempdir().unwrap();
+    copy(ours.path(), fresh.path());
+    std::fs::copy(
+        theirs.path().join("small.db-wal"),
+        fresh.path().join("spool.db-wal"),
+    )
+    .unwrap();
+    assert_eq!(
+        account(fresh.path(), "a log of small pages"),
+        BATCHES as usize / 2 + 1
+    );
+}
+
+#[test]
+fn a_salvage_cut_off_at_any_rename_is_finished_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let folder = Folder::lock(dir.path()).unwrap();
+    salvage(&folder, &device(), Lane::ALL_FIRST, 0).unwrap();
+    drop(folder);
+    let whole = std::fs::read(dir.path().join("spool.db")).unwrap();
+    // As it was before each of them: the whole one beside the old one, with or without its log.
+    for with_log in [true, false] {
+        for with_main in [true, false] {
+            let cut = tempfile::tempdir().unwrap();
+            sample(cut.path());
+            std::fs::write(cut.path().join("spool.whole"), &whole).unwrap();
+            if !with_log {
+                std::fs::remove_file(cut.path().join("spool.db-wal")).unwrap();
+            }
+            if !with_main {
+                std::fs::remove_file(cut.path().join("spool.db")).unwrap();
+            }
+            assert_eq!(account(cut.path(), "cut off"), BATCHES as usize);
+            assert!(!cut.path().join("spool.whole").exists());
+        }
+    }
+    // A part of one is of no use.
+    let part = tempfile::tempdir().unwrap();
+    sample(part.path());
+    std::fs::write(part.path().join("spool.new"), &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(account(part.path(), "a part"), BATCHES as usize);
+}
+
+#[test]
+fn damage_that_shows_later_is_healed_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let mut rig = start(dir.path());
+    // A page in the middle, behind what a start looks at.
+    let path = dir.path().join("spool.db");
+    let database = Connection::open(&path).unwrap();
+    rows::write_back(&database).unwrap();
+    drop(database);
+    let mut main = std::fs::read(&path).unwrap();
+    for page in 20..40 {
+        main[page * schema::PAGE_BYTES..][..8].fill(0xff);
+    }
+    std::fs::write(&path, main).unwrap();
+    rig.store
+        .load(BatchId(0), rig.found.last[0], u64::MAX)
+        .unwrap();
+    let before = rig.replies.blocking_recv();
+    assert!(
+        matches!(&before, Some(Reply::LoadFailed(Trouble::Damaged))),
+        "the damage does not show: {before:?}"
+    );
+    rig.heal();
+    assert!(rig.found.last[0] >= BatchId(1000), "{:?}", rig.found.last);
+    let losses = rig
+        .all()
+        .iter()
+        .filter(|batch| batch.records().any(|record| record.kind == Kind::Loss))
+        .count();
+    assert!(losses > 0);
+    rig.store.close();
+}

@@ -1,1 +1,0 @@
-UPDATE generation SET cut = ?2 WHERE id = ?1

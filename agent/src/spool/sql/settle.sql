@@ -1,0 +1,2 @@
+UPDATE generation SET settled = ?2, delivered = ?3, closed = ?4, cut = ?5, checksum = ?6
+WHERE id = ?1

@@ -1,0 +1,76 @@
+//! Waits for the spool at start. A salvage takes its time, and a disk that is full, read-only or
+//! locked may come back: neither is a reason not to start. Until then nothing is read or sent: no
+//! file can be given a name that would survive.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{Signals, StartError};
+use crate::clock;
+use crate::config::Plan;
+use crate::delivery::backoff::{Backoff, Jitter};
+use crate::spool::Reply;
+use crate::spool::store::{Found, REPLIES, Store};
+use crate::systemd;
+
+/// systemd hears READY after so long, though the spool is not open: it waits 90 s by default, and
+/// then ends a start that may be a salvage of gigabytes.
+const READY_AFTER: Duration = Duration::from_secs(30);
+/// How often systemd hears that the start is alive.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// Opens the spool; none where a signal ends the wait.
+pub(super) async fn open(
+    plan: &Plan,
+    signals: &mut Signals,
+) -> Result<Option<(Store, Found, mpsc::Receiver<Reply>)>, StartError> {
+    let (mut backoff, mut jitter) = (Backoff::default(), Jitter::new(clock::wall_ms()));
+    let (mut said, since) = (None, clock::monotonic());
+    loop {
+        let (reply, replies) = mpsc::channel(REPLIES);
+        let (store, mut opening) =
+            Store::start(&plan.state_dir, &plan.device, reply).map_err(|source| {
+                StartError::Thread {
+                    thread: "store",
+                    source,
+                }
+            })?;
+        let opened = loop {
+            tokio::select! {
+                opened = &mut opening => break opened,
+                () = signals.told_to_stop() => return Ok(None),
+                () = tokio::time::sleep(ALIVE_EVERY) => still_starting(since),
+            }
+        };
+        let error = match opened {
+            Ok(Ok(found)) => return Ok(Some((store, found, replies))),
+            Ok(Err(error)) => error,
+            // It panicked; its message is in the log.
+            Err(_) => return Err(StartError::Store),
+        };
+        if !error.may_pass() {
+            return Err(error.into());
+        }
+        let text = error.to_string();
+        if said.as_ref() != Some(&text) {
+            tracing::error!(
+                "{text}; nothing is read or sent until it can be opened: it is tried again"
+            );
+            said = Some(text);
+        }
+        let wait = Duration::from_millis(backoff.next_ms(&mut jitter));
+        tokio::select! {
+            () = signals.told_to_stop() => return Ok(None),
+            () = tokio::time::sleep(wait) => still_starting(since),
+        }
+    }
+}
+
+fn still_starting(since: clock::Monotonic) {
+    if clock::monotonic().since(since) >= READY_AFTER {
+        systemd::ready();
+    }
+    systemd::status("waiting for the spool");
+    systemd::alive();
+}
