@@ -50,6 +50,8 @@ pub mod reason {
     pub const ROTATED: &str = "rotated";
     /// Close: the file was cut to a length below what was read.
     pub const TRUNCATED: &str = "truncated";
+    /// Close: the file was compressed, and what follows cannot be decompressed.
+    pub const DAMAGED: &str = "damaged";
     /// Close: the file was gone when the agent came back.
     pub const VANISHED: &str = "vanished";
     /// Close: the source was stopped in order.

@@ -44,19 +44,21 @@ pub enum Match {
 pub fn match_identity(known: &FileIdentity, seen: &Head<'_>) -> Match {
     let same_place = known.inode == seen.inode
         && (known.device == seen.device || known.fingerprint_len >= TELLING_BYTES);
-    let covered = usize::try_from(known.fingerprint_len)
-        .ok()
-        .and_then(|len| seen.bytes.get(..len));
-    match covered {
-        Some(bytes) if same_place && crc32c::crc32c(bytes) == known.fingerprint => {
-            if bytes.len() < seen.bytes.len() {
-                Match::Grown
-            } else {
-                Match::Same
-            }
-        }
-        _ => Match::Different,
+    if !same_place || !has_fingerprint(known, seen.bytes) {
+        return Match::Different;
     }
+    if u32::try_from(seen.bytes.len()).is_ok_and(|len| len > known.fingerprint_len) {
+        Match::Grown
+    } else {
+        Match::Same
+    }
+}
+
+/// Whether a file that begins with `head` begins as the known one did, wherever it lies.
+pub fn has_fingerprint(known: &FileIdentity, head: &[u8]) -> bool {
+    (usize::try_from(known.fingerprint_len).ok())
+        .and_then(|len| head.get(..len))
+        .is_some_and(|covered| crc32c::crc32c(covered) == known.fingerprint)
 }
 
 /// Length and CRC-32C of a file's first bytes.

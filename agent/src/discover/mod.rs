@@ -1,6 +1,7 @@
 //! Finds what the globs of a source lead to, and who each file is.
 //!
 //! - [`identity`]: pure; whether a file seen now is one that is known.
+//! - [`rotated`]: pure; names that rotation gives, and their order.
 //! - [`said`]: so that a trouble is told once, not at every scan.
 //! - [`watch`]: hints from the system that something changed.
 //!
@@ -17,6 +18,7 @@ use glob::{MatchOptions, Pattern};
 use thiserror::Error;
 
 pub mod identity;
+pub mod rotated;
 pub mod said;
 pub mod watch;
 

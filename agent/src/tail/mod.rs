@@ -1,17 +1,22 @@
 //! Follows files: what was appended, and what became of each file.
 //!
 //! - [`position`]: pure; what to do with a file, from what is seen of it.
-//! - [`opened`]: a file as it is opened, and the reads.
+//! - [`content`]: what a file holds, by offset, and the reads; [`packed`]: where it is compressed.
+//! - [`opened`]: a file as it is opened, and whether it is one that is known.
+//! - [`siblings`]: the rotated files beside a log.
 //! - [`reader`]: one followed file: its bytes, as batches.
 //! - [`desk`]: what all of them share.
 //! - [`resume`]: known files found again after a restart.
 //! - [`roster`]: which files are followed: found, replaced, lost.
 //! - [`files`]: the thread that runs them all.
 
+pub mod content;
 pub mod desk;
 pub mod files;
 pub mod opened;
+pub mod packed;
 pub mod position;
 pub mod reader;
 pub mod resume;
 pub mod roster;
+pub mod siblings;

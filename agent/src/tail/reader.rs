@@ -7,8 +7,8 @@
 //! The file is held open from the moment it is first seen until it is closed: renamed or deleted,
 //! it is still read to its end.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::collections::HashSet;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -17,9 +17,12 @@ use std::path::{Path, PathBuf};
 use headwater_record::notice::{Tail, reason};
 use headwater_record::{Generation, StreamId};
 
+use super::content::{Content, Read, read_before, read_chunk};
 use super::desk::{Desk, PATIENCE, Source, close_generation};
-use super::opened::{Opened, Read, modified_ms, read_before, read_chunk, read_full};
+use super::opened::Opened;
 use super::position::{Facts, Position, Step};
+use super::resume::by_content;
+use super::siblings::path_of;
 use crate::budget::Permit;
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry};
 use crate::clock::{Monotonic, wall_ms};
@@ -35,10 +38,14 @@ use crate::sources::{SourceError, send};
 pub enum Turn {
     /// Something was given away or committed: there may be more.
     Moved,
+    /// As [`Turn::Moved`], and there is more for certain.
+    Behind,
     /// There was nothing to do.
     Idle,
     /// The RAM window is full: the same again later.
     NoRoom,
+    /// The file was cut, and its copy is read on.
+    Copied,
     /// The file was closed, and its notice given away.
     Ended,
 }
@@ -54,7 +61,7 @@ pub struct Followed {
     pub generation: Generation,
     /// Path at which a glob last led to it.
     pub seen_at: Option<PathBuf>,
-    file: File,
+    content: Content,
     identity: FileIdentity,
     /// The identity as the database has it.
     stored: FileIdentity,
@@ -68,6 +75,8 @@ pub struct Followed {
     modified_ms: u64,
     known_ms: u64,
     linked: bool,
+    /// It is a copy, and the original was cut: what was written in between is in neither.
+    copied: bool,
     quiet_since: Monotonic,
     /// What was last said of it.
     trouble: Option<String>,
@@ -81,7 +90,7 @@ impl Followed {
     /// The byte before the position cannot be read.
     pub fn new(
         source: usize,
-        opened: Opened,
+        mut opened: Opened,
         open: &OpenGeneration,
         now: Monotonic,
     ) -> io::Result<Self> {
@@ -91,7 +100,7 @@ impl Followed {
             Origin::File(stored) => stored.clone(),
             Origin::Sensor => identity.clone(),
         };
-        let before = read_before(&opened.file, position.read_from())?;
+        let before = read_before(&mut opened.content, position.read_from())?;
         Ok(Self {
             source,
             stream: open.stream.clone(),
@@ -99,7 +108,7 @@ impl Followed {
             seen_at: None,
             inside: before.last().is_some_and(|byte| *byte != b'\n'),
             marker: identity::marker(position.read_from(), &before),
-            file: opened.file,
+            content: opened.content,
             identity,
             stored,
             position,
@@ -107,6 +116,7 @@ impl Followed {
             modified_ms: opened.modified_ms,
             known_ms: opened.modified_ms,
             linked: false,
+            copied: false,
             quiet_since: now,
             trouble: None,
         })
@@ -119,7 +129,62 @@ impl Followed {
 
     /// Its path with all links resolved, as of when it was last looked for.
     pub fn path(&self) -> PathBuf {
-        PathBuf::from(OsStr::from_bytes(&self.identity.path))
+        path_of(&self.identity)
+    }
+
+    /// When it had been changed last as it was first seen, Unix milliseconds.
+    pub fn since_ms(&self) -> u64 {
+        self.identity.since_ms
+    }
+
+    /// Whether a path of its source leads to it.
+    pub fn is_linked(&self) -> bool {
+        self.linked
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &FileIdentity {
+        &self.identity
+    }
+
+    /// Takes note that it is a copy of a file that was cut since.
+    pub fn note_copied(&mut self) {
+        self.copied = true;
+    }
+
+    /// Whether a file begins as this one does, and may hold all that was read of it.
+    pub fn may_go_on_in(&self, opened: &Opened) -> bool {
+        opened.begins_as(&self.identity)
+    }
+
+    /// Whether another file holds all that was read of this one.
+    pub fn is_held_by(&self, opened: &mut Opened) -> bool {
+        opened.holds(&self.identity, Some(&self.marker))
+    }
+
+    /// Goes on in another file, if that holds all that was read: a copy, or itself compressed.
+    /// Gives the file back otherwise.
+    ///
+    /// # Errors
+    /// It is another file.
+    pub fn go_on_in(&mut self, mut opened: Opened, now: Monotonic) -> Result<(), Box<Opened>> {
+        if !opened.holds(&self.identity, Some(&self.marker)) {
+            return Err(Box::new(opened));
+        }
+        tracing::info!(
+            "{}: generation {} goes on at offset {}, in {}",
+            self.stream,
+            self.generation,
+            self.position.given(),
+            opened.path.display()
+        );
+        self.identity.path = opened.path.as_os_str().as_bytes().to_vec();
+        (self.identity.device, self.identity.inode) = opened.place();
+        (self.size, self.modified_ms) = (opened.size, opened.modified_ms);
+        self.known_ms = opened.modified_ms;
+        self.content = opened.content;
+        self.quiet_since = now;
+        Ok(())
     }
 
     /// Takes note that a glob leads to it, at `path`.
@@ -134,10 +199,11 @@ impl Followed {
     }
 
     /// Takes note that no glob led to it: unlinked, if the path where it lay leads elsewhere. Where
-    /// that cannot be told (a file system that is away for a moment) it stays as it is.
-    pub fn not_found(&mut self, now: Monotonic) {
+    /// that cannot be told (a file system that is away for a moment) it stays as it is. Returns
+    /// whether it was unlinked now.
+    pub fn not_found(&mut self, now: Monotonic) -> bool {
         let Some(seen_at) = self.seen_at.as_ref().filter(|_| self.linked) else {
-            return;
+            return false;
         };
         let leads_elsewhere = match fs::metadata(seen_at) {
             Ok(metadata) => (metadata.dev(), metadata.ino()) != self.place(),
@@ -150,6 +216,7 @@ impl Followed {
             self.linked = false;
             self.quiet_since = now;
         }
+        leads_elsewhere
     }
 
     /// When it may be closed, if it is unlinked and nothing happens to it.
@@ -185,10 +252,10 @@ impl Followed {
         source: &Source,
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
-        let size = match self.file.metadata() {
-            Ok(metadata) => {
-                self.modified_ms = modified_ms(&metadata);
-                metadata.len()
+        let size = match self.content.look() {
+            Ok(look) => {
+                self.modified_ms = look.modified_ms;
+                look.size
             }
             Err(error) => return Ok(self.in_trouble("look at", &error)),
         };
@@ -203,16 +270,25 @@ impl Followed {
         };
         match self.position.step(facts) {
             // Written to, and as long as before: the same bytes, or others in their place.
-            Step::Wait if self.modified_ms != self.known_ms => self.look_again(desk, source),
-            Step::Wait => Ok(Turn::Idle),
-            Step::Read => self.read(desk, source),
+            Step::Wait if self.modified_ms != self.known_ms => self.look_again(desk, source, now),
+            Step::Wait => {
+                self.content.rest();
+                Ok(Turn::Idle)
+            }
+            Step::Read => self.read(desk, source, now),
             Step::Cut => {
                 desk.registry.cut(self.generation, size)?;
                 self.position.cut_at(size);
                 Ok(Turn::Moved)
             }
+            Step::Close if self.copied => {
+                self.close(desk, source, reason::TRUNCATED, Tail::Unknown)
+            }
+            Step::Close if self.content.is_torn() => {
+                self.close(desk, source, reason::DAMAGED, Tail::Unknown)
+            }
             Step::Close => self.close(desk, source, reason::ROTATED, Tail::Complete),
-            Step::Truncated => self.close(desk, source, reason::TRUNCATED, Tail::Unknown),
+            Step::Truncated => self.truncated(desk, source, now),
         }
     }
 
@@ -220,13 +296,16 @@ impl Followed {
         &mut self,
         desk: &mut Desk<R>,
         source: &Source,
+        now: Monotonic,
     ) -> Result<Turn, SourceError> {
         let Some(permit) = desk.budget.take(BATCH_BYTES, PATIENCE) else {
             return Ok(Turn::NoRoom);
         };
         let (start, max_line) = (self.position.read_from(), source.plan.max_line);
-        let read = match read_chunk(&self.file, &mut desk.chunk, start, max_line) {
+        let read = match read_chunk(&mut self.content, &mut desk.chunk, start, max_line) {
             Ok(read) => read,
+            // A long way into something compressed: others have their turn.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Behind),
             Err(error) => return Ok(self.in_trouble("read", &error)),
         };
         let is_marked = identity::is_at(&self.marker, &desk.chunk[..read.before]);
@@ -235,14 +314,19 @@ impl Followed {
             Ok(Match::Same | Match::Grown) if is_marked => self.trouble = None,
             Ok(_) => {
                 drop(permit);
-                return self.close(desk, source, reason::TRUNCATED, Tail::Unknown);
+                return self.truncated(desk, source, now);
             }
             Err(error) => return Ok(self.in_trouble("read", &error)),
         }
         let turn = self.give(desk, source, read, permit)?;
-        if read.at_end && turn != Turn::NoRoom {
-            self.position.examined(start + read.len as u64);
-            self.known_ms = self.modified_ms;
+        match turn {
+            Turn::Moved if !read.at_end => return Ok(Turn::Behind),
+            Turn::NoRoom => {}
+            _ if read.at_end => {
+                self.position.examined(start + read.len as u64);
+                self.known_ms = self.modified_ms;
+            }
+            _ => {}
         }
         Ok(turn)
     }
@@ -300,17 +384,38 @@ impl Followed {
         &mut self,
         desk: &Desk<R>,
         source: &Source,
+        now: Monotonic,
     ) -> Result<Turn, SourceError> {
         let head = self.look_at_head(desk)?;
-        let before = read_before(&self.file, self.marker.end);
+        let before = read_before(&mut self.content, self.marker.end);
         match head.and_then(|head| Ok((head, before?))) {
             Ok((Match::Same | Match::Grown, before)) if identity::is_at(&self.marker, &before) => {
                 self.known_ms = self.modified_ms;
                 Ok(Turn::Idle)
             }
-            Ok(_) => self.close(desk, source, reason::TRUNCATED, Tail::Unknown),
+            Ok(_) => self.truncated(desk, source, now),
             Err(error) => Ok(self.in_trouble("read", &error)),
         }
+    }
+
+    /// What was read is no longer there. A rotation that copies and then cuts has left it in the
+    /// copy: that is read to its end. Otherwise this is the end.
+    fn truncated<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        let own = HashSet::from([self.place()]);
+        let copy = by_content(&self.identity, Some(&self.marker), &own);
+        if copy.is_some_and(|copy| self.go_on_in(copy, now).is_ok()) {
+            (self.linked, self.copied) = (false, true);
+            let identity = [(self.generation, self.identity.clone())];
+            desk.registry.identify(&identity)?;
+            self.identity_stored();
+            return Ok(Turn::Copied);
+        }
+        self.close(desk, source, reason::TRUNCATED, Tail::Unknown)
     }
 
     /// Compares the file's first bytes with what it is known by, and learns of more of them. Where
@@ -319,8 +424,12 @@ impl Followed {
         &mut self,
         desk: &Desk<R>,
     ) -> Result<io::Result<Match>, SourceError> {
+        if self.content.is_packed() {
+            // Nobody writes into one in place.
+            return Ok(Ok(Match::Same));
+        }
         let mut head = [0; FINGERPRINT_BYTES];
-        let bytes = match read_full(&self.file, &mut head, 0) {
+        let bytes = match self.content.read(&mut head, 0) {
             Ok(len) => &head[..len],
             Err(error) => return Ok(Err(error)),
         };

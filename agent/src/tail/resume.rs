@@ -1,13 +1,13 @@
 //! Finds the files of known generations again after a restart: where they lay, or rotated away from
-//! there while nobody looked.
+//! there while nobody looked, compressed maybe, or copied before the original was cut.
+//!
+//! First by place (device and inode) and content, all of them; what is left by content alone, among
+//! the rotated files beside where it lay. Nothing is taken twice.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirEntryExt;
-use std::path::Path;
 
 use headwater_record::notice::reason;
 use headwater_record::{DeviceId, StreamId};
@@ -15,22 +15,31 @@ use headwater_record::{DeviceId, StreamId};
 use super::desk::Source;
 use super::opened::Opened;
 use super::reader::Followed;
+use super::siblings::{path_of, siblings};
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
 use crate::clock::Monotonic;
 use crate::discover::Found;
 
-/// Most names of one folder among which a rotated file is searched.
-const SIBLINGS_MAX: usize = 10_000;
-
 /// What became of a source's known generations.
 #[derive(Debug, Default)]
 pub struct Resumed {
-    /// Those that go on.
+    /// Those that go on, the oldest first.
     pub followed: Vec<Followed>,
     /// Those that cannot, and why they are closed.
     pub gone: Vec<(OpenGeneration, &'static str)>,
     /// The streams of all of them.
     pub streams: HashSet<StreamId>,
+    /// Streams whose last file lies no longer where it lay: others may have come and gone there.
+    pub left: Vec<Left>,
+}
+
+/// A stream whose file left its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Which.
+    pub stream: StreamId,
+    /// Who that file is.
+    pub last: FileIdentity,
 }
 
 /// Whether a generation is of this source.
@@ -48,8 +57,6 @@ pub fn resume(
     found: &Found,
     now: Monotonic,
 ) -> Resumed {
-    let mut resumed = Resumed::default();
-    let mut taken = HashSet::new();
     let mut ours: Vec<_> = (known.iter())
         .filter(|open| is_of(open, device, source))
         .filter_map(|open| match &open.origin {
@@ -59,36 +66,98 @@ pub fn resume(
         .collect();
     // Where two could be one file, the one of which more is known comes first.
     ours.sort_by_key(|(open, identity)| Reverse((identity.fingerprint_len, open.settled)));
-    for (open, identity) in ours {
-        resumed.streams.insert(open.stream.clone());
-        let located = locate(identity, open.marker.as_ref(), found);
-        let reason = match located.filter(|file| !taken.contains(&(file.device, file.inode))) {
-            None => reason::VANISHED,
-            Some(file) if file.size < least(open) => reason::TRUNCATED,
-            Some(file) => {
-                taken.insert((file.device, file.inode));
-                match Followed::new(index, file, open, now) {
-                    Ok(file) => {
-                        tracing::info!(
-                            "{}: generation {} goes on at offset {}, in {}",
-                            open.stream,
-                            open.generation,
-                            open.settled,
-                            file.path().display()
-                        );
-                        resumed.followed.push(file);
-                        continue;
-                    }
-                    Err(error) => {
-                        tracing::warn!("{}: cannot be read any more: {error}", open.stream);
-                        reason::VANISHED
-                    }
-                }
-            }
-        };
-        resumed.gone.push((open.clone(), reason));
+    let mut taken = HashSet::new();
+    let mut located: Vec<Option<Opened>> = Vec::new();
+    for (open, identity) in &ours {
+        let file = by_place(identity, open.marker.as_ref(), found)
+            .filter(|file| !taken.contains(&file.place()));
+        taken.extend(file.as_ref().map(Opened::place));
+        located.push(file);
     }
+    for ((open, identity), file) in ours.iter().zip(&mut located) {
+        if file.is_none() {
+            *file = by_content(identity, open.marker.as_ref(), &taken);
+            taken.extend(file.as_ref().map(Opened::place));
+        }
+    }
+    let mut resumed = Resumed::default();
+    for ((open, identity), file) in ours.iter().zip(located) {
+        resumed.streams.insert(open.stream.clone());
+        let stays = file
+            .as_ref()
+            .is_some_and(|file| file.path == path_of(identity));
+        resumed.note_left(open, identity, stays);
+        match take_up(index, open, identity, file, now) {
+            Ok(file) => resumed.followed.push(file),
+            Err(reason) => resumed.gone.push(((*open).clone(), reason)),
+        }
+    }
+    resumed.left.retain(|left| !left.last.path.is_empty());
+    resumed.followed.sort_by_key(Followed::since_ms);
     resumed
+}
+
+impl Resumed {
+    /// Of each stream the youngest file counts; an empty path stands for one that stays.
+    fn note_left(&mut self, open: &OpenGeneration, identity: &FileIdentity, stays: bool) {
+        let mut last = identity.clone();
+        if stays {
+            last.path.clear();
+        }
+        match self.left.iter_mut().find(|left| left.stream == open.stream) {
+            Some(left) if left.last.since_ms <= last.since_ms => left.last = last,
+            Some(_) => {}
+            None => self.left.push(Left {
+                stream: open.stream.clone(),
+                last,
+            }),
+        }
+    }
+}
+
+fn take_up(
+    index: usize,
+    open: &OpenGeneration,
+    identity: &FileIdentity,
+    file: Option<Opened>,
+    now: Monotonic,
+) -> Result<Followed, &'static str> {
+    let at_path = || Opened::new(&path_of(identity)).ok();
+    let Some(file) = file else {
+        let is_cut = at_path().is_some_and(|file| file.is_at(identity) && file.size < least(open));
+        return Err(if is_cut {
+            reason::TRUNCATED
+        } else {
+            reason::VANISHED
+        });
+    };
+    if file.size < least(open) {
+        return Err(reason::TRUNCATED);
+    }
+    // The original lies there still, or its inode does: what was written to it between the copy
+    // and the cut is in neither. A compressor leaves no original.
+    let is_copy = !file.is_packed()
+        && file.inode != identity.inode
+        && at_path().is_some_and(|file| file.inode == identity.inode);
+    match Followed::new(index, file, open, now) {
+        Ok(mut file) => {
+            if is_copy {
+                file.note_copied();
+            }
+            tracing::info!(
+                "{}: generation {} goes on at offset {}, in {}",
+                open.stream,
+                open.generation,
+                open.settled,
+                file.path().display()
+            );
+            Ok(file)
+        }
+        Err(error) => {
+            tracing::warn!("{}: cannot be read any more: {error}", open.stream);
+            Err(reason::VANISHED)
+        }
+    }
 }
 
 /// Below this length it was cut short: so much of it was there.
@@ -97,25 +166,37 @@ fn least(open: &OpenGeneration) -> u64 {
     (open.settled.max(marked)).max(open.skip_to.unwrap_or(0))
 }
 
-/// Looks for a known file: where it lay, then beside that, then wherever the globs lead.
-fn locate(known: &FileIdentity, marker: Option<&Marker>, found: &Found) -> Option<Opened> {
-    let path = Path::new(OsStr::from_bytes(&known.path));
-    let siblings = (path.parent())
+/// Looks for the inode: where it lay, then beside that, then wherever the globs lead.
+fn by_place(known: &FileIdentity, marker: Option<&Marker>, found: &Found) -> Option<Opened> {
+    let path = path_of(known);
+    let beside = (path.parent())
         .and_then(|folder| fs::read_dir(folder).ok())
         .into_iter()
         .flatten()
-        .take(SIBLINGS_MAX)
         .flatten()
         .filter(|entry| entry.ino() == known.inode)
         .map(|entry| entry.path());
     let matched = (found.files.iter())
         .filter(|seen| seen.inode == known.inode)
         .map(|seen| seen.path.clone());
-    [path.to_owned()]
+    [path.clone()]
         .into_iter()
-        .chain(siblings)
+        .chain(beside)
         .chain(matched)
         .filter(|path| path.is_file())
         .filter_map(|path| Opened::new(&path).ok())
-        .find(|file| file.is(known, marker.filter(|_| !file.is_shorter(marker))))
+        .find_map(|mut file| (file.is_at(known) && file.has(marker)).then_some(file))
+}
+
+/// Looks for the content, among the rotated files beside where it lay.
+pub(super) fn by_content(
+    known: &FileIdentity,
+    marker: Option<&Marker>,
+    taken: &HashSet<(u64, u64)>,
+) -> Option<Opened> {
+    (siblings(&path_of(known)).into_iter().rev())
+        .map(|rotated| rotated.file)
+        .filter(|sibling| !taken.contains(&sibling.place))
+        .filter_map(|sibling| Opened::new(&sibling.path).ok())
+        .find_map(|mut file| file.holds(known, marker).then_some(file))
 }

@@ -13,26 +13,26 @@
 //! A file is one generation however often it is renamed, and for as long as any glob of its source
 //! leads to it. Two sources that lead to one file follow it each for itself.
 
-use std::collections::{BTreeSet, HashMap};
-use std::os::unix::ffi::OsStrExt;
+mod adopt;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use headwater_record::notice::{Tail, reason};
+use headwater_record::DeviceId;
+use headwater_record::notice::Tail;
 use headwater_record::value::ValueWriter;
-use headwater_record::{DeviceId, StreamId};
 
+use self::adopt::Waiting;
 use super::desk::{Desk, Source, close_generation};
-use super::opened::Opened;
 use super::reader::{Followed, Turn};
 use super::resume::{is_of, resume};
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
-use crate::config::file::StartAt;
 use crate::discover::said::Said;
 use crate::discover::{Found, scan, watch};
-use crate::sources::{SourceError, draw_generation};
+use crate::sources::SourceError;
 use crate::stop::Stop;
 
 /// What came of one pass over all files.
@@ -59,6 +59,8 @@ pub struct Roster<R> {
     cursor: usize,
     /// Known generations whose file is gone, and why they are closed.
     farewells: Vec<(usize, OpenGeneration, &'static str)>,
+    /// By source, files that somebody may still write, by their place.
+    waiting: Vec<HashMap<(u64, u64), Waiting>>,
     said: Said,
 }
 
@@ -82,6 +84,7 @@ impl<R: Registry> Roster<R> {
             .collect();
         let mut roster = Self {
             next_scans: vec![now; sources.len()],
+            waiting: vec![HashMap::new(); sources.len()],
             device,
             desk,
             sources,
@@ -93,7 +96,7 @@ impl<R: Registry> Roster<R> {
         for index in 0..roster.sources.len() {
             let found = roster.look(index, now);
             roster.say_unmatched(index, &found);
-            let resumed = resume(
+            let mut resumed = resume(
                 &roster.device,
                 &roster.sources[index],
                 index,
@@ -104,7 +107,8 @@ impl<R: Registry> Roster<R> {
             let gone = resumed.gone.into_iter();
             (roster.farewells).extend(gone.map(|(open, reason)| (index, open, reason)));
             roster.followed.extend(resumed.followed);
-            roster.adopt(index, &found, now, |stream| {
+            let left = std::mem::take(&mut resumed.left);
+            roster.adopt(index, &found, left, now, |stream| {
                 !resumed.streams.contains(stream)
             })?;
         }
@@ -122,7 +126,7 @@ impl<R: Registry> Roster<R> {
         for index in 0..self.sources.len() {
             if all || now >= self.next_scans[index] {
                 let found = self.look(index, now);
-                self.adopt(index, &found, now, |_| false)?;
+                self.adopt(index, &found, Vec::new(), now, |_| false)?;
                 scanned = true;
             }
         }
@@ -157,14 +161,29 @@ impl<R: Registry> Roster<R> {
             }
             self.farewells.pop();
         }
-        // Oldest first, so that the end of a rotated file goes before the beginning of the next.
+        // Oldest first, and none before the older ones of its stream are drained: so that the end of
+        // a rotated file goes before the beginning of the next.
+        let mut busy = HashSet::new();
         while let Some(file) = self.followed.get_mut(self.cursor) {
             if stop.is_set() {
                 return Ok(pass);
             }
+            if busy.contains(&file.stream) {
+                self.cursor += 1;
+                continue;
+            }
             match file.turn(&mut self.desk, &self.sources[file.source], now)? {
-                Turn::Moved => pass = Pass::Moved,
+                Turn::Behind if !file.is_linked() => {
+                    busy.insert(file.stream.clone());
+                    pass = Pass::Moved;
+                }
+                Turn::Moved | Turn::Behind => pass = Pass::Moved,
                 Turn::Idle => {}
+                Turn::Copied => {
+                    // The original lies at its path still, and is a new generation.
+                    self.next_scans[file.source] = now;
+                    pass = Pass::Moved;
+                }
                 Turn::NoRoom => return Ok(Pass::NoRoom),
                 Turn::Ended => {
                     // A truncated file lies at its path still, and is a new generation.
@@ -254,97 +273,6 @@ impl<R: Registry> Roster<R> {
                 open.settled
             );
         }
-    }
-
-    /// Takes note of which files a scan led to, and begins with the new ones: all of them are
-    /// registered in one transaction, before the first record of any. `is_new` says of which
-    /// streams nothing was known when the agent started: `start_at` is about those.
-    fn adopt(
-        &mut self,
-        index: usize,
-        found: &Found,
-        now: Monotonic,
-        is_new: impl Fn(&StreamId) -> bool,
-    ) -> Result<(), SourceError> {
-        let mut unseen: HashMap<_, _> = (found.files.iter())
-            .map(|seen| ((seen.device, seen.inode), &seen.path))
-            .collect();
-        for file in self.followed.iter_mut().filter(|file| file.source == index) {
-            match unseen.remove(&file.place()) {
-                Some(path) => file.found_at(path),
-                None => file.not_found(now),
-            }
-        }
-        if unseen.is_empty() {
-            return Ok(());
-        }
-        let mut new = Vec::new();
-        for seen in &found.files {
-            if unseen.contains_key(&(seen.device, seen.inode))
-                && let Some((file, open)) = self.open(index, &seen.path, &is_new)?
-            {
-                new.push((file, open, &seen.path));
-            }
-        }
-        let opens: Vec<_> = new.iter().map(|(_, open, _)| open.clone()).collect();
-        if !opens.is_empty() {
-            self.desk.registry.register(&opens)?;
-        }
-        for (file, open, path) in new {
-            match Followed::new(index, file, &open, now) {
-                Ok(mut file) => {
-                    file.found_at(path);
-                    tracing::info!("{}: followed, generation {}", open.stream, open.generation);
-                    self.followed.push(file);
-                }
-                // It is registered, so it must be closed.
-                Err(_) => self.farewells.push((index, open, reason::VANISHED)),
-            }
-        }
-        Ok(())
-    }
-
-    fn open(
-        &mut self,
-        index: usize,
-        path: &Path,
-        is_new: impl Fn(&StreamId) -> bool,
-    ) -> Result<Option<(Opened, OpenGeneration)>, SourceError> {
-        let plan = &self.sources[index].plan;
-        let stream = StreamId::new(&self.device, &plan.id, path.as_os_str().as_bytes());
-        let opened = Opened::new(path).map_err(|error| error.to_string());
-        let named = stream.map_err(|error| format!("it cannot name a stream: {error}"));
-        let (file, stream) = match opened.and_then(|file| Ok((file, named?))) {
-            Ok(both) => both,
-            Err(text) => {
-                if self.said.is_news(path, &text) {
-                    tracing::warn!(
-                        "source {}: cannot open {}: {text}; tried again every {:?}",
-                        plan.id,
-                        path.display(),
-                        plan.rescan
-                    );
-                }
-                return Ok(None);
-            }
-        };
-        if self.said.is_over(path) {
-            tracing::info!("source {}: {} can be read now", plan.id, path.display());
-        }
-        let skips = plan.start_at == StartAt::End && file.size > 0 && is_new(&stream);
-        let skip_to = skips.then_some(file.size);
-        // Where it cannot be read now, the first read of it says so.
-        let marker = skip_to.and_then(|to| file.marker(to).ok());
-        let open = OpenGeneration {
-            generation: draw_generation()?,
-            stream,
-            origin: Origin::File(file.identity()),
-            settled: 0,
-            skip_to,
-            cut: None,
-            marker,
-        };
-        Ok(Some((file, open)))
     }
 
     fn store_identities(

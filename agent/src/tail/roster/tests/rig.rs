@@ -1,8 +1,8 @@
 //! A folder, a database in memory, a roster whose time the test moves, and everything it gave.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -153,9 +153,40 @@ impl Rig {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
 
+    /// Compresses a file as gzip and zstd do: another file, of the same age, and the first is gone.
+    pub(super) fn pack(&self, from: &str, to: &str) {
+        let content = fs::read(self.path(from)).unwrap();
+        self.write_packed(from, to, &content);
+    }
+
+    /// Compresses what is compressed already anew.
+    pub(super) fn repack(&self, from: &str, to: &str) {
+        let mut content = Vec::new();
+        let file = File::open(self.path(from)).unwrap();
+        flate2::read::MultiGzDecoder::new(file)
+            .read_to_end(&mut content)
+            .unwrap();
+        self.write_packed(from, to, &content);
+    }
+
+    fn write_packed(&self, from: &str, to: &str, content: &[u8]) {
+        let mut file = File::create(self.path(to)).unwrap();
+        if to.ends_with("gz") {
+            let mut gzip = flate2::write::GzEncoder::new(&file, flate2::Compression::fast());
+            gzip.write_all(content).unwrap();
+            gzip.finish().unwrap();
+        } else {
+            file.write_all(&zstd::encode_all(content, 3).unwrap())
+                .unwrap();
+        }
+        let time = fs::metadata(self.path(from)).unwrap().modified().unwrap();
+        file.set_modified(time).unwrap();
+        fs::remove_file(self.path(from)).unwrap();
+    }
+
     /// Sets when a file was changed last, seconds after 1970.
     pub(super) fn touch(&self, name: &str, secs: u64) {
-        let file = fs::File::options().write(true).open(self.path(name));
+        let file = File::options().write(true).open(self.path(name));
         let time = std::time::UNIX_EPOCH + Duration::from_secs(secs);
         file.unwrap().set_modified(time).unwrap();
     }

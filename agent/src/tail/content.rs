@@ -1,0 +1,170 @@
+//! What a file holds, by offset, whether it lies there plainly or compressed; and the reads that
+//! tailing is made of.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use super::packed::{Packed, Packing};
+use crate::discover::identity::MARKER_BYTES;
+use crate::frame::lines::LOOK_AHEAD;
+
+/// Bytes of one file that are read in one turn, but for a longer line.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// An open file.
+#[derive(Debug)]
+pub enum Content {
+    /// Its bytes are the content.
+    Plain(File),
+    /// Its bytes are the content, compressed.
+    Packed(Box<Packed>),
+}
+
+/// What is seen of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Length of the content, bytes; `u64::MAX` where only reading to its end can tell.
+    pub(super) size: u64,
+    /// When it was changed last, Unix milliseconds; 0 before 1970.
+    pub(super) modified_ms: u64,
+}
+
+impl Content {
+    /// An open file whose first bytes are `head`.
+    pub(super) fn new(file: File, head: &[u8]) -> Self {
+        match Packing::of(head) {
+            Some(packing) => Self::Packed(Box::new(Packed::new(file, packing))),
+            None => Self::Plain(file),
+        }
+    }
+
+    /// Whether it is compressed.
+    pub fn is_packed(&self) -> bool {
+        matches!(self, Self::Packed(_))
+    }
+
+    /// Whether the end of what is compressed cannot be decoded.
+    pub(super) fn is_torn(&self) -> bool {
+        matches!(self, Self::Packed(packed) if packed.is_torn())
+    }
+
+    pub(super) fn look(&mut self) -> io::Result<Look> {
+        let (metadata, packed) = match self {
+            Self::Plain(file) => (file.metadata()?, None),
+            Self::Packed(packed) => (packed.file().metadata()?, Some(packed)),
+        };
+        Ok(Look {
+            size: packed.map_or(metadata.len(), |packed| packed.size(metadata.len())),
+            modified_ms: modified_ms(&metadata),
+        })
+    }
+
+    /// Fills `buffer` from `offset` on, or as far as the content goes.
+    ///
+    /// # Errors
+    /// The system's; `WouldBlock` on a long way into something compressed: ask again.
+    pub(super) fn read(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => read_full(file, buffer, offset),
+            Self::Packed(packed) => packed.read(buffer, offset),
+        }
+    }
+
+    /// As [`Content::read`], however long the way is.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn read_all(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match self.read(buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// Lets go of what only reading needs.
+    pub(super) fn rest(&mut self) {
+        if let Self::Packed(packed) = self {
+            packed.rest();
+        }
+    }
+}
+
+/// When a file was changed last, Unix milliseconds; 0 before 1970.
+pub(super) fn modified_ms(metadata: &Metadata) -> u64 {
+    let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
+    let ms = seconds
+        .saturating_mul(1000)
+        .saturating_add(nanos / 1_000_000);
+    u64::try_from(ms).unwrap_or_default()
+}
+
+/// What one read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Read {
+    /// Bytes in the buffer that lie before the offset that was asked for: [`MARKER_BYTES`], or as
+    /// many as there are.
+    pub(super) before: usize,
+    /// Bytes behind them.
+    pub(super) len: usize,
+    /// Whether the file ended there.
+    pub(super) at_end: bool,
+}
+
+/// Reads into `chunk` what lies right before offset `start`, and from there a chunk, or more where
+/// it holds no line end and a line may be longer.
+pub(super) fn read_chunk(
+    content: &mut Content,
+    chunk: &mut Vec<u8>,
+    start: u64,
+    max_line: usize,
+) -> io::Result<Read> {
+    let from = start.saturating_sub(MARKER_BYTES as u64);
+    let before = usize::try_from(start - from).unwrap_or(MARKER_BYTES);
+    let (usual, longest) = (before + CHUNK_BYTES, before + max_line + LOOK_AHEAD);
+    if chunk.len() < usual {
+        chunk.resize(MARKER_BYTES + CHUNK_BYTES, 0);
+    }
+    let read = |filled: usize, at_end| Read {
+        before: before.min(filled),
+        len: filled.saturating_sub(before),
+        at_end,
+    };
+    let filled = content.read(&mut chunk[..usual], from)?;
+    if filled < usual {
+        return Ok(read(filled, true));
+    }
+    if longest <= usual || memchr::memchr(b'\n', &chunk[before..filled]).is_some() {
+        return Ok(read(filled, false));
+    }
+    if chunk.len() < longest {
+        chunk.resize(MARKER_BYTES + max_line + LOOK_AHEAD, 0);
+    }
+    let more = content.read(&mut chunk[filled..longest], from + filled as u64)?;
+    Ok(read(filled + more, filled + more < longest))
+}
+
+/// What lies right before `offset`: [`MARKER_BYTES`], or fewer where the file does not hold them.
+pub(super) fn read_before(content: &mut Content, offset: u64) -> io::Result<Vec<u8>> {
+    let from = offset.saturating_sub(MARKER_BYTES as u64);
+    let mut before = vec![0; usize::try_from(offset - from).unwrap_or(MARKER_BYTES)];
+    let len = content.read_all(&mut before, from)?;
+    before.truncate(len);
+    Ok(before)
+}
+
+/// Fills `buffer` from `offset` on, or as far as the file goes.
+fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(len) => filled += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

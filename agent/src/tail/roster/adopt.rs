@@ -1,0 +1,303 @@
+//! What a scan leads to: files that are followed already, and new ones.
+//!
+//! A new file may be an old one. Rotation compresses (another inode, the same content) or copies
+//! and cuts; where the globs match what it leaves behind, that must not be read a second time. So a
+//! name of a log that is followed waits until nobody writes to it, and is compared with what was
+//! read. And files may have come and gone between two scans, or while the agent was away: when a
+//! log's file leaves its path, the rotated ones that are younger are read too, the oldest first.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use headwater_record::StreamId;
+use headwater_record::notice::reason;
+
+use super::Roster;
+use crate::checkpoint::{OpenGeneration, Origin, Registry};
+use crate::clock::Monotonic;
+use crate::config::file::StartAt;
+use crate::discover::{Found, Seen, rotated};
+use crate::sources::{SourceError, draw_generation};
+use crate::tail::opened::Opened;
+use crate::tail::reader::Followed;
+use crate::tail::resume::Left;
+use crate::tail::siblings::{Sibling, are_of_one_log, path_of, siblings};
+
+/// A file that somebody may still write: since when it has looked like this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiting {
+    modified_ms: u64,
+    size: u64,
+    since: Monotonic,
+}
+
+/// A file to begin with.
+#[derive(Debug)]
+struct New {
+    file: Opened,
+    open: OpenGeneration,
+    /// The path that a glob gave; none where no glob leads to it.
+    linked_at: Option<PathBuf>,
+}
+
+impl<R: Registry> Roster<R> {
+    /// Takes note of which files a scan led to, and begins with the new ones: all of them are
+    /// registered in one transaction, before the first record of any. `left`: streams whose last
+    /// file was found elsewhere, or not at all. `is_new` says of which streams nothing was known
+    /// when the agent started: `start_at` is about those.
+    pub(super) fn adopt(
+        &mut self,
+        index: usize,
+        found: &Found,
+        mut left: Vec<Left>,
+        now: Monotonic,
+        is_new: impl Fn(&StreamId) -> bool,
+    ) -> Result<(), SourceError> {
+        let mut unseen: HashMap<_, _> = (found.files.iter())
+            .map(|seen| ((seen.device, seen.inode), &seen.path))
+            .collect();
+        for file in self.followed.iter_mut().filter(|file| file.source == index) {
+            if let Some(path) = unseen.remove(&file.place()) {
+                file.found_at(path);
+            } else if file.not_found(now) {
+                left.push(Left {
+                    stream: file.stream.clone(),
+                    last: file.identity().clone(),
+                });
+            }
+        }
+        let waiting = std::mem::take(&mut self.waiting[index]);
+        let mut new = Vec::new();
+        let mut linked = Vec::new();
+        for seen in &found.files {
+            if unseen.contains_key(&(seen.device, seen.inode))
+                && let Some(file) = self.open_seen(index, seen, &waiting, now)
+                && let Some(stream) = self.stream(index, &seen.path)
+            {
+                let is_new = is_new(&stream);
+                linked.push(self.new_file(index, file, stream, is_new, Some(&seen.path))?);
+            }
+        }
+        for new in &linked {
+            self.note_left(index, &new.open.stream, &mut left);
+        }
+        for left in &left {
+            let mut beside: HashSet<_> = (linked.iter()).map(|new| new.file.place()).collect();
+            beside.extend(unseen.keys());
+            for file in self.come_and_gone(index, left, &beside) {
+                let stream = left.stream.clone();
+                new.push(self.new_file(index, file, stream, false, None)?);
+            }
+        }
+        new.extend(linked);
+        self.begin(index, new, now)
+    }
+
+    /// A new file lies at the path of a stream whose last file left it some scans ago: others may
+    /// have lain there since.
+    fn note_left(&self, index: usize, stream: &StreamId, left: &mut Vec<Left>) {
+        let of_stream = |file: &&Followed| file.source == index && file.stream == *stream;
+        let last = (self.followed.iter())
+            .filter(of_stream)
+            .max_by_key(|file| file.since_ms());
+        if let Some(last) = last.filter(|last| !last.is_linked())
+            && left.iter().all(|left| left.stream != *stream)
+        {
+            left.push(Left {
+                stream: stream.clone(),
+                last: last.identity().clone(),
+            });
+        }
+    }
+
+    /// Registers new files and follows them.
+    fn begin(&mut self, index: usize, new: Vec<New>, now: Monotonic) -> Result<(), SourceError> {
+        let opens: Vec<_> = new.iter().map(|new| new.open.clone()).collect();
+        if !opens.is_empty() {
+            self.desk.registry.register(&opens)?;
+        }
+        for New {
+            file,
+            open,
+            linked_at,
+        } in new
+        {
+            let path = file.path.clone();
+            match Followed::new(index, file, &open, now) {
+                Ok(mut file) => {
+                    if let Some(path) = linked_at {
+                        file.found_at(&path);
+                    }
+                    tracing::info!(
+                        "{}: followed, generation {}, in {}",
+                        open.stream,
+                        open.generation,
+                        path.display()
+                    );
+                    self.followed.push(file);
+                }
+                // It is registered, so it must be closed.
+                Err(_) => self.farewells.push((index, open, reason::VANISHED)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file that a scan led to, if it is one to begin with now.
+    fn open_seen(
+        &mut self,
+        index: usize,
+        seen: &Seen,
+        waiting: &HashMap<(u64, u64), Waiting>,
+        now: Monotonic,
+    ) -> Option<Opened> {
+        let plan = &self.sources[index].plan;
+        let mut file = match Opened::new(&seen.path) {
+            Ok(file) => file,
+            Err(error) => {
+                let text = error.to_string();
+                if self.said.is_news(&seen.path, &text) {
+                    tracing::warn!(
+                        "source {}: cannot open {}: {text}; tried again every {:?}",
+                        plan.id,
+                        seen.path.display(),
+                        plan.rescan
+                    );
+                }
+                return None;
+            }
+        };
+        if self.said.is_over(&seen.path) {
+            tracing::info!(
+                "source {}: {} can be read now",
+                plan.id,
+                seen.path.display()
+            );
+        }
+        let close_after = plan.close_after;
+        let mut begins_alike = false;
+        for known in self
+            .followed
+            .iter_mut()
+            .filter(|known| known.source == index)
+        {
+            if !are_of_one_log(&known.path(), &file.path) || !known.may_go_on_in(&file) {
+                continue;
+            }
+            begins_alike = true;
+            if !known.is_linked() {
+                match known.go_on_in(file, now) {
+                    Ok(()) => {
+                        known.found_at(&seen.path);
+                        return None;
+                    }
+                    Err(back) => file = *back,
+                }
+            }
+        }
+        let is_packed = file.is_packed() || rotated::is_packed(seen.path.as_os_str().as_bytes());
+        if !begins_alike && !is_packed {
+            return Some(file);
+        }
+        let looks = Waiting {
+            modified_ms: file.modified_ms,
+            size: file.packed_size,
+            since: now,
+        };
+        let before = waiting.get(&file.place()).copied();
+        let before = before.filter(|before| {
+            Waiting {
+                since: now,
+                ..*before
+            } == looks
+        });
+        let looks = before.unwrap_or(looks);
+        if now.since(looks.since) >= close_after {
+            return Some(file);
+        }
+        self.next_scans[index] = self.next_scans[index].min(looks.since.plus(close_after));
+        self.waiting[index].insert(file.place(), looks);
+        None
+    }
+
+    fn stream(&mut self, index: usize, path: &Path) -> Option<StreamId> {
+        let plan = &self.sources[index].plan;
+        match StreamId::new(&self.device, &plan.id, path.as_os_str().as_bytes()) {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                let text = format!("it cannot name a stream: {error}");
+                if self.said.is_news(path, &text) {
+                    tracing::warn!("source {}: {}: {text}; skipped", plan.id, path.display());
+                }
+                None
+            }
+        }
+    }
+
+    fn new_file(
+        &self,
+        index: usize,
+        mut file: Opened,
+        stream: StreamId,
+        is_new: bool,
+        linked_at: Option<&Path>,
+    ) -> Result<New, SourceError> {
+        let starts_at_end = self.sources[index].plan.start_at == StartAt::End;
+        let skip_to = (starts_at_end && is_new && file.size > 0).then(|| file.end());
+        // Where it cannot be read now, the first read of it says so.
+        let marker = skip_to.and_then(|to| file.marker(to).ok());
+        let open = OpenGeneration {
+            generation: draw_generation()?,
+            stream,
+            origin: Origin::File(file.identity()),
+            settled: 0,
+            skip_to,
+            cut: None,
+            marker,
+        };
+        Ok(New {
+            file,
+            open,
+            linked_at: linked_at.map(Path::to_owned),
+        })
+    }
+
+    /// Files of a stream that came to its path and went again unseen, the oldest first: those
+    /// younger than the youngest that is known. Where that is gone itself, those that were changed
+    /// since it was first seen. `seen`: places that the scan led to.
+    fn come_and_gone(&self, index: usize, left: &Left, seen: &HashSet<(u64, u64)>) -> Vec<Opened> {
+        let ours: Vec<_> = (self.followed.iter())
+            .filter(|file| file.source == index && file.stream == left.stream)
+            .collect();
+        let followed: HashSet<_> = self.followed.iter().map(Followed::place).collect();
+        let (mut files, mut has_bound): (Vec<Opened>, _) = (Vec::new(), false);
+        let beside = siblings(&path_of(&left.last));
+        for (n, rotated) in beside.iter().enumerate().rev() {
+            let Sibling { path, place } = &rotated.file;
+            if ours.iter().any(|file| file.place() == *place) {
+                has_bound = true;
+                break;
+            }
+            // Under compression: the plain one is there still.
+            let is_twin = n > 0 && rotated.is_packed_twin_of(&beside[n - 1])
+                || (beside.get(n + 1)).is_some_and(|next| rotated.is_packed_twin_of(next));
+            if followed.contains(place) || seen.contains(place) || is_twin {
+                continue;
+            }
+            let Ok(mut file) = Opened::new(path) else {
+                continue;
+            };
+            if ours.iter().any(|known| known.is_held_by(&mut file)) {
+                has_bound = true;
+                break;
+            }
+            files.push(file);
+        }
+        if !has_bound {
+            files.retain(|file| file.modified_ms >= left.last.since_ms);
+        }
+        files.reverse();
+        files
+    }
+}

@@ -1,0 +1,313 @@
+//! Rotations of every kind, while the agent runs, waits and is away.
+
+use std::fs;
+
+use headwater_record::notice::{Tail, reason};
+
+use super::rig::Rig;
+
+/// Lines of one day: `count` of them, each its own.
+fn day(name: &str, count: usize) -> String {
+    (0..count).map(|n| format!("{name} line {n}\n")).collect()
+}
+
+fn rig(glob: &str) -> Rig {
+    let mut rig = Rig::new(glob);
+    rig.source.max_line = 1024;
+    rig
+}
+
+fn lines(texts: &[&str]) -> Vec<String> {
+    texts.concat().lines().map(str::to_owned).collect()
+}
+
+/// Compares without printing thousands of lines.
+#[track_caller]
+fn same(given: &[String], expected: &[String]) {
+    let differ = (given.iter().zip(expected)).position(|(given, expected)| given != expected);
+    let at = differ.unwrap_or(given.len().min(expected.len()));
+    let around = |lines: &[String]| lines[at.saturating_sub(2)..lines.len().min(at + 3)].to_vec();
+    assert!(
+        given == expected,
+        "line {at} of {} and {}: {:?} is not {:?}",
+        given.len(),
+        expected.len(),
+        around(given),
+        around(expected)
+    );
+}
+
+/// `app.log` becomes `.1`, `.1` becomes `.2.gz`, `.2.gz` becomes `.3.zst`.
+fn rotate(rig: &Rig) {
+    if rig.path("app.log.2.gz").exists() {
+        rig.repack("app.log.2.gz", "app.log.3.zst");
+    }
+    if rig.path("app.log.1").exists() {
+        rig.pack("app.log.1", "app.log.2.gz");
+    }
+    rig.rename("app.log", "app.log.1");
+}
+
+#[test]
+fn an_outage_of_many_rotations_is_read_in_order_from_the_middle_of_a_compressed_file() {
+    for orderly in [true, false] {
+        let mut rig = rig("app.log");
+        let days = ["mon", "tue", "wed", "thu"].map(|name| day(name, 5000));
+        rig.append("app.log", &days[0][..40_000]);
+        rig.start();
+        rig.pump();
+        rig.settle_all();
+        if orderly {
+            rig.stop();
+        } else {
+            rig.crash();
+            rig.settle(0, (days[0][..20_000].rfind('\n').unwrap() + 1) as u64);
+        }
+        rig.append("app.log", &days[0][40_000..]);
+        for day in &days[1..] {
+            rotate(&rig);
+            rig.append("app.log", day);
+        }
+        rig.start();
+        rig.pass_time();
+        let all: Vec<_> = days.iter().map(String::as_str).collect();
+        same(&rig.all_lines(), &lines(&all));
+        assert_eq!(rig.generations().len(), 4);
+        for (n, day) in days.iter().enumerate() {
+            assert_eq!(rig.tiled_to(n), day.len() as u64);
+        }
+        let complete =
+            |day: &String| (day.len() as u64, reason::ROTATED.to_owned(), Tail::Complete);
+        assert_eq!(
+            rig.closes(),
+            days[..3].iter().map(complete).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn files_that_come_and_go_between_two_looks_are_read() {
+    let mut rig = rig("app.log");
+    rig.append("app.log.1", &day("old", 3));
+    rig.append("app.log", &day("mon", 3));
+    rig.start();
+    rig.pump();
+    rig.append("app.log", "mon end\n");
+    for name in ["tue", "wed", "thu"] {
+        rotate(&rig);
+        rig.append("app.log", &day(name, 3));
+    }
+    // `.1` was there before: no source leads to it, and nobody saw it at the path.
+    rig.pass_time();
+    let (mon, rest) = (
+        day("mon", 3),
+        ["tue", "wed", "thu"].map(|name| day(name, 3)),
+    );
+    let expected = lines(&[&mon, "mon end\n", &rest[0], &rest[1], &rest[2]]);
+    same(&rig.all_lines(), &expected);
+    // And again, when for a while nothing lies at the path.
+    rotate(&rig);
+    rig.pump();
+    rig.append("app.log", "fri\n");
+    rotate(&rig);
+    rig.append("app.log", "sat\n");
+    assert_eq!(rig.lines(), ["fri", "sat"]);
+}
+
+#[test]
+fn dated_names_are_walked_too() {
+    let mut rig = rig("app.log");
+    rig.append("app.log-20261120", "old\n");
+    rig.append("app.log", "mon\n");
+    rig.start();
+    rig.pump();
+    rig.settle_all();
+    rig.stop();
+    rig.rename("app.log", "app.log-20261123");
+    rig.append("app.log", "tue\n");
+    rig.pack("app.log", "app.log-20261124.gz");
+    rig.append("app.log", "wed\n");
+    rig.rename("app.log", "app.log-20261125");
+    rig.append("app.log", "thu\n");
+    rig.start();
+    rig.pass_time();
+    assert_eq!(rig.all_lines(), ["mon", "tue", "wed", "thu"]);
+}
+
+#[test]
+fn a_log_rotated_out_of_existence_does_not_take_the_younger_ones_along() {
+    let mut rig = rig("app.log");
+    rig.append("app.log.2", "never followed\n");
+    rig.touch("app.log.2", 1_000_000);
+    rig.append("app.log", "mon\n");
+    rig.start();
+    rig.pump();
+    rig.crash();
+    fs::remove_file(rig.path("app.log")).unwrap();
+    rig.append("app.log.1", "tue\n");
+    rig.append("app.log", "wed\n");
+    rig.start();
+    rig.pass_time();
+    assert_eq!(rig.all_lines(), ["mon", "tue", "wed"]);
+    let vanished = (0, reason::VANISHED.to_owned(), Tail::Unknown);
+    assert_eq!(rig.closes()[0], vanished);
+}
+
+#[test]
+fn copy_and_truncate_loses_nothing_that_is_in_the_copy() {
+    let banner = day("banner", 200);
+    for glob in ["app.log", "app.log*"] {
+        for how in ["running", "stopped", "crashed"] {
+            let mut rig = rig(glob);
+            rig.append("app.log", &banner);
+            rig.append("app.log", "one\n");
+            rig.start();
+            rig.pump();
+            rig.settle_all();
+            match how {
+                "stopped" => rig.stop(),
+                "crashed" => rig.crash(),
+                _ => {}
+            }
+            rig.append("app.log", "two\nthree");
+            fs::copy(rig.path("app.log"), rig.path("app.log.1")).unwrap();
+            // Longer than before, and the same beginning.
+            fs::write(rig.path("app.log"), format!("{banner}four\nfive\nsix\n")).unwrap();
+            if !rig.is_running() {
+                rig.start();
+            }
+            rig.pass_time();
+            rig.pass_time();
+            let mut expected = lines(&[&banner, "one\ntwo\nthree\n", &banner, "four\nfive\nsix"]);
+            let mut given = rig.all_lines();
+            if glob == "app.log*" {
+                // Where a glob leads to the copy it stays open, and its last line waits.
+                expected.retain(|line| line != "three");
+                assert_eq!(rig.closes().len(), 0);
+            } else {
+                assert_eq!(rig.closes().len(), 1, "{how}");
+                assert_eq!(rig.closes()[0].1, reason::TRUNCATED);
+            }
+            given.sort();
+            expected.sort();
+            same(&given, &expected);
+            assert_eq!(rig.generations().len(), 2, "{glob}, {how}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_under_way_is_not_taken_for_a_new_file() {
+    let mut rig = rig("app.log*");
+    let text = day("mon", 300);
+    rig.append("app.log", &text);
+    rig.start();
+    rig.pump();
+    rig.append("app.log.1", &text[..2000]);
+    rig.pump();
+    rig.append("app.log.1", &text[2000..]);
+    rig.pump();
+    fs::write(rig.path("app.log"), "tue\n").unwrap();
+    rig.pass_time();
+    rig.pass_time();
+    same(&rig.all_lines(), &lines(&[&text, "tue\n"]));
+    // A copy that stays beside its original is a file of its own.
+    rig.append("app.log.bak", "tue\n");
+    rig.pass_time();
+    rig.pass_time();
+    assert_eq!(rig.lines(), [""; 0]);
+    assert_eq!(rig.generations().len(), 3);
+}
+
+#[test]
+fn what_a_glob_leads_to_is_not_read_again_when_it_is_compressed() {
+    for running in [true, false] {
+        let mut rig = rig("app.log*");
+        let (mon, tue) = (day("mon", 2000), day("tue", 10));
+        rig.append("app.log", &mon);
+        rig.start();
+        rig.pump();
+        rig.rename("app.log", "app.log.1");
+        rig.append("app.log", &tue);
+        rig.pass_time();
+        rig.settle_all();
+        if !running {
+            rig.stop();
+        }
+        for (from, to) in [
+            ("app.log.1", "app.log.2.gz"),
+            ("app.log.2.gz", "app.log.3.zst"),
+        ] {
+            if from.ends_with("gz") {
+                rig.repack(from, to);
+            } else {
+                rig.pack(from, to);
+            }
+            if !rig.is_running() {
+                rig.start();
+            }
+            rig.pass_time();
+            rig.pass_time();
+        }
+        same(&rig.all_lines(), &lines(&[&mon, &tue]));
+        assert_eq!(rig.generations().len(), 2);
+        assert_eq!(rig.closes().len(), 0);
+        fs::remove_file(rig.path("app.log.3.zst")).unwrap();
+        rig.pass_time();
+        let closed = (mon.len() as u64, reason::ROTATED.to_owned(), Tail::Complete);
+        assert_eq!(rig.closes(), [closed]);
+    }
+}
+
+#[test]
+fn a_compressed_file_that_a_glob_leads_to_is_read_as_what_it_holds() {
+    let mut rig = rig("*");
+    let text = day("old", 3000);
+    for name in ["a.log", "b.log"] {
+        rig.append(name, &text);
+    }
+    rig.pack("a.log", "a.log.1.gz");
+    rig.pack("b.log", "b.log.1.zst");
+    rig.start();
+    // Who writes it may still be at it.
+    assert_eq!(rig.lines(), [""; 0]);
+    rig.pass_time();
+    rig.pass_time();
+    let mut given = rig.all_lines();
+    let mut expected = lines(&[&text, &text]);
+    given.sort();
+    expected.sort();
+    same(&given, &expected);
+    assert_eq!(
+        (rig.tiled_to(0), rig.tiled_to(1)),
+        (text.len() as u64, text.len() as u64)
+    );
+}
+
+#[test]
+fn a_compressed_file_without_its_end_gives_what_it_holds_and_says_so() {
+    let mut rig = rig("app.log");
+    let text = day("mon", 5000);
+    rig.append("app.log", &text[..8]);
+    rig.start();
+    rig.pump();
+    rig.stop();
+    rig.append("app.log", &text[8..]);
+    rig.pack("app.log", "app.log.1.gz");
+    let packed = fs::read(rig.path("app.log.1.gz")).unwrap();
+    fs::write(rig.path("app.log.1.gz"), &packed[..packed.len() / 2]).unwrap();
+    rig.append("app.log", "tue\n");
+    rig.start();
+    rig.pass_time();
+    let given = rig.all_lines();
+    let whole = lines(&[&text]);
+    assert!(given.len() > 1000 && given.len() < 5000, "{}", given.len());
+    assert!(given.contains(&"tue".to_owned()));
+    assert_eq!(given[..given.len() - 2], whole[..given.len() - 2]);
+    let closes = rig.closes();
+    assert_eq!(
+        (closes[0].1.as_str(), closes[0].2),
+        (reason::DAMAGED, Tail::Unknown)
+    );
+    assert_eq!(rig.tiled_to(0), closes[0].0);
+}

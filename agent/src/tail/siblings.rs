@@ -1,0 +1,59 @@
+//! The rotated files that lie beside a log, as they are named now.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::content::modified_ms;
+use crate::checkpoint::FileIdentity;
+use crate::discover::rotated::{self, Rotated};
+
+/// Most rotated files of one log that are looked at: the newest.
+const SIBLINGS_MAX: usize = 1000;
+
+/// A regular file beside a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sibling {
+    /// Where.
+    pub path: PathBuf,
+    /// Device and inode.
+    pub place: (u64, u64),
+}
+
+/// The path at which a known file was last seen.
+pub fn path_of(known: &FileIdentity) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(&known.path))
+}
+
+/// The log's rotated files, the oldest first. Where its folder cannot be read there are none: its
+/// scan says so.
+pub fn siblings(log: &Path) -> Vec<Rotated<Sibling>> {
+    let (Some(folder), Some(name)) = (log.parent(), log.file_name()) else {
+        return Vec::new();
+    };
+    let family = rotated::family(name.as_bytes());
+    let mut found: Vec<_> = (fs::read_dir(folder).into_iter().flatten().flatten())
+        .filter(|entry| rotated::family(entry.file_name().as_bytes()) == family)
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            let sibling = Sibling {
+                path: entry.path(),
+                place: (metadata.dev(), metadata.ino()),
+            };
+            let name = entry.file_name();
+            rotated::rotated(&family, name.as_bytes(), modified_ms(&metadata), sibling)
+        })
+        .collect();
+    rotated::sort_oldest_first(&mut found);
+    let surplus = found.len().saturating_sub(SIBLINGS_MAX);
+    found.drain(..surplus);
+    found
+}
+
+/// Whether two paths are names of one log, in one folder.
+pub fn are_of_one_log(a: &Path, b: &Path) -> bool {
+    let family = |path: &Path| Some(rotated::family(path.file_name()?.as_bytes()));
+    a.parent() == b.parent() && family(a) == family(b)
+}
