@@ -39,9 +39,10 @@ arm: tools bins
 bench: tools
 	tests/bench.sh
 
-# What the build needs beyond the machine's own: a C toolchain, CMake and perl (for OpenSSL).
+# What the build needs beyond the machine's own: a C toolchain, CMake and perl (for OpenSSL); and what
+# the tests need: Java with its compiler (the MSK emulator), Maven, the openssl command.
 tools:
-	@tests/tools.sh cc cmake perl make java mvn
+	@tests/tools.sh cc cmake perl make java javac mvn openssl
 
 clean:
 	$(CARGO) clean

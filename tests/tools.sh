@@ -8,6 +8,7 @@ for command in "$@"; do
     case "$command" in
         cc) packages="$packages gcc g++ libc6-dev" ;;
         java) packages="$packages openjdk-17-jre-headless" ;;
+        javac) packages="$packages openjdk-17-jdk-headless" ;;
         mvn) packages="$packages maven" ;;
         aarch64-linux-gnu-gcc) packages="$packages gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross" ;;
         qemu-aarch64) packages="$packages qemu-user" ;;

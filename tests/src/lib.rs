@@ -16,6 +16,8 @@ pub mod process;
 
 pub mod kafka;
 
+pub mod pki;
+
 pub mod s3;
 
 pub mod loading;

@@ -1,6 +1,6 @@
-//! The broker's jars: fetched once by Maven into a cache outside the tree.
+//! The cache outside the tree, and the broker's jars in it, fetched once by Maven.
 //!
-//! A folder per version is filled beside its place and renamed into it, under a file lock, so test
+//! A folder of the cache is filled beside its place and renamed into it, under a file lock, so test
 //! processes that start together fetch once and nobody sees half a folder.
 
 use crate::outside::{say, var};
@@ -16,19 +16,30 @@ const POM: &str = include_str!("../../kafka/pom.xml");
 
 /// Returns the folder that holds the jars, after fetching them if need be.
 pub(super) fn folder() -> Result<PathBuf> {
+    kept(&format!("kafka-{VERSION}"), fetch)
+}
+
+/// Returns the folder `name` of the cache, after filling it with `fill` if it is not there.
+pub(super) fn kept(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = cache()?;
-    let ready = cache.join(format!("kafka-{VERSION}"));
+    let ready = cache.join(name);
     if ready.is_dir() {
         return Ok(ready);
     }
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    let lock_path = cache.join(format!("kafka-{VERSION}.lock"));
+    let lock_path = cache.join(format!("{name}.lock"));
     let lock = File::create(&lock_path)
         .with_context(|| format!("cannot create {}", lock_path.display()))?;
     lock.lock()
         .with_context(|| format!("cannot lock {}", lock_path.display()))?;
     if !ready.is_dir() {
-        fetch(&cache, &ready)?;
+        let partial = tempfile::Builder::new()
+            .prefix(&format!("{name}.partial-"))
+            .tempdir_in(&cache)
+            .context("cannot create a folder in the cache")?;
+        fill(partial.path())?;
+        fs::rename(partial.path(), &ready)
+            .with_context(|| format!("cannot move a folder to {}", ready.display()))?;
     }
     Ok(ready)
 }
@@ -44,30 +55,20 @@ fn cache() -> Result<PathBuf> {
     Ok(Path::new(&home).join(".cache").join("headwater"))
 }
 
-fn fetch(cache: &Path, ready: &Path) -> Result<()> {
-    let partial = tempfile::Builder::new()
-        .prefix(&format!("kafka-{VERSION}.partial-"))
-        .tempdir_in(cache)
-        .context("cannot create a folder in the cache")?;
-    let pom = partial.path().join("pom.xml");
+fn fetch(folder: &Path) -> Result<()> {
+    let pom = folder.join("pom.xml");
     fs::write(&pom, POM).with_context(|| format!("cannot write {}", pom.display()))?;
     say(&format!(
-        "fetching Apache Kafka {VERSION} with mvn into {} (54 MB, once)",
-        ready.display()
+        "fetching Apache Kafka {VERSION} with mvn into the cache (54 MB, once)"
     ));
+    let libs = folder.join("libs");
     let output = Command::new("mvn")
         .args(["-q", "-B", "dependency:copy-dependencies", "-f"])
         .arg(&pom)
-        .arg(format!(
-            "-DoutputDirectory={}",
-            partial.path().join("libs").display()
-        ))
+        .arg(format!("-DoutputDirectory={}", libs.display()))
         .output()
         .context("cannot run mvn: the tests need Maven and Java 17 or later")?;
-    let jar = partial
-        .path()
-        .join("libs")
-        .join(format!("kafka_2.13-{VERSION}.jar"));
+    let jar = libs.join(format!("kafka_2.13-{VERSION}.jar"));
     if !output.status.success() || !jar.is_file() {
         bail!(
             "mvn could not fetch Apache Kafka {VERSION} ({}):\n{}{}",
@@ -76,8 +77,6 @@ fn fetch(cache: &Path, ready: &Path) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    fs::rename(partial.path(), ready)
-        .with_context(|| format!("cannot move the jars to {}", ready.display()))?;
     Ok(())
 }
 

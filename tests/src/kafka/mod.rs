@@ -2,23 +2,33 @@
 //!
 //! - [`Kafka::start`] gives a test its own cluster, for tests that cut it.
 //! - [`Kafka::shared`] gives one broker per test process, or the one `KAFKA_BOOTSTRAP` names.
+//! - [`Msk`] is a cluster with the listeners of Amazon MSK: IAM, SCRAM, mTLS, TLS.
 //!
-//! Listens on 127.0.0.1 only, without TLS or authentication. Session time-outs are short (see
+//! Listens on 127.0.0.1 only; but for [`Msk`], without TLS or authentication. Session time-outs are short (see
 //! `node.rs`), topics are never created by accident. Everything is gone when its owner is dropped,
 //! or the test process dies.
 
+mod emulator;
+pub mod iam;
 mod jars;
+mod listener;
+pub mod msk;
 mod node;
 mod ports;
 mod records;
+pub mod token;
+pub mod visitor;
 
+pub use iam::{Iam, Key, Policy};
+pub use listener::Listener;
+pub use msk::{Msk, MskSetup};
 pub use records::{Committed, Record};
 
 use crate::clock;
 use crate::folder::Folder;
 use crate::outside::var;
 use anyhow::{Context, Result, bail, ensure};
-use node::Node;
+use node::{Layout, Node};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -80,28 +90,35 @@ impl Kafka {
         }
     }
 
-    fn try_start(count: usize, properties: &[(&str, &str)]) -> Result<Self> {
+    fn try_start(nodes: usize, properties: &[(&str, &str)]) -> Result<Self> {
+        let line = |(key, value): &(&str, &str)| format!("{key}={value}\n");
+        let layout = Layout {
+            nodes,
+            listeners: &[Listener::Plaintext],
+            properties: properties.iter().map(line).collect(),
+            format: Vec::new(),
+            classes: None,
+        };
+        Self::launch(Folder::new("kafka")?, &layout)
+    }
+
+    fn launch(folder: Folder, layout: &Layout) -> Result<Self> {
+        let count = layout.nodes;
         ensure!(count == 1 || count == 3, "a cluster has 1 node or 3");
-        let folder = Folder::new("kafka")?;
         let nodes: Vec<Node> = (1..=count)
-            .map(|id| Node::new(id, folder.path()))
+            .map(|id| Node::new(id, folder.path(), layout))
             .collect::<Result<_>>()?;
-        let join = |part: fn(&Node) -> String| nodes.iter().map(part).collect::<Vec<_>>().join(",");
-        let voters = join(Node::voter);
-        let bootstrap = join(Node::address);
-        let extra: String = properties
-            .iter()
-            .map(|(key, value)| format!("{key}={value}\n"))
-            .collect();
+        let voters = nodes.iter().map(Node::voter).collect::<Vec<_>>().join(",");
         scope(|threads| {
             let formats: Vec<_> = nodes
                 .iter()
-                .map(|node| threads.spawn(|| node.format(&voters, count, &extra)))
+                .map(|node| threads.spawn(|| node.format(&voters, layout)))
                 .collect();
             formats
                 .into_iter()
                 .try_for_each(|format| format.join().expect("formatting does not panic"))
         })?;
+        let bootstrap = addresses(&nodes, Listener::Plaintext);
         let kafka = Self {
             nodes,
             bootstrap,
@@ -114,6 +131,19 @@ impl Kafka {
     /// The bootstrap servers, as `host:port[,host:port]`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The bootstrap servers of one listener.
+    fn bootstrap_of(&self, listener: Listener) -> String {
+        addresses(&self.nodes, listener)
+    }
+
+    /// Runs one of Kafka's command-line tools against the cluster, with every right.
+    fn tool(&self, class: &str, arguments: &[&str]) -> Result<String> {
+        let node = self.nodes.first().context("an outside broker")?;
+        let all = ["--bootstrap-server", self.bootstrap()];
+        let all = all.iter().chain(arguments).map(ToString::to_string);
+        node.tool(class, &all.collect::<Vec<_>>())
     }
 
     /// True for an outside broker, which a test cannot stop, kill or pause.
@@ -329,4 +359,9 @@ fn wait_for<T: Send>(
         .context("cannot make a runtime")?;
     let result = scope(|threads| threads.spawn(|| runtime.block_on(call)).join());
     Ok(result.expect("an admin call does not panic")?)
+}
+
+fn addresses(nodes: &[Node], listener: Listener) -> String {
+    let all: Vec<_> = nodes.iter().filter_map(|n| n.address(listener)).collect();
+    all.join(",")
 }

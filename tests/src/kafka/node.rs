@@ -1,6 +1,7 @@
 //! One broker: a JVM in KRaft mode, broker and controller in one, on loopback alone.
 
 use super::jars;
+use super::listener::Listener;
 use super::ports::Port;
 use crate::child::Child;
 use anyhow::{Context, Result, bail, ensure};
@@ -19,7 +20,6 @@ const CLUSTER_ID: &str = "aGVhZHdhdGVyLXRlc3RzMQ";
 /// may come back, in seconds: Kafka's own are 9 s and more.
 const COMMON: &str = "
 process.roles=broker,controller
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 auto.create.topics.enable=false
@@ -44,35 +44,59 @@ num.io.threads=4
 num.replica.fetchers=1
 ";
 
+/// What all nodes of a cluster have in common beyond [`COMMON`].
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// How many nodes.
+    pub(super) nodes: usize,
+    /// The listeners for clients; the first is for the brokers among themselves.
+    pub(super) listeners: &'static [Listener],
+    /// Further properties, as lines.
+    pub(super) properties: String,
+    /// What the data folder is formatted with, such as SCRAM users.
+    pub(super) format: Vec<String>,
+    /// Classes beside the broker's own, and what they read.
+    pub(super) classes: Option<(PathBuf, Vec<String>)>,
+}
+
 #[derive(Debug)]
 pub(super) struct Node {
     id: usize,
     folder: PathBuf,
     /// The whole cluster's folder: what the watchdog removes.
     cluster: PathBuf,
-    port: Port,
+    ports: Vec<(Listener, Port)>,
     controller_port: Port,
+    classes: Option<(PathBuf, Vec<String>)>,
     jvm: Mutex<Option<Child>>,
 }
 
 impl Node {
     /// Reserves ports and a folder below `cluster` for node `id` (from 1).
-    pub(super) fn new(id: usize, cluster: &Path) -> Result<Self> {
+    pub(super) fn new(id: usize, cluster: &Path, layout: &Layout) -> Result<Self> {
         let folder = cluster.join(format!("node-{id}"));
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
+        let reserve = |listener: &Listener| Ok((*listener, Port::reserve()?));
         Ok(Self {
             id,
             folder,
             cluster: cluster.to_owned(),
-            port: Port::reserve()?,
+            ports: layout
+                .listeners
+                .iter()
+                .map(reserve)
+                .collect::<Result<_>>()?,
             controller_port: Port::reserve()?,
+            classes: layout.classes.clone(),
             jvm: Mutex::new(None),
         })
     }
 
-    pub(super) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port.number())
+    /// `host:port` of a listener; `None` if the cluster has none of that kind.
+    pub(super) fn address(&self, listener: Listener) -> Option<String> {
+        let (_, port) = self.ports.iter().find(|(kind, _)| *kind == listener)?;
+        Some(format!("127.0.0.1:{}", port.number()))
     }
 
     pub(super) fn voter(&self) -> String {
@@ -80,16 +104,22 @@ impl Node {
     }
 
     /// Writes the properties and formats the data folder.
-    pub(super) fn format(&self, voters: &str, nodes: usize, extra: &str) -> Result<()> {
-        let (copies, in_sync) = if nodes >= 3 { (3, 2) } else { (1, 1) };
+    pub(super) fn format(&self, voters: &str, layout: &Layout) -> Result<()> {
+        let (copies, in_sync) = if layout.nodes >= 3 { (3, 2) } else { (1, 1) };
+        let every = |part: fn(&(Listener, Port)) -> String| {
+            self.ports.iter().map(part).collect::<Vec<_>>().join(",")
+        };
+        let listeners =
+            every(|(kind, port)| format!("{}://127.0.0.1:{}", kind.name(), port.number()));
+        let protocols = every(|(kind, _)| format!("{}:{}", kind.name(), kind.protocol()));
         let mut text = format!(
             "node.id={}\ncontroller.quorum.voters={voters}\nlog.dirs={}\n\
-             listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{}\n\
-             advertised.listeners=PLAINTEXT://{address}\n",
+             listeners={listeners},CONTROLLER://127.0.0.1:{}\n\
+             advertised.listeners={listeners}\n\
+             listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT\n",
             self.id,
             self.folder.join("data").display(),
             self.controller_port.number(),
-            address = self.address(),
         );
         text.push_str(COMMON.trim_start());
         for topic in [
@@ -104,12 +134,13 @@ impl Node {
         }
         writeln!(text, "default.replication.factor={copies}")?;
         writeln!(text, "min.insync.replicas={in_sync}")?;
-        text.push_str(extra);
+        text.push_str(&layout.properties);
         fs::write(self.properties(), text).context("cannot write the broker's properties")?;
         let output = self
             .java()?
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
             .arg(self.properties())
+            .args(&layout.format)
             .output()
             .context("cannot run java: the tests need Java 17 or later")?;
         if !output.status.success() {
@@ -146,6 +177,22 @@ impl Node {
         let name = format!("kafka node {}", self.id);
         *jvm = Some(Child::spawn(&name, &mut command, Some(&self.cluster))?);
         Ok(())
+    }
+
+    /// Runs one of Kafka's own command-line tools to its end and returns what it printed.
+    pub(super) fn tool(&self, class: &str, arguments: &[String]) -> Result<String> {
+        let output = self
+            .java()?
+            .arg(class)
+            .args(arguments)
+            .output()
+            .with_context(|| format!("cannot run {class}"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("{class} {arguments:?} fails:\n{text}{errors}");
+        }
+        Ok(text)
     }
 
     /// Fails, with the end of the log, if the JVM has ended by itself.
@@ -222,9 +269,15 @@ impl Node {
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
                 "-Dorg.slf4j.simpleLogger.showDateTime=true",
                 "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-                "-cp",
             ])
-            .arg(jars.join("*"));
+            .arg(format!("-Dheadwater.node={}", self.id));
+        let mut path = jars.join("*").into_os_string();
+        if let Some((classes, settings)) = &self.classes {
+            command.args(settings);
+            path.push(":");
+            path.push(classes);
+        }
+        command.arg("-cp").arg(path);
         Ok(command)
     }
 
