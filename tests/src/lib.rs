@@ -16,6 +16,7 @@ pub mod process;
 
 pub mod kafka;
 
+pub mod iot;
 pub mod pki;
 
 pub mod s3;
