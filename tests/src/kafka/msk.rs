@@ -207,6 +207,33 @@ impl Msk {
         self.tool("kafka.admin.ConfigCommand", &arguments);
     }
 
+    /// Gives a principal, such as `User:agent` or `User:CN=pi-7`, the ACLs that an agent needs:
+    /// what `deploy/iam-agent.json` is for IAM. From then on nobody else writes to the topic.
+    ///
+    /// # Panics
+    /// If Kafka's tool fails.
+    pub fn allow_agent(&self, principal: &str, topic: &str) {
+        self.allow(principal, &["--operation", "Write", "--topic", topic]);
+    }
+
+    /// Gives a principal the ACLs that a loader needs: what `deploy/iam-loader.json` is for IAM.
+    ///
+    /// # Panics
+    /// If Kafka's tool fails.
+    pub fn allow_loader(&self, principal: &str, topic: &str, group: &str) {
+        self.allow(
+            principal,
+            &["--operation", "Read", "--topic", topic, "--group", group],
+        );
+    }
+
+    fn allow(&self, principal: &str, what: &[&str]) {
+        let mut arguments = vec!["--add", "--allow-principal", principal];
+        arguments.extend(["--operation", "Describe"]);
+        arguments.extend(what);
+        self.tool("org.apache.kafka.tools.AclCommand", &arguments);
+    }
+
     fn tool(&self, class: &str, arguments: &[&str]) {
         self.kafka
             .tool(class, arguments)

@@ -1,0 +1,253 @@
+//! Who may do what on the MSK of the tests: the policies under `deploy/` for IAM, ACLs for the rest,
+//! and how many may come at once.
+
+use headwater_tests::kafka::iam::{Authorization, cluster_arn};
+use headwater_tests::kafka::msk::{SCRAM_AGENT, SCRAM_LOADER, as_scram};
+use headwater_tests::kafka::token::Presign;
+use headwater_tests::kafka::visitor::{Visitor, knock};
+use headwater_tests::kafka::{Key, Listener, Msk, Policy, Record};
+use headwater_tests::oracle::wait_until;
+use headwater_tests::outside::unique;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode;
+use std::collections::BTreeSet;
+use std::net::TcpStream;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client of the IAM listener, or another one without a token.
+fn visitor(key: Option<&Key>) -> Visitor {
+    let Some(key) = key.cloned() else {
+        return Visitor::new();
+    };
+    Visitor::with_tokens(move || (Presign::of(&key).token(), HOUR))
+}
+
+/// Tells what came of each record.
+struct Sending {
+    visitor: Visitor,
+    reports: SyncSender<Result<(), RDKafkaErrorCode>>,
+}
+
+impl rdkafka::ClientContext for Sending {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(
+        &self,
+        config: Option<&str>,
+    ) -> Result<rdkafka::client::OAuthToken, Box<dyn std::error::Error>> {
+        self.visitor.generate_oauth_token(config)
+    }
+}
+
+impl ProducerContext for Sending {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let result = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(error.rdkafka_error_code().expect("a code")),
+        };
+        self.reports.send(result).expect("somebody waits for it");
+    }
+}
+
+/// What comes of one record, sent as an agent sends it.
+fn send(config: &ClientConfig, key: Option<&Key>, topic: &str) -> Result<(), RDKafkaErrorCode> {
+    let (reports, answers) = sync_channel(1);
+    let producer: BaseProducer<Sending> = config
+        .clone()
+        .set("enable.idempotence", "true")
+        .set("message.timeout.ms", "20000")
+        .create_with_context(Sending {
+            visitor: visitor(key),
+            reports,
+        })
+        .expect("a producer can be made");
+    producer
+        .send(BaseRecord::<str, str>::to(topic).key("pi-7").payload("x"))
+        .map_err(|(error, _)| error.rdkafka_error_code().expect("a code"))?;
+    loop {
+        producer.poll(Duration::from_millis(50));
+        let answer = answers.try_recv();
+        // What concerns the producer as a whole purges its queue: that is no record's fault.
+        if let Some((code, _)) = producer.client().fatal_error() {
+            return Err(code);
+        }
+        if let Ok(answer) = answer {
+            return answer;
+        }
+    }
+}
+
+/// Reads one record in a group and commits it, as a loader does.
+fn read(
+    config: &ClientConfig,
+    key: Option<&Key>,
+    topic: &str,
+    group: &str,
+) -> Result<(), RDKafkaErrorCode> {
+    let consumer: BaseConsumer<Visitor> = config
+        .clone()
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .create_with_context(visitor(key))
+        .expect("a consumer can be made");
+    let code = |error: KafkaError| error.rdkafka_error_code().expect("a code");
+    consumer.subscribe(&[topic]).map_err(code)?;
+    let start = headwater_tests::clock::now();
+    while start.elapsed() < PATIENCE {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                return consumer
+                    .commit_message(&message, CommitMode::Sync)
+                    .map_err(code);
+            }
+            Some(Err(error)) => match code(error) {
+                // On the way: the connection, the coordinator.
+                RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown => {}
+                other => return Err(other),
+            },
+            None => {}
+        }
+    }
+    panic!("neither a record nor a refusal within {PATIENCE:?}")
+}
+
+#[test]
+fn the_deployed_policies_are_enough_and_no_more() {
+    let msk = Msk::shared();
+    let (topic, other) = (unique("logs"), unique("other"));
+    let (group, agent, loader) = (unique("group"), unique("agent"), unique("loader"));
+    msk.kafka().create_topic(&topic, 1, &[]);
+    msk.kafka().create_topic(&other, 1, &[]);
+    msk.kafka().produce(&other, [Record::default()]);
+    msk.iam().set_policy(&agent, &Policy::agent(&topic));
+    msk.iam()
+        .set_policy(&loader, &Policy::loader(&topic, &group));
+    let agent = msk.iam().assume(&agent, "pi-7", HOUR);
+    let loader = msk.iam().assume(&loader, "task-1", HOUR);
+    let config = msk.client(Listener::Iam);
+
+    assert_eq!(send(&config, Some(&agent), &topic), Ok(()));
+    assert_eq!(read(&config, Some(&loader), &topic, &group), Ok(()));
+    let denied = Err(RDKafkaErrorCode::TopicAuthorizationFailed);
+    assert_eq!(send(&config, Some(&agent), &other), denied);
+    assert_eq!(read(&config, Some(&loader), &other, &group), denied);
+    assert_eq!(
+        read(&config, Some(&agent), &topic, &group),
+        Err(RDKafkaErrorCode::GroupAuthorizationFailed)
+    );
+    assert_eq!(
+        read(&config, Some(&loader), &topic, &unique("another")),
+        Err(RDKafkaErrorCode::GroupAuthorizationFailed)
+    );
+    assert_eq!(
+        send(&config, Some(&loader), &topic),
+        Err(RDKafkaErrorCode::ClusterAuthorizationFailed)
+    );
+    // All that the policies allow was asked for: nothing in them is idle.
+    let used = |key: &Key| -> BTreeSet<String> {
+        let all = msk.iam().authorizations().into_iter();
+        all.filter(|one| one.principal == key.principal && one.allowed)
+            .map(|one| one.action.trim_start_matches("kafka-cluster:").to_owned())
+            .collect()
+    };
+    let set = |actions: &[&str]| {
+        actions
+            .iter()
+            .map(ToString::to_string)
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(
+        used(&agent),
+        set(&["DescribeTopic", "WriteData", "WriteDataIdempotently"])
+    );
+    assert_eq!(
+        used(&loader),
+        set(&["AlterGroup", "DescribeGroup", "DescribeTopic", "ReadData"])
+    );
+    let asked = Authorization {
+        principal: loader.principal.clone(),
+        action: "kafka-cluster:WriteDataIdempotently".to_owned(),
+        resource: cluster_arn(),
+        allowed: false,
+    };
+    assert!(msk.iam().authorizations().contains(&asked));
+}
+
+/// MSK wants WriteDataIdempotently where WriteData is not on all topics, though Kafka itself does not
+/// since KIP-679.
+#[test]
+fn without_write_data_idempotently_nothing_is_sent() {
+    let msk = Msk::shared();
+    let (topic, role) = (unique("logs"), unique("agent"));
+    msk.kafka().create_topic(&topic, 1, &[]);
+    let whole = include_str!("../../deploy/iam-agent.json");
+    let less = whole.replace(", \"kafka-cluster:WriteDataIdempotently\"", "");
+    assert_ne!(whole, less);
+    msk.iam()
+        .set_policy(&role, &Policy::deployed(&less, &topic, ""));
+    let key = msk.iam().assume(&role, "pi-7", HOUR);
+    assert_eq!(
+        send(&msk.client(Listener::Iam), Some(&key), &topic),
+        Err(RDKafkaErrorCode::ClusterAuthorizationFailed)
+    );
+    msk.iam().set_policy(&role, &Policy::all());
+    assert_eq!(send(&msk.client(Listener::Iam), Some(&key), &topic), Ok(()));
+}
+
+#[test]
+fn acls_do_the_same_for_everybody_else() {
+    let msk = Msk::shared();
+    let (topic, group) = (unique("logs"), unique("group"));
+    msk.kafka().create_topic(&topic, 1, &[]);
+    let (mut agent, mut loader) = (msk.client(Listener::Scram), msk.client(Listener::Scram));
+    as_scram(&mut agent, SCRAM_AGENT);
+    as_scram(&mut loader, SCRAM_LOADER);
+    msk.allow_agent("User:agent", &topic);
+    msk.allow_loader("User:loader", &topic, &group);
+    assert_eq!(send(&agent, None, &topic), Ok(()));
+    assert_eq!(read(&loader, None, &topic, &group), Ok(()));
+    let denied = Err(RDKafkaErrorCode::TopicAuthorizationFailed);
+    assert_eq!(send(&loader, None, &topic), denied);
+    assert_eq!(read(&agent, None, &topic, &unique("another")), denied);
+    let denied = Err(RDKafkaErrorCode::GroupAuthorizationFailed);
+    assert_eq!(read(&agent, None, &topic, &group), denied);
+}
+
+#[test]
+fn only_so_many_come_in_and_only_so_fast() {
+    let msk = Msk::with().connection_limits(2, 100).start();
+    msk.iam().set_policy("agent", &Policy::all());
+    let key = msk.iam().assume("agent", "pi-7", HOUR);
+    let config = msk.client(Listener::Iam);
+    let client: BaseConsumer<Visitor> = config
+        .create_with_context(visitor(Some(&key)))
+        .expect("a client can be made");
+    let is_in = || {
+        drop(client.poll(Duration::from_millis(10)));
+        let answer = client.fetch_metadata(None, Duration::from_millis(500));
+        answer.is_ok()
+    };
+    // A connection counts from the moment it is made, whatever comes of it.
+    let address = msk.bootstrap(Listener::Iam);
+    let held = [(); 2].map(|()| TcpStream::connect(&address).expect("the port is open"));
+    assert!((0..3).all(|_| !is_in()), "the third waits");
+    drop(held);
+    wait_until("there is room", PATIENCE, is_in);
+
+    msk.iam().set_connects_per_second_max(1);
+    wait_until("two came in one second", PATIENCE, || {
+        let told = knock(&config, visitor(Some(&key)));
+        told.is_err_and(|text| text.contains("Too many connects"))
+    });
+}
