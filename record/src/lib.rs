@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod names;
 pub mod notice;
 pub mod span;
+pub mod steps;
 pub mod value;
 
 pub use headers::{HeaderError, Kind, Tag};
