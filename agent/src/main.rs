@@ -36,6 +36,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what a source makes of the sample on standard input.
+    Test {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// The source's id.
+        #[arg(long)]
+        source: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -52,6 +61,7 @@ fn main() -> ExitCode {
     let ended = match arguments.command {
         Command::Run { config } => cli::run::run(&config),
         Command::Check { config, json } => cli::check::run(&config, json),
+        Command::Test { config, source } => cli::test::run(&config, &source),
     };
     match ended {
         Ok(code) => code,

@@ -4,7 +4,7 @@
 //! ```text
 //! hw-stream  <device>/<source>/<path or sensor>          pi-7/syslog//var/log/syslog
 //! hw-span    <generation>:<start>+<length>               9f3c5a1e00d2b744:1048576+187
-//! hw-kind    loss | close
+//! hw-kind    loss | close | filtered
 //! hw-v       1 (absent); anything else is refused, never guessed
 //! ```
 //!
@@ -39,6 +39,9 @@ pub enum Kind {
     Loss,
     /// A generation's final offset: nothing comes after it.
     Close,
+    /// A long range that holds nothing but what the owner's configuration dropped. A short one needs
+    /// none: the next record's span covers it.
+    Filtered,
 }
 
 impl Kind {
@@ -48,6 +51,7 @@ impl Kind {
             Self::Data => None,
             Self::Loss => Some("loss"),
             Self::Close => Some("close"),
+            Self::Filtered => Some("filtered"),
         }
     }
 }
@@ -93,7 +97,7 @@ pub enum HeaderError {
     #[error("hw-span is not <generation>:<start>+<length>")]
     Span,
     /// A kind that this version does not know.
-    #[error("hw-kind is neither loss nor close")]
+    #[error("hw-kind is none of loss, close and filtered")]
     Kind,
 }
 
@@ -158,6 +162,7 @@ pub fn decode<'a>(
         None => Kind::Data,
         Some("loss") => Kind::Loss,
         Some("close") => Kind::Close,
+        Some("filtered") => Kind::Filtered,
         Some(_) => return Err(HeaderError::Kind),
     };
     let (device, source, path) = split_stream(stream).map_err(HeaderError::Stream)?;

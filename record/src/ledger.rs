@@ -150,6 +150,7 @@ impl Ledger {
         let (reason, tail) = match notice {
             Some(Notice::Loss { reason }) => (reason.as_str(), Tail::Complete),
             Some(Notice::Close { reason, tail }) => (reason.as_str(), *tail),
+            Some(Notice::Filtered) => ("filtered", Tail::Complete),
             None => ("unreadable-notice", Tail::Unknown),
         };
         match kind {
@@ -160,7 +161,7 @@ impl Ledger {
                     tail,
                 });
             }
-            Kind::Data | Kind::Loss | Kind::Close => {}
+            Kind::Data | Kind::Loss | Kind::Close | Kind::Filtered => {}
         }
     }
 

@@ -4,6 +4,7 @@
 //! ```text
 //! {"device":"pi-7","source":"cpu","time":"…","notice":"loss","reason":"window-full"}
 //! {"device":"pi-7","source":"syslog","time":"…","notice":"close","reason":"rotated","tail":"complete"}
+//! {"device":"pi-7","source":"syslog","time":"…","notice":"filtered"}
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub enum Notice {
         /// Whether anything may be missing before its end.
         tail: Tail,
     },
+    /// The owner's configuration dropped everything in the record's span.
+    Filtered,
 }
 
 /// Reasons that the agent gives. A loader takes any, since it may be the older of the two.
@@ -46,6 +49,10 @@ pub mod reason {
     /// Loss, and close with an unknown tail where the range held one: a batch in the device's spool
     /// came back from the disk other than it was written.
     pub const SPOOL_CORRUPT: &str = "spool-corrupt";
+    /// Loss: the source's `rate_limit` was reached; `records` says how many lines it cut.
+    pub const RATE_LIMITED: &str = "rate-limited";
+    /// Loss: the source's steps made more of a line than Kafka takes in a message.
+    pub const TOO_LARGE: &str = "too-large";
     /// Close: the file was renamed away or deleted, and was read to its end.
     pub const ROTATED: &str = "rotated";
     /// Close: the file was cut to a length below what was read.
@@ -65,8 +72,9 @@ impl Notice {
     /// headers alone still account for the range.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let mut notice: Self = serde_json::from_slice(value).ok()?;
-        let (Self::Loss { reason } | Self::Close { reason, .. }) = &mut notice;
-        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        if let Self::Loss { reason } | Self::Close { reason, .. } = &mut notice {
+            reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        }
         Some(notice)
     }
 }
@@ -91,6 +99,10 @@ mod tests {
                 reason: reason::ROTATED.into(),
                 tail: Tail::Unknown
             })
+        );
+        assert_eq!(
+            Notice::parse(br#"{"notice":"filtered","records":9}"#),
+            Some(Notice::Filtered)
         );
         for bad in [&b""[..], b"{}", b"[1]", br#"{"notice":"close"}"#, b"\xff"] {
             assert_eq!(Notice::parse(bad), None);

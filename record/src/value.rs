@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::names::{DeviceId, SourceId};
 use crate::notice::Notice;
+use crate::steps::Row;
 
 /// Which piece of a line a record holds. A whole line is neither continued nor continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +27,9 @@ pub struct Piece {
     /// The line goes on in the next record.
     pub continues: bool,
 }
+
+/// Length of a time as values have it, bytes.
+const TIME_BYTES: usize = 24;
 
 /// Writes values of one source; what is the same in each is rendered once.
 #[derive(Debug, Clone)]
@@ -95,6 +99,19 @@ impl ValueWriter {
         out.push(b'}');
     }
 
+    /// Appends the value of a row that steps have made to `out`: the row holds none of
+    /// [`crate::steps::RESERVED`], which stand before it.
+    pub fn row(&self, out: &mut Vec<u8>, time_ms: u64, row: &Row) {
+        self.begin(out, time_ms);
+        for (name, value) in row {
+            out.push(b',');
+            write_text(out, name);
+            out.push(b':');
+            write_json(out, value);
+        }
+        out.push(b'}');
+    }
+
     /// Appends the value of a notice to `out`.
     pub fn notice(&self, out: &mut Vec<u8>, time_ms: u64, notice: &Notice) {
         self.begin(out, time_ms);
@@ -103,6 +120,59 @@ impl ValueWriter {
         out.push(b',');
         out.extend_from_slice(fields.strip_prefix(b"{").unwrap_or(&fields));
     }
+
+    /// What a value of this writer says besides its source and its time: two records that say the
+    /// same are equal here.
+    pub fn said<'a>(&self, value: &'a [u8]) -> &'a [u8] {
+        value
+            .get(self.prefix.len() + TIME_BYTES..)
+            .unwrap_or_default()
+    }
+
+    /// Gives a value of this writer another time.
+    pub fn set_time(&self, value: &mut [u8], time_ms: u64) {
+        let at = self.prefix.len();
+        if let Some(time) = value.get_mut(at..at + TIME_BYTES) {
+            time.copy_from_slice(&rfc3339(time_ms));
+        }
+    }
+}
+
+/// The row of a line (or a piece of one), for steps: what [`ValueWriter::line`] writes of it. Without
+/// `exact` the bytes of a line that is not UTF-8 do not go beside the text.
+pub fn line_row(line: &[u8], piece: Piece, exact: bool) -> Row {
+    let mut row = Row::new();
+    match std::str::from_utf8(line) {
+        Ok(text) => {
+            row.insert("message".into(), text.into());
+        }
+        Err(_) => {
+            row.insert("message".into(), String::from_utf8_lossy(line).into());
+            if exact {
+                row.insert("message_base64".into(), STANDARD.encode(line).into());
+            }
+        }
+    }
+    for (name, is_so) in [
+        ("continued", piece.continued),
+        ("continues", piece.continues),
+    ] {
+        if is_so {
+            row.insert(name.into(), true.into());
+        }
+    }
+    row
+}
+
+/// Adds a field to a value that is written: `,"name":number` before its last brace.
+pub fn append_number(value: &mut Vec<u8>, name: &str, number: u64) {
+    debug_assert_eq!(value.last(), Some(&b'}'), "a value is an object");
+    value.pop();
+    value.push(b',');
+    write_text(value, name);
+    value.push(b':');
+    write_json(value, &number);
+    value.push(b'}');
 }
 
 fn write_text(out: &mut Vec<u8>, text: &str) {
@@ -119,7 +189,7 @@ fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 
 /// `YYYY-MM-DDThh:mm:ss.mmmZ` of a Unix time in milliseconds. Years above 9999 are written as
 /// 9999's last instant: no clock of ours is there, and the width stays fixed.
-pub fn rfc3339(time_ms: u64) -> [u8; 24] {
+pub fn rfc3339(time_ms: u64) -> [u8; TIME_BYTES] {
     const LAST: u64 = 253_402_300_799_999;
     let time_ms = time_ms.min(LAST);
     let (days, of_day) = (time_ms / 86_400_000, time_ms % 86_400_000);
@@ -199,6 +269,21 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_written_and_its_time_is_apart() {
+        let row: Row = serde_json::from_str(r#"{"z":1,"a":{"b":["ü"]}}"#).unwrap();
+        let (mut early, mut late) = (Vec::new(), Vec::new());
+        writer().row(&mut early, 0, &row);
+        writer().row(&mut late, 1_764_000_000_123, &row);
+        assert_eq!(writer().said(&early), writer().said(&late));
+        writer().set_time(&mut early, 1_764_000_000_123);
+        append_number(&mut early, "repeated", 7);
+        assert_eq!(
+            String::from_utf8(early).unwrap(),
+            r#"{"device":"pi-7","source":"syslog","time":"2025-11-24T16:00:00.123Z","z":1,"a":{"b":["ü"]},"repeated":7}"#
+        );
+    }
+
+    #[test]
     fn notices_read_back() {
         let notice = Notice::Loss {
             reason: "window-full".into(),
@@ -223,6 +308,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_line_and_its_row_are_written_alike(
+            bytes in prop::collection::vec(any::<u8>(), 0..50),
+            (continued, continues) in any::<(bool, bool)>(),
+        ) {
+            let piece = Piece { continued, continues };
+            let mut out = Vec::new();
+            writer().row(&mut out, 1_764_000_000_123, &line_row(&bytes, piece, true));
+            prop_assert_eq!(String::from_utf8(out).unwrap(), line(&bytes, piece));
+        }
+
         #[test]
         fn no_byte_of_a_line_is_lost(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let value: serde_json::Value = serde_json::from_str(&line(&bytes, Piece::default())).unwrap();

@@ -2,6 +2,7 @@
 //! defaults stand in [`super::defaults`], and meaning in [`super::plan`].
 
 use headwater_msk::{Bytes, Kafka, Period};
+use headwater_record::steps::StepFile;
 use serde::{Deserialize, Serialize};
 
 /// The whole file.
@@ -88,8 +89,26 @@ pub enum StartAt {
     End,
 }
 
+/// `repeats`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeats {
+    /// How long repeats are counted before they are told as one record.
+    pub within: Period,
+}
+
+/// `rate_limit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Most records of one stream
+    pub records: u32,
+    /// in a stretch of this length.
+    pub per: Period,
+}
+
 /// `[[file]]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Name of the source.
@@ -111,6 +130,15 @@ pub struct File {
     /// Silence after which a rotated file is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close_after: Option<Period>,
+    /// Lines that are the same as the one before them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
+    /// How many records are too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// What is done with each line, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub process: Vec<StepFile>,
 }
 
 /// `[[sensor]]`

@@ -6,6 +6,7 @@ pub mod file;
 pub mod host;
 pub mod plan;
 pub mod problems;
+mod process;
 
 pub use file::ConfigFile;
 pub use host::Host;

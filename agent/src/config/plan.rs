@@ -11,7 +11,8 @@ use headwater_record::{DeviceId, SourceId};
 
 use super::file::{self, ConfigFile, StartAt};
 use super::problems::{Check, Problem, to_usize};
-use super::{Host, defaults};
+use super::{Host, defaults, process};
+use crate::process::ProcessPlan;
 
 /// What the agent runs on.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +56,7 @@ pub struct CheckpointPlan {
 }
 
 /// One `[[file]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FileSource {
     /// Its name.
     pub id: SourceId,
@@ -71,6 +72,8 @@ pub struct FileSource {
     pub rescan: Duration,
     /// Silence after which a rotated file is closed.
     pub close_after: Duration,
+    /// What is done with its lines.
+    pub process: ProcessPlan,
 }
 
 /// One `[[sensor]]`.
@@ -200,6 +203,9 @@ impl FileSource {
             max_line: Some(Bytes(self.max_line as u64)),
             rescan: Some(Period(self.rescan)),
             close_after: Some(Period(self.close_after)),
+            repeats: process::written_repeats(&self.process),
+            rate_limit: process::written_limit(&self.process),
+            process: self.process.steps.written().to_vec(),
         }
     }
 }

@@ -124,6 +124,7 @@ impl Check {
                 source.close_after,
                 defaults::CLOSE_AFTER,
             ),
+            process: self.process(key, source.process, source.repeats, source.rate_limit),
             id: id?,
             paths,
         })

@@ -57,6 +57,8 @@ impl Kinds {
     pub const LOSS: Self = Self(2);
     /// A close, as its last record.
     pub const CLOSE: Self = Self(4);
+    /// Notices of ranges that configuration dropped.
+    pub const FILTERED: Self = Self(8);
 
     /// Of a batch.
     pub fn of(batch: &Batch) -> Self {
@@ -64,6 +66,7 @@ impl Kinds {
             Kind::Data => Self::DATA.0,
             Kind::Loss => Self::LOSS.0,
             Kind::Close => Self::CLOSE.0,
+            Kind::Filtered => Self::FILTERED.0,
         };
         Self(
             batch
@@ -244,6 +247,7 @@ fn kind_code(kind: Kind) -> u64 {
         Kind::Data => 0,
         Kind::Loss => 1,
         Kind::Close => 2,
+        Kind::Filtered => 3,
     }
 }
 
@@ -252,6 +256,7 @@ fn kind_of(code: u64) -> Option<Kind> {
         0 => Some(Kind::Data),
         1 => Some(Kind::Loss),
         2 => Some(Kind::Close),
+        3 => Some(Kind::Filtered),
         _ => None,
     }
 }
@@ -288,7 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn kinds() -> impl Strategy<Value = Kind> {
-        prop::sample::select(vec![Kind::Data, Kind::Loss, Kind::Close])
+        prop::sample::select(vec![Kind::Data, Kind::Loss, Kind::Close, Kind::Filtered])
     }
 
     fn batches() -> impl Strategy<Value = Batch> {

@@ -96,6 +96,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{FileIdentity, Marker, StoreStopped};
     use crate::config::file::StartAt;
+    use crate::process::ProcessPlan;
 
     struct Accepting;
 
@@ -133,6 +134,7 @@ mod tests {
                 // Never within this test: without events nothing would move.
                 rescan: Duration::from_secs(36_000),
                 close_after: Duration::from_millis(100),
+                process: ProcessPlan::default(),
             }],
             known: Vec::new(),
             registry: Accepting,

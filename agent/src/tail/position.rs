@@ -72,15 +72,29 @@ impl Position {
         self.cut
     }
 
-    /// Takes note that records up to `end` were given away.
-    pub fn gave(&mut self, end: u64) {
-        debug_assert!(end >= self.read_from, "records come in order");
+    /// Takes note that records up to `given` were given away, and lines up to `read` were taken: what
+    /// lies between was dropped or is held back, and the next record's span covers it.
+    pub fn took(&mut self, given: u64, read: u64) {
+        debug_assert!(read >= self.read_from, "lines come in order");
+        debug_assert!(
+            (self.given..=read).contains(&given),
+            "records come in order"
+        );
         *self = Self {
-            given: end,
-            read_from: end,
-            examined: end,
+            given,
+            read_from: read,
+            examined: read,
             cut: self.cut,
         };
+    }
+
+    /// Takes note that what was held back went as records up to `given`.
+    pub fn told(&mut self, given: u64) {
+        debug_assert!(
+            (self.given..=self.read_from).contains(&given),
+            "records come in order"
+        );
+        self.given = given;
     }
 
     /// Takes note that the bytes end at `end`, and hold no further whole line.
@@ -132,7 +146,7 @@ mod tests {
         assert_eq!(position.step(facts(13, true, true)), Step::Wait);
         assert_eq!(position.step(facts(12, true, true)), Step::Read);
         assert_eq!(position.step(facts(14, true, true)), Step::Read);
-        position.gave(14);
+        position.took(14, 14);
         assert_eq!(position.step(facts(14, true, true)), Step::Wait);
         assert_eq!(position.step(facts(13, true, true)), Step::Truncated);
     }
@@ -141,16 +155,28 @@ mod tests {
     fn an_unlinked_file_is_drained_cut_and_closed() {
         let mut position = Position::resume(10, None, None);
         assert_eq!(position.step(facts(15, false, true)), Step::Read);
-        position.gave(12);
+        position.took(12, 12);
         position.examined(15);
         assert_eq!(position.step(facts(15, false, false)), Step::Wait);
         assert_eq!(position.step(facts(15, false, true)), Step::Cut);
         position.cut_at(15);
         assert_eq!(position.step(facts(15, false, true)), Step::Read);
-        position.gave(15);
+        position.took(15, 15);
         assert_eq!(position.step(facts(17, false, true)), Step::Read);
         assert_eq!(position.step(facts(15, false, false)), Step::Wait);
         assert_eq!(position.step(facts(15, false, true)), Step::Close);
+    }
+
+    #[test]
+    fn dropped_lines_are_behind_and_still_to_be_covered() {
+        let mut position = Position::resume(10, None, None);
+        position.took(12, 20);
+        assert_eq!((position.given(), position.read_from()), (12, 20));
+        assert_eq!(position.step(facts(20, true, true)), Step::Wait);
+        assert_eq!(position.step(facts(19, true, true)), Step::Truncated);
+        assert_eq!(position.step(facts(20, false, true)), Step::Close);
+        position.told(15);
+        assert_eq!((position.given(), position.read_from()), (15, 20));
     }
 
     #[test]

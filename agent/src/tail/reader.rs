@@ -30,7 +30,7 @@ use crate::discover::identity::{
     self, FINGERPRINT_BYTES, Head, Match, is_worth_storing, match_identity,
 };
 use crate::frame::lines::Lines;
-use crate::process::{BATCH_BYTES, Draft};
+use crate::process::{BATCH_BYTES, Draft, Stage, State};
 use crate::sources::{SourceError, send};
 
 /// What came of a file's turn.
@@ -78,6 +78,8 @@ pub struct Followed {
     /// It is a copy, and the original was cut: what was written in between is in neither.
     copied: bool,
     quiet_since: Monotonic,
+    /// What its lines left behind for those that follow.
+    state: State,
     /// What was last said of it.
     trouble: Option<String>,
 }
@@ -118,6 +120,7 @@ impl Followed {
             linked: false,
             copied: false,
             quiet_since: now,
+            state: State::default(),
             trouble: None,
         })
     }
@@ -224,6 +227,11 @@ impl Followed {
         (!self.linked).then(|| self.quiet_since.plus(source.plan.close_after))
     }
 
+    /// When what is held back of its lines is told, if none follows.
+    pub fn tells_at(&self, source: &Source) -> Option<Monotonic> {
+        self.state.due_at(&source.plan.process)
+    }
+
     /// Its identity, where the database should have it anew.
     pub fn identity_worth_storing(&self) -> Option<FileIdentity> {
         let (stored, now) = (&self.stored, &self.identity);
@@ -268,7 +276,11 @@ impl Followed {
             linked: self.linked,
             quiet: now.since(self.quiet_since) >= source.plan.close_after,
         };
-        match self.position.step(facts) {
+        let step = self.position.step(facts);
+        if step == Step::Wait && self.tells_at(source).is_some_and(|at| at <= now) {
+            return self.tell(desk, source, now);
+        }
+        match step {
             // Written to, and as long as before: the same bytes, or others in their place.
             Step::Wait if self.modified_ms != self.known_ms => self.look_again(desk, source, now),
             Step::Wait => {
@@ -282,12 +294,12 @@ impl Followed {
                 Ok(Turn::Moved)
             }
             Step::Close if self.copied => {
-                self.close(desk, source, reason::TRUNCATED, Tail::Unknown)
+                self.close(desk, source, now, reason::TRUNCATED, Tail::Unknown)
             }
             Step::Close if self.content.is_torn() => {
-                self.close(desk, source, reason::DAMAGED, Tail::Unknown)
+                self.close(desk, source, now, reason::DAMAGED, Tail::Unknown)
             }
-            Step::Close => self.close(desk, source, reason::ROTATED, Tail::Complete),
+            Step::Close => self.close(desk, source, now, reason::ROTATED, Tail::Complete),
             Step::Truncated => self.truncated(desk, source, now),
         }
     }
@@ -318,7 +330,7 @@ impl Followed {
             }
             Err(error) => return Ok(self.in_trouble("read", &error)),
         }
-        let turn = self.give(desk, source, read, permit)?;
+        let turn = self.give(desk, source, read, permit, now)?;
         match turn {
             Turn::Moved if !read.at_end => return Ok(Turn::Behind),
             Turn::NoRoom => {}
@@ -338,41 +350,60 @@ impl Followed {
         source: &Source,
         read: Read,
         permit: Permit,
+        now: Monotonic,
     ) -> Result<Turn, SourceError> {
         let start = self.position.read_from();
         let (bytes, max_line) = (&desk.chunk[..read.before + read.len], source.plan.max_line);
         let chunk = &bytes[read.before..];
         let mut lines = Lines::new(chunk, start, self.inside, max_line, self.position.cut());
         let (time_ms, mut turn, mut permit) = (wall_ms(), Turn::Idle, Some(permit));
+        let plan = &source.plan.process;
         while lines.clone().next().is_some() {
             let mut draft = Draft::new(self.position.given());
+            let before = plan.has_gates().then(|| self.state.clone());
             let taken = permit.take();
             let Some(mut permit) = taken.or_else(|| desk.budget.take(BATCH_BYTES, PATIENCE)) else {
                 return Ok(Turn::NoRoom);
             };
+            let moment = (time_ms, now);
+            let mut stage = Stage::new(
+                plan,
+                &source.writer,
+                self.generation,
+                &mut self.state,
+                moment,
+            );
             let mut ahead = lines.clone();
             while let Some(line) = ahead.next() {
-                if !draft.line(&source.writer, time_ms, &line) {
+                if !stage.line(&mut draft, &line) {
                     break;
                 }
                 lines = ahead.clone();
             }
+            stage.tell_filtered(&mut draft, lines.offset());
+            let tally = stage.tally;
             if draft.bytes() > BATCH_BYTES {
                 // One long line of which JSON makes more. First given back, then asked for anew: who
                 // waits while holding could wait for ever.
                 drop(permit);
                 match desk.budget.take(draft.bytes(), PATIENCE) {
                     Some(larger) => permit = larger,
-                    None => return Ok(Turn::NoRoom),
+                    None => {
+                        // The lines are offered again: nothing of them was seen.
+                        self.state = before.unwrap_or_default();
+                        return Ok(Turn::NoRoom);
+                    }
                 }
             }
+            plan.counters.add(tally);
+            let given = draft.end();
             if let Some(batch) = draft.finish(&self.stream, self.generation, Some(permit)) {
                 send(&desk.batches, batch)?;
             }
-            let given = usize::try_from(lines.offset() - start).unwrap_or(read.len);
-            self.position.gave(lines.offset());
+            let taken = usize::try_from(lines.offset() - start).unwrap_or(read.len);
+            self.position.took(given, lines.offset());
             self.inside = lines.inside();
-            self.marker = identity::marker(lines.offset(), &bytes[..read.before + given]);
+            self.marker = identity::marker(lines.offset(), &bytes[..read.before + taken]);
             desk.registry.mark(self.generation, self.marker);
             turn = Turn::Moved;
         }
@@ -415,7 +446,37 @@ impl Followed {
             self.identity_stored();
             return Ok(Turn::Copied);
         }
-        self.close(desk, source, reason::TRUNCATED, Tail::Unknown)
+        self.close(desk, source, now, reason::TRUNCATED, Tail::Unknown)
+    }
+
+    /// Gives what is held back of its lines away.
+    fn tell<R>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        let Some(permit) = desk.budget.take(BATCH_BYTES, PATIENCE) else {
+            return Ok(Turn::NoRoom);
+        };
+        let mut draft = Draft::new(self.position.given());
+        let (plan, moment) = (&source.plan.process, (wall_ms(), now));
+        let mut stage = Stage::new(
+            plan,
+            &source.writer,
+            self.generation,
+            &mut self.state,
+            moment,
+        );
+        let told = stage.tell(&mut draft);
+        debug_assert!(told, "an empty batch holds two records");
+        plan.counters.add(stage.tally);
+        let given = draft.end();
+        if let Some(batch) = draft.finish(&self.stream, self.generation, Some(permit)) {
+            send(&desk.batches, batch)?;
+        }
+        self.position.told(given);
+        Ok(Turn::Moved)
     }
 
     /// Compares the file's first bytes with what it is known by, and learns of more of them. Where
@@ -457,9 +518,13 @@ impl Followed {
         &mut self,
         desk: &Desk<R>,
         source: &Source,
+        now: Monotonic,
         reason: &str,
         tail: Tail,
     ) -> Result<Turn, SourceError> {
+        if self.state.holds() {
+            return self.tell(desk, source, now);
+        }
         let range = (self.position.given(), self.position.read_from());
         let (stream, generation) = (&self.stream, self.generation);
         if !close_generation(

@@ -205,7 +205,10 @@ impl<R: Registry> Roster<R> {
         let closes = (self.followed.iter())
             .filter_map(|file| file.closes_at(&self.sources[file.source]))
             .filter(|at| *at > passed_at);
-        (closes.chain(self.next_scans.iter().copied()))
+        let tells = (self.followed.iter())
+            .filter_map(|file| file.tells_at(&self.sources[file.source]))
+            .filter(|at| *at > passed_at);
+        (closes.chain(tells).chain(self.next_scans.iter().copied()))
             .min()
             .unwrap_or_else(|| passed_at.plus(Duration::from_secs(60)))
     }

@@ -159,7 +159,7 @@ fn account(dir: &Path, what: &str) -> usize {
                     covered.add(record.span.start(), record.span.end());
                     whole += 1;
                 }
-                Kind::Loss | Kind::Close => {
+                Kind::Loss | Kind::Close | Kind::Filtered => {
                     let notice = Notice::parse(record.value).unwrap();
                     assert!(format!("{notice:?}").contains("spool-corrupt"));
                     noticed.add(record.span.start(), record.span.end());

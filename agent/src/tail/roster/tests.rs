@@ -1,6 +1,7 @@
 //! Tailing on a real folder: the rig runs the roster step by step, with its own time.
 
 mod model;
+mod processed;
 mod rig;
 mod rotation;
 

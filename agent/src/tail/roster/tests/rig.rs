@@ -21,6 +21,7 @@ use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry, 
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::config::file::StartAt;
+use crate::process::ProcessPlan;
 use crate::stop::Stop;
 use crate::tail::desk::Desk;
 
@@ -126,6 +127,7 @@ impl Rig {
                 max_line: MAX_LINE,
                 rescan: Duration::from_secs(10),
                 close_after: CLOSE_AFTER,
+                process: ProcessPlan::default(),
             },
             folder,
             second: None,

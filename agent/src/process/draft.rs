@@ -1,6 +1,4 @@
-//! From a line or a sample to a record: its JSON value, appended to the batch under construction.
-//!
-//! The hot path of the agent. A batch has two vectors, and nothing else is allocated for a record.
+//! A batch under construction. It has two vectors, and nothing else is allocated for a record.
 
 use headwater_record::notice::Notice;
 use headwater_record::value::ValueWriter;
@@ -67,7 +65,7 @@ impl Draft {
         }
         debug_assert!(end >= self.end(), "spans tile");
         let value_end = u32::try_from(self.values.len())
-            .expect("a value is at most some times max_line, and that is at most 128 KiB");
+            .expect("a value is at most some times max_line, or what Kafka takes in a message");
         self.entries.push(Entry {
             end,
             value_end,
@@ -88,8 +86,18 @@ impl Draft {
         let kind = match notice {
             Notice::Loss { .. } => Kind::Loss,
             Notice::Close { .. } => Kind::Close,
+            Notice::Filtered => Kind::Filtered,
         };
         self.push(end, kind, |values| writer.notice(values, time_ms, notice))
+    }
+
+    /// The values of its records, in order.
+    pub fn values(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = [0]
+            .into_iter()
+            .chain(self.entries.iter().map(|entry| entry.value_end));
+        (starts.zip(&self.entries))
+            .map(|(start, entry)| &self.values[start as usize..entry.value_end as usize])
     }
 
     /// What it takes of the RAM window, bytes.

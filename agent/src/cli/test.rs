@@ -1,0 +1,193 @@
+//! `headwater-agent test --config FILE --source ID < SAMPLE`: what a source makes of a sample.
+//!
+//! Standard output has a line for each record, as it would be sent; standard error says how many
+//! lines became what. Nothing is connected to, and nothing is remembered.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use headwater_record::Generation;
+use headwater_record::value::ValueWriter;
+
+use crate::clock::{monotonic, wall_ms};
+use crate::config::{Host, Plan};
+use crate::frame::lines::{LOOK_AHEAD, Lines};
+use crate::process::{Draft, Stage, State};
+
+/// What is read of the sample at a time, bytes, beyond the longest line.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Shows what the source `id` of the configuration at `path` makes of standard input.
+///
+/// # Errors
+/// The configuration is refused, has no such source of lines, or something cannot be read or
+/// written.
+pub fn run(path: &Path, id: &str) -> anyhow::Result<ExitCode> {
+    let plan = match Plan::new(headwater_msk::config_file::read(path)?, &Host::read()) {
+        Ok(plan) => plan,
+        Err(problems) => {
+            let list: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            bail!(
+                "configuration {} is refused:\n  {}",
+                path.display(),
+                list.join("\n  ")
+            );
+        }
+    };
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    test(&plan, id, &mut io::stdin().lock(), &mut out, &mut err)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn test(
+    plan: &Plan,
+    id: &str,
+    sample: &mut impl Read,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> anyhow::Result<()> {
+    let Some(source) = plan.files.iter().find(|source| source.id.as_str() == id) else {
+        let known: Vec<_> = plan.files.iter().map(|source| source.id.as_str()).collect();
+        bail!(
+            "no source {id:?} reads lines; these do: {}",
+            known.join(", ")
+        );
+    };
+    let writer = ValueWriter::new(&plan.device, &source.id);
+    let mut state = State::default();
+    let moment = (wall_ms(), monotonic());
+    let mut stage = Stage::new(&source.process, &writer, Generation(0), &mut state, moment);
+    let mut draft = Draft::new(0);
+    let (mut n_lines, mut n_records) = (0_u64, 0_u64);
+    let mut buffer = Vec::new();
+    let (mut start, mut inside) = (0, false);
+    loop {
+        let room = (source.max_line + LOOK_AHEAD).saturating_sub(buffer.len()) + READ_BYTES;
+        let read = sample.by_ref().take(room as u64).read_to_end(&mut buffer)?;
+        // The last line needs no end mark: nothing follows it.
+        let cut = (read == 0).then(|| start + buffer.len() as u64);
+        let mut lines = Lines::new(&buffer, start, inside, source.max_line, cut);
+        for line in lines.by_ref() {
+            n_lines += 1;
+            while !stage.line(&mut draft, &line) {
+                n_records += show(&mut draft, out)?;
+            }
+        }
+        inside = lines.inside();
+        let rest = usize::try_from(lines.offset() - start)?;
+        start = lines.offset();
+        buffer.drain(..rest);
+        if read == 0 {
+            break;
+        }
+    }
+    while !stage.tell(&mut draft) {
+        n_records += show(&mut draft, out)?;
+    }
+    n_records += show(&mut draft, out)?;
+    let tally = stage.tally;
+    writeln!(
+        err,
+        "{n_lines} lines: {n_records} records; {} filtered, {} repeats, {} cut by the rate limit, \
+         {} too large; {} could not be parsed",
+        tally.filtered, tally.repeated, tally.limited, tally.too_large, tally.unparsed
+    )?;
+    Ok(())
+}
+
+/// Writes the draft's records, and begins another where it ends.
+fn show(draft: &mut Draft, out: &mut impl Write) -> io::Result<u64> {
+    let full = std::mem::replace(draft, Draft::new(draft.end()));
+    let mut n_records = 0;
+    for value in full.values() {
+        out.write_all(value)?;
+        out.write_all(b"\n")?;
+        n_records += 1;
+    }
+    Ok(n_records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `test` shows for a sample, and what it says.
+    fn tested(source: &str, sample: &str) -> anyhow::Result<(Vec<serde_json::Value>, String)> {
+        let config = format!(
+            "device = \"pi-7\"\n[kafka]\nbrokers = [\"localhost:9092\"]\ntopic = \"logs\"\n\
+             [[file]]\nid = \"app\"\npaths = [\"/a\"]\nmax_line = \"1KiB\"\n{source}"
+        );
+        let file = headwater_msk::config_file::parse(&config).unwrap();
+        let plan = Plan::new(file, &Host::default()).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        test(&plan, "app", &mut sample.as_bytes(), &mut out, &mut err)?;
+        let values = String::from_utf8(out)?;
+        let values = values
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        Ok((values.collect(), String::from_utf8(err)?))
+    }
+
+    #[test]
+    fn a_sample_is_shown_as_it_would_be_sent() {
+        let (values, said) = tested(
+            "repeats = { within = \"30s\" }\n\
+             [[file.process]]\nstep = \"parse\"\nformat = \"logfmt\"\n\
+             [[file.process]]\nstep = \"drop\"\nfield = \"level\"\nin = [\"debug\"]\n",
+            "level=debug a=1\nlevel=info a=2\nlevel=info a=2\r\nlevel=info a=2\nprose\nlevel=info a=3",
+        )
+        .unwrap();
+        let shown: Vec<_> = values
+            .iter()
+            .map(|value| {
+                (
+                    value["a"].as_str().or(value["message"].as_str()),
+                    value["repeated"].as_u64(),
+                )
+            })
+            .collect();
+        let expected = [
+            (Some("2"), None),
+            (Some("2"), Some(2)),
+            (Some("prose"), None),
+            (Some("3"), None),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(values[0]["device"], "pi-7");
+        assert_eq!(
+            said,
+            "6 lines: 4 records; 1 filtered, 2 repeats, 0 cut by the rate limit, 0 too large; \
+             1 could not be parsed\n"
+        );
+    }
+
+    #[test]
+    fn long_samples_and_long_lines_are_shown_whole() {
+        let sample = format!("{}\n{}", "x".repeat(2500), "short\n".repeat(50_000));
+        let (values, said) = tested("", &sample).unwrap();
+        assert_eq!(values.len(), 50_003);
+        assert!(
+            said.starts_with("50003 lines: 50003 records; 0 filtered"),
+            "{said}"
+        );
+        let text = |value: &serde_json::Value| value["message"].as_str().unwrap().len();
+        assert_eq!(values[..3].iter().map(text).sum::<usize>(), 2500);
+    }
+
+    #[test]
+    fn a_source_that_is_not_there_is_said() {
+        let file = headwater_msk::config_file::parse(
+            "device = \"pi-7\"\n[kafka]\nbrokers = [\"localhost:9092\"]\ntopic = \"logs\"\n\
+             [[file]]\nid = \"app\"\npaths = [\"/a\"]\n",
+        );
+        let plan = Plan::new(file.unwrap(), &Host::default()).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let error = test(&plan, "ap", &mut io::empty(), &mut out, &mut err).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no source \"ap\" reads lines; these do: app"
+        );
+    }
+}
