@@ -188,14 +188,16 @@ impl<'a> Agent<'a> {
             "started"
         );
         systemd::ready();
+        let mut edge = Edge::new(
+            delivery,
+            store,
+            producer,
+            Arc::clone(&news),
+            (&plan.kafka, &plan.device),
+        );
+        edge.offline = Arc::clone(&sources.offline);
         Ok(Some(Self {
-            edge: Edge::new(
-                delivery,
-                store,
-                producer,
-                Arc::clone(&news),
-                (&plan.kafka, &plan.device),
-            ),
+            edge,
             sources,
             replies,
             news,

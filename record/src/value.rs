@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! {"device":"pi-7","source":"syslog","time":"2026-11-24T08:15:00.123Z","message":"…"}
-//! {"device":"pi-7","source":"cpu","time":"…","sensor":"/sys/…/temp","value":48.312,"unit":"C"}
+//! {"device":"pi-7","source":"cpu","time":"…","sensor":"/sys/…/temp","label":"cpu-thermal",
+//!  "value":48.312,"unit":"C","quality":"ok"}
 //! ```
 //!
 //! A line is bytes, and JSON is text. Where a line is not UTF-8, `message` shows it with U+FFFD for
@@ -26,6 +27,23 @@ pub struct Piece {
     pub continued: bool,
     /// The line goes on in the next record.
     pub continues: bool,
+}
+
+/// What a sensor's record says. Names of numbers are plain words.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// The stream's path.
+    pub sensor: &'a str,
+    /// What the system calls it.
+    pub label: Option<&'a str>,
+    /// The numbers: none, and what JSON cannot write (NaN, infinity), becomes `null`.
+    pub numbers: &'a [(&'a str, Option<f64>)],
+    /// How many samples they are of.
+    pub counts: &'a [(&'a str, u64)],
+    /// The unit of the numbers.
+    pub unit: Option<&'a str>,
+    /// How good they are.
+    pub quality: &'a str,
 }
 
 /// Length of a time as values have it, bytes.
@@ -77,25 +95,23 @@ impl ValueWriter {
         out.push(b'}');
     }
 
-    /// Appends the value of a sensor's sample to `out`. `sensor`: the stream's path; a reading
-    /// that JSON cannot write (NaN, infinity) becomes `null`.
-    pub fn sample(
-        &self,
-        out: &mut Vec<u8>,
-        time_ms: u64,
-        sensor: &str,
-        value: f64,
-        unit: Option<&str>,
-    ) {
+    /// Appends the value of a sensor's sample, or of several told as one, to `out`.
+    pub fn sample(&self, out: &mut Vec<u8>, time_ms: u64, sample: &Sample<'_>) {
         self.begin(out, time_ms);
-        out.extend_from_slice(b",\"sensor\":");
-        write_text(out, sensor);
-        out.extend_from_slice(b",\"value\":");
-        write_json(out, &value);
-        if let Some(unit) = unit {
-            out.extend_from_slice(b",\"unit\":");
-            write_text(out, unit);
+        write_field(out, "sensor", sample.sensor);
+        if let Some(label) = sample.label {
+            write_field(out, "label", label);
         }
+        for (name, number) in sample.numbers {
+            write_field(out, name, number);
+        }
+        for (name, count) in sample.counts {
+            write_field(out, name, count);
+        }
+        if let Some(unit) = sample.unit {
+            write_field(out, "unit", unit);
+        }
+        write_field(out, "quality", sample.quality);
         out.push(b'}');
     }
 
@@ -104,10 +120,7 @@ impl ValueWriter {
     pub fn row(&self, out: &mut Vec<u8>, time_ms: u64, row: &Row) {
         self.begin(out, time_ms);
         for (name, value) in row {
-            out.push(b',');
-            write_text(out, name);
-            out.push(b':');
-            write_json(out, value);
+            write_field(out, name, value);
         }
         out.push(b'}');
     }
@@ -173,6 +186,14 @@ pub fn append_number(value: &mut Vec<u8>, name: &str, number: u64) {
     value.push(b':');
     write_json(value, &number);
     value.push(b'}');
+}
+
+/// `,"name":value`
+fn write_field<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, name: &str, value: &T) {
+    out.push(b',');
+    write_text(out, name);
+    out.push(b':');
+    write_json(out, value);
 }
 
 fn write_text(out: &mut Vec<u8>, text: &str) {
@@ -261,11 +282,27 @@ mod tests {
              \"message\":\"a\u{fffd}b\",\"message_base64\":\"Yf9i\",\"continued\":true}"
         );
         let mut out = Vec::new();
-        writer().sample(&mut out, 0, "/sys/temp", 48.5, Some("C"));
+        let mut sample = Sample {
+            sensor: "/sys/temp",
+            label: None,
+            numbers: &[("value", Some(48.5))],
+            counts: &[],
+            unit: Some("C"),
+            quality: "ok",
+        };
+        writer().sample(&mut out, 0, &sample);
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            r#"{"device":"pi-7","source":"syslog","time":"1970-01-01T00:00:00.000Z","sensor":"/sys/temp","value":48.5,"unit":"C"}"#
+            r#"{"device":"pi-7","source":"syslog","time":"1970-01-01T00:00:00.000Z","sensor":"/sys/temp","value":48.5,"unit":"C","quality":"ok"}"#
         );
+        sample.label = Some("cpu");
+        sample.numbers = &[("min", Some(1.0)), ("last", None)];
+        (sample.counts, sample.unit, sample.quality) = (&[("count", 7)], None, "stale");
+        let mut out = Vec::new();
+        writer().sample(&mut out, 0, &sample);
+        assert!(out.ends_with(
+            br#","sensor":"/sys/temp","label":"cpu","min":1.0,"last":null,"count":7,"quality":"stale"}"#
+        ));
     }
 
     #[test]

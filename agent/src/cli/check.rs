@@ -14,7 +14,7 @@ use glob::Pattern;
 
 use crate::config::{ConfigFile, Host, Plan, defaults};
 use crate::discover::scan;
-use crate::sample::value_file;
+use crate::sample::read::Kind;
 
 /// Most paths of one source that are listed.
 const LISTED_MAX: usize = 10;
@@ -76,7 +76,15 @@ fn check(
         found.write(json, out, err)?;
     }
     for source in &plan.sensors {
-        let readable = |path: &Path| match value_file::read(path) {
+        if let Some(command) = &source.reader.command {
+            if !json {
+                writeln!(out, "# sensor {} runs {command:?}", source.id)?;
+            }
+            continue;
+        }
+        let readable = |path: &Path| match source.reader.read(path) {
+            // A buffer is read while the agent runs, and only then.
+            Err(_) if source.reader.kind == Kind::IioBuffer => Ok(()),
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         };

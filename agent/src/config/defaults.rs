@@ -4,6 +4,7 @@
 use headwater_msk::{Bytes, Period};
 
 use super::file::StartAt;
+use crate::sample::read::Kind;
 
 /// Declares constants with their documentation, and the same documentation as a table by key.
 macro_rules! defaults {
@@ -57,8 +58,20 @@ defaults! {
     /// time.
     "file.close_after" CLOSE_AFTER: Period = Period::secs(5);
 
+    /// The simplest that there is: a number in a file.
+    "sensor.kind" KIND: Kind = Kind::Number;
+
     /// Temperatures and loads move in minutes: six readings a minute show that.
     "sensor.interval" INTERVAL: Period = Period::secs(10);
+
+    /// Readings in step: put off where many devices, or many sensors of one bus, read at once.
+    "sensor.jitter" JITTER: Period = Period::secs(0);
+
+    /// Readings at any moment: whole intervals make the whole fleet read at the same one.
+    "sensor.align" ALIGN: bool = false;
+
+    /// Often enough to see that a sensor lives, and a hundredth of what every reading would cost.
+    "sensor.heartbeat" HEARTBEAT: Period = Period::secs(600);
 
     /// The number as it is read.
     "sensor.scale" SCALE: f64 = 1.0;

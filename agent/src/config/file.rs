@@ -5,6 +5,9 @@ use headwater_msk::{Bytes, Kafka, Period};
 use headwater_record::steps::StepFile;
 use serde::{Deserialize, Serialize};
 
+use crate::sample::policy::RollupWhen;
+use crate::sample::read::Kind;
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,11 +150,48 @@ pub struct File {
 pub struct Sensor {
     /// Name of the source.
     pub id: String,
-    /// Which value files: globs.
+    /// What kind of sensors they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Which files: globs. Kinds that are always in one place need none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
+    /// A program and its arguments, whose output is read instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// JSON: where the number is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// CSV: the column's name, or its number from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// CSV: what separates two columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
     /// Time between two readings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<Period>,
+    /// Most that a reading is put off by chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Period>,
+    /// Whether readings lie on whole intervals of the wall clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub align: Option<bool>,
+    /// By how much a value must move to be told: `"0.5"`, `"2%"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadband: Option<String>,
+    /// How often one that does not move is told all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Period>,
+    /// Below it a value is out of range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Above it a value is out of range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// Age at which what a file holds is stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<Period>,
     /// Factor on the raw number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
@@ -161,4 +201,17 @@ pub struct Sensor {
     /// Unit of the result, passed on as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// Samples told as one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollup: Option<Rollup>,
+}
+
+/// `rollup`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollup {
+    /// Of how long.
+    pub window: Period,
+    /// At all times, or while the broker does not acknowledge.
+    pub when: RollupWhen,
 }

@@ -7,6 +7,7 @@ pub mod host;
 pub mod plan;
 pub mod problems;
 mod process;
+mod sensors;
 
 pub use file::ConfigFile;
 pub use host::Host;

@@ -13,6 +13,10 @@ use super::file::{self, ConfigFile, StartAt};
 use super::problems::{Check, Problem, to_usize};
 use super::{Host, defaults, process};
 use crate::process::ProcessPlan;
+use crate::sample::policy::Policy;
+use crate::sample::read::Reader;
+use crate::sample::reading::Conversion;
+use crate::sample::schedule::Beat;
 
 /// What the agent runs on.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,16 +85,20 @@ pub struct FileSource {
 pub struct SensorSource {
     /// Its name.
     pub id: SourceId,
-    /// Which value files; absolute.
+    /// Which files; absolute.
     pub paths: Vec<Pattern>,
-    /// Time between two readings.
-    pub interval: Duration,
-    /// Factor on the raw number.
-    pub scale: f64,
-    /// Added to the scaled number.
-    pub offset: f64,
-    /// Unit of the result.
+    /// How they are read.
+    pub reader: Reader,
+    /// When.
+    pub beat: Beat,
+    /// What is made of a number.
+    pub conversion: Conversion,
+    /// Unit of the result, if not the sensor's own.
     pub unit: Option<String>,
+    /// Which samples are told.
+    pub policy: Policy,
+    /// Age at which what a file holds is stale.
+    pub stale_after: Option<Duration>,
 }
 
 impl Plan {
@@ -210,20 +218,7 @@ impl FileSource {
     }
 }
 
-impl SensorSource {
-    fn effective(&self) -> file::Sensor {
-        file::Sensor {
-            id: self.id.as_str().to_owned(),
-            paths: as_written(&self.paths),
-            interval: Some(Period(self.interval)),
-            scale: Some(self.scale),
-            offset: Some(self.offset),
-            unit: self.unit.clone(),
-        }
-    }
-}
-
-fn as_written(patterns: &[Pattern]) -> Vec<String> {
+pub(super) fn as_written(patterns: &[Pattern]) -> Vec<String> {
     let text = |pattern: &Pattern| pattern.as_str().to_owned();
     patterns.iter().map(text).collect()
 }

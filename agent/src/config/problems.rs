@@ -10,7 +10,7 @@ use glob::Pattern;
 use headwater_msk::{Bytes, Period};
 use headwater_record::{DeviceId, SourceId};
 
-use super::plan::{FileSource, SensorSource};
+use super::plan::FileSource;
 use super::{Host, defaults, file};
 
 /// One thing that is wrong with a configuration.
@@ -130,34 +130,7 @@ impl Check {
         })
     }
 
-    pub(super) fn sensor(&mut self, key: &str, source: file::Sensor) -> Option<SensorSource> {
-        let id = self.source_id(key, &source.id);
-        let paths = self.globs(key, "paths", &source.paths);
-        if source.paths.is_empty() {
-            self.problem(&format!("{key}.paths"), "empty: name one glob at least");
-        }
-        let scale = source.scale.unwrap_or(defaults::SCALE);
-        let offset = source.offset.unwrap_or(defaults::OFFSET);
-        for (name, value) in [("scale", scale), ("offset", offset)] {
-            if !value.is_finite() {
-                self.problem(&format!("{key}.{name}"), format!("{value} is no number"));
-            }
-        }
-        Some(SensorSource {
-            interval: self.interval(
-                &format!("{key}.interval"),
-                source.interval,
-                defaults::INTERVAL,
-            ),
-            scale,
-            offset,
-            unit: source.unit,
-            id: id?,
-            paths,
-        })
-    }
-
-    fn source_id(&mut self, key: &str, written: &str) -> Option<SourceId> {
+    pub(super) fn source_id(&mut self, key: &str, written: &str) -> Option<SourceId> {
         let key = format!("{key}.id");
         match written.parse::<SourceId>() {
             Ok(id) => {
@@ -173,7 +146,7 @@ impl Check {
         }
     }
 
-    fn globs(&mut self, key: &str, name: &str, written: &[String]) -> Vec<Pattern> {
+    pub(super) fn globs(&mut self, key: &str, name: &str, written: &[String]) -> Vec<Pattern> {
         let mut patterns = Vec::with_capacity(written.len());
         for (n, text) in written.iter().enumerate() {
             let key = format!("{key}.{name}[{n}]");

@@ -1,26 +1,27 @@
-//! Reads sensors: small text files that hold a number, at fixed intervals.
+//! Reads sensors, at fixed intervals.
 //!
 //! - [`schedule`]: pure; when.
-//! - [`value_file`]: the reading.
+//! - [`read`]: the readers of each kind.
+//! - [`reading`]: pure; what was read, and how good it is.
+//! - [`policy`]: pure; which samples are told, and which are told as one.
 //! - [`sensor`]: pure; the numbers of samples, and what became of each.
+//! - [`group`]: the sensors of one source.
 //!
 //! A sample cannot be read again, so a sensor never waits for room: without it the sample is lost,
 //! counted, and told. Each start of the agent is a generation of its own; one that an earlier run
 //! left open is closed with the word that its end is not known.
 
-use std::collections::HashSet;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use headwater_record::notice::{Notice, Tail, reason};
 use headwater_record::value::ValueWriter;
-use headwater_record::{DeviceId, SourceId, StreamId};
+use headwater_record::{DeviceId, SourceId};
 use tokio::sync::mpsc::Sender;
 
-use self::schedule::Schedule;
-use self::sensor::{Reading, SAMPLE_BYTES, Sensor};
+use self::group::Group;
+use self::sensor::{Became, SAMPLE_BYTES, Sensor};
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
@@ -29,19 +30,18 @@ use crate::config::SensorSource;
 use crate::discover::said::Said;
 use crate::discover::scan;
 use crate::process::Draft;
-use crate::sources::{SourceError, draw_generation, send};
+use crate::sources::{SourceError, send};
 use crate::stop::Stop;
 
+mod group;
+pub mod policy;
+pub mod read;
+pub mod reading;
 pub mod schedule;
 pub mod sensor;
-pub mod value_file;
 
-/// How often the globs are matched again: a sensor that is plugged in may wait so long.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often losses are told in the log.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
-/// Most sensors of one source: a mistaken glob must not fill the database with generations.
-const SENSORS_MAX: usize = 1000;
 /// How long an earlier run's notices wait for room before they are tried again, and how long the
 /// last notices wait at the end.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -74,6 +74,8 @@ pub struct SensorsInput<R> {
     pub stop: Stop,
     /// What is counted, for others to read.
     pub counters: Arc<Counters>,
+    /// Whether the broker does not acknowledge, as others know: roll-ups take over then.
+    pub offline: Arc<AtomicBool>,
 }
 
 /// Reads sensors until told to stop.
@@ -91,16 +93,6 @@ pub fn run<R: Registry>(input: SensorsInput<R>) -> Result<(), SourceError> {
     }
 }
 
-/// A source, and its sensors.
-#[derive(Debug)]
-struct Group {
-    plan: SensorSource,
-    writer: ValueWriter,
-    schedule: Schedule,
-    look_at: Monotonic,
-    sensors: Vec<Sensor>,
-}
-
 /// All sensors of all sources.
 #[derive(Debug)]
 struct Sensors<R> {
@@ -112,19 +104,14 @@ struct Sensors<R> {
     budget: Budget,
     batches: Sender<Batch>,
     counters: Arc<Counters>,
+    offline: Arc<AtomicBool>,
     said: Said,
     losses_said_at: Option<Monotonic>,
 }
 
 impl<R: Registry> Sensors<R> {
     fn new(input: SensorsInput<R>, now: Monotonic) -> Self {
-        let group = |plan: SensorSource| Group {
-            writer: ValueWriter::new(&input.device, &plan.id),
-            schedule: Schedule::new(plan.interval, now),
-            look_at: now,
-            sensors: Vec::new(),
-            plan,
-        };
+        let group = |plan| Group::new(plan, &input.device, now);
         let groups: Vec<_> = input.sources.into_iter().map(group).collect();
         for Group { plan, .. } in &groups {
             for unmatched in scan(&plan.paths, &[]).unmatched {
@@ -144,6 +131,7 @@ impl<R: Registry> Sensors<R> {
             budget: input.budget,
             batches: input.batches,
             counters: input.counters,
+            offline: input.offline,
             said: Said::default(),
             losses_said_at: None,
         }
@@ -153,14 +141,14 @@ impl<R: Registry> Sensors<R> {
     fn tick(&mut self, now: Monotonic) -> Result<(), SourceError> {
         self.close_unclean()?;
         for index in 0..self.groups.len() {
-            if !self.groups[index].schedule.is_due(now) {
+            let group = &mut self.groups[index];
+            if !group.schedule.is_due(now, wall_ms()) {
                 continue;
             }
-            if now >= self.groups[index].look_at {
-                self.look(index, now)?;
-            }
+            group.look(&self.device, &self.registry, &mut self.said, now)?;
+            group.fill();
             for nth in 0..self.groups[index].sensors.len() {
-                self.sample(index, nth)?;
+                self.sample(index, nth, now)?;
             }
         }
         self.say_losses(now);
@@ -203,91 +191,24 @@ impl<R: Registry> Sensors<R> {
         Ok(())
     }
 
-    /// Matches a source's globs, and registers what is new, all in one transaction.
-    fn look(&mut self, index: usize, now: Monotonic) -> Result<(), SourceError> {
+    /// Reads one sensor, and gives away what is to be told.
+    fn sample(&mut self, index: usize, nth: usize, now: Monotonic) -> Result<(), SourceError> {
+        let offline = self.offline.load(Ordering::Relaxed);
+        let readings = self.groups[index].readings(nth, &mut self.said);
         let group = &mut self.groups[index];
-        group.look_at = now.plus(LOOK_AGAIN);
-        let found = scan(&group.plan.paths, &[]);
-        for trouble in &found.troubles {
-            let text = trouble.to_string();
-            if self.said.is_news(trouble.path(), &text) {
-                tracing::warn!("source {}: {text}", group.plan.id);
-            }
-        }
-        let known: HashSet<_> = group.sensors.iter().map(|sensor| &sensor.path).collect();
-        let new: Vec<_> = (found.files.into_iter())
-            .map(|seen| seen.path)
-            .filter(|path| !known.contains(path))
-            .collect();
-        let mut opens = Vec::new();
-        let mut sensors = Vec::new();
-        for path in new {
-            let stream = StreamId::new(&self.device, &group.plan.id, path.as_os_str().as_bytes());
-            let text = match stream {
-                Ok(stream) if group.sensors.len() + sensors.len() < SENSORS_MAX => {
-                    let generation = draw_generation()?;
-                    opens.push(OpenGeneration {
-                        generation,
-                        stream: stream.clone(),
-                        origin: Origin::Sensor,
-                        settled: 0,
-                        skip_to: None,
-                        cut: None,
-                        marker: None,
-                    });
-                    sensors.push(Sensor::new(path, stream, generation));
-                    continue;
+        for reading in readings {
+            let mut sensors = std::mem::take(&mut group.sensors);
+            let telling = group.telling(now, offline);
+            let room = || self.budget.try_take(SAMPLE_BYTES);
+            let became = sensors[nth].sample(telling, reading, room);
+            group.sensors = sensors;
+            self.counters.taken.fetch_add(1, Ordering::Relaxed);
+            match became {
+                Became::Told(batch) => send(&self.batches, batch)?,
+                Became::Held => {}
+                Became::Lost => {
+                    self.counters.lost.fetch_add(1, Ordering::Relaxed);
                 }
-                Ok(_) => format!("left out: a source is {SENSORS_MAX} sensors at most"),
-                Err(error) => format!("left out: it cannot name a stream: {error}"),
-            };
-            if self.said.is_news(&path, &text) {
-                tracing::warn!("source {}: {}: {text}", group.plan.id, path.display());
-            }
-        }
-        if !opens.is_empty() {
-            self.registry.register(&opens)?;
-            group.sensors.extend(sensors);
-        }
-        Ok(())
-    }
-
-    /// Reads one sensor. Without a reading there is no sample, and no number is used.
-    fn sample(&mut self, index: usize, nth: usize) -> Result<(), SourceError> {
-        let group = &mut self.groups[index];
-        let (plan, sensor) = (&group.plan, &mut group.sensors[nth]);
-        let raw = match value_file::read(&sensor.path) {
-            Ok(raw) => raw,
-            Err(error) => {
-                let text = error.to_string();
-                if self.said.is_news(&sensor.path, &text) {
-                    tracing::warn!(
-                        "source {}: no reading from {}: {text}; tried again at each interval",
-                        plan.id,
-                        sensor.path.display()
-                    );
-                }
-                return Ok(());
-            }
-        };
-        if self.said.is_over(&sensor.path) {
-            tracing::info!(
-                "source {}: {} gives readings",
-                plan.id,
-                sensor.path.display()
-            );
-        }
-        let reading = Reading {
-            time_ms: wall_ms(),
-            value: raw * plan.scale + plan.offset,
-            unit: plan.unit.as_deref(),
-        };
-        self.counters.taken.fetch_add(1, Ordering::Relaxed);
-        let room = self.budget.try_take(SAMPLE_BYTES);
-        match sensor.sample(&group.writer, reading, room) {
-            Some(batch) => send(&self.batches, batch)?,
-            None => {
-                self.counters.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(())
@@ -310,12 +231,14 @@ impl<R: Registry> Sensors<R> {
     fn close(&mut self) -> Result<(), SourceError> {
         let mut patience = PATIENCE;
         for group in &mut self.groups {
-            for sensor in &mut group.sensors {
+            let mut sensors = std::mem::take(&mut group.sensors);
+            let telling = group.telling(monotonic(), false);
+            for sensor in &mut sensors {
                 let room = self.budget.take(SAMPLE_BYTES, patience);
                 if room.is_none() {
                     patience = Duration::ZERO;
                 }
-                if let Some(batch) = sensor.close(&group.writer, wall_ms(), room) {
+                if let Some(batch) = sensor.close(telling, room) {
                     send(&self.batches, batch)?;
                 }
             }

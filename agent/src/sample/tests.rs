@@ -2,9 +2,13 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use glob::Pattern;
-use headwater_record::{Generation, Kind};
+use headwater_record::{Generation, Kind as Is, StreamId};
 use tokio::sync::mpsc::{self, Receiver};
 
+use super::policy::{Policy, Rollup, RollupWhen};
+use super::read::{Kind, Reader};
+use super::reading::Conversion;
+use super::schedule::Beat;
 use super::*;
 use crate::checkpoint::{FileIdentity, Marker, StoreStopped};
 
@@ -36,29 +40,64 @@ struct Rig {
     registered: Registered,
     budget: Budget,
     counters: Arc<Counters>,
+    offline: Arc<AtomicBool>,
 }
 
 fn rig(folder: &Path, known: Vec<OpenGeneration>) -> Rig {
+    rig_with(folder, known, |_| {})
+}
+
+fn rig_with(
+    folder: &Path,
+    known: Vec<OpenGeneration>,
+    change: impl FnOnce(&mut SensorSource),
+) -> Rig {
     let (batches, receiver) = mpsc::channel(64);
     let (registered, counters) = (Registered::default(), Arc::new(Counters::default()));
     let budget = Budget::new(2 * SAMPLE_BYTES);
+    let offline = Arc::new(AtomicBool::new(false));
     let glob = format!("{}/*/value", folder.display());
-    let input = SensorsInput {
-        device: "pi-7".parse().unwrap(),
-        sources: vec![SensorSource {
-            id: "cpu".parse().unwrap(),
-            paths: vec![Pattern::new(&glob).unwrap()],
+    let mut source = SensorSource {
+        id: "cpu".parse().unwrap(),
+        paths: vec![Pattern::new(&glob).unwrap()],
+        reader: Reader {
+            kind: Kind::Number,
+            command: None,
+            pointer: String::new(),
+            column: String::new(),
+            separator: b',',
+            dev: "/dev".into(),
+        },
+        beat: Beat {
             interval: Duration::from_secs(10),
+            jitter: Duration::ZERO,
+            aligned: false,
+        },
+        conversion: Conversion {
             scale: 0.001,
             offset: 1.0,
-            unit: None,
-        }],
+            min: None,
+            max: Some(100.0),
+        },
+        unit: None,
+        policy: Policy {
+            deadband: None,
+            heartbeat: Duration::from_secs(600),
+            rollup: None,
+        },
+        stale_after: None,
+    };
+    change(&mut source);
+    let input = SensorsInput {
+        device: "pi-7".parse().unwrap(),
+        sources: vec![source],
         known,
         registry: registered.clone(),
         budget: budget.clone(),
         batches,
         stop: Stop::new(),
         counters: Arc::clone(&counters),
+        offline: Arc::clone(&offline),
     };
     Rig {
         sensors: Sensors::new(input, Monotonic(0)),
@@ -66,17 +105,18 @@ fn rig(folder: &Path, known: Vec<OpenGeneration>) -> Rig {
         registered,
         budget,
         counters,
+        offline,
     }
 }
 
 impl Rig {
     /// Ticks at `seconds`, and returns what came of it: kind, span, value's end.
-    fn tick(&mut self, seconds: u64) -> Vec<(Kind, u64, u64, String)> {
+    fn tick(&mut self, seconds: u64) -> Vec<(Is, u64, u64, String)> {
         self.sensors.tick(Monotonic(seconds * 1000)).unwrap();
         self.take()
     }
 
-    fn take(&mut self) -> Vec<(Kind, u64, u64, String)> {
+    fn take(&mut self) -> Vec<(Is, u64, u64, String)> {
         let mut records = Vec::new();
         while let Ok(batch) = self.receiver.try_recv() {
             let registered = self.registered.0.lock().unwrap();
@@ -87,9 +127,17 @@ impl Rig {
             );
             for record in batch.records() {
                 let value: serde_json::Value = serde_json::from_slice(record.value).unwrap();
-                let shown = value.get("value").or(value.get("reason")).unwrap();
+                let shown = value
+                    .get("value")
+                    .or(value.get("mean"))
+                    .or(value.get("reason"));
+                let quality = value["quality"].as_str().unwrap_or("ok");
+                let shown = match quality {
+                    "ok" => shown.unwrap().to_string(),
+                    quality => format!("{} {quality}", shown.unwrap()),
+                };
                 let (start, end) = (record.span.start(), record.span.end());
-                records.push((record.kind, start, end, shown.to_string()));
+                records.push((record.kind, start, end, shown));
             }
         }
         records
@@ -106,25 +154,30 @@ fn samples_are_numbered_scaled_and_in_step() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "a", "48000\n");
     let mut rig = rig(folder.path(), Vec::new());
-    assert_eq!(rig.tick(0), [(Kind::Data, 0, 1, "49.0".into())]);
+    assert_eq!(rig.tick(0), [(Is::Data, 0, 1, "49.0".into())]);
     assert_eq!(rig.tick(9), []);
-    // The file is gone, or holds something else: no sample, no number.
+    // The file is gone, or holds something else: that is told once.
     write(folder.path(), "a", "error");
-    assert_eq!(rig.tick(10), []);
+    assert_eq!(rig.tick(10), [(Is::Data, 1, 2, "null missing".into())]);
+    std::fs::remove_file(folder.path().join("a/value")).unwrap();
+    assert_eq!(rig.tick(20), []);
+    write(folder.path(), "a", "100000");
+    assert_eq!(rig.tick(30), [(Is::Data, 2, 4, "101.0 range".into())]);
     write(folder.path(), "a", "1000");
-    assert_eq!(rig.tick(1000), [(Kind::Data, 1, 2, "2.0".into())]);
+    // Nothing is made up for after a suspend.
+    assert_eq!(rig.tick(1000), [(Is::Data, 4, 5, "2.0".into())]);
     assert_eq!(rig.tick(1001), []);
     // One that was plugged in is found, and has numbers of its own.
     write(folder.path(), "b", "0");
     let both = [
-        (Kind::Data, 2, 3, "2.0".into()),
-        (Kind::Data, 0, 1, "1.0".into()),
+        (Is::Data, 5, 6, "2.0".into()),
+        (Is::Data, 0, 1, "1.0".into()),
     ];
     assert_eq!(rig.tick(1010), both);
     rig.sensors.close().unwrap();
-    let closed = |at| (Kind::Close, at, at, "\"stopped\"".to_owned());
-    assert_eq!(rig.take(), [closed(3), closed(1)]);
-    assert_eq!(rig.counters.taken.load(Ordering::Relaxed), 4);
+    let closed = |at| (Is::Close, at, at, "\"stopped\"".to_owned());
+    assert_eq!(rig.take(), [closed(6), closed(1)]);
+    assert_eq!(rig.counters.taken.load(Ordering::Relaxed), 7);
 }
 
 #[test]
@@ -137,8 +190,8 @@ fn without_room_a_sample_is_lost_and_told() {
     assert_eq!(rig.tick(10), []);
     drop(full);
     let told = [
-        (Kind::Loss, 0, 2, "\"window-full\"".into()),
-        (Kind::Data, 2, 3, "1.0".into()),
+        (Is::Loss, 0, 2, "\"window-full\"".into()),
+        (Is::Data, 2, 3, "1.0".into()),
     ];
     assert_eq!(rig.tick(20), told);
     assert_eq!(rig.counters.lost.load(Ordering::Relaxed), 2);
@@ -164,6 +217,66 @@ fn what_an_earlier_run_left_open_is_closed_when_there_is_room() {
     assert_eq!(rig.tick(0), []);
     assert!(rig.sensors.idle_for(Monotonic(0)) <= PATIENCE);
     drop(full);
-    assert_eq!(rig.tick(1), [(Kind::Close, 41, 41, "\"unclean\"".into())]);
+    assert_eq!(rig.tick(1), [(Is::Close, 41, 41, "\"unclean\"".into())]);
     assert_eq!(rig.tick(2), []);
+}
+
+#[test]
+fn a_roll_up_takes_over_while_the_broker_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "0");
+    let mut rig = rig_with(folder.path(), Vec::new(), |source| {
+        source.policy.rollup = Some(Rollup {
+            window: Duration::from_secs(20),
+            when: RollupWhen::Offline,
+        });
+    });
+    assert_eq!(rig.tick(0), [(Is::Data, 0, 1, "1.0".into())]);
+    rig.offline.store(true, Ordering::Relaxed);
+    assert_eq!(rig.tick(10), []);
+    write(folder.path(), "a", "3000");
+    assert_eq!(rig.tick(20), []);
+    assert_eq!(rig.tick(30), [(Is::Data, 1, 4, "3.0".into())]);
+    assert_eq!(rig.tick(40), []);
+    rig.offline.store(false, Ordering::Relaxed);
+    let both = [
+        (Is::Data, 4, 5, "4.0".into()),
+        (Is::Data, 5, 6, "4.0".into()),
+    ];
+    assert_eq!(rig.tick(50), both);
+    rig.offline.store(true, Ordering::Relaxed);
+    rig.tick(60);
+    rig.sensors.close().unwrap();
+    let end = [
+        (Is::Data, 6, 7, "4.0".into()),
+        (Is::Close, 7, 7, "\"stopped\"".into()),
+    ];
+    assert_eq!(rig.take(), end, "a window under way is told at the end");
+}
+
+#[test]
+fn what_a_command_prints_is_a_sensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = rig_with(folder.path(), Vec::new(), |source| {
+        source.reader.command = Some(["/bin/echo", "48000 C"].map(String::from).to_vec());
+    });
+    assert_eq!(rig.tick(0), [(Is::Data, 0, 1, "49.0".into())]);
+    let stream = rig.registered.0.lock().unwrap()[0].stream.clone();
+    assert_eq!(stream.as_str(), "pi-7/cpu/command");
+}
+
+#[test]
+fn what_was_written_long_ago_is_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "0");
+    let mut rig = rig_with(folder.path(), Vec::new(), |source| {
+        source.stale_after = Some(Duration::from_secs(3600));
+    });
+    assert_eq!(rig.tick(0), [(Is::Data, 0, 1, "1.0".into())]);
+    let file = std::fs::File::options()
+        .write(true)
+        .open(folder.path().join("a/value"));
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    file.unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(rig.tick(10), [(Is::Data, 1, 2, "1.0 stale".into())]);
 }

@@ -2,6 +2,7 @@
 //! decision is made here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use headwater_record::DeviceId;
@@ -24,6 +25,8 @@ const RESUME: Duration = Duration::from_millis(20);
 pub(super) struct Edge<'a> {
     pub(super) delivery: Delivery,
     pub(super) store: Store,
+    /// Whether the broker does not acknowledge, for who reads sensors.
+    pub(super) offline: Arc<AtomicBool>,
     producer: Option<Producer>,
     news: Arc<Notify>,
     kafka: &'a headwater_msk::Kafka,
@@ -42,6 +45,7 @@ impl<'a> Edge<'a> {
         Self {
             delivery,
             store,
+            offline: Arc::default(),
             producer: Some(producer),
             news,
             kafka,
@@ -147,7 +151,14 @@ impl<'a> Edge<'a> {
                     }
                 }
             }
-            Action::Say(news) => say(news),
+            Action::Say(news) => {
+                match news {
+                    News::Offline => self.offline.store(true, Ordering::Relaxed),
+                    News::Online => self.offline.store(false, Ordering::Relaxed),
+                    _ => {}
+                }
+                say(news);
+            }
             Action::Done => self.done = true,
         }
     }

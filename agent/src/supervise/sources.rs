@@ -1,6 +1,7 @@
 //! The threads of the sources: started, stopped, and heard when they end, however they end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use headwater_record::DeviceId;
@@ -39,6 +40,8 @@ pub(super) struct Sources {
     pub(super) ended: Receiver<Ended>,
     pub(super) budget: Budget,
     pub(super) samples: Arc<sample::Counters>,
+    /// Whether the broker does not acknowledge, for who reads sensors.
+    pub(super) offline: Arc<AtomicBool>,
     stops: Vec<Stop>,
 }
 
@@ -58,6 +61,7 @@ impl Sources {
             ended,
             budget: Budget::new(plan.window_bytes),
             samples: Arc::clone(&samples),
+            offline: Arc::default(),
             stops: Vec::new(),
         };
         let inputs = Inputs {
@@ -89,6 +93,7 @@ impl Sources {
                 batches: inputs.sender.clone(),
                 stop,
                 counters: samples,
+                offline: Arc::clone(&sources.offline),
             };
             spawn("sensors", ends, move || sample::run(input))?;
         }

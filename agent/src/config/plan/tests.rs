@@ -29,7 +29,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(plan.checkpoint.bytes, 64 << 20);
     assert_eq!(plan.files[0].start_at, StartAt::Beginning);
     assert_eq!(plan.files[0].max_line, 128 << 10);
-    assert_eq!(plan.sensors[0].interval, Duration::from_secs(10));
+    assert_eq!(plan.sensors[0].beat.interval, Duration::from_secs(10));
 }
 
 #[test]
@@ -37,7 +37,15 @@ fn the_effective_configuration_gives_the_same_plan() {
     let first = plan(&format!(
         "device = \"pi-7\"\n{KAFKA}[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\n\
          [[file]]\nid = \"a\"\npaths = [\"/a/**/*.log\"]\nexclude = [\"/a/x\"]\nstart_at = \"end\"\n\
-         [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n"
+         [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n\
+         kind = \"csv\"\ncolumn = \"t\"\nseparator = \";\"\ndeadband = \"7%\"\nalign = true\njitter = \"1s\"\n\
+         min = -40\nstale_after = \"5m\"\nrollup = {{ window = \"1m\", when = \"offline\" }}\n\
+         [[sensor]]\nid = \"c\"\nkind = \"one_wire\"\n\
+         [[sensor]]\nid = \"d\"\ncommand = [\"/usr/bin/vcgencmd\", \"measure_temp\"]\ndeadband = \"0.1\"\n\
+         [[file]]\nid = \"e\"\npaths = [\"/e\"]\nrepeats = {{ within = \"30s\" }}\n\
+         rate_limit = {{ records = 10, per = \"1m\" }}\n\
+         [[file.process]]\nstep = \"parse\"\nformat = \"csv\"\ncolumns = [\"a\"]\n\
+         [[file.process]]\nstep = \"keep\"\nfield = \"a\"\nat_least = 3\n"
     ))
     .unwrap();
     let text = toml::to_string(&first.effective()).unwrap();

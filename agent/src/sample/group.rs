@@ -1,0 +1,205 @@
+//! The sensors of one source: found, read in their turn.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use headwater_record::value::ValueWriter;
+use headwater_record::{DeviceId, StreamId};
+
+use super::read::buffer::Buffers;
+use super::read::{Kind, ReadError};
+use super::reading::{Quality, Reading};
+use super::schedule::Schedule;
+use super::sensor::{Sensor, Telling};
+use crate::checkpoint::{OpenGeneration, Origin, Registry};
+use crate::clock::{Monotonic, wall_ms};
+use crate::config::SensorSource;
+use crate::discover::said::Said;
+use crate::discover::scan;
+use crate::sources::{SourceError, draw_generation};
+
+/// How often the globs are matched again: a sensor that is plugged in may wait so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Most sensors of one source: a mistaken glob must not fill the database with generations.
+const SENSORS_MAX: usize = 1000;
+/// The path of the stream of a command.
+const COMMAND: &str = "command";
+
+/// A source, and its sensors.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) plan: SensorSource,
+    pub(super) writer: ValueWriter,
+    pub(super) schedule: Schedule,
+    pub(super) sensors: Vec<Sensor>,
+    look_at: Monotonic,
+    buffers: Buffers,
+}
+
+impl Group {
+    pub(super) fn new(plan: SensorSource, device: &DeviceId, now: Monotonic) -> Self {
+        // The same at each start, and another for each device and source: a fleet is spread.
+        let seed = crc32c::crc32c(format!("{device}/{}", plan.id).as_bytes());
+        Self {
+            writer: ValueWriter::new(device, &plan.id),
+            schedule: Schedule::new(plan.beat, u64::from(seed), now, wall_ms()),
+            sensors: Vec::new(),
+            look_at: now,
+            buffers: Buffers::default(),
+            plan,
+        }
+    }
+
+    /// How its samples are told, now.
+    pub(super) fn telling(&self, now: Monotonic, offline: bool) -> Telling<'_> {
+        Telling {
+            writer: &self.writer,
+            policy: &self.plan.policy,
+            unit: self.plan.unit.as_deref(),
+            time_ms: wall_ms(),
+            now,
+            offline,
+        }
+    }
+
+    /// Matches the globs, where it is time, and registers what is new, all in one transaction.
+    pub(super) fn look<R: Registry>(
+        &mut self,
+        device: &DeviceId,
+        registry: &R,
+        said: &mut Said,
+        now: Monotonic,
+    ) -> Result<(), SourceError> {
+        if now < self.look_at {
+            return Ok(());
+        }
+        self.look_at = now.plus(LOOK_AGAIN);
+        let known: HashSet<_> = self.sensors.iter().map(|sensor| &sensor.path).collect();
+        let paths = self.paths(said).into_iter();
+        let new: Vec<_> = paths.filter(|path| !known.contains(path)).collect();
+        let (mut opens, mut sensors) = (Vec::new(), Vec::new());
+        for path in new {
+            let stream = StreamId::new(device, &self.plan.id, path.as_os_str().as_bytes());
+            let text = match stream {
+                Ok(stream) if self.sensors.len() + sensors.len() < SENSORS_MAX => {
+                    let generation = draw_generation()?;
+                    opens.push(OpenGeneration {
+                        generation,
+                        stream: stream.clone(),
+                        origin: Origin::Sensor,
+                        settled: 0,
+                        skip_to: None,
+                        cut: None,
+                        marker: None,
+                    });
+                    let about = self.plan.reader.about(&path);
+                    sensors.push(Sensor::new(path, stream, generation, about));
+                    continue;
+                }
+                Ok(_) => format!("left out: a source is {SENSORS_MAX} sensors at most"),
+                Err(error) => format!("left out: it cannot name a stream: {error}"),
+            };
+            if said.is_news(&path, &text) {
+                tracing::warn!("source {}: {}: {text}", self.plan.id, path.display());
+            }
+        }
+        if !opens.is_empty() {
+            registry.register(&opens)?;
+            self.sensors.extend(sensors);
+        }
+        Ok(())
+    }
+
+    fn paths(&self, said: &mut Said) -> Vec<PathBuf> {
+        if self.plan.reader.command.is_some() {
+            return vec![PathBuf::from(COMMAND)];
+        }
+        let found = scan(&self.plan.paths, &[]);
+        for trouble in &found.troubles {
+            let text = trouble.to_string();
+            if said.is_news(trouble.path(), &text) {
+                tracing::warn!("source {}: {text}", self.plan.id);
+            }
+        }
+        let paths = found.files.into_iter().map(|seen| seen.path);
+        match self.plan.reader.kind {
+            // An element that is not enabled is no sensor.
+            Kind::IioBuffer => paths
+                .filter(|path| self.plan.reader.is_enabled(path))
+                .collect(),
+            _ => paths.collect(),
+        }
+    }
+
+    /// Reads what is read of all sensors at once.
+    pub(super) fn fill(&mut self) {
+        if self.plan.reader.kind == Kind::IioBuffer {
+            let paths: Vec<_> = self
+                .sensors
+                .iter()
+                .map(|sensor| sensor.path.as_path())
+                .collect();
+            self.buffers.fill(&self.plan.reader.dev, &paths);
+        }
+    }
+
+    /// What a sensor says now: one reading, or what was collected since the last time.
+    pub(super) fn readings(&mut self, nth: usize, said: &mut Said) -> Vec<Reading> {
+        let (plan, sensor) = (&self.plan, &self.sensors[nth]);
+        let read = match (&plan.reader.command, plan.reader.kind) {
+            (Some(command), _) => plan.reader.run(command).map(|value| vec![value]),
+            (None, Kind::IioBuffer) => self.buffers.take(&sensor.path),
+            (None, _) => plan.reader.read(&sensor.path).map(|value| vec![value]),
+        };
+        let values = match read {
+            Ok(values) => values,
+            Err(error) => {
+                say_trouble(plan, &sensor.path, &error, said);
+                return vec![Reading::none(error.quality())];
+            }
+        };
+        if said.is_over(&sensor.path) {
+            tracing::info!(
+                "source {}: {} gives readings",
+                plan.id,
+                sensor.path.display()
+            );
+        }
+        let is_stale = plan.reader.command.is_none()
+            && plan
+                .stale_after
+                .is_some_and(|after| is_older(&sensor.path, after));
+        let reading = |raw: f64| {
+            let mut reading = plan.conversion.reading(raw);
+            if is_stale && reading.quality == Quality::Ok {
+                reading.quality = Quality::Stale;
+            }
+            reading
+        };
+        values.into_iter().map(reading).collect()
+    }
+}
+
+fn say_trouble(plan: &SensorSource, path: &Path, error: &ReadError, said: &mut Said) {
+    let text = error.to_string();
+    if said.is_news(path, &text) {
+        tracing::warn!(
+            "source {}: no reading from {}: {text}; tried again at each interval",
+            plan.id,
+            path.display()
+        );
+    }
+}
+
+/// Whether a file was written longer ago than that. One written in the future was not.
+fn is_older(path: &Path, after: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let since = modified.map(|at| at.duration_since(SystemTime::UNIX_EPOCH));
+    match since {
+        Ok(Ok(at)) => Duration::from_millis(wall_ms()).saturating_sub(at) > after,
+        Ok(Err(_)) | Err(_) => false,
+    }
+}

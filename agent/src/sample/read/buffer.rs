@@ -1,0 +1,243 @@
+//! The buffer of an IIO device: scans of all enabled channels, one behind the other, read from its
+//! character device.
+//!
+//! ```text
+//! scan_elements/in_voltage0_en    1            in_voltage0_type   le:u12/16>>4
+//! scan_elements/in_voltage0_index 0            in_timestamp_type  le:s64/64>>0
+//!
+//! /dev/iio:device0   [ v0 ][ v1 ][ padding ][ timestamp ]  [ v0 ][ v1 ] …
+//! ```
+//!
+//! Each element lies at a multiple of its own size, and a scan is as long as a multiple of its
+//! largest. Source: Linux, `Documentation/driver-api/iio/buffers.rst` and
+//! `Documentation/iio/iio_devbuf.rst`. Who configures the buffer and enables it (a unit file, say)
+//! is not headwater; nothing is written.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::iio::{Scale, channel};
+use super::{ReadError, attribute, number, open};
+
+/// Most scans that are taken at a time: what is more is taken next time, and what the kernel's own
+/// buffer does not hold is gone, as its length says.
+const SCANS_MAX: usize = 1024;
+/// Longest scan, bytes.
+const SCAN_BYTES_MAX: usize = 1024;
+
+/// How one element is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    big_endian: bool,
+    signed: bool,
+    /// Bits that count.
+    bits: u32,
+    /// Bytes that it takes.
+    bytes: usize,
+    shift: u32,
+}
+
+impl Layout {
+    /// Reads `[be|le]:[s|u]bits/storagebits>>shift`; repeated elements (`X4`) are not read.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (endian, rest) = text.trim().split_once(':')?;
+        let signed = match rest.get(..1)? {
+            "s" => true,
+            "u" => false,
+            _ => return None,
+        };
+        let (bits, rest) = rest[1..].split_once('/')?;
+        let (storage, shift) = rest.split_once(">>")?;
+        let (bits, storage, shift): (u32, u32, u32) = (
+            bits.parse().ok()?,
+            storage.parse().ok()?,
+            shift.parse().ok()?,
+        );
+        let fits =
+            matches!(storage, 8 | 16 | 32 | 64) && bits >= 1 && bits.checked_add(shift)? <= storage;
+        let big_endian = match endian {
+            "be" => true,
+            "le" => false,
+            _ => return None,
+        };
+        fits.then_some(Self {
+            big_endian,
+            signed,
+            bits,
+            bytes: (storage / 8) as usize,
+            shift,
+        })
+    }
+
+    /// The raw number in its bytes; there are [`Layout::bytes`] of them.
+    fn value(self, bytes: &[u8]) -> f64 {
+        let add = |word: u64, byte: &u8| (word << 8) | u64::from(*byte);
+        let word = match self.big_endian {
+            true => bytes.iter().fold(0, add),
+            false => bytes.iter().rev().fold(0, add),
+        };
+        let unused = 64 - self.bits;
+        let aligned = (word >> self.shift) << unused;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "53 bits of a 64-bit counter are enough"
+        )]
+        match self.signed {
+            true => (aligned.cast_signed() >> unused) as f64,
+            false => (aligned >> unused) as f64,
+        }
+    }
+}
+
+/// Where each channel lies in a scan, and how long a scan is: of layouts in the order of their index.
+pub fn arrange(layouts: &[Layout]) -> (Vec<usize>, usize) {
+    let (mut at, mut largest, mut places) = (0_usize, 1, Vec::new());
+    for layout in layouts {
+        at = at.next_multiple_of(layout.bytes);
+        places.push(at);
+        at += layout.bytes;
+        largest = largest.max(layout.bytes);
+    }
+    (places, at.next_multiple_of(largest))
+}
+
+/// The buffers of one source's devices.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    devices: HashMap<PathBuf, Device>,
+}
+
+/// One device: its open character device, and what was read and not taken.
+#[derive(Debug)]
+struct Device {
+    file: File,
+    /// The end of a scan that was cut off.
+    rest: Vec<u8>,
+    values: HashMap<String, Vec<f64>>,
+}
+
+impl Buffers {
+    /// Reads what every known device's buffer holds; `paths`: the enabled elements, `in_*_en`.
+    pub fn fill(&mut self, dev: &Path, paths: &[&Path]) {
+        let mut folders: Vec<_> = paths
+            .iter()
+            .filter_map(|path| path.parent()?.parent())
+            .collect();
+        folders.sort_unstable();
+        folders.dedup();
+        for folder in folders {
+            let filled = self
+                .device(dev, folder)
+                .and_then(|device| device.fill(folder));
+            if let Err(error) = filled {
+                // It is opened anew; the element's reading says that there is none.
+                tracing::debug!("{}: {error}", folder.display());
+                self.devices.remove(folder);
+            }
+        }
+    }
+
+    /// The values of one element since they were taken last.
+    ///
+    /// # Errors
+    /// The device gave none.
+    pub fn take(&mut self, path: &Path) -> Result<Vec<f64>, ReadError> {
+        let folder = path
+            .parent()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new("/"));
+        let device = self.devices.get_mut(folder);
+        let values = device.and_then(|device| device.values.remove(&channel(path)));
+        values.ok_or_else(|| {
+            ReadError::NotThere(
+                "its buffer gave nothing: is it enabled (buffer/enable), and triggered?".into(),
+            )
+        })
+    }
+
+    fn device(&mut self, dev: &Path, folder: &Path) -> Result<&mut Device, ReadError> {
+        if !self.devices.contains_key(folder) {
+            let path = dev.join(folder.file_name().unwrap_or_default());
+            let device = Device {
+                file: open(&path).map_err(ReadError::Unreadable)?,
+                rest: Vec::new(),
+                values: HashMap::new(),
+            };
+            self.devices.insert(folder.to_owned(), device);
+        }
+        self.devices
+            .get_mut(folder)
+            .ok_or_else(|| ReadError::NotThere("it was just put there".into()))
+    }
+}
+
+impl Device {
+    fn fill(&mut self, folder: &Path) -> Result<(), ReadError> {
+        self.values.clear();
+        let elements = elements(&folder.join("scan_elements"))?;
+        let layouts: Vec<_> = elements.iter().map(|(_, layout)| *layout).collect();
+        let (places, scan_bytes) = arrange(&layouts);
+        if elements.is_empty() || scan_bytes > SCAN_BYTES_MAX {
+            return Err(ReadError::NotThere(
+                "no element is enabled that can be read".into(),
+            ));
+        }
+        let mut bytes = std::mem::take(&mut self.rest);
+        let room = (SCANS_MAX * scan_bytes).saturating_sub(bytes.len());
+        let read = (&self.file).take(room as u64).read_to_end(&mut bytes);
+        match read {
+            // Nothing more for now: what was read before that is in `bytes`.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(ReadError::Unreadable(error)),
+            Ok(_) => {}
+        }
+        let scans = bytes.chunks_exact(scan_bytes);
+        self.rest = scans.remainder().to_vec();
+        for ((name, layout), at) in elements.iter().zip(places) {
+            let scale = Scale::read(folder, name)?;
+            let value = |scan: &[u8]| scale.value(layout.value(&scan[at..at + layout.bytes]));
+            let values: Vec<f64> = scans.clone().map(value).collect();
+            if !values.is_empty() {
+                self.values.insert(name.clone(), values);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The enabled elements, in the order of their index.
+fn elements(folder: &Path) -> Result<Vec<(String, Layout)>, ReadError> {
+    let mut elements = Vec::new();
+    for entry in std::fs::read_dir(folder)
+        .map_err(ReadError::Unreadable)?
+        .flatten()
+    {
+        let path = entry.path();
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !(name.starts_with("in_") && name.ends_with("_en"))
+            || number::parse(&attribute(&path)?)? == 0.0
+        {
+            continue;
+        }
+        let channel = channel(&path);
+        let index = number::parse(&attribute(&folder.join(format!("in_{channel}_index")))?)?;
+        // Channels of one type may share the file that says how they are stored.
+        let shared = channel.trim_end_matches(|c: char| c.is_ascii_digit());
+        let layout = [channel.as_str(), shared].iter().find_map(|of| {
+            let bytes = attribute(&folder.join(format!("in_{of}_type"))).ok()?;
+            Layout::parse(&String::from_utf8_lossy(&bytes))
+        });
+        let layout = layout.ok_or_else(|| {
+            ReadError::NotThere(format!("how in_{channel} is stored cannot be read"))
+        })?;
+        elements.push((index, channel, layout));
+    }
+    elements.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
+    Ok(elements
+        .into_iter()
+        .map(|(_, channel, layout)| (channel, layout))
+        .collect())
+}
