@@ -29,6 +29,8 @@ enum Command {
     Audit(Reading),
     /// Say whether the objects' names tile every partition; exit status 1 where they do not.
     Verify(Reading),
+    /// Make the topic, describe it, or say what of it costs data.
+    Topics(Topics),
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +38,13 @@ struct Config {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Topics {
+    verb: cli::topics::Verb,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +92,10 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
         Command::Verify(reading) => {
             let plan = cli::plan_from(&reading.config.config)?;
             runtime.block_on(cli::verify::verify(&plan, reading.json))
+        }
+        Command::Topics(Topics { verb, reading }) => {
+            let plan = cli::plan_from(&reading.config.config)?;
+            runtime.block_on(cli::topics::topics(&plan, verb, reading.json))
         }
     }
 }

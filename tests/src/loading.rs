@@ -1,7 +1,7 @@
 //! A loader's whole surroundings in one value: topic, bucket, configuration, and the questions that
 //! every test asks in the end.
 
-use crate::kafka::Kafka;
+use crate::kafka::{Kafka, toml_array};
 use crate::oracle::{Report, Stored, stored};
 use crate::outside::unique;
 use crate::process::{Agent, Finished, Loader, Process, Setup};
@@ -45,7 +45,7 @@ impl<'a> Loading<'a> {
         format!(
             r#"
             [kafka]
-            brokers = ["{brokers}"]
+            brokers = {brokers}
             topic = "{topic}"
             [kafka.options]
             "reconnect.backoff.ms" = "100"
@@ -59,7 +59,7 @@ impl<'a> Loading<'a> {
             region = "{region}"
             path_style = true
             {more}"#,
-            brokers = self.kafka.bootstrap(),
+            brokers = self.kafka.brokers(),
             topic = self.topic,
             group = self.group,
             bucket = self.bucket,
@@ -91,7 +91,7 @@ impl<'a> Loading<'a> {
             device = "pi-7"
             state_dir = "{{dir}}/state"
             [kafka]
-            brokers = ["{brokers}"]
+            brokers = {brokers}
             topic = "{topic}"
             [kafka.options]
             "reconnect.backoff.ms" = "50"
@@ -104,6 +104,7 @@ impl<'a> Loading<'a> {
             rescan = "1s"
             close_after = "1s"
             {more}"#,
+            brokers = toml_array(brokers),
             topic = self.topic,
         )
     }

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod topics;
 pub mod verify;
 
 use std::io::{IsTerminal, Write};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use headwater_msk::{Bytes, Kafka, Period};
+use headwater_msk::{Bytes, Kafka, Period, Topic};
 use serde::{Deserialize, Serialize};
 
 use crate::config::defaults;
@@ -15,6 +15,9 @@ use crate::transform::StepFile;
 pub struct ConfigFile {
     /// Where records come from.
     pub kafka: Kafka,
+    /// What the topic should be, for `topics create` and `topics check`.
+    #[serde(default)]
+    pub topic: Topic,
     /// As whom they are read.
     pub group: Group,
     /// Where rows go.

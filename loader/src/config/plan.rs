@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use headwater_msk::{Bytes, Kafka, Period};
+use headwater_msk::{Bytes, Kafka, Period, Topic};
 
 use crate::config::file::{ConfigFile, Tables};
 use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
@@ -17,6 +17,8 @@ use crate::transform::lookup::TABLE_BYTES_MAX;
 pub struct Plan {
     /// Where records come from.
     pub kafka: Kafka,
+    /// What the topic should be.
+    pub topic: Topic,
     /// Consumer group id.
     pub group: String,
     /// Static membership.
@@ -96,6 +98,7 @@ impl Plan {
             .iter()
             .map(ToString::to_string)
             .collect();
+        problems.extend(file.topic.problems());
         if file.group.id.is_empty() || !file.group.id.is_ascii() {
             problems.push(
                 "group.id: give the group an ASCII name (MSK's lag metrics want ASCII)".into(),
@@ -132,6 +135,7 @@ impl Plan {
         };
         Ok(Self {
             kafka: file.kafka.clone(),
+            topic: file.topic.clone(),
             group: file.group.id.clone(),
             instance: file.group.instance.clone(),
             session_timeout: file.group.session_timeout,

@@ -133,6 +133,11 @@ impl Kafka {
         &self.bootstrap
     }
 
+    /// The bootstrap servers as a TOML array of strings.
+    pub fn brokers(&self) -> String {
+        toml_array(&self.bootstrap)
+    }
+
     /// The bootstrap servers of one listener.
     fn bootstrap_of(&self, listener: Listener) -> String {
         addresses(&self.nodes, listener)
@@ -359,6 +364,11 @@ fn wait_for<T: Send>(
         .context("cannot make a runtime")?;
     let result = scope(|threads| threads.spawn(|| runtime.block_on(call)).join());
     Ok(result.expect("an admin call does not panic")?)
+}
+
+/// `host:port,host:port` as a TOML array of strings.
+pub(crate) fn toml_array(bootstrap: &str) -> String {
+    format!("[\"{}\"]", bootstrap.replace(',', "\", \""))
 }
 
 fn addresses(nodes: &[Node], listener: Listener) -> String {

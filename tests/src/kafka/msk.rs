@@ -13,7 +13,7 @@
 use super::iam::Iam;
 use super::listener::Listener;
 use super::node::Layout;
-use super::{Kafka, emulator};
+use super::{Kafka, emulator, toml_array};
 use crate::folder::Folder;
 use crate::pki::{DeviceCertificate, Identity, Pki};
 use anyhow::Result;
@@ -166,6 +166,11 @@ impl Msk {
     /// The bootstrap servers of a listener, as `host:port[,host:port]`.
     pub fn bootstrap(&self, listener: Listener) -> String {
         self.kafka.bootstrap_of(listener)
+    }
+
+    /// The same as a TOML array of strings.
+    pub fn brokers(&self, listener: Listener) -> String {
+        toml_array(&self.bootstrap(listener))
     }
 
     /// A client configuration that reaches a listener and trusts the servers' authority. Who the

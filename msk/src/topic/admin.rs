@@ -1,0 +1,188 @@
+//! The topic on a cluster: described, and created. Each call blocks for 30 s at most.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use thiserror::Error;
+
+use super::{PartitionState, Topic, TopicState};
+
+/// How long a cluster may take for one answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Why a topic could not be described or created.
+#[derive(Debug, Error)]
+pub enum TopicError {
+    /// It is not there.
+    #[error("topic {0} is not there; `topics create` makes it")]
+    Missing(String),
+    /// It is there already; nothing was changed.
+    #[error(
+        "topic {0} is there already, nothing was changed; `topics check` compares it with [topic]"
+    )]
+    Exists(String),
+    /// The cluster has fewer brokers than copies were asked for.
+    #[error(
+        "topic {topic} cannot have topic.replication = {copies}: the cluster has {brokers} brokers"
+    )]
+    TooFewBrokers {
+        /// The topic.
+        topic: String,
+        /// Copies that were asked for.
+        copies: i32,
+        /// Brokers that there are.
+        brokers: usize,
+    },
+    /// This principal may not.
+    #[error(
+        "topic {topic}: this principal may not {verb} it ({code}); what is needed stands in deploy/iam-admin.json"
+    )]
+    Denied {
+        /// The topic.
+        topic: String,
+        /// What was tried.
+        verb: &'static str,
+        /// What the broker said.
+        code: RDKafkaErrorCode,
+    },
+    /// No answer, or a refusal for another reason.
+    #[error("cannot {verb} topic {topic}: {source}")]
+    Failed {
+        /// The topic.
+        topic: String,
+        /// What was tried.
+        verb: &'static str,
+        /// What librdkafka says.
+        source: KafkaError,
+    },
+}
+
+impl TopicError {
+    fn new(topic: &str, verb: &'static str, source: KafkaError) -> Self {
+        let topic = topic.to_owned();
+        let code = match source {
+            // rdkafka does not count it among the errors that have a code.
+            KafkaError::AdminOp(code) => Some(code),
+            _ => source.rdkafka_error_code(),
+        };
+        match code {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Self::Missing(topic)
+            }
+            Some(RDKafkaErrorCode::TopicAlreadyExists) => Self::Exists(topic),
+            Some(
+                code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed),
+            ) => Self::Denied { topic, verb, code },
+            _ => Self::Failed {
+                topic,
+                verb,
+                source,
+            },
+        }
+    }
+}
+
+/// Describes a topic. Its configuration stays empty where this principal may not read it.
+///
+/// # Errors
+/// See [`TopicError`].
+pub async fn describe<C: ClientContext>(
+    admin: &AdminClient<C>,
+    topic: &str,
+) -> Result<TopicState, TopicError> {
+    let failed = |error| TopicError::new(topic, "describe", error);
+    let metadata = admin
+        .inner()
+        .fetch_metadata(Some(topic), ANSWER)
+        .map_err(failed)?;
+    let found = metadata.topics().first();
+    let found = found.ok_or_else(|| TopicError::Missing(topic.to_owned()))?;
+    if let Some(error) = found.error() {
+        return Err(failed(KafkaError::MetadataFetch(error.into())));
+    }
+    let partition = |p: &rdkafka::metadata::MetadataPartition| PartitionState {
+        id: p.id(),
+        leader: Some(p.leader()).filter(|leader| *leader >= 0),
+        replicas: p.replicas().to_vec(),
+        in_sync: p.isr().to_vec(),
+    };
+    let mut partitions: Vec<_> = found.partitions().iter().map(partition).collect();
+    partitions.sort_by_key(|partition| partition.id);
+    Ok(TopicState {
+        name: topic.to_owned(),
+        brokers: metadata.brokers().len(),
+        partitions,
+        configs: configs(admin, topic).await.map_err(failed)?,
+    })
+}
+
+async fn configs<C: ClientContext>(
+    admin: &AdminClient<C>,
+    topic: &str,
+) -> Result<BTreeMap<String, String>, KafkaError> {
+    let options = AdminOptions::new().request_timeout(Some(ANSWER));
+    let resource = ResourceSpecifier::Topic(topic);
+    let mut configs = BTreeMap::new();
+    for result in admin.describe_configs([&resource], &options).await? {
+        match result {
+            Ok(resource) => {
+                debug_assert!(matches!(
+                    resource.specifier,
+                    OwnedResourceSpecifier::Topic(_)
+                ));
+                let entries = resource.entries.into_iter();
+                configs.extend(entries.filter_map(|entry| Some((entry.name, entry.value?))));
+            }
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {}
+            Err(code) => return Err(KafkaError::AdminOp(code)),
+        }
+    }
+    Ok(configs)
+}
+
+/// Creates a topic as planned.
+///
+/// # Errors
+/// See [`TopicError`].
+pub async fn create<C: ClientContext>(
+    admin: &AdminClient<C>,
+    topic: &str,
+    plan: &Topic,
+) -> Result<(), TopicError> {
+    let failed = |error| TopicError::new(topic, "create", error);
+    let configs = plan.configs();
+    let copies = TopicReplication::Fixed(plan.replication);
+    let mut new = NewTopic::new(topic, plan.partitions, copies);
+    for (key, value) in &configs {
+        new = new.set(key, value);
+    }
+    let options = AdminOptions::new()
+        .request_timeout(Some(ANSWER))
+        .operation_timeout(Some(ANSWER));
+    for result in admin
+        .create_topics([&new], &options)
+        .await
+        .map_err(failed)?
+    {
+        match result {
+            Ok(_) => {}
+            Err((_, RDKafkaErrorCode::InvalidReplicationFactor)) => {
+                let metadata = admin.inner().fetch_metadata(None, ANSWER).map_err(failed)?;
+                return Err(TopicError::TooFewBrokers {
+                    topic: topic.to_owned(),
+                    copies: plan.replication,
+                    brokers: metadata.brokers().len(),
+                });
+            }
+            Err((_, code)) => return Err(failed(KafkaError::AdminOp(code))),
+        }
+    }
+    Ok(())
+}
