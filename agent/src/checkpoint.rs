@@ -58,9 +58,10 @@ pub struct OpenGeneration {
     /// seen, and the source is configured to start at the end. Those bytes are skipped, and the
     /// span of the generation's first record covers them.
     pub skip_to: Option<u64>,
-    /// A record boundary at this offset that the bytes alone would not give (the end of a last line
-    /// without a newline, when the file was closed): a reader honours it.
-    pub cut: Option<u64>,
+    /// Record boundaries above `settled` that the bytes alone would not give, rising (the end of a
+    /// last line without a newline, of an event that went on no further in time): a reader honours
+    /// them.
+    pub cuts: Vec<u64>,
     /// What lay before the last offset that was read when the database was last written; it may
     /// be above `settled`. None before the first checkpoint, and for a sensor.
     pub marker: Option<Marker>,

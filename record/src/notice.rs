@@ -46,6 +46,8 @@ pub enum Notice {
 pub mod reason {
     /// Loss: no room in the RAM window, and the sample could not wait.
     pub const WINDOW_FULL: &str = "window-full";
+    /// Loss: NULs that a power cut or preallocation left in a file; no content.
+    pub const NUL_RUN: &str = "nul-run";
     /// Loss, and close with an unknown tail where the range held one: a batch in the device's spool
     /// came back from the disk other than it was written.
     pub const SPOOL_CORRUPT: &str = "spool-corrupt";

@@ -6,9 +6,9 @@
 //!  "value":48.312,"unit":"C","quality":"ok"}
 //! ```
 //!
-//! A line is bytes, and JSON is text. Where a line is not UTF-8, `message` shows it with U+FFFD for
-//! what cannot be read, and `message_base64` holds its exact bytes: nothing is lost, and a reader
-//! who does not care need not. A line longer than the limit goes as several records: `continues`
+//! A line is bytes, and JSON is text. Where a line is not well-formed in
+//! its encoding, `message` shows it with U+FFFD for what cannot be read, and `message_base64` holds
+//! its exact bytes: nothing is lost, and a reader who does not care need not. A line longer than the limit goes as several records: `continues`
 //! marks each but the last, `continued` each but the first.
 
 use std::io::Write;
@@ -75,16 +75,35 @@ impl ValueWriter {
     /// Appends the value of a line (or a piece of one) to `out`. `time_ms`: Unix time of the
     /// reading, milliseconds.
     pub fn line(&self, out: &mut Vec<u8>, time_ms: u64, line: &[u8], piece: Piece) {
+        self.decoded_line(out, time_ms, line, None, piece);
+    }
+
+    /// As [`ValueWriter::line`], of a line that was decoded. `raw`: the bytes that it was decoded
+    /// from, if `line` shows U+FFFD for some of them.
+    pub fn decoded_line(
+        &self,
+        out: &mut Vec<u8>,
+        time_ms: u64,
+        line: &[u8],
+        raw: Option<&[u8]>,
+        piece: Piece,
+    ) {
         self.begin(out, time_ms);
         out.extend_from_slice(b",\"message\":");
-        match std::str::from_utf8(line) {
-            Ok(text) => write_text(out, text),
+        let raw = match std::str::from_utf8(line) {
+            Ok(text) => {
+                write_text(out, text);
+                raw
+            }
             Err(_) => {
                 write_text(out, &String::from_utf8_lossy(line));
-                out.extend_from_slice(b",\"message_base64\":\"");
-                out.extend_from_slice(STANDARD.encode(line).as_bytes());
-                out.push(b'"');
+                raw.or(Some(line))
             }
+        };
+        if let Some(raw) = raw {
+            out.extend_from_slice(b",\"message_base64\":\"");
+            out.extend_from_slice(STANDARD.encode(raw).as_bytes());
+            out.push(b'"');
         }
         if piece.continued {
             out.extend_from_slice(b",\"continued\":true");
@@ -174,6 +193,13 @@ pub fn line_row(line: &[u8], piece: Piece, exact: bool) -> Row {
             row.insert(name.into(), true.into());
         }
     }
+    row
+}
+
+/// As [`line_row`], of a line that was decoded from `raw`, some of which its text cannot show.
+pub fn decoded_row(line: &[u8], raw: &[u8], piece: Piece) -> Row {
+    let mut row = line_row(line, piece, false);
+    row.insert("message_base64".into(), STANDARD.encode(raw).into());
     row
 }
 

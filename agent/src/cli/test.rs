@@ -13,7 +13,7 @@ use headwater_record::value::ValueWriter;
 
 use crate::clock::{monotonic, wall_ms};
 use crate::config::{Host, Plan};
-use crate::frame::lines::{LOOK_AHEAD, Lines};
+use crate::frame::frames::{Chunk, Frames};
 use crate::process::{Draft, Stage, State};
 
 /// What is read of the sample at a time, bytes, beyond the longest line.
@@ -63,21 +63,40 @@ fn test(
     let (mut n_lines, mut n_records) = (0_u64, 0_u64);
     let mut buffer = Vec::new();
     let (mut start, mut inside) = (0, false);
+    let framing = &source.framing;
+    let mut encoding = framing.encoding.resolve(b"");
     loop {
-        let room = (source.max_line + LOOK_AHEAD).saturating_sub(buffer.len()) + READ_BYTES;
+        let room = framing.chunk_bytes_max().saturating_sub(buffer.len()) + READ_BYTES;
         let read = sample.by_ref().take(room as u64).read_to_end(&mut buffer)?;
+        if start == 0 {
+            encoding = framing.encoding.resolve(&buffer);
+        }
         // The last line needs no end mark: nothing follows it.
         let cut = (read == 0).then(|| start + buffer.len() as u64);
-        let mut lines = Lines::new(&buffer, start, inside, source.max_line, cut);
-        for line in lines.by_ref() {
-            n_lines += 1;
-            while !stage.line(&mut draft, &line) {
+        let cuts: Vec<_> = cut.into_iter().collect();
+        let chunk = Chunk {
+            bytes: &buffer,
+            start,
+            inside,
+            nuls_until: None,
+        };
+        let mut frames = Frames::new(framing, encoding, chunk, &cuts);
+        loop {
+            let from = frames.offset();
+            let Some(frame) = frames.next() else { break };
+            let line = frame.line();
+            n_lines += u64::from(line.is_some());
+            let mut take = |draft: &mut Draft| match &line {
+                Some(line) => stage.line(draft, line),
+                None => stage.nuls(draft, from, frame.end),
+            };
+            while !take(&mut draft) {
                 n_records += show(&mut draft, out)?;
             }
         }
-        inside = lines.inside();
-        let rest = usize::try_from(lines.offset() - start)?;
-        start = lines.offset();
+        inside = frames.inside();
+        let rest = usize::try_from(frames.offset() - start)?;
+        start = frames.offset();
         buffer.drain(..rest);
         if read == 0 {
             break;

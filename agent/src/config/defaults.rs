@@ -3,7 +3,7 @@
 
 use headwater_msk::{Bytes, Period};
 
-use super::file::StartAt;
+use super::file::{LastLine, StartAt};
 use crate::sample::read::Kind;
 
 /// Declares constants with their documentation, and the same documentation as a table by key.
@@ -58,6 +58,15 @@ defaults! {
     /// time.
     "file.close_after" CLOSE_AFTER: Period = Period::secs(5);
 
+    /// What nearly everything writes. Bytes that are no UTF-8 are kept beside the text.
+    "file.encoding" ENCODING: &str = "utf-8";
+
+    /// A program that writes a line in two parts is in the middle of it, however long that takes.
+    "file.last_line" LAST_LINE: LastLine = LastLine::Wait;
+
+    /// Longer than a program pauses within a line; used where `last_line` is not "wait".
+    "file.last_line_after" LAST_LINE_AFTER: Period = Period::secs(5);
+
     /// The simplest that there is: a number in a file.
     "sensor.kind" KIND: Kind = Kind::Number;
 
@@ -90,5 +99,8 @@ pub const MAX_LINE_LEAST: Bytes = Bytes::kib(1);
 /// one byte of it is not UTF-8 as base64 besides: 7.34 times 128 KiB stay under librdkafka's and
 /// the broker's limit of 1,000,000 bytes.
 pub const MAX_LINE_MOST: Bytes = Bytes::kib(128);
+/// Silence after which an event of several lines is over: a trace is written at once. Where nothing
+/// else is written, each event costs a commit for that, since its end is no byte of the file.
+pub const MULTILINE_TIMEOUT: Period = Period::secs(5);
 /// Smallest interval of any kind: below it a small processor would do nothing else.
 pub const INTERVAL_LEAST: Period = Period::millis(100);

@@ -5,6 +5,7 @@ use headwater_msk::{Bytes, Kafka, Period};
 use headwater_record::steps::StepFile;
 use serde::{Deserialize, Serialize};
 
+use crate::frame::multiline::Preset;
 use crate::sample::policy::RollupWhen;
 use crate::sample::read::Kind;
 
@@ -92,6 +93,39 @@ pub enum StartAt {
     End,
 }
 
+/// What becomes of a last line without a newline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastLine {
+    /// It waits for its newline, for as long as the file is there.
+    Wait,
+    /// After `last_line_after` it is a line.
+    Complete,
+    /// After `last_line_after` it goes, marked `continues`, and the rest marked `continued`.
+    Continue,
+}
+
+/// `multiline` of a `[[file]]`: one of the first four.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Multiline {
+    /// A form that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// A line that matches begins an event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// A line that matches goes on with the event before it.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "continue")]
+    pub go_on: Option<String>,
+    /// A line that matches is the last of its event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// Silence after which an event is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+}
+
 /// `repeats`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,6 +167,18 @@ pub struct File {
     /// Silence after which a rotated file is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close_after: Option<Period>,
+    /// How they are encoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
+    /// What becomes of a last line without a newline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_line: Option<LastLine>,
+    /// And after how long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_line_after: Option<Period>,
+    /// Which lines belong together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiline: Option<Multiline>,
     /// Lines that are the same as the one before them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,

@@ -9,9 +9,11 @@ use glob::Pattern;
 use headwater_msk::{Bytes, Kafka, Period};
 use headwater_record::{DeviceId, SourceId};
 
-use super::file::{self, ConfigFile, StartAt};
+use super::file::{self, ConfigFile, LastLine, StartAt};
 use super::problems::{Check, Problem, to_usize};
 use super::{Host, defaults, process};
+use crate::frame::frames::Framing;
+use crate::frame::multiline::Multiline;
 use crate::process::ProcessPlan;
 use crate::sample::policy::Policy;
 use crate::sample::read::Reader;
@@ -70,8 +72,14 @@ pub struct FileSource {
     pub exclude: Vec<Pattern>,
     /// Where a file that is first seen at the agent's start is read from.
     pub start_at: StartAt,
-    /// Longest line of one record, bytes.
-    pub max_line: usize,
+    /// How they are framed.
+    pub framing: Framing,
+    /// Silence after which an event of several lines is over.
+    pub multiline_timeout: Duration,
+    /// What becomes of a last line without a newline.
+    pub last_line: LastLine,
+    /// Silence after which it does, if it does not wait.
+    pub last_line_after: Duration,
     /// How often the globs are matched without a hint.
     pub rescan: Duration,
     /// Silence after which a rotated file is closed.
@@ -208,13 +216,31 @@ impl FileSource {
             paths: as_written(&self.paths),
             exclude: as_written(&self.exclude),
             start_at: Some(self.start_at),
-            max_line: Some(Bytes(self.max_line as u64)),
+            max_line: Some(Bytes(self.framing.max_line as u64)),
             rescan: Some(Period(self.rescan)),
             close_after: Some(Period(self.close_after)),
+            encoding: Some(self.framing.encoding.to_string()),
+            last_line: Some(self.last_line),
+            last_line_after: Some(Period(self.last_line_after)),
+            multiline: self.effective_multiline(),
             repeats: process::written_repeats(&self.process),
             rate_limit: process::written_limit(&self.process),
             process: self.process.steps.written().to_vec(),
         }
+    }
+
+    fn effective_multiline(&self) -> Option<file::Multiline> {
+        let mut written = file::Multiline {
+            timeout: Some(Period(self.multiline_timeout)),
+            ..file::Multiline::default()
+        };
+        match self.framing.multiline.as_ref()? {
+            Multiline::Preset(preset) => written.preset = Some(*preset),
+            Multiline::Start(pattern) => written.start = Some(pattern.as_str().to_owned()),
+            Multiline::Continue(pattern) => written.go_on = Some(pattern.as_str().to_owned()),
+            Multiline::End(pattern) => written.end = Some(pattern.as_str().to_owned()),
+        }
+        Some(written)
     }
 }
 

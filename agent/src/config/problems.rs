@@ -10,8 +10,12 @@ use glob::Pattern;
 use headwater_msk::{Bytes, Period};
 use headwater_record::{DeviceId, SourceId};
 
+use super::file::LastLine;
 use super::plan::FileSource;
 use super::{Host, defaults, file};
+use crate::frame::encoding::Encoding;
+use crate::frame::frames::{AtCut, Framing};
+use crate::frame::multiline::{self, Multiline};
 
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,10 +118,33 @@ impl Check {
                 ),
             );
         }
+        let last_line = source.last_line.unwrap_or(defaults::LAST_LINE);
+        let framing = Framing {
+            encoding: self.encoding(key, source.encoding.as_deref()),
+            max_line: to_usize(max_line),
+            multiline: (source.multiline.as_ref())
+                .and_then(|written| self.multiline(&format!("{key}.multiline"), written)),
+            at_cut: match last_line {
+                LastLine::Continue => AtCut::Continues,
+                LastLine::Wait | LastLine::Complete => AtCut::Complete,
+            },
+        };
+        let multiline_timeout = self.interval(
+            &format!("{key}.multiline.timeout"),
+            source.multiline.and_then(|written| written.timeout),
+            defaults::MULTILINE_TIMEOUT,
+        );
         Some(FileSource {
             exclude: self.globs(key, "exclude", &source.exclude),
             start_at: source.start_at.unwrap_or(defaults::START_AT),
-            max_line: to_usize(max_line),
+            framing,
+            multiline_timeout,
+            last_line,
+            last_line_after: self.interval(
+                &format!("{key}.last_line_after"),
+                source.last_line_after,
+                defaults::LAST_LINE_AFTER,
+            ),
             rescan: self.interval(&format!("{key}.rescan"), source.rescan, defaults::RESCAN),
             close_after: self.interval(
                 &format!("{key}.close_after"),
@@ -128,6 +155,53 @@ impl Check {
             id: id?,
             paths,
         })
+    }
+
+    fn encoding(&mut self, key: &str, written: Option<&str>) -> Encoding {
+        let label = written.unwrap_or(defaults::ENCODING);
+        Encoding::parse(label).unwrap_or_else(|| {
+            self.problem(
+                &format!("{key}.encoding"),
+                format!(
+                    "{label:?} is no encoding of the WHATWG Encoding Standard: utf-8, utf-16le, \
+                     latin1, shift_jis, gbk, … (https://encoding.spec.whatwg.org/#names-and-labels)"
+                ),
+            );
+            Encoding::UTF_8
+        })
+    }
+
+    fn multiline(&mut self, key: &str, written: &file::Multiline) -> Option<Multiline> {
+        let mut pattern = |name: &str, text: &Option<String>| {
+            let text = text.as_ref()?;
+            match text.parse::<multiline::Pattern>() {
+                Ok(pattern) => Some(pattern),
+                Err(error) => {
+                    self.problem(
+                        &format!("{key}.{name}"),
+                        format!("{text:?} is no pattern: {error}"),
+                    );
+                    None
+                }
+            }
+        };
+        let given = [
+            written.preset.map(Multiline::Preset),
+            pattern("start", &written.start).map(Multiline::Start),
+            pattern("continue", &written.go_on).map(Multiline::Continue),
+            pattern("end", &written.end).map(Multiline::End),
+        ];
+        let count = usize::from(written.preset.is_some())
+            + usize::from(written.start.is_some())
+            + usize::from(written.go_on.is_some())
+            + usize::from(written.end.is_some());
+        if count != 1 {
+            self.problem(
+                key,
+                "give one of preset, start, continue, end: it says which lines belong together",
+            );
+        }
+        given.into_iter().flatten().next()
     }
 
     pub(super) fn source_id(&mut self, key: &str, written: &str) -> Option<SourceId> {

@@ -7,6 +7,7 @@
 //! was read tells them apart: the marker.
 
 use crate::checkpoint::{FileIdentity, Marker};
+use crate::frame::encoding::NUL_RUN;
 
 /// Most bytes that a fingerprint covers: enough to hold some lines with their times.
 pub const FINGERPRINT_BYTES: usize = 1024;
@@ -47,7 +48,7 @@ pub fn match_identity(known: &FileIdentity, seen: &Head<'_>) -> Match {
     if !same_place || !has_fingerprint(known, seen.bytes) {
         return Match::Different;
     }
-    if u32::try_from(seen.bytes.len()).is_ok_and(|len| len > known.fingerprint_len) {
+    if u32::try_from(telling(seen.bytes).len()).is_ok_and(|len| len > known.fingerprint_len) {
         Match::Grown
     } else {
         Match::Same
@@ -61,9 +62,17 @@ pub fn has_fingerprint(known: &FileIdentity, head: &[u8]) -> bool {
         .is_some_and(|covered| crc32c::crc32c(covered) == known.fingerprint)
 }
 
-/// Length and CRC-32C of a file's first bytes.
-pub fn fingerprint(head: &[u8]) -> (u32, u32) {
+/// What of a file's first bytes it can be known by: up to a NUL run, where lines may be written
+/// yet.
+pub fn telling(head: &[u8]) -> &[u8] {
     let head = &head[..head.len().min(FINGERPRINT_BYTES)];
+    let run = memchr::memmem::find(head, &[0; NUL_RUN]);
+    &head[..run.unwrap_or(head.len())]
+}
+
+/// Length and CRC-32C of a file's first bytes, as far as they are telling.
+pub fn fingerprint(head: &[u8]) -> (u32, u32) {
+    let head = telling(head);
     let len = u32::try_from(head.len()).unwrap_or(u32::MAX);
     (len, crc32c::crc32c(head))
 }
@@ -144,6 +153,26 @@ mod tests {
         let long = known(1, 2, line);
         check(&long, 9, 2, line, Match::Same);
         check(&long, 9, 3, line, Match::Different);
+    }
+
+    #[test]
+    fn nuls_tell_nothing_where_lines_may_be_written() {
+        let preallocated = [b"one\ntwo".as_slice(), &[0; 500]].concat();
+        let written = [b"one\ntwo and three\n".as_slice(), &[0; 488]].concat();
+        let known = known(1, 2, &preallocated);
+        assert_eq!(known.fingerprint_len, 7);
+        let head = Head {
+            device: 1,
+            inode: 2,
+            bytes: &written,
+        };
+        assert_eq!(match_identity(&known, &head), Match::Grown);
+        let head = Head {
+            device: 1,
+            inode: 2,
+            bytes: &preallocated,
+        };
+        assert_eq!(match_identity(&known, &head), Match::Same);
     }
 
     #[test]

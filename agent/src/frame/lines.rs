@@ -1,10 +1,8 @@
-//! Cuts a chunk of a file into lines, each with the exact span of bytes that it accounts for.
+//! Cuts bytes of a file into lines, pieces of lines and NUL runs.
 //!
-//! Framing replays: the same bytes from the same offset give the same lines, however they were cut
-//! into chunks, so a span read again after a crash is the span that was sent before it. Nothing is
-//! remembered from one chunk to the next to make that true: a chunk starts where the last line
-//! ended, a line is given only when every byte that decides about it is there, and whether an
-//! offset lies inside a line is told by the byte before it.
+//! Nothing is remembered from one chunk to the next to make framing replay: a chunk starts where the
+//! last record ended, a line is told only when every byte that decides about it is there, and whether
+//! an offset lies inside a line is told by the bytes before it.
 //!
 //! ```text
 //!   a  b  c  LF  d  CR LF  LF  e  f
@@ -12,154 +10,115 @@
 //! ```
 //!
 //! - LF ends a line, and a CR right before it is not part of it. An empty line is a line.
-//! - A line longer than `max_line` goes in pieces of at most `max_line` bytes. Where the bytes are
-//!   UTF-8, no piece ends inside a character. The last piece is never empty: a line of exactly
-//!   `max_line` bytes, with LF or CRLF behind it, is one record.
-//! - At a *cut* (see [`crate::checkpoint::OpenGeneration::cut`]) a line ends without LF.
+//! - A line longer than `max_line` goes in pieces of at most `max_line` bytes, none of which ends
+//!   inside a character. The last piece is never empty: a line of exactly `max_line` bytes, with LF
+//!   or CRLF behind it, is one record.
+//! - A NUL run ends a line, and is none itself. While nothing else follows, it waits: where a file
+//!   was preallocated, lines will be written there.
+//! - Where the bytes are *closed* (a cut lies behind them, see
+//!   [`crate::checkpoint::OpenGeneration::cuts`]) nothing waits.
 
-use headwater_record::value::Piece;
+use super::encoding::{NUL_RUN, Resolved};
 
-/// Bytes beyond the longest line that its framing looks at: CR and LF.
-pub const LOOK_AHEAD: usize = 2;
+/// Most bytes beyond the longest line that its framing looks at: CR and LF, in UTF-16.
+pub const LOOK_AHEAD: usize = 4;
 
-/// A line, or a piece of one, borrowed from its chunk.
+/// How lines are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line<'a> {
-    /// Offset behind its last byte, the line's end mark included. It starts where the one before
-    /// it ended.
-    pub end: u64,
-    /// Its bytes without the end mark.
-    pub bytes: &'a [u8],
-    /// Which piece of a line it is.
-    pub piece: Piece,
+pub(super) struct Rule {
+    pub(super) encoding: Resolved,
+    /// Longest line, bytes of the file: 4 at least.
+    pub(super) max_line: usize,
 }
 
-/// The lines of one chunk, as far as they are whole. What is left is read again with what follows.
-#[derive(Debug, Clone)]
-pub struct Lines<'a> {
-    rest: &'a [u8],
-    /// Offset of `rest`.
-    start: u64,
-    inside: bool,
-    max_line: usize,
-    cut: Option<u64>,
+/// Bytes from the start of a line, or of a piece of one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Their offset.
+    pub(super) at: u64,
+    /// Nothing that follows them counts.
+    pub(super) closed: bool,
+    /// A NUL run that reaches their end is over at this offset.
+    pub(super) nuls_until: Option<u64>,
 }
 
-/// What the bytes from a line's start say of it.
+/// What they begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// It is whole: `content` bytes, and its end mark up to `len`.
+pub(super) enum Shape {
+    /// A line: `content` bytes, and its end mark up to `len`.
     Whole { content: usize, len: usize },
-    /// It is too long: a piece of `len` bytes.
+    /// A piece of `len` bytes of a line that is too long.
     Piece { len: usize },
+    /// NULs, up to an offset.
+    Nuls { end: u64 },
     /// The bytes that decide are not there yet.
     Open,
 }
 
-impl<'a> Lines<'a> {
-    /// The lines of `chunk`, which starts at offset `start` of its generation. `inside`: the byte
-    /// before it is there and is not LF. `max_line`: at least 4 bytes.
-    ///
-    /// A chunk of `max_line + LOOK_AHEAD` bytes always holds a line or a piece of one.
-    pub fn new(
-        chunk: &'a [u8],
-        start: u64,
-        inside: bool,
-        max_line: usize,
-        cut: Option<u64>,
-    ) -> Self {
+impl<'a> Bytes<'a> {
+    /// What lies behind the first `len` of them.
+    pub(super) fn behind(self, len: usize) -> Self {
         Self {
-            rest: chunk,
-            start,
-            inside,
-            max_line: max_line.max(4),
-            cut,
+            bytes: &self.bytes[len..],
+            at: self.at + len as u64,
+            ..self
         }
     }
-
-    /// Offset behind the last line given.
-    pub fn offset(&self) -> u64 {
-        self.start
-    }
-
-    /// Whether that offset lies inside a line.
-    pub fn inside(&self) -> bool {
-        self.inside
-    }
 }
 
-impl<'a> Iterator for Lines<'a> {
-    type Item = Line<'a>;
-
-    fn next(&mut self) -> Option<Line<'a>> {
-        // Up to a cut, the bytes before it are all that will ever come.
-        let until_cut = self
-            .cut
-            .and_then(|cut| cut.checked_sub(self.start))
-            .and_then(|len| usize::try_from(len).ok())
-            .filter(|len| (1..=self.rest.len()).contains(len));
-        let (content, len, continues) = match until_cut {
-            Some(len) => match shape(&self.rest[..len], self.max_line) {
-                Shape::Whole { content, len } => (content, len, false),
-                Shape::Piece { len } => (len, len, true),
-                Shape::Open if len > self.max_line => {
-                    let len = piece_len(self.rest, self.max_line);
-                    (len, len, true)
-                }
-                Shape::Open => (len, len, false),
-            },
-            None => match shape(self.rest, self.max_line) {
-                Shape::Whole { content, len } => (content, len, false),
-                Shape::Piece { len } => (len, len, true),
-                Shape::Open => return None,
-            },
+pub(super) fn shape(of: Bytes<'_>, rule: Rule) -> Shape {
+    let Rule { encoding, max_line } = rule;
+    // CR and LF.
+    let ahead = 2 * encoding.unit_len();
+    if of.bytes.is_empty() {
+        return Shape::Open;
+    }
+    let nuls = encoding.nuls(of.bytes);
+    if nuls >= NUL_RUN {
+        return match run_end(of, nuls) {
+            Some(end) => Shape::Nuls { end },
+            None => Shape::Open,
         };
-        let (line, rest) = self.rest.split_at(len);
-        let piece = Piece {
-            continued: self.inside,
-            continues,
+    }
+    let window = &of.bytes[..of.bytes.len().min(max_line + ahead)];
+    let lf = encoding.find_lf(window, of.at);
+    let line = &window[..lf.unwrap_or(window.len())];
+    if let Some(content) = encoding.find_nuls(line, of.at).filter(|at| *at <= max_line) {
+        let run = of.behind(content);
+        return match run_end(run, encoding.nuls(run.bytes)) {
+            Some(_) => Shape::Whole {
+                content,
+                len: content,
+            },
+            None => Shape::Open,
         };
-        self.inside = line.last() != Some(&b'\n');
-        self.rest = rest;
-        self.start += len as u64;
-        Some(Line {
-            end: self.start,
-            bytes: &line[..content],
-            piece,
-        })
+    }
+    let content = match lf {
+        Some(_) => Some(encoding.strip_cr(line).len()),
+        // All that will ever come of it.
+        None if of.closed && window.len() == of.bytes.len() => Some(line.len()),
+        None if window.len() < max_line + ahead => return Shape::Open,
+        None => None,
+    };
+    match content {
+        Some(content) if content <= max_line => Shape::Whole {
+            content,
+            len: lf.map_or(line.len(), |lf| lf + encoding.unit_len()),
+        },
+        _ => Shape::Piece {
+            len: encoding.piece_len(window, max_line),
+        },
     }
 }
 
-fn shape(bytes: &[u8], max_line: usize) -> Shape {
-    let window = &bytes[..bytes.len().min(max_line + LOOK_AHEAD)];
-    match memchr::memchr(b'\n', window) {
-        Some(at) => {
-            let content = at - usize::from(window[..at].ends_with(b"\r"));
-            if content <= max_line {
-                return Shape::Whole {
-                    content,
-                    len: at + 1,
-                };
-            }
-        }
-        None if window.len() < max_line + LOOK_AHEAD => return Shape::Open,
-        None => {}
+/// Where a run of `nuls` bytes at the beginning is over, if that is known.
+fn run_end(of: Bytes<'_>, nuls: usize) -> Option<u64> {
+    // Half a unit behind them is not known to be none of them yet.
+    let reaches_end = of.bytes[nuls..].iter().all(|byte| *byte == 0);
+    if !reaches_end {
+        return Some(of.at + nuls as u64);
     }
-    Shape::Piece {
-        len: piece_len(window, max_line),
-    }
+    of.nuls_until
+        .or_else(|| of.closed.then_some(of.at + of.bytes.len() as u64))
 }
-
-/// How many of `bytes` (more than `max_line`) go into a piece: `max_line`, or up to 3 fewer so that
-/// no UTF-8 character is torn.
-fn piece_len(bytes: &[u8], max_line: usize) -> usize {
-    let continues_character = |at: usize| bytes[at] & 0b1100_0000 == 0b1000_0000;
-    (max_line - 3..=max_line)
-        .rev()
-        .find(|at| !continues_character(*at))
-        // Four continuation bytes in a row are no UTF-8: nothing to keep whole.
-        .unwrap_or(max_line)
-}
-
-#[cfg(test)]
-mod tests;

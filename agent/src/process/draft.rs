@@ -6,7 +6,7 @@ use headwater_record::{Generation, Kind, StreamId};
 
 use crate::batch::{Batch, Entry};
 use crate::budget::Permit;
-use crate::frame::lines::Line;
+use crate::frame::frames::Line;
 
 /// Most records of a batch: what is lost to a torn acknowledgement, and sent again, stays small.
 pub const BATCH_RECORDS_MAX: usize = 256;
@@ -47,7 +47,7 @@ impl Draft {
     #[must_use]
     pub fn line(&mut self, writer: &ValueWriter, time_ms: u64, line: &Line<'_>) -> bool {
         self.push(line.end, Kind::Data, |values| {
-            writer.line(values, time_ms, line.bytes, line.piece);
+            writer.decoded_line(values, time_ms, line.bytes, line.raw, line.piece);
         })
     }
 
@@ -154,6 +154,7 @@ mod tests {
         Line {
             end,
             bytes,
+            raw: None,
             piece: Piece::default(),
         }
     }

@@ -5,13 +5,13 @@
 
 use headwater_record::notice::{Notice, reason};
 use headwater_record::steps::Ran;
-use headwater_record::value::{Piece, ValueWriter, append_number, line_row};
+use headwater_record::value::{Piece, ValueWriter, append_number, decoded_row, line_row};
 use headwater_record::{Generation, Kind};
 
 use super::gates::{KEPT_BYTES_MAX, Limit, Pass, Repeats};
 use super::{Draft, ProcessPlan};
 use crate::clock::Monotonic;
-use crate::frame::lines::Line;
+use crate::frame::frames::Line;
 
 /// Bytes of nothing but dropped lines after which a notice says so, and the settled offset moves: a
 /// restart reads so much again in a second or two, and 200 bytes on the wire for it are nothing.
@@ -116,6 +116,18 @@ impl<'a> Stage<'a> {
         taken
     }
 
+    /// Takes NULs from `start` to `end`, which are no line: a notice says so, and what was dropped or
+    /// held before them is told first. `false` where the draft has no room for all of it.
+    #[must_use]
+    pub fn nuls(&mut self, draft: &mut Draft, start: u64, end: u64) -> bool {
+        if !self.tell(draft) {
+            return false;
+        }
+        let (writer, time_ms) = (self.writer, self.time_ms);
+        (draft.end() >= start || draft.notice(writer, time_ms, start, &Notice::Filtered))
+            && draft.notice(writer, time_ms, end, &loss(reason::NUL_RUN))
+    }
+
     /// Tells what is held back. `false` where the draft has no room for all of it.
     #[must_use]
     pub fn tell(&mut self, draft: &mut Draft) -> bool {
@@ -134,7 +146,8 @@ impl<'a> Stage<'a> {
     fn make(&self, value: &mut Vec<u8>, line: &Line<'_>) -> Ran {
         let (steps, piece) = (&self.plan.steps, line.piece);
         if steps.is_empty() {
-            self.writer.line(value, self.time_ms, line.bytes, piece);
+            let (bytes, raw) = (line.bytes, line.raw);
+            (self.writer).decoded_line(value, self.time_ms, bytes, raw, piece);
             return Ran::default();
         }
         let bytes = match steps.redacts() && piece != Piece::default() {
@@ -142,7 +155,10 @@ impl<'a> Stage<'a> {
             false => line.bytes,
         };
         // The exact bytes would show what redaction covers.
-        let mut row = line_row(bytes, piece, !steps.redacts());
+        let mut row = match line.raw.filter(|_| !steps.redacts()) {
+            Some(raw) => decoded_row(bytes, raw, piece),
+            None => line_row(bytes, piece, !steps.redacts()),
+        };
         // Where a line ends is what stands for it: the same after a crash.
         let ran = steps.run(&mut row, self.generation.0 ^ line.end);
         if !ran.dropped {

@@ -92,7 +92,7 @@ impl Group {
                         origin: Origin::Sensor,
                         settled: 0,
                         skip_to: None,
-                        cut: None,
+                        cuts: Vec::new(),
                         marker: None,
                     });
                     let about = self.plan.reader.about(&path);

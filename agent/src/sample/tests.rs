@@ -208,7 +208,7 @@ fn what_an_earlier_run_left_open_is_closed_when_there_is_room() {
         origin: Origin::Sensor,
         settled: 41,
         skip_to: None,
-        cut: None,
+        cuts: Vec::new(),
         marker: None,
     };
     let mut rig = rig(folder.path(), vec![open.clone()]);

@@ -23,7 +23,8 @@ pub(super) struct Known {
     pub(super) delivered: u64,
     pub(super) closed: bool,
     pub(super) skip_to: Option<u64>,
-    pub(super) cut: Option<u64>,
+    /// Rising, and above `settled`.
+    pub(super) cuts: Vec<u64>,
 }
 
 impl Known {
@@ -39,7 +40,8 @@ impl Known {
         ]
         .into_iter()
         .chain(maybe(self.skip_to))
-        .chain(maybe(self.cut))
+        .chain([self.cuts.len() as u64])
+        .chain(self.cuts.iter().copied())
         {
             sum = crc32c::crc32c_append(sum, &number.to_le_bytes());
         }
@@ -62,7 +64,7 @@ impl Known {
                 delivered: number(4)?,
                 closed: number(5)? != 0,
                 skip_to: maybe(7)?,
-                cut: maybe(8)?,
+                cuts: cuts_of(row.get::<_, Option<Vec<u8>>>(8)?.as_deref()),
             },
             row.get(6)?,
         ))
@@ -75,11 +77,24 @@ impl Known {
                 self.settled.cast_signed(),
                 self.delivered.cast_signed(),
                 self.closed,
-                self.cut.map(u64::cast_signed),
+                cuts_blob(&self.cuts),
                 i64::from(self.checksum()),
             ])
             .map(drop)
     }
+}
+
+/// Boundaries as they stand in a column; what is no whole number at the end fails the checksum.
+pub(super) fn cuts_of(blob: Option<&[u8]>) -> Vec<u64> {
+    let (whole, _) = blob.unwrap_or_default().as_chunks();
+    whole
+        .iter()
+        .map(|bytes| u64::from_le_bytes(*bytes))
+        .collect()
+}
+
+fn cuts_blob(cuts: &[u64]) -> Option<Vec<u8>> {
+    (!cuts.is_empty()).then(|| cuts.iter().flat_map(|cut| cut.to_le_bytes()).collect())
 }
 
 /// Does what a source asked for.
@@ -101,7 +116,9 @@ pub(super) fn change(open: &Connection, identity: u64, change: &Change) -> rusql
             Ok(())
         }
         Change::Cut(generation, offset) => update(open, *generation, |known| {
-            known.cut = Some(*offset);
+            if let Err(place) = known.cuts.binary_search(offset) {
+                known.cuts.insert(place, *offset);
+            }
         }),
     }
 }
@@ -120,7 +137,7 @@ pub(super) fn register(
         delivered: new.settled,
         closed: false,
         skip_to: new.skip_to,
-        cut: new.cut,
+        cuts: new.cuts.clone(),
     };
     insert(open, &known, &new.origin, new.marker)
 }
@@ -146,7 +163,7 @@ pub(super) fn insert(
             known.closed,
             i64::from(known.checksum()),
             known.skip_to.map(u64::cast_signed),
-            known.cut.map(u64::cast_signed),
+            cuts_blob(&known.cuts),
             file.map(|file| &file.path),
             file.map(|file| file.device.cast_signed()),
             file.map(|file| file.inode.cast_signed()),
@@ -189,6 +206,8 @@ pub(super) fn settle(
     update(open, checkpoint.generation, |known| {
         known.settled = known.settled.max(checkpoint.settled);
         known.closed |= checkpoint.closed;
+        let settled = known.settled;
+        known.cuts.retain(|cut| *cut > settled);
         if empty {
             known.delivered = known.settled;
         }
@@ -301,7 +320,7 @@ pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Ve
             origin,
             settled: known.settled,
             skip_to: known.skip_to,
-            cut: known.cut,
+            cuts: known.cuts,
             marker,
         });
     }

@@ -7,9 +7,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::packed::{Packed, Packing};
 use crate::discover::identity::MARKER_BYTES;
-use crate::frame::lines::LOOK_AHEAD;
 
-/// Bytes of one file that are read in one turn, but for a longer line.
+/// Bytes of one file that are read in one turn, but for a longer record.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
 /// An open file.
@@ -19,6 +18,21 @@ pub enum Content {
     Plain(File),
     /// Its bytes are the content, compressed.
     Packed(Box<Packed>),
+}
+
+/// NULs that are passed over in one step, and most steps of a turn.
+const NUL_STEP_BYTES: usize = 64 * 1024;
+const NUL_STEPS_MAX: usize = 64;
+
+/// What lies behind NULs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NulsOver {
+    /// Something else.
+    Content,
+    /// The end of the file.
+    End,
+    /// NULs, as far as was looked.
+    NotYet,
 }
 
 /// What is seen of a file without reading it.
@@ -84,6 +98,27 @@ impl Content {
         }
     }
 
+    /// Passes over NULs from `offset` on: how far, and what lies there. In steps, so that a large
+    /// hole does not hold up other files.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn skip_nuls(&mut self, offset: u64) -> io::Result<(u64, NulsOver)> {
+        let mut step = vec![0; NUL_STEP_BYTES];
+        let mut at = offset;
+        for _ in 0..NUL_STEPS_MAX {
+            let len = self.read_all(&mut step, at)?;
+            if let Some(content) = step[..len].iter().position(|byte| *byte != 0) {
+                return Ok((at + content as u64, NulsOver::Content));
+            }
+            at += len as u64;
+            if len < step.len() {
+                return Ok((at, NulsOver::End));
+            }
+        }
+        Ok((at, NulsOver::NotYet))
+    }
+
     /// Lets go of what only reading needs.
     pub(super) fn rest(&mut self) {
         if let Self::Packed(packed) = self {
@@ -113,37 +148,24 @@ pub(super) struct Read {
     pub(super) at_end: bool,
 }
 
-/// Reads into `chunk` what lies right before offset `start`, and from there a chunk, or more where
-/// it holds no line end and a line may be longer.
+/// Reads into `chunk` what lies right before offset `start`, and from there `len` bytes.
 pub(super) fn read_chunk(
     content: &mut Content,
     chunk: &mut Vec<u8>,
     start: u64,
-    max_line: usize,
+    len: usize,
 ) -> io::Result<Read> {
     let from = start.saturating_sub(MARKER_BYTES as u64);
     let before = usize::try_from(start - from).unwrap_or(MARKER_BYTES);
-    let (usual, longest) = (before + CHUNK_BYTES, before + max_line + LOOK_AHEAD);
-    if chunk.len() < usual {
-        chunk.resize(MARKER_BYTES + CHUNK_BYTES, 0);
+    if chunk.len() < before + len {
+        chunk.resize(MARKER_BYTES + len, 0);
     }
-    let read = |filled: usize, at_end| Read {
+    let filled = content.read(&mut chunk[..before + len], from)?;
+    Ok(Read {
         before: before.min(filled),
         len: filled.saturating_sub(before),
-        at_end,
-    };
-    let filled = content.read(&mut chunk[..usual], from)?;
-    if filled < usual {
-        return Ok(read(filled, true));
-    }
-    if longest <= usual || memchr::memchr(b'\n', &chunk[before..filled]).is_some() {
-        return Ok(read(filled, false));
-    }
-    if chunk.len() < longest {
-        chunk.resize(MARKER_BYTES + max_line + LOOK_AHEAD, 0);
-    }
-    let more = content.read(&mut chunk[filled..longest], from + filled as u64)?;
-    Ok(read(filled + more, filled + more < longest))
+        at_end: filled < before + len,
+    })
 }
 
 /// What lies right before `offset`: [`MARKER_BYTES`], or fewer where the file does not hold them.

@@ -29,7 +29,7 @@ pub struct Desk<R> {
     pub budget: Budget,
     /// Where batches go.
     pub batches: Sender<Batch>,
-    /// The bytes of this turn: [`super::opened::CHUNK_BYTES`], or one longest line.
+    /// The bytes of this turn: [`super::opened::CHUNK_BYTES`], or one longest record.
     pub chunk: Vec<u8>,
 }
 

@@ -95,7 +95,9 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::{FileIdentity, Marker, StoreStopped};
-    use crate::config::file::StartAt;
+    use crate::config::file::{LastLine, StartAt};
+    use crate::frame::encoding::Encoding;
+    use crate::frame::frames::{AtCut, Framing};
     use crate::process::ProcessPlan;
 
     struct Accepting;
@@ -130,7 +132,15 @@ mod tests {
                 paths: vec![Pattern::new(path.to_str().unwrap()).unwrap()],
                 exclude: Vec::new(),
                 start_at: StartAt::Beginning,
-                max_line: 1024,
+                framing: Framing {
+                    encoding: Encoding::UTF_8,
+                    max_line: 1024,
+                    multiline: None,
+                    at_cut: AtCut::Complete,
+                },
+                multiline_timeout: Duration::from_secs(2),
+                last_line: LastLine::Wait,
+                last_line_after: Duration::from_secs(3),
                 // Never within this test: without events nothing would move.
                 rescan: Duration::from_secs(36_000),
                 close_after: Duration::from_millis(100),

@@ -74,6 +74,11 @@ impl Opened {
         })
     }
 
+    /// Its first bytes.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
     /// Whether it is compressed.
     pub fn is_packed(&self) -> bool {
         self.content.is_packed()

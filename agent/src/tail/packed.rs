@@ -260,14 +260,14 @@ mod tests {
 
     #[test]
     fn a_long_way_is_gone_in_steps_and_in_bounded_memory() {
-        let content: Vec<u8> = (0..12_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let content: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect();
         let mut packed = packed(&content, Packing::Gzip, 1);
         let mut buffer = [0; 4];
-        let far = packed.read(&mut buffer, 40_000_000);
+        let far = packed.read(&mut buffer, 12_000_000);
         assert_eq!(far.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(
-            read(&mut packed, 40_000_000, 4),
-            10_000_000_u32.to_le_bytes()
+            read(&mut packed, 12_000_000, 4),
+            3_000_000_u32.to_le_bytes()
         );
         assert!(
             packed.kept.capacity() < 8 * STEP_BYTES,

@@ -10,13 +10,14 @@
 
 /// Offsets of one file. `given <= read_from`, and `read_from` is ahead only while bytes are skipped
 /// by configuration: the next record's span covers them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     given: u64,
     read_from: u64,
     /// Where the bytes ended when they last held no whole line.
     examined: u64,
-    cut: Option<u64>,
+    /// Rising, and above `read_from`.
+    cuts: Vec<u64>,
 }
 
 /// What is seen of the file now.
@@ -28,6 +29,8 @@ pub struct Facts {
     pub linked: bool,
     /// Whether nothing happened to it for as long as `close_after` says.
     pub quiet: bool,
+    /// Where a record is to end that waited for its end long enough.
+    pub expired: Option<u64>,
 }
 
 /// What to do with it.
@@ -37,8 +40,9 @@ pub enum Step {
     Wait,
     /// Read from [`Position::read_from`].
     Read,
-    /// Make its end a record boundary: a last line without its end mark will not get one.
-    Cut,
+    /// Make this offset a record boundary: a last line without its end mark will not get one, or
+    /// an event no further line.
+    Cut(u64),
     /// Close it: everything was given away.
     Close,
     /// Close it: what was not read is gone.
@@ -47,13 +51,15 @@ pub enum Step {
 
 impl Position {
     /// Where reading begins, or goes on after a restart.
-    pub fn resume(settled: u64, skip_to: Option<u64>, cut: Option<u64>) -> Self {
+    pub fn resume(settled: u64, skip_to: Option<u64>, cuts: &[u64]) -> Self {
         let read_from = skip_to.map_or(settled, |to| to.max(settled));
         Self {
             given: settled,
             read_from,
             examined: read_from,
-            cut,
+            cuts: (cuts.iter().copied())
+                .filter(|cut| *cut > read_from)
+                .collect(),
         }
     }
 
@@ -67,9 +73,9 @@ impl Position {
         self.read_from
     }
 
-    /// The boundary that the bytes alone would not give.
-    pub fn cut(&self) -> Option<u64> {
-        self.cut
+    /// The boundaries that the bytes alone would not give, rising.
+    pub fn cuts(&self) -> &[u64] {
+        &self.cuts
     }
 
     /// Takes note that records up to `given` were given away, and lines up to `read` were taken: what
@@ -80,12 +86,13 @@ impl Position {
             (self.given..=read).contains(&given),
             "records come in order"
         );
-        *self = Self {
-            given,
-            read_from: read,
-            examined: read,
-            cut: self.cut,
-        };
+        (self.given, self.read_from, self.examined) = (given, read, read);
+        self.cuts.retain(|cut| *cut > read);
+    }
+
+    /// Whether bytes were seen behind the last record, or behind `event`, that are no whole line.
+    pub fn examined_beyond(&self, event: Option<u64>) -> bool {
+        self.examined > event.unwrap_or(self.read_from)
     }
 
     /// Takes note that what was held back went as records up to `given`.
@@ -104,7 +111,8 @@ impl Position {
 
     /// Takes note of a committed boundary.
     pub fn cut_at(&mut self, offset: u64) {
-        self.cut = Some(offset);
+        self.cuts.push(offset);
+        self.cuts.sort_unstable();
         self.examined = self.read_from;
     }
 
@@ -117,10 +125,13 @@ impl Position {
         if facts.size != self.examined && facts.size > self.read_from {
             return Step::Read;
         }
+        let expired = facts.expired.filter(|at| *at > self.read_from);
         match facts {
-            Facts { linked: true, .. } | Facts { quiet: false, .. } => Step::Wait,
+            Facts { linked: true, .. } | Facts { quiet: false, .. } => {
+                expired.map_or(Step::Wait, Step::Cut)
+            }
             Facts { size, .. } if size == self.read_from => Step::Close,
-            _ => Step::Cut,
+            Facts { size, .. } => Step::Cut(size),
         }
     }
 }
@@ -134,12 +145,13 @@ mod tests {
             size,
             linked,
             quiet,
+            expired: None,
         }
     }
 
     #[test]
     fn a_linked_file_is_read_as_it_grows() {
-        let mut position = Position::resume(10, None, None);
+        let mut position = Position::resume(10, None, &[]);
         assert_eq!(position.step(facts(10, true, true)), Step::Wait);
         assert_eq!(position.step(facts(13, true, false)), Step::Read);
         position.examined(13);
@@ -153,12 +165,12 @@ mod tests {
 
     #[test]
     fn an_unlinked_file_is_drained_cut_and_closed() {
-        let mut position = Position::resume(10, None, None);
+        let mut position = Position::resume(10, None, &[]);
         assert_eq!(position.step(facts(15, false, true)), Step::Read);
         position.took(12, 12);
         position.examined(15);
         assert_eq!(position.step(facts(15, false, false)), Step::Wait);
-        assert_eq!(position.step(facts(15, false, true)), Step::Cut);
+        assert_eq!(position.step(facts(15, false, true)), Step::Cut(15));
         position.cut_at(15);
         assert_eq!(position.step(facts(15, false, true)), Step::Read);
         position.took(15, 15);
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn dropped_lines_are_behind_and_still_to_be_covered() {
-        let mut position = Position::resume(10, None, None);
+        let mut position = Position::resume(10, None, &[]);
         position.took(12, 20);
         assert_eq!((position.given(), position.read_from()), (12, 20));
         assert_eq!(position.step(facts(20, true, true)), Step::Wait);
@@ -180,13 +192,33 @@ mod tests {
     }
 
     #[test]
+    fn what_waited_long_enough_is_cut() {
+        let mut position = Position::resume(10, None, &[]);
+        position.examined(15);
+        let expired = |at, linked| Facts {
+            expired: Some(at),
+            ..facts(15, linked, false)
+        };
+        assert_eq!(position.step(expired(13, true)), Step::Cut(13));
+        assert_eq!(position.step(expired(10, true)), Step::Wait);
+        assert_eq!(position.step(expired(13, false)), Step::Cut(13));
+        position.cut_at(13);
+        position.cut_at(12);
+        assert_eq!(position.cuts(), [12, 13]);
+        assert_eq!(position.step(expired(13, true)), Step::Read);
+        position.took(12, 12);
+        assert_eq!(position.cuts(), [13]);
+        assert_eq!(Position::resume(12, None, &[12, 13]).cuts(), [13]);
+    }
+
+    #[test]
     fn skipped_bytes_are_not_read_and_not_given() {
-        let position = Position::resume(0, Some(100), None);
+        let position = Position::resume(0, Some(100), &[]);
         assert_eq!((position.given(), position.read_from()), (0, 100));
         assert_eq!(position.step(facts(100, true, true)), Step::Wait);
         assert_eq!(position.step(facts(99, true, true)), Step::Truncated);
         // Once more than that is settled, there is nothing to skip.
-        let position = Position::resume(120, Some(100), None);
+        let position = Position::resume(120, Some(100), &[]);
         assert_eq!((position.given(), position.read_from()), (120, 120));
     }
 }

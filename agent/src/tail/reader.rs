@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use headwater_record::notice::{Tail, reason};
 use headwater_record::{Generation, StreamId};
 
-use super::content::{Content, Read, read_before, read_chunk};
+use super::content::{CHUNK_BYTES, Content, NulsOver, Read, read_before, read_chunk};
 use super::desk::{Desk, PATIENCE, Source, close_generation};
 use super::opened::Opened;
 use super::position::{Facts, Position, Step};
@@ -26,10 +26,12 @@ use super::siblings::path_of;
 use crate::budget::Permit;
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry};
 use crate::clock::{Monotonic, wall_ms};
+use crate::config::file::LastLine;
 use crate::discover::identity::{
-    self, FINGERPRINT_BYTES, Head, Match, is_worth_storing, match_identity,
+    self, FINGERPRINT_BYTES, Head, MARKER_BYTES, Match, is_worth_storing, match_identity,
 };
-use crate::frame::lines::Lines;
+use crate::frame::encoding::Resolved;
+use crate::frame::frames::{Chunk, Frames, Framing};
 use crate::process::{BATCH_BYTES, Draft, Stage, State};
 use crate::sources::{SourceError, send};
 
@@ -50,6 +52,17 @@ pub enum Turn {
     Ended,
 }
 
+/// What is read, and not given: it waits for what follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Waiting {
+    /// The whole lines of an event, up to there.
+    event: Option<u64>,
+    /// It ends with NULs: lines may be written in their place.
+    nuls: bool,
+    /// NULs were seen up to there, in the file as it was changed last at that time.
+    nuls_seen: Option<(u64, u64)>,
+}
+
 /// One file, from its first byte to its close.
 #[derive(Debug)]
 pub struct Followed {
@@ -66,8 +79,11 @@ pub struct Followed {
     /// The identity as the database has it.
     stored: FileIdentity,
     position: Position,
+    /// How it is encoded; known once its first bytes are.
+    encoding: Resolved,
     /// Whether `position.read_from()` lies inside a line.
     inside: bool,
+    waiting: Waiting,
     /// What lies right before `position.read_from()`.
     marker: Marker,
     size: u64,
@@ -92,11 +108,13 @@ impl Followed {
     /// The byte before the position cannot be read.
     pub fn new(
         source: usize,
+        framing: &Framing,
         mut opened: Opened,
         open: &OpenGeneration,
         now: Monotonic,
     ) -> io::Result<Self> {
-        let position = Position::resume(open.settled, open.skip_to, open.cut);
+        let position = Position::resume(open.settled, open.skip_to, &open.cuts);
+        let encoding = framing.encoding.resolve(opened.head());
         let identity = opened.identity();
         let stored = match &open.origin {
             Origin::File(stored) => stored.clone(),
@@ -108,7 +126,9 @@ impl Followed {
             stream: open.stream.clone(),
             generation: open.generation,
             seen_at: None,
-            inside: before.last().is_some_and(|byte| *byte != b'\n'),
+            inside: encoding.is_inside(&before),
+            encoding,
+            waiting: Waiting::default(),
             marker: identity::marker(position.read_from(), &before),
             content: opened.content,
             identity,
@@ -222,9 +242,35 @@ impl Followed {
         leads_elsewhere
     }
 
-    /// When it may be closed, if it is unlinked and nothing happens to it.
-    pub fn closes_at(&self, source: &Source) -> Option<Monotonic> {
-        (!self.linked).then(|| self.quiet_since.plus(source.plan.close_after))
+    /// When something is due though nothing happens to it: the end of an event or of a last line
+    /// that waits, or its close.
+    pub fn due_at(&self, source: &Source) -> Option<Monotonic> {
+        let plan = &source.plan;
+        let close = (!self.linked).then_some(plan.close_after);
+        let event = self.waiting.event.map(|_| plan.multiline_timeout);
+        let line = self
+            .last_line_expires(source)
+            .then_some(plan.last_line_after);
+        let first = [close, event, line].into_iter().flatten().min();
+        first.map(|after| self.quiet_since.plus(after))
+    }
+
+    /// Whether it ends with a part of a line that does not wait for ever.
+    fn last_line_expires(&self, source: &Source) -> bool {
+        source.plan.last_line != LastLine::Wait
+            && !self.waiting.nuls
+            && self.position.examined_beyond(self.waiting.event)
+    }
+
+    /// Where a record is to end that has waited long enough.
+    fn expired(&self, source: &Source, size: u64, now: Monotonic) -> Option<u64> {
+        let quiet_for = now.since(self.quiet_since);
+        if self.last_line_expires(source) && quiet_for >= source.plan.last_line_after {
+            return Some(size);
+        }
+        self.waiting
+            .event
+            .filter(|_| quiet_for >= source.plan.multiline_timeout)
     }
 
     /// When what is held back of its lines is told, if none follows.
@@ -275,6 +321,7 @@ impl Followed {
             size,
             linked: self.linked,
             quiet: now.since(self.quiet_since) >= source.plan.close_after,
+            expired: self.expired(source, size, now),
         };
         let step = self.position.step(facts);
         if step == Step::Wait && self.tells_at(source).is_some_and(|at| at <= now) {
@@ -288,9 +335,9 @@ impl Followed {
                 Ok(Turn::Idle)
             }
             Step::Read => self.read(desk, source, now),
-            Step::Cut => {
-                desk.registry.cut(self.generation, size)?;
-                self.position.cut_at(size);
+            Step::Cut(at) => {
+                desk.registry.cut(self.generation, at)?;
+                self.position.cut_at(at);
                 Ok(Turn::Moved)
             }
             Step::Close if self.copied => {
@@ -313,107 +360,181 @@ impl Followed {
         let Some(permit) = desk.budget.take(BATCH_BYTES, PATIENCE) else {
             return Ok(Turn::NoRoom);
         };
-        let (start, max_line) = (self.position.read_from(), source.plan.max_line);
-        let read = match read_chunk(&mut self.content, &mut desk.chunk, start, max_line) {
-            Ok(read) => read,
-            // A long way into something compressed: others have their turn.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Behind),
-            Err(error) => return Ok(self.in_trouble("read", &error)),
-        };
-        let is_marked = identity::is_at(&self.marker, &desk.chunk[..read.before]);
-        // After the read: what was read is then of the file that it is taken for.
-        match self.look_at_head(desk)? {
-            Ok(Match::Same | Match::Grown) if is_marked => self.trouble = None,
-            Ok(_) => {
-                drop(permit);
-                return self.truncated(desk, source, now);
+        let start = self.position.read_from();
+        let mut permit = Some(permit);
+        for len in [CHUNK_BYTES, source.plan.framing.chunk_bytes_max()] {
+            let read = match read_chunk(&mut self.content, &mut desk.chunk, start, len) {
+                Ok(read) => read,
+                // A long way into something compressed: others have their turn.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Behind),
+                Err(error) => return Ok(self.in_trouble("read", &error)),
+            };
+            let is_marked = identity::is_at(&self.marker, &desk.chunk[..read.before]);
+            // After the read: what was read is then of the file that it is taken for.
+            match self.look_at_head(desk)? {
+                Ok(Match::Same | Match::Grown) if is_marked => self.trouble = None,
+                Ok(_) => {
+                    drop(permit);
+                    return self.truncated(desk, source, now);
+                }
+                Err(error) => return Ok(self.in_trouble("read", &error)),
             }
-            Err(error) => return Ok(self.in_trouble("read", &error)),
-        }
-        let turn = self.give(desk, source, read, permit, now)?;
-        match turn {
-            Turn::Moved if !read.at_end => return Ok(Turn::Behind),
-            Turn::NoRoom => {}
-            _ if read.at_end => {
-                self.position.examined(start + read.len as u64);
-                self.known_ms = self.modified_ms;
+            match self.give(desk, source, read, &mut permit, (None, now))? {
+                Turn::Moved if !read.at_end => return Ok(Turn::Behind),
+                Turn::Idle if !read.at_end => {}
+                Turn::NoRoom => return Ok(Turn::NoRoom),
+                turn => {
+                    self.position.examined(start + read.len as u64);
+                    self.known_ms = self.modified_ms;
+                    return Ok(turn);
+                }
             }
-            _ => {}
+            if read.len >= source.plan.framing.chunk_bytes_max() {
+                return self.pass_nuls(desk, source, read, &mut permit, now);
+            }
         }
-        Ok(turn)
+        // The longest record is shorter than a chunk: it would have been given.
+        Ok(Turn::Idle)
     }
 
-    /// Gives away the whole lines of what was read.
+    /// A chunk of nothing but the end of a record and NULs: what lies behind them decides.
+    fn pass_nuls<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        read: Read,
+        permit: &mut Option<Permit>,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        let behind = self.position.read_from() + read.len as u64;
+        let seen = (self.waiting.nuls_seen).filter(|(_, as_of)| *as_of == self.modified_ms);
+        let from = seen.map_or(behind, |(offset, _)| offset.max(behind));
+        let (offset, over) = match self.content.skip_nuls(from) {
+            Ok(skipped) => skipped,
+            Err(error) => return Ok(self.in_trouble("read", &error)),
+        };
+        self.waiting.nuls_seen = Some((offset, self.modified_ms));
+        // At a cut they are over, whatever follows now.
+        let mut cuts = self.position.cuts().iter().copied();
+        let cut = cuts.find(|cut| (behind..=offset).contains(cut));
+        match over {
+            _ if cut.is_some() => self.give(desk, source, read, permit, (cut, now)),
+            NulsOver::Content => self.give(desk, source, read, permit, (Some(offset), now)),
+            NulsOver::NotYet => Ok(Turn::Behind),
+            NulsOver::End => {
+                self.position.examined(offset);
+                self.known_ms = self.modified_ms;
+                Ok(Turn::Idle)
+            }
+        }
+    }
+
+    /// Gives away the whole records of what was read.
     fn give<R: Registry>(
         &mut self,
         desk: &Desk<R>,
         source: &Source,
         read: Read,
-        permit: Permit,
-        now: Monotonic,
+        permit: &mut Option<Permit>,
+        (nuls_until, now): (Option<u64>, Monotonic),
     ) -> Result<Turn, SourceError> {
         let start = self.position.read_from();
-        let (bytes, max_line) = (&desk.chunk[..read.before + read.len], source.plan.max_line);
-        let chunk = &bytes[read.before..];
-        let mut lines = Lines::new(chunk, start, self.inside, max_line, self.position.cut());
-        let (time_ms, mut turn, mut permit) = (wall_ms(), Turn::Idle, Some(permit));
-        let plan = &source.plan.process;
-        while lines.clone().next().is_some() {
-            let mut draft = Draft::new(self.position.given());
-            let before = plan.has_gates().then(|| self.state.clone());
+        let bytes = &desk.chunk[..read.before + read.len];
+        if start == 0 {
+            self.encoding = source.plan.framing.encoding.resolve(bytes);
+        }
+        let chunk = Chunk {
+            bytes: &bytes[read.before..],
+            start,
+            inside: self.inside,
+            nuls_until,
+        };
+        let cuts = self.position.cuts().to_vec();
+        let mut frames = Frames::new(&source.plan.framing, self.encoding, chunk, &cuts);
+        let (moment, mut turn) = ((wall_ms(), now), Turn::Idle);
+        loop {
+            let mut ahead = frames.clone();
+            if ahead.next().is_none() {
+                self.waiting.event = ahead.pending();
+                self.waiting.nuls = ahead.ends_with_nuls();
+                return Ok(turn);
+            }
             let taken = permit.take();
-            let Some(mut permit) = taken.or_else(|| desk.budget.take(BATCH_BYTES, PATIENCE)) else {
+            let Some(permit) = taken.or_else(|| desk.budget.take(BATCH_BYTES, PATIENCE)) else {
                 return Ok(Turn::NoRoom);
             };
-            let moment = (time_ms, now);
-            let mut stage = Stage::new(
-                plan,
-                &source.writer,
-                self.generation,
-                &mut self.state,
-                moment,
-            );
-            let mut ahead = lines.clone();
-            while let Some(line) = ahead.next() {
-                if !stage.line(&mut draft, &line) {
-                    break;
-                }
-                lines = ahead.clone();
-            }
-            stage.tell_filtered(&mut draft, lines.offset());
-            let tally = stage.tally;
-            if draft.bytes() > BATCH_BYTES {
-                // One long line of which JSON makes more. First given back, then asked for anew: who
-                // waits while holding could wait for ever.
-                drop(permit);
-                match desk.budget.take(draft.bytes(), PATIENCE) {
-                    Some(larger) => permit = larger,
-                    None => {
-                        // The lines are offered again: nothing of them was seen.
-                        self.state = before.unwrap_or_default();
-                        return Ok(Turn::NoRoom);
-                    }
-                }
-            }
-            plan.counters.add(tally);
-            let given = draft.end();
-            if let Some(batch) = draft.finish(&self.stream, self.generation, Some(permit)) {
-                send(&desk.batches, batch)?;
-            }
-            let taken = usize::try_from(lines.offset() - start).unwrap_or(read.len);
-            self.position.took(given, lines.offset());
-            self.inside = lines.inside();
-            self.marker = identity::marker(lines.offset(), &bytes[..read.before + taken]);
+            let Some(given) = self.give_batch(desk, source, &mut frames, permit, moment)? else {
+                return Ok(Turn::NoRoom);
+            };
+            let taken = usize::try_from(frames.offset() - start).unwrap_or(usize::MAX);
+            self.position.took(given, frames.offset());
+            self.inside = frames.inside();
+            // Behind NULs that reach beyond the chunk nothing else lies before the offset.
+            self.marker = match bytes.get(..read.before.saturating_add(taken)) {
+                Some(before) => identity::marker(frames.offset(), before),
+                None => identity::marker(frames.offset(), &[0; MARKER_BYTES]),
+            };
             desk.registry.mark(self.generation, self.marker);
             turn = Turn::Moved;
         }
-        Ok(turn)
+    }
+
+    /// Sends a batch of what `frames` hold, as much as fits, and returns where it ends; none where
+    /// the RAM window had no room: they hold it still.
+    fn give_batch<'a, R>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        frames: &mut Frames<'a>,
+        mut permit: Permit,
+        moment: (u64, Monotonic),
+    ) -> Result<Option<u64>, SourceError> {
+        let plan = &source.plan.process;
+        let mut draft = Draft::new(self.position.given());
+        let before = (plan.has_gates().then(|| self.state.clone()), frames.clone());
+        let writer = &source.writer;
+        let mut stage = Stage::new(plan, writer, self.generation, &mut self.state, moment);
+        let mut ahead = frames.clone();
+        loop {
+            let start = ahead.offset();
+            let Some(frame) = ahead.next() else { break };
+            let taken = match frame.line() {
+                Some(line) => stage.line(&mut draft, &line),
+                None => stage.nuls(&mut draft, start, frame.end),
+            };
+            if !taken {
+                break;
+            }
+            *frames = ahead.clone();
+        }
+        stage.tell_filtered(&mut draft, frames.offset());
+        let tally = stage.tally;
+        if draft.bytes() > BATCH_BYTES {
+            // One long record of which JSON makes more. First given back, then asked for anew: who
+            // waits while holding could wait for ever.
+            drop(permit);
+            match desk.budget.take(draft.bytes(), PATIENCE) {
+                Some(larger) => permit = larger,
+                None => {
+                    // The lines are offered again: nothing of them was seen.
+                    self.state = before.0.unwrap_or_default();
+                    *frames = before.1;
+                    return Ok(None);
+                }
+            }
+        }
+        plan.counters.add(tally);
+        let given = draft.end();
+        if let Some(batch) = draft.finish(&self.stream, self.generation, Some(permit)) {
+            send(&desk.batches, batch)?;
+        }
+        Ok(Some(given))
     }
 
     /// Finds out whether it is still the file that was read.
     fn look_again<R: Registry>(
         &mut self,
-        desk: &Desk<R>,
+        desk: &mut Desk<R>,
         source: &Source,
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
@@ -422,6 +543,10 @@ impl Followed {
         match head.and_then(|head| Ok((head, before?))) {
             Ok((Match::Same | Match::Grown, before)) if identity::is_at(&self.marker, &before) => {
                 self.known_ms = self.modified_ms;
+                // As long as before: where it ended with NULs, lines may lie there now.
+                if self.waiting.nuls {
+                    return self.read(desk, source, now);
+                }
                 Ok(Turn::Idle)
             }
             Ok(_) => self.truncated(desk, source, now),

@@ -19,6 +19,7 @@ use super::siblings::{path_of, siblings};
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
 use crate::clock::Monotonic;
 use crate::discover::Found;
+use crate::frame::frames::Framing;
 
 /// What became of a source's known generations.
 #[derive(Debug, Default)]
@@ -87,7 +88,8 @@ pub fn resume(
             .as_ref()
             .is_some_and(|file| file.path == path_of(identity));
         resumed.note_left(open, identity, stays);
-        match take_up(index, open, identity, file, now) {
+        let framing = &source.plan.framing;
+        match take_up((index, framing), open, identity, file, now) {
             Ok(file) => resumed.followed.push(file),
             Err(reason) => resumed.gone.push(((*open).clone(), reason)),
         }
@@ -116,7 +118,7 @@ impl Resumed {
 }
 
 fn take_up(
-    index: usize,
+    (index, framing): (usize, &Framing),
     open: &OpenGeneration,
     identity: &FileIdentity,
     file: Option<Opened>,
@@ -139,7 +141,7 @@ fn take_up(
     let is_copy = !file.is_packed()
         && file.inode != identity.inode
         && at_path().is_some_and(|file| file.inode == identity.inode);
-    match Followed::new(index, file, open, now) {
+    match Followed::new(index, framing, file, open, now) {
         Ok(mut file) => {
             if is_copy {
                 file.note_copied();

@@ -203,7 +203,7 @@ impl<R: Registry> Roster<R> {
     /// by then and was not done waits for something else than time.
     pub fn next_due(&self, passed_at: Monotonic) -> Monotonic {
         let closes = (self.followed.iter())
-            .filter_map(|file| file.closes_at(&self.sources[file.source]))
+            .filter_map(|file| file.due_at(&self.sources[file.source]))
             .filter(|at| *at > passed_at);
         let tells = (self.followed.iter())
             .filter_map(|file| file.tells_at(&self.sources[file.source]))

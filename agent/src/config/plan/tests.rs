@@ -28,7 +28,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(plan.spool.after, Duration::from_secs(2));
     assert_eq!(plan.checkpoint.bytes, 64 << 20);
     assert_eq!(plan.files[0].start_at, StartAt::Beginning);
-    assert_eq!(plan.files[0].max_line, 128 << 10);
+    assert_eq!(plan.files[0].framing.max_line, 128 << 10);
     assert_eq!(plan.sensors[0].beat.interval, Duration::from_secs(10));
 }
 

@@ -70,7 +70,15 @@ impl Stream {
         for (bytes, piece) in lines {
             let end = self.read + bytes.len() as u64 + 1;
             assert!(
-                stage.line(&mut draft, &Line { end, bytes, piece }),
+                stage.line(
+                    &mut draft,
+                    &Line {
+                        end,
+                        bytes,
+                        raw: None,
+                        piece
+                    }
+                ),
                 "there is room"
             );
             self.read = end;

@@ -7,7 +7,7 @@ use headwater_record::{Generation, StreamId};
 
 use crate::checkpoint::{FileIdentity, Marker, Origin};
 use crate::spool::batch::{Kinds, Row};
-use crate::spool::generations::Known;
+use crate::spool::generations::{Known, cuts_of};
 use crate::spool::pages::Value;
 use crate::spool::{BatchId, Lane};
 
@@ -147,7 +147,7 @@ pub(super) fn known_of(
         delivered: number(4)?,
         closed: number(5)? != 0,
         skip_to: maybe(7)?,
-        cut: maybe(8)?,
+        cuts: cuts_of(values.get(8)?.bytes()),
     };
     let origin = match values.get(9)?.bytes() {
         None => Origin::Sensor,

@@ -108,7 +108,7 @@ fn sample(dir: &Path) {
             origin: Origin::Sensor,
             settled: 0,
             skip_to: None,
-            cut: None,
+            cuts: Vec::new(),
             marker: None,
         }])
         .unwrap();

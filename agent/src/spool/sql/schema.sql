@@ -15,7 +15,8 @@ CREATE TABLE generation (
     -- CRC-32C, as generations.rs says.
     checksum        INTEGER NOT NULL,
     skip_to         INTEGER,
-    cut             INTEGER,
+    -- Record boundaries above settled, eight bytes each, little-endian; NULL where there are none.
+    cuts            BLOB,
     -- The file's identity; all NULL for a sensor.
     path            BLOB,
     device          INTEGER,

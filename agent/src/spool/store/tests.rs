@@ -92,7 +92,7 @@ fn generation(n: u64, origin: Origin) -> OpenGeneration {
         origin,
         settled: 0,
         skip_to: Some(u64::MAX),
-        cut: None,
+        cuts: Vec::new(),
         marker: None,
     }
 }
@@ -195,7 +195,9 @@ fn every_field_of_a_generation_survives() {
         .unwrap();
     registry.register(std::slice::from_ref(&old)).unwrap();
     registry.identify(&[(old.generation, file(b"/b"))]).unwrap();
-    registry.cut(old.generation, u64::MAX - 3).unwrap();
+    for cut in [u64::MAX - 3, 77, 78, 78] {
+        registry.cut(old.generation, cut).unwrap();
+    }
     let marker = Marker {
         end: u64::MAX,
         len: 64,
@@ -231,7 +233,7 @@ fn every_field_of_a_generation_survives() {
     };
     let old = OpenGeneration {
         settled: 77,
-        cut: Some(u64::MAX - 3),
+        cuts: vec![78, u64::MAX - 3],
         marker: Some(marker),
         origin: Origin::File(file(b"/b")),
         ..old

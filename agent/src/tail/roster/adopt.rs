@@ -124,7 +124,8 @@ impl<R: Registry> Roster<R> {
         } in new
         {
             let path = file.path.clone();
-            match Followed::new(index, file, &open, now) {
+            let framing = &self.sources[index].plan.framing;
+            match Followed::new(index, framing, file, &open, now) {
                 Ok(mut file) => {
                     if let Some(path) = linked_at {
                         file.found_at(&path);
@@ -253,7 +254,7 @@ impl<R: Registry> Roster<R> {
             origin: Origin::File(file.identity()),
             settled: 0,
             skip_to,
-            cut: None,
+            cuts: Vec::new(),
             marker,
         };
         Ok(New {

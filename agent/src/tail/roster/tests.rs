@@ -1,5 +1,6 @@
 //! Tailing on a real folder: the rig runs the roster step by step, with its own time.
 
+mod framing;
 mod model;
 mod processed;
 mod rig;
@@ -110,7 +111,7 @@ fn copy_and_truncate_is_told_by_what_lies_before_the_offset() {
         format!("{banner}Tuesday: another one, another two, until Wednesday comes\nand more\n");
     for how in ["running", "stopped", "crashed"] {
         let mut rig = Rig::new("app.log");
-        rig.source.max_line = 1024;
+        rig.source.framing.max_line = 1024;
         rig.append("app.log", &old);
         rig.start();
         rig.pump();
@@ -155,7 +156,7 @@ fn deleted_and_made_again_on_the_same_inode_it_is_another_file() {
         ("short\n", "longer than it was before\n"),
     ] {
         let mut rig = Rig::new("app.log");
-        rig.source.max_line = 1024;
+        rig.source.framing.max_line = 1024;
         rig.append("app.log", first);
         rig.start();
         rig.pump();
@@ -175,7 +176,7 @@ fn deleted_and_made_again_on_the_same_inode_it_is_another_file() {
 #[test]
 fn files_that_begin_alike_are_each_themselves() {
     let mut rig = Rig::new("*.log");
-    rig.source.max_line = 1024;
+    rig.source.framing.max_line = 1024;
     let banner = "time,temperature,humidity,pressure\n".repeat(40);
     for name in ["a.log", "b.log", "c.log"] {
         rig.append(name, &banner);
@@ -347,12 +348,12 @@ fn a_skipped_file_that_is_closed_accounts_for_what_was_skipped() {
 #[test]
 fn a_long_line_goes_in_pieces_and_in_bounded_memory() {
     let mut rig = Rig::new("a.log");
-    rig.source.max_line = 100 * 1024;
+    rig.source.framing.max_line = 100 * 1024;
     let long = "0123456789".repeat(1024 * 1024);
     rig.append("a.log", &format!("before\n{long}\nafter\n"));
     rig.start();
     rig.pump();
-    assert!(rig.chunk_bytes() <= 100 * 1024 + 2 + 64);
+    assert!(rig.chunk_bytes() <= 100 * 1024 + 4 + 64);
     assert!(rig.records.len() > 100);
     assert_eq!(rig.all_lines(), ["before", &long, "after"]);
 }
@@ -427,7 +428,7 @@ fn lines_end_where_the_limit_says() {
 #[test]
 fn a_line_that_outgrows_the_window_goes_alone() {
     let mut rig = Rig::new("a.log");
-    rig.source.max_line = 128 * 1024;
+    rig.source.framing.max_line = 128 * 1024;
     rig.window_bytes = 256 * 1024;
     // JSON writes each of these bytes as six.
     let long = "\u{1}".repeat(128 * 1024);

@@ -20,7 +20,9 @@ use crate::budget::Budget;
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry, StoreStopped};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
-use crate::config::file::StartAt;
+use crate::config::file::{LastLine, StartAt};
+use crate::frame::encoding::Encoding;
+use crate::frame::frames::{AtCut, Framing};
 use crate::process::ProcessPlan;
 use crate::stop::Stop;
 use crate::tail::desk::Desk;
@@ -68,7 +70,10 @@ impl Registry for Memory {
     }
 
     fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped> {
-        self.change(generation, |open| open.cut = Some(offset));
+        self.change(generation, |open| {
+            open.cuts.push(offset);
+            open.cuts.sort_unstable();
+        });
         Ok(())
     }
 
@@ -124,7 +129,15 @@ impl Rig {
                 paths: vec![Pattern::new(&glob).unwrap()],
                 exclude: Vec::new(),
                 start_at: StartAt::Beginning,
-                max_line: MAX_LINE,
+                framing: Framing {
+                    encoding: Encoding::UTF_8,
+                    max_line: MAX_LINE,
+                    multiline: None,
+                    at_cut: AtCut::Complete,
+                },
+                multiline_timeout: Duration::from_secs(2),
+                last_line: LastLine::Wait,
+                last_line_after: Duration::from_secs(3),
                 rescan: Duration::from_secs(10),
                 close_after: CLOSE_AFTER,
                 process: ProcessPlan::default(),
@@ -149,6 +162,35 @@ impl Rig {
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).open(self.path(name));
         file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub(super) fn append_bytes(&self, name: &str, bytes: &[u8]) {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).open(self.path(name));
+        file.unwrap().write_all(bytes).unwrap();
+    }
+
+    /// How long the thread would sleep now.
+    pub(super) fn next_due(&self) -> Duration {
+        let (roster, _) = self.running.as_ref().unwrap();
+        roster.next_due(self.now).since(self.now)
+    }
+
+    /// Every record's text, once.
+    pub(super) fn all_messages(&self) -> Vec<String> {
+        let mut once = BTreeMap::new();
+        for record in self
+            .records
+            .iter()
+            .filter(|record| record.kind == Kind::Data)
+        {
+            let key = (record.generation, record.span.start());
+            let first = once.entry(key).or_insert(record);
+            assert_eq!(first.content(), record.content());
+        }
+        (once.into_values())
+            .map(|record| record.message.clone())
+            .collect()
     }
 
     pub(super) fn rename(&self, from: &str, to: &str) {

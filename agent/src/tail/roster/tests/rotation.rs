@@ -13,7 +13,7 @@ fn day(name: &str, count: usize) -> String {
 
 fn rig(glob: &str) -> Rig {
     let mut rig = Rig::new(glob);
-    rig.source.max_line = 1024;
+    rig.source.framing.max_line = 1024;
     rig
 }
 
