@@ -39,6 +39,7 @@ pub mod delivery;
 pub mod produce;
 pub mod spool;
 
+pub mod admin;
 pub mod crash;
 pub mod supervise;
 pub mod systemd;

@@ -45,6 +45,27 @@ enum Command {
         #[arg(long)]
         source: String,
     },
+    /// Say how it goes with the running agent. Exit status 1 where its pipeline is stuck.
+    Status {
+        /// The configuration file that it runs on.
+        #[arg(long)]
+        config: PathBuf,
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show records as they pass through the running agent, as lines of JSON.
+    Tap {
+        /// The configuration file that it runs on.
+        #[arg(long)]
+        config: PathBuf,
+        /// Only records of this source.
+        #[arg(long)]
+        source: Option<String>,
+        /// End after so many lines.
+        #[arg(long)]
+        count: Option<u64>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -62,6 +83,12 @@ fn main() -> ExitCode {
         Command::Run { config } => cli::run::run(&config),
         Command::Check { config, json } => cli::check::run(&config, json),
         Command::Test { config, source } => cli::test::run(&config, &source),
+        Command::Status { config, json } => cli::status::run(&config, json),
+        Command::Tap {
+            config,
+            source,
+            count,
+        } => cli::tap::run(&config, source.as_deref(), count),
     };
     match ended {
         Ok(code) => code,

@@ -9,6 +9,7 @@
 //! One thread runs all of this on a tokio runtime without a pool; it never blocks on a disk or a
 //! socket. Every wait ends at a deadline, and an idle agent's nearest one is half a minute away.
 
+mod answer;
 mod edge;
 mod opening;
 mod progress;
@@ -24,9 +25,11 @@ use tokio::sync::{Notify, mpsc};
 use self::edge::Edge;
 use self::progress::Progress;
 use self::sources::{Ended, Sources};
+use crate::admin::server::{ASKS, Ask, Server, serve};
+use crate::admin::tap::Taps;
 use crate::batch::Batch;
 use crate::clock::{self, Monotonic};
-use crate::config::Plan;
+use crate::config::{Listen, Plan};
 use crate::delivery::{Delivery, Event, Settings};
 use crate::produce::producer::{Producer, ProducerError};
 use crate::spool::Reply;
@@ -50,6 +53,14 @@ pub enum StartError {
     /// librdkafka.
     #[error(transparent)]
     Producer(#[from] ProducerError),
+    /// Nobody could ask.
+    #[error("cannot listen at {listen} (admin.listen): {source}; choose another place, or \"off\"")]
+    Admin {
+        /// Where.
+        listen: Listen,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The system refuses what every program needs.
     #[error("cannot set up {what}: {source}")]
     System {
@@ -149,11 +160,14 @@ enum Wake {
     Reports,
     Store(Option<Reply>),
     Ended(Ended),
+    Asked(Ask),
     Signal(SignalKind),
     Deadline,
 }
 
 struct Agent<'a> {
+    plan: &'a Plan,
+    started: Monotonic,
     edge: Edge<'a>,
     sources: Sources,
     replies: mpsc::Receiver<Reply>,
@@ -165,6 +179,10 @@ struct Agent<'a> {
     grace: Option<Monotonic>,
     ending: Ending,
     progress: Progress,
+    taps: Taps,
+    asks: mpsc::Receiver<Ask>,
+    /// Listens for as long as it is held.
+    _server: Server,
 }
 
 impl<'a> Agent<'a> {
@@ -176,6 +194,11 @@ impl<'a> Agent<'a> {
         };
         let news = Arc::new(Notify::new());
         let producer = Producer::new(&plan.kafka, &plan.device, Arc::clone(&news))?;
+        let (ask, asks) = mpsc::channel(ASKS);
+        let server = serve(&plan.admin_listen, ask).map_err(|source| StartError::Admin {
+            listen: plan.admin_listen.clone(),
+            source,
+        })?;
         // It only spreads retries: a clock does where the system has no random number.
         let seed = getrandom::u64().unwrap_or_else(|_| clock::wall_ms());
         let sources = Sources::start(plan, &store, &found.known, seed)?;
@@ -196,7 +219,10 @@ impl<'a> Agent<'a> {
             (&plan.kafka, &plan.device),
         );
         edge.offline = Arc::clone(&sources.offline);
+        let now = clock::monotonic();
         Ok(Some(Self {
+            plan,
+            started: now,
             edge,
             sources,
             replies,
@@ -205,7 +231,10 @@ impl<'a> Agent<'a> {
             drained: false,
             grace: None,
             ending: Ending::Stopped,
-            progress: Progress::new(clock::monotonic()),
+            progress: Progress::new(now),
+            taps: Taps::default(),
+            asks,
+            _server: server,
         }))
     }
 
@@ -215,7 +244,10 @@ impl<'a> Agent<'a> {
         self.edge.apply(Event::Tick);
         while !self.edge.is_done() {
             match self.wait().await {
-                Wake::Batch(Some(batch)) => self.edge.apply(Event::Queued(batch)),
+                Wake::Batch(Some(batch)) => {
+                    self.taps.show(&batch);
+                    self.edge.apply(Event::Queued(batch));
+                }
                 Wake::Batch(None) => {
                     self.drained = true;
                     if self.grace.is_none() {
@@ -233,6 +265,7 @@ impl<'a> Agent<'a> {
                     return;
                 }
                 Wake::Ended(ended) => self.source_ended(&ended),
+                Wake::Asked(ask) => self.answer(ask),
                 Wake::Signal(kind) => self.signalled(kind),
                 Wake::Deadline => {
                     self.edge.take_reports();
@@ -257,6 +290,7 @@ impl<'a> Agent<'a> {
             () = self.news.notified() => Wake::Reports,
             batch = self.sources.batches.recv(), if !self.drained => Wake::Batch(batch),
             Some(ended) = self.sources.ended.recv() => Wake::Ended(ended),
+            Some(ask) = self.asks.recv() => Wake::Asked(ask),
             () = sleep => Wake::Deadline,
         }
     }

@@ -389,5 +389,8 @@ impl Drop for Setup {
     }
 }
 
+mod ask;
 #[cfg(test)]
 mod tests;
+
+pub use ask::Asking;

@@ -43,6 +43,10 @@ defaults! {
     /// Enough for one round trip to a slow broker; what is not acknowledged by then is spooled.
     "shutdown.flush" SHUTDOWN_FLUSH: Period = Period::secs(2);
 
+    /// A socket in the state directory, which only the agent's user can enter: `status` and `tap` find
+    /// it by this very configuration. "127.0.0.1:9180" serves Prometheus; "off" nobody.
+    "admin.listen" ADMIN_LISTEN: &str = "unix:agent.sock";
+
     /// Nothing that is there is left out unless somebody says so.
     "file.start_at" START_AT: StartAt = StartAt::Beginning;
 

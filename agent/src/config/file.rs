@@ -33,6 +33,9 @@ pub struct ConfigFile {
     /// How an orderly end goes.
     #[serde(default)]
     pub shutdown: Shutdown,
+    /// Who may ask how it goes.
+    #[serde(default)]
+    pub admin: Admin,
     /// Followed files.
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<File>,
@@ -81,6 +84,15 @@ pub struct Shutdown {
     /// Time for the broker's last acknowledgements.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flush: Option<Period>,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// `unix:PATH`, `ADDRESS:PORT` on the loopback, or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
 }
 
 /// Where a file that is first seen at the agent's start is read from.

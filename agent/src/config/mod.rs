@@ -4,6 +4,7 @@
 pub mod defaults;
 pub mod file;
 pub mod host;
+pub mod listen;
 pub mod plan;
 pub mod problems;
 mod process;
@@ -11,5 +12,6 @@ mod sensors;
 
 pub use file::ConfigFile;
 pub use host::Host;
+pub use listen::Listen;
 pub use plan::{FileSource, Plan, SensorSource};
 pub use problems::Problem;

@@ -11,7 +11,7 @@ use headwater_record::{DeviceId, SourceId};
 
 use super::file::{self, ConfigFile, LastLine, StartAt};
 use super::problems::{Check, Problem, to_usize};
-use super::{Host, defaults, process};
+use super::{Host, Listen, defaults, process};
 use crate::frame::frames::Framing;
 use crate::frame::multiline::Multiline;
 use crate::process::ProcessPlan;
@@ -37,6 +37,8 @@ pub struct Plan {
     pub checkpoint: CheckpointPlan,
     /// Time for the broker's last acknowledgements at an orderly end.
     pub shutdown_flush: Duration,
+    /// Where it can be asked how it goes.
+    pub admin_listen: Listen,
     /// Followed files.
     pub files: Vec<FileSource>,
     /// Read sensors.
@@ -139,6 +141,7 @@ impl Plan {
             config.checkpoint.every,
             defaults::CHECKPOINT_EVERY,
         );
+        let admin_listen = check.listen(config.admin.listen, &state_dir);
         let files: Vec<_> = (config.files.into_iter().enumerate())
             .map(|(n, source)| check.file(&format!("file[{n}]"), source))
             .collect();
@@ -175,6 +178,7 @@ impl Plan {
                         .0,
                     },
                     shutdown_flush: config.shutdown.flush.unwrap_or(defaults::SHUTDOWN_FLUSH).0,
+                    admin_listen,
                     files,
                     sensors,
                 })
@@ -202,6 +206,9 @@ impl Plan {
             },
             shutdown: file::Shutdown {
                 flush: Some(Period(self.shutdown_flush)),
+            },
+            admin: file::Admin {
+                listen: Some(self.admin_listen.to_string()),
             },
             files: self.files.iter().map(FileSource::effective).collect(),
             sensors: self.sensors.iter().map(SensorSource::effective).collect(),

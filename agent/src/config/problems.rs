@@ -12,7 +12,7 @@ use headwater_record::{DeviceId, SourceId};
 
 use super::file::LastLine;
 use super::plan::FileSource;
-use super::{Host, defaults, file};
+use super::{Host, Listen, defaults, file};
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::frame::multiline::{self, Multiline};
@@ -78,6 +78,17 @@ impl Check {
             );
         }
         state_dir
+    }
+
+    pub(super) fn listen(&mut self, written: Option<String>, state_dir: &Path) -> Listen {
+        let written = written.unwrap_or_else(|| defaults::ADMIN_LISTEN.to_owned());
+        match Listen::parse(&written, state_dir) {
+            Ok(listen) => listen,
+            Err(error) => {
+                self.problem("admin.listen", format!("{written:?}: {error}"));
+                Listen::Off
+            }
+        }
     }
 
     pub(super) fn at_least(&mut self, key: &str, value: Bytes, least: Bytes) -> Bytes {

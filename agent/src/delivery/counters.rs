@@ -1,7 +1,9 @@
 //! What delivery counts, for the log's lines and the status: sums since the start.
 
+use serde::{Deserialize, Serialize};
+
 /// Sums since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Records that came from the sources.
     pub records: u64,

@@ -180,6 +180,16 @@ impl Delivery {
         self.writing.depth
     }
 
+    /// Whether the broker acknowledges in time, as far as anything was sent.
+    pub fn is_online(&self) -> bool {
+        !self.broker.silent && !self.broker.lost
+    }
+
+    /// When the broker acknowledged last.
+    pub fn acknowledged(&self) -> Option<Monotonic> {
+        self.broker.acknowledged
+    }
+
     /// Since when the store has owed an answer: a disk that hangs shows here.
     pub fn store_owes_since(&self) -> Option<Monotonic> {
         self.writing

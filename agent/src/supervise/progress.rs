@@ -41,8 +41,7 @@ impl Progress {
         self.status_at.min(self.log_at).min(watchdog)
     }
 
-    /// Tells what is due. The watchdog is fed by this very loop, and only while delivery moves or
-    /// knows why it does not: a broker that is away is a reason, a disk that hangs is none.
+    /// Tells what is due. The watchdog is fed by this very loop, and only while nothing is [`stuck`].
     pub(super) fn tell(&mut self, delivery: &Delivery, window_bytes: usize, now: Monotonic) {
         if self.status_at <= now {
             self.status_at = now.plus(STATUS_EVERY);
@@ -56,8 +55,7 @@ impl Progress {
             && *at <= now
         {
             *at = now.plus(*period);
-            let owes = delivery.store_owes_since();
-            if owes.is_none_or(|since| now.since(since) < STORE_PATIENCE) {
+            if stuck(delivery, now).is_none() {
                 systemd::alive();
             }
         }
@@ -80,6 +78,18 @@ impl Progress {
             "progress"
         );
     }
+}
+
+/// Why the pipeline does not move though it should; none where it moves or knows why not: a broker
+/// that is away is a reason, a disk that hangs is none.
+pub(super) fn stuck(delivery: &Delivery, now: Monotonic) -> Option<String> {
+    let waited = now.since(delivery.store_owes_since()?);
+    (waited >= STORE_PATIENCE).then(|| {
+        format!(
+            "the database has not answered for {} s: the disk hangs",
+            waited.as_secs()
+        )
+    })
 }
 
 /// The sums of a whole run.

@@ -1,0 +1,173 @@
+//! [`Status`] as OpenMetrics text, for Prometheus. Pure: what is shown is one table, [`METRICS`],
+//! and `docs/agent.md` lists the same names (a test compares them).
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::status::Status;
+
+/// Media type of [`text`], with the version that it follows.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What each name begins with.
+const PREFIX: &str = "headwater_agent";
+
+/// How a number behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Only grows, and begins anew with the process; OpenMetrics adds `_total` to its name.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// One number that is shown.
+struct Metric {
+    name: &'static str,
+    kind: Kind,
+    unit: Option<Unit>,
+    help: &'static str,
+    /// None where there is nothing to tell at the moment.
+    value: fn(&Status) -> Option<f64>,
+}
+
+macro_rules! metrics {
+    ($( $kind:ident $name:literal $unit:expr, $help:literal, $value:expr; )*) => {
+        &[ $( Metric { name: $name, kind: Kind::$kind, unit: $unit, help: $help, value: $value } ),* ]
+    };
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "OpenMetrics numbers are doubles: beyond 2^53 a reader sees no single step"
+)]
+fn whole(number: u64) -> Option<f64> {
+    Some(number as f64)
+}
+
+fn seconds(ms: u64) -> Option<f64> {
+    whole(ms).map(|ms| ms / 1000.0)
+}
+
+#[rustfmt::skip]
+const METRICS: &[Metric] = metrics! {
+    Gauge "up" Some(Unit::Seconds), "Time since the start", |s| seconds(s.up_ms);
+    Gauge "stuck" None, "1 where the pipeline does not move though it should", |s| whole(u64::from(s.stuck.is_some()));
+    Gauge "broker_online" None, "1 where the broker acknowledges in time, as far as anything was sent", |s| whole(u64::from(s.broker.online));
+    Gauge "broker_acknowledged_age" Some(Unit::Seconds), "Time since the broker acknowledged last", |s| s.broker.acknowledged_ms_ago.and_then(seconds);
+    Counter "records" None, "Records that came from the sources", |s| whole(s.counters.records);
+    Counter "values" Some(Unit::Bytes), "Bytes of their values", |s| whole(s.counters.bytes);
+    Counter "batches" None, "Batches that they came in", |s| whole(s.counters.batches);
+    Counter "batches_sent" None, "Batches handed to librdkafka, again and again included", |s| whole(s.counters.sent);
+    Counter "batches_delivered" None, "Batches that the broker acknowledged", |s| whole(s.counters.delivered);
+    Counter "batches_spooled" None, "Batches committed to the spool", |s| whole(s.counters.spooled);
+    Counter "batches_returned" None, "Batches that did not arrive and are sent again", |s| whole(s.counters.retries);
+    Counter "producers_recreated" None, "librdkafka clients made anew", |s| whole(s.counters.recreated);
+    Counter "checkpoints" None, "Commits that moved a checkpoint", |s| whole(s.counters.checkpoints);
+    Counter "store_refusals" None, "Commits and loads that the database refused", |s| whole(s.counters.refused);
+    Counter "spool_rows_lost" None, "Rows of the spool that were unreadable; a loss notice went in the place of each", |s| whole(s.counters.lost);
+    Counter "samples" None, "Samples of sensors, lost ones included", |s| whole(s.samples.taken);
+    Counter "samples_lost" None, "Samples for which the window had no room; loss notices say so", |s| whole(s.samples.lost);
+    Gauge "window" Some(Unit::Bytes), "Records in RAM", |s| whole(s.window.bytes);
+    Gauge "window_max" Some(Unit::Bytes), "Bound of the same (window.bytes)", |s| whole(s.window.bytes_max);
+    Gauge "spool_batches" None, "Batches in the spool", |s| whole(s.spool.batches);
+    Gauge "spool" Some(Unit::Bytes), "Their bytes, as stored", |s| whole(s.spool.bytes);
+    Gauge "spool_max" Some(Unit::Bytes), "Bound of the same (spool.max_bytes)", |s| whole(s.spool.bytes_max);
+    Gauge "spool_oldest" Some(Unit::Seconds), "Age of the oldest batch in the spool; 0 where it is empty", |s| seconds(s.spool.oldest_ms.unwrap_or(0));
+    Gauge "resident_memory" Some(Unit::Bytes), "Memory of the process", |s| whole(s.process.rss_bytes);
+    Counter "cpu" Some(Unit::Seconds), "CPU time of the process, user and system", |s| seconds(s.process.cpu_ms);
+    Counter "storage_written" Some(Unit::Bytes), "Bytes written to storage, as the kernel counts them: what flash wears by", |s| whole(s.process.written_bytes);
+    Gauge "open_files" None, "Open files of the process", |s| whole(s.process.open_files);
+    Counter "tap_missed" None, "Records that watchers (tap) missed, since they were slower", |s| whole(s.tap_missed);
+};
+
+#[derive(Debug)]
+struct Shown(Status);
+
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for metric in METRICS {
+            let Some(value) = (metric.value)(&self.0) else {
+                continue;
+            };
+            let kind = match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+            };
+            let into =
+                encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
+            match metric.kind {
+                Kind::Counter => ConstCounter::new(value).encode(into)?,
+                Kind::Gauge => ConstGauge::new(value).encode(into)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The status as OpenMetrics 1.0 text.
+///
+/// # Errors
+/// Never in practice: a `String` takes every text.
+pub fn text(status: Status) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let build = [
+        ("version", status.version.clone()),
+        ("device", status.device.clone()),
+    ];
+    registry.register("build", "What runs, and where", Info::new(build.to_vec()));
+    registry.register_collector(Box::new(Shown(status)));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::status::tests::example;
+
+    #[test]
+    fn openmetrics_text() {
+        let text = text(example()).unwrap();
+        for line in [
+            "headwater_agent_build_info{version=\"0.1.0\",device=\"pi-7\"} 1\n",
+            "# TYPE headwater_agent_records counter\nheadwater_agent_records_total 1234567.0\n",
+            "# TYPE headwater_agent_up_seconds gauge\n# UNIT headwater_agent_up_seconds seconds\nheadwater_agent_up_seconds 93784.0\n",
+            "headwater_agent_storage_written_bytes_total 3145728.0\n",
+            "headwater_agent_stuck 0.0\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let mut status = example();
+        status.broker.acknowledged_ms_ago = None;
+        assert!(!text(status).unwrap().contains("acknowledged_age"));
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/agent.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let shown = text(example()).unwrap();
+        let names = shown.lines().filter(|line| !line.starts_with('#'));
+        for name in names.filter_map(|line| line.split([' ', '{']).next()) {
+            assert!(
+                page.contains(&format!("`{name}`")),
+                "{name} is not in docs/agent.md"
+            );
+        }
+    }
+}

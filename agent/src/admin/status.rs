@@ -1,0 +1,348 @@
+//! How it goes with a running agent, as plain data: `status --json` prints it as it is, `status`
+//! as a table, and [`super::metrics`] as OpenMetrics. Times are milliseconds, sizes bytes.
+
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use headwater_msk::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::Counters;
+
+/// Everything that is shown of an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Identity of the device.
+    pub device: String,
+    /// Time since the start.
+    pub up_ms: u64,
+    /// Why the pipeline does not move though it should; none where all is well. A broker that is
+    /// away is no such reason: the spool is there for that.
+    pub stuck: Option<String>,
+    /// How it stands with the broker.
+    pub broker: Broker,
+    /// Sums since the start.
+    pub counters: Counters,
+    /// Samples of sensors since the start.
+    pub samples: Samples,
+    /// Records in RAM.
+    pub window: Window,
+    /// Batches on disk.
+    pub spool: Spool,
+    /// What the kernel counts of the process.
+    pub process: Process,
+    /// Records that watchers (`tap`) missed, since they were slower than the agent.
+    pub tap_missed: u64,
+}
+
+/// How it stands with the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broker {
+    /// It acknowledges in time, as far as anything was sent.
+    pub online: bool,
+    /// Time since it acknowledged last; none where it never did.
+    pub acknowledged_ms_ago: Option<u64>,
+}
+
+/// Samples of sensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Taken, lost ones included.
+    pub taken: u64,
+    /// For which the window had no room; a loss notice says so.
+    pub lost: u64,
+}
+
+/// The RAM window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Taken.
+    pub bytes: u64,
+    /// Its bound.
+    pub bytes_max: u64,
+}
+
+/// The spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spool {
+    /// Batches.
+    pub batches: u64,
+    /// Their bytes, as stored.
+    pub bytes: u64,
+    /// Their bound.
+    pub bytes_max: u64,
+    /// Age of the oldest; none where it is empty.
+    pub oldest_ms: Option<u64>,
+}
+
+/// What the kernel counts of the process; 0 where it does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// CPU time, user and system.
+    pub cpu_ms: u64,
+    /// Bytes written to storage (`write_bytes` of `/proc/self/io`): what flash wears by.
+    pub written_bytes: u64,
+    /// Open files.
+    pub open_files: u64,
+}
+
+impl Process {
+    /// This process, now.
+    pub fn read() -> Self {
+        let read = |file| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+        let open_files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Self {
+            rss_bytes: number(&read("status"), "VmRSS:").saturating_mul(1024),
+            cpu_ms: cpu_ms(&read("stat")),
+            written_bytes: number(&read("io"), "write_bytes:"),
+            open_files: open_files as u64,
+        }
+    }
+}
+
+/// The number behind `name` at the beginning of a line.
+fn number(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let first = line.and_then(|line| line.split_whitespace().next());
+    first.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// `utime` and `stime` of `man 5 proc_pid_stat`, in ticks of 10 ms: the kernel's `USER_HZ` is 100 on
+/// every architecture that we build for.
+fn cpu_ms(stat: &str) -> u64 {
+    // The second field is a name in parentheses, which may hold anything.
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let ticks = after.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks.saturating_mul(10)
+}
+
+impl fmt::Display for Status {
+    /// A table for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counters = &self.counters;
+        writeln!(
+            f,
+            "headwater-agent {} on {}, up {}",
+            self.version,
+            self.device,
+            period(self.up_ms)
+        )?;
+        match &self.stuck {
+            None => writeln!(f, "pipeline    moves, or knows why not")?,
+            Some(why) => writeln!(f, "pipeline    STUCK: {why}")?,
+        }
+        let state = if self.broker.online {
+            "online"
+        } else {
+            "OFFLINE"
+        };
+        match self.broker.acknowledged_ms_ago {
+            Some(ms) => writeln!(
+                f,
+                "broker      {state}, acknowledged last {} ago",
+                period(ms)
+            )?,
+            None => writeln!(
+                f,
+                "broker      {state}, nothing acknowledged since the start"
+            )?,
+        }
+        writeln!(
+            f,
+            "read        {} records, {} in {} batches",
+            counters.records,
+            size(counters.bytes),
+            counters.batches
+        )?;
+        writeln!(
+            f,
+            "delivered   {} batches; {} sent again, {} refused by the disk",
+            counters.delivered, counters.retries, counters.refused
+        )?;
+        writeln!(
+            f,
+            "sensors     {} samples taken, {} lost",
+            self.samples.taken, self.samples.lost
+        )?;
+        writeln!(
+            f,
+            "window      {} of {}",
+            size(self.window.bytes),
+            Bytes(self.window.bytes_max)
+        )?;
+        writeln!(
+            f,
+            "spool       {} batches, {} of {}{}",
+            self.spool.batches,
+            size(self.spool.bytes),
+            Bytes(self.spool.bytes_max),
+            (self.spool.oldest_ms).map_or(String::new(), |ms| format!(", oldest {}", period(ms)))
+        )?;
+        writeln!(
+            f,
+            "process     {} of memory, {:.1} s of CPU, {} written to storage, {} open files",
+            size(self.process.rss_bytes),
+            Duration::from_millis(self.process.cpu_ms).as_secs_f64(),
+            size(self.process.written_bytes),
+            self.process.open_files
+        )
+    }
+}
+
+/// A size to read, to a tenth of its unit.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.iter().find(|(_, shift)| bytes >> shift > 0) {
+        None => format!("{bytes} B"),
+        Some((unit, shift)) => {
+            let tenths = (u128::from(bytes) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+/// A length of time to read: its two largest units.
+fn period(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) if ms < 10_000 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::admin) fn example() -> Status {
+        Status {
+            version: "0.1.0".into(),
+            device: "pi-7".into(),
+            up_ms: 93_784_000,
+            stuck: None,
+            broker: Broker {
+                online: true,
+                acknowledged_ms_ago: Some(812),
+            },
+            counters: Counters {
+                records: 1_234_567,
+                bytes: 251_658_240,
+                batches: 4825,
+                sent: 4830,
+                delivered: 4823,
+                spooled: 7,
+                checkpoints: 31,
+                retries: 5,
+                recreated: 1,
+                refused: 2,
+                lost: 3,
+            },
+            samples: Samples {
+                taken: 900,
+                lost: 1,
+            },
+            window: Window {
+                bytes: 133_120,
+                bytes_max: 4 << 20,
+            },
+            spool: Spool {
+                batches: 2,
+                bytes: 20_480,
+                bytes_max: 1 << 30,
+                oldest_ms: Some(61_000),
+            },
+            process: Process {
+                rss_bytes: 20 << 20,
+                cpu_ms: 12_340,
+                written_bytes: 3 << 20,
+                open_files: 17,
+            },
+            tap_missed: 4,
+        }
+    }
+
+    #[test]
+    fn a_person_reads_it() {
+        assert_eq!(
+            example().to_string(),
+            "headwater-agent 0.1.0 on pi-7, up 1 d 2 h\n\
+             pipeline    moves, or knows why not\n\
+             broker      online, acknowledged last 0.8 s ago\n\
+             read        1234567 records, 240.0 MiB in 4825 batches\n\
+             delivered   4823 batches; 5 sent again, 2 refused by the disk\n\
+             sensors     900 samples taken, 1 lost\n\
+             window      130.0 KiB of 4MiB\n\
+             spool       2 batches, 20.0 KiB of 1GiB, oldest 1 min 1 s\n\
+             process     20.0 MiB of memory, 12.3 s of CPU, 3.0 MiB written to storage, 17 open files\n"
+        );
+        let mut worse = example();
+        worse.stuck = Some("the disk hangs".into());
+        worse.broker = Broker {
+            online: false,
+            acknowledged_ms_ago: None,
+        };
+        let text = worse.to_string();
+        assert!(
+            text.contains("pipeline    STUCK: the disk hangs\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("broker      OFFLINE, nothing acknowledged since the start\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_program_reads_it() {
+        let json = serde_json::to_string(&example()).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), example());
+    }
+
+    #[test]
+    fn the_kernel_is_read() {
+        let process = Process::read();
+        assert!(
+            process.rss_bytes > 1 << 20 && process.open_files > 2,
+            "{process:?}"
+        );
+        let stat = "4711 (a) b (c) S 1 4711 4711 0 -1 4194560 2 0 0 0 123 45 0 0 20 0 1 0 9 9 9";
+        assert_eq!(cpu_ms(stat), 1680);
+        assert_eq!(
+            number("rchar: 5\nwrite_bytes: 4096\n", "write_bytes:"),
+            4096
+        );
+        assert_eq!(number("", "write_bytes:"), 0);
+    }
+
+    #[test]
+    fn sizes_and_times() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (u64::MAX, "17179869183.9 GiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        for (ms, text) in [
+            (0, "0.0 s"),
+            (9_999, "9.9 s"),
+            (10_000, "10 s"),
+            (3_599_999, "59 min 59 s"),
+            (3_600_000, "1 h 0 min"),
+            (90_000_000, "1 d 1 h"),
+        ] {
+            assert_eq!(period(ms), text);
+        }
+    }
+}

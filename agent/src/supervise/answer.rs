@@ -1,0 +1,57 @@
+//! Answers what is asked of a running agent, from the state of its loop.
+
+use std::sync::atomic::Ordering;
+
+use super::Agent;
+use super::progress::stuck;
+use crate::admin::server::Ask;
+use crate::admin::status::{Broker, Process, Samples, Spool, Status, Window};
+use crate::clock;
+
+impl Agent<'_> {
+    /// One answer. Whoever asked may be gone.
+    pub(super) fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Status(reply) => drop(reply.send(Box::new(self.status()))),
+            Ask::Tap(tap, reply) => {
+                if reply.send(self.taps.add(tap).is_ok()).is_err() {
+                    tracing::debug!("whoever wanted to watch is gone");
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let now = clock::monotonic();
+        let delivery = &self.edge.delivery;
+        let (depth, samples) = (delivery.depth(), &self.sources.samples);
+        let ago = |at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: self.plan.device.as_str().to_owned(),
+            up_ms: ago(self.started),
+            stuck: stuck(delivery, now),
+            broker: Broker {
+                online: delivery.is_online(),
+                acknowledged_ms_ago: delivery.acknowledged().map(ago),
+            },
+            counters: delivery.counters(),
+            samples: Samples {
+                taken: samples.taken.load(Ordering::Relaxed),
+                lost: samples.lost.load(Ordering::Relaxed),
+            },
+            window: Window {
+                bytes: self.sources.budget.used() as u64,
+                bytes_max: self.plan.window_bytes as u64,
+            },
+            spool: Spool {
+                batches: depth.rows,
+                bytes: depth.bytes,
+                bytes_max: self.plan.spool.max_bytes,
+                oldest_ms: (depth.oldest_ms).map(|oldest| clock::wall_ms().saturating_sub(oldest)),
+            },
+            process: Process::read(),
+            tap_missed: self.taps.missed(),
+        }
+    }
+}
