@@ -19,6 +19,7 @@ demo: bins
 	$(or $(CARGO_TARGET_DIR),target)/debug/headwater-demo
 
 test: lint bins
+	tests/tools.sh faketime
 	$(CARGO) test $(TESTED)
 
 lint: tools

@@ -1,11 +1,15 @@
 //! The only file that asks the system for the time. Everything else is handed it.
 //!
-//! Two clocks, never mixed: [`Monotonic`] for how long (deadlines, intervals, back-offs: it never
-//! goes back, and stands still while the device is suspended), wall time for when (what a record
-//! says of itself).
+//! Clocks that are never mixed: [`Monotonic`] for how long (deadlines, intervals, back-offs: it never
+//! goes back, and stands still while the device is suspended); wall time for when (what a record
+//! says of itself), if it was ever set; and the time since the boot, suspensions included, which
+//! stands in until then.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
+
+use headwater_record::value::CLOCK_SET_MS;
+use rustix::time::{ClockId, clock_gettime};
 
 /// A moment of this process: milliseconds since it first asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +48,40 @@ pub fn wall_ms() -> u64 {
         })
 }
 
+/// Whether the wall clock was ever set: it shows no moment before this program was made.
+pub fn is_set() -> bool {
+    wall_ms() >= CLOCK_SET_MS
+}
+
+/// Milliseconds since the device booted, time in suspension included.
+pub fn since_boot_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let millis = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(millis)
+}
+
+/// Now, for what a record says of itself: Unix time in milliseconds; the time since the boot, which
+/// is below [`CLOCK_SET_MS`], while the clock is unset.
+pub fn stamp_ms() -> u64 {
+    let wall = wall_ms();
+    if wall >= CLOCK_SET_MS {
+        return wall;
+    }
+    since_boot_ms().min(CLOCK_SET_MS - 1)
+}
+
+/// Unix time at which the device booted, milliseconds, by the clock as it is now.
+pub fn booted_ms() -> u64 {
+    wall_ms().saturating_sub(since_boot_ms())
+}
+
+/// The kernel's random name of this boot (`man 4 random`).
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +94,13 @@ mod tests {
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(late.plus(Duration::MAX), Monotonic(u64::MAX));
         assert!(monotonic() <= monotonic());
+    }
+
+    #[test]
+    fn the_boot_lies_before_now_and_has_a_name() {
+        assert!(since_boot_ms() > 0 && since_boot_ms() < CLOCK_SET_MS);
+        assert!(is_set() && booted_ms() < wall_ms());
+        assert_eq!(boot_id(), boot_id());
+        assert!(boot_id().is_some());
     }
 }

@@ -35,6 +35,7 @@ pub mod batch;
 pub mod budget;
 pub mod checkpoint;
 
+pub mod backdate;
 pub mod delivery;
 pub mod produce;
 pub mod spool;

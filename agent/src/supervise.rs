@@ -31,14 +31,17 @@ use crate::batch::Batch;
 use crate::clock::{self, Monotonic};
 use crate::config::{Listen, Plan};
 use crate::delivery::{Delivery, Event, Settings};
-use crate::produce::producer::{Producer, ProducerError};
-use crate::spool::Reply;
+use crate::produce::producer::{ProducerError, Undated};
+use crate::spool::boot::{InLanes, first_of_boot};
 use crate::spool::schema::OpenError;
+use crate::spool::{BatchId, Reply};
 use crate::systemd;
 
 /// Most that librdkafka holds. It copies what it is given, so this comes on top of the window; some
 /// 2000 lines are several requests under way at once.
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
+/// How often it is looked whether the clock was set, while it is not.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
 /// How long the sources may take to stop. A read from a dead network file system never ends.
 const SOURCES_GRACE: Duration = Duration::from_secs(10);
 /// Why the agent did not start.
@@ -121,6 +124,17 @@ fn settings(plan: &Plan) -> Settings {
     }
 }
 
+/// Where it cannot be written down, what is in the spool counts as read under an earlier boot.
+fn first_of_this_boot(plan: &Plan, last: InLanes) -> InLanes {
+    let Some(boot_id) = clock::boot_id() else {
+        return last.map(BatchId::next);
+    };
+    first_of_boot(&plan.state_dir, &boot_id, last).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot write {}/boot; it is tried again at the next start", plan.state_dir.display());
+        last.map(BatchId::next)
+    })
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -193,7 +207,6 @@ impl<'a> Agent<'a> {
             return Ok(None);
         };
         let news = Arc::new(Notify::new());
-        let producer = Producer::new(&plan.kafka, &plan.device, Arc::clone(&news))?;
         let (ask, asks) = mpsc::channel(ASKS);
         let server = serve(&plan.admin_listen, ask).map_err(|source| StartError::Admin {
             listen: plan.admin_listen.clone(),
@@ -201,8 +214,15 @@ impl<'a> Agent<'a> {
         })?;
         // It only spreads retries: a clock does where the system has no random number.
         let seed = getrandom::u64().unwrap_or_else(|_| clock::wall_ms());
-        let sources = Sources::start(plan, &store, &found.known, seed)?;
         let delivery = Delivery::new(settings(plan), seed, found.depth, found.last);
+        let undated = Undated {
+            first_of_boot: first_of_this_boot(plan, found.last),
+            through: found.last,
+        };
+        let to = (&plan.kafka, &plan.device);
+        let mut edge = Edge::new(delivery, store, Arc::clone(&news), to, undated);
+        edge.start()?;
+        let sources = Sources::start(plan, &edge.store, &found.known, seed)?;
         tracing::info!(
             device = %plan.device,
             generations = found.known.len(),
@@ -211,13 +231,6 @@ impl<'a> Agent<'a> {
             "started"
         );
         systemd::ready();
-        let mut edge = Edge::new(
-            delivery,
-            store,
-            producer,
-            Arc::clone(&news),
-            (&plan.kafka, &plan.device),
-        );
         edge.offline = Arc::clone(&sources.offline);
         let now = clock::monotonic();
         Ok(Some(Self {
@@ -243,7 +256,9 @@ impl<'a> Agent<'a> {
         // A backlog begins to move at once.
         self.edge.apply(Event::Tick);
         while !self.edge.is_done() {
-            match self.wait().await {
+            let wake = self.wait().await;
+            self.edge.look_at_clock();
+            match wake {
                 Wake::Batch(Some(batch)) => {
                     self.taps.show(&batch);
                     self.edge.apply(Event::Queued(batch));
@@ -297,7 +312,10 @@ impl<'a> Agent<'a> {
 
     fn next_deadline(&self, now: Monotonic) -> Monotonic {
         let grace = self.grace.filter(|_| !self.drained);
-        [self.edge.next_deadline(now), grace]
+        // Nobody tells when the clock is set.
+        let unset = self.edge.delivery.clock_unset();
+        let look = unset.then(|| now.plus(CLOCK_LOOK));
+        [self.edge.next_deadline(now), grace, look]
             .into_iter()
             .flatten()
             .fold(self.progress.next_deadline(), Monotonic::min)

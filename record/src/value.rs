@@ -6,9 +6,14 @@
 //!  "value":48.312,"unit":"C","quality":"ok"}
 //! ```
 //!
-//! A line is bytes, and JSON is text. Where a line is not well-formed in
-//! its encoding, `message` shows it with U+FFFD for what cannot be read, and `message_base64` holds
-//! its exact bytes: nothing is lost, and a reader who does not care need not. A line longer than the limit goes as several records: `continues`
+//! `time` is when the agent read it, UTC. While the device's clock is unset there is no such time:
+//! the agent writes the time since the boot in its place, as wide, and replaces it before the record
+//! leaves the device ([`unset_time`]).
+//!
+//! A line is bytes, and JSON is text. Where a line is not well-formed in its encoding, `message`
+//! shows it with U+FFFD for what cannot be read, and `message_base64` holds its exact bytes: nothing
+//! is lost, and a reader who does not care need not. A line longer than the limit goes as several
+//! records: `continues`
 //! marks each but the last, `continued` each but the first.
 
 use std::io::Write;
@@ -19,6 +24,15 @@ use base64::engine::general_purpose::STANDARD;
 use crate::names::{DeviceId, SourceId};
 use crate::notice::Notice;
 use crate::steps::Row;
+
+/// 2026-11-01, Unix time in milliseconds: before any build of this. A clock that shows less was
+/// never set, and a time below it is one since the boot.
+pub const CLOCK_SET_MS: u64 = 1_793_491_200_000;
+
+/// What stands before a record's time.
+const TIME: &[u8] = b",\"time\":\"";
+/// How a time since the boot begins; no date does.
+const SINCE_BOOT: &[u8] = b"boot+";
 
 /// Which piece of a line a record holds. A whole line is neither continued nor continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,18 +76,18 @@ impl ValueWriter {
         write_text(&mut prefix, device.as_str());
         prefix.extend_from_slice(b",\"source\":");
         write_text(&mut prefix, source.as_str());
-        prefix.extend_from_slice(b",\"time\":\"");
+        prefix.extend_from_slice(TIME);
         Self { prefix }
     }
 
     fn begin(&self, out: &mut Vec<u8>, time_ms: u64) {
         out.extend_from_slice(&self.prefix);
-        out.extend_from_slice(&rfc3339(time_ms));
+        out.extend_from_slice(&time_text(time_ms));
         out.push(b'"');
     }
 
     /// Appends the value of a line (or a piece of one) to `out`. `time_ms`: Unix time of the
-    /// reading, milliseconds.
+    /// reading, milliseconds; below [`CLOCK_SET_MS`] the time since the boot.
     pub fn line(&self, out: &mut Vec<u8>, time_ms: u64, line: &[u8], piece: Piece) {
         self.decoded_line(out, time_ms, line, None, piece);
     }
@@ -161,11 +175,11 @@ impl ValueWriter {
             .unwrap_or_default()
     }
 
-    /// Gives a value of this writer another time.
+    /// Gives a value of this writer another time, meant as in [`ValueWriter::line`].
     pub fn set_time(&self, value: &mut [u8], time_ms: u64) {
         let at = self.prefix.len();
         if let Some(time) = value.get_mut(at..at + TIME_BYTES) {
-            time.copy_from_slice(&rfc3339(time_ms));
+            time.copy_from_slice(&time_text(time_ms));
         }
     }
 }
@@ -255,6 +269,44 @@ pub fn rfc3339(time_ms: u64) -> [u8; TIME_BYTES] {
     text
 }
 
+/// A time as a value has it: a date, or the time since the boot.
+fn time_text(time_ms: u64) -> [u8; TIME_BYTES] {
+    if time_ms < CLOCK_SET_MS {
+        since_boot(time_ms)
+    } else {
+        rfc3339(time_ms)
+    }
+}
+
+/// `boot+ssssssssssssss.mmms`: as wide as a date, and none.
+fn since_boot(time_ms: u64) -> [u8; 24] {
+    let mut text = [0; 24];
+    let mut rest: &mut [u8] = &mut text;
+    let written = write!(rest, "boot+{:014}.{:03}s", time_ms / 1000, time_ms % 1000);
+    debug_assert!(written.is_ok(), "24 bytes hold it");
+    text
+}
+
+/// Where in a value the time stands (24 bytes) if it was written while the clock was unset, and the
+/// time since the boot, milliseconds. None for a value that has a time, or that none of our writers
+/// wrote.
+pub fn unset_time(value: &[u8]) -> Option<(usize, u64)> {
+    // Ids are bounded, and a quote in one is escaped: the first such key is ours.
+    let head = &value[..value.len().min(HEAD_BYTES_MAX)];
+    let key = (head.windows(TIME.len())).position(|window| window == TIME)?;
+    let at = key + TIME.len();
+    let time = value.get(at..at + 24)?.strip_prefix(SINCE_BOOT)?;
+    let digits = |range: std::ops::Range<usize>| -> Option<u64> {
+        let text = std::str::from_utf8(time.get(range)?).ok()?;
+        (text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+    };
+    let (seconds, millis) = (digits(0..14)?, digits(15..18)?);
+    (time[14] == b'.' && time[18] == b's').then_some((at, seconds * 1000 + millis))
+}
+
+/// In so many bytes a value's time begins: two ids, each byte escaped, and their keys.
+const HEAD_BYTES_MAX: usize = 2 * 2 * crate::names::ID_BYTES_MAX + 64;
+
 /// Days since 1970-01-01 to (year, month, day), proleptic Gregorian.
 /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
@@ -286,7 +338,7 @@ mod tests {
 
     fn line(bytes: &[u8], piece: Piece) -> String {
         let mut out = Vec::new();
-        writer().line(&mut out, 1_764_000_000_123, bytes, piece);
+        writer().line(&mut out, 1_795_536_000_123, bytes, piece);
         String::from_utf8(out).unwrap()
     }
 
@@ -294,7 +346,7 @@ mod tests {
     fn golden_values() {
         assert_eq!(
             line(b"say \"hi\"\t\x01", Piece::default()),
-            r#"{"device":"pi-7","source":"syslog","time":"2025-11-24T16:00:00.123Z","message":"say \"hi\"\t\u0001"}"#
+            r#"{"device":"pi-7","source":"syslog","time":"2026-11-24T16:00:00.123Z","message":"say \"hi\"\t\u0001"}"#
         );
         assert_eq!(
             line(
@@ -304,7 +356,7 @@ mod tests {
                     continues: false
                 }
             ),
-            "{\"device\":\"pi-7\",\"source\":\"syslog\",\"time\":\"2025-11-24T16:00:00.123Z\",\
+            "{\"device\":\"pi-7\",\"source\":\"syslog\",\"time\":\"2026-11-24T16:00:00.123Z\",\
              \"message\":\"a\u{fffd}b\",\"message_base64\":\"Yf9i\",\"continued\":true}"
         );
         let mut out = Vec::new();
@@ -316,10 +368,10 @@ mod tests {
             unit: Some("C"),
             quality: "ok",
         };
-        writer().sample(&mut out, 0, &sample);
+        writer().sample(&mut out, CLOCK_SET_MS, &sample);
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            r#"{"device":"pi-7","source":"syslog","time":"1970-01-01T00:00:00.000Z","sensor":"/sys/temp","value":48.5,"unit":"C","quality":"ok"}"#
+            r#"{"device":"pi-7","source":"syslog","time":"2026-11-01T00:00:00.000Z","sensor":"/sys/temp","value":48.5,"unit":"C","quality":"ok"}"#
         );
         sample.label = Some("cpu");
         sample.numbers = &[("min", Some(1.0)), ("last", None)];
@@ -336,14 +388,51 @@ mod tests {
         let row: Row = serde_json::from_str(r#"{"z":1,"a":{"b":["ü"]}}"#).unwrap();
         let (mut early, mut late) = (Vec::new(), Vec::new());
         writer().row(&mut early, 0, &row);
-        writer().row(&mut late, 1_764_000_000_123, &row);
+        writer().row(&mut late, 1_795_536_000_123, &row);
         assert_eq!(writer().said(&early), writer().said(&late));
-        writer().set_time(&mut early, 1_764_000_000_123);
+        writer().set_time(&mut early, 1_795_536_000_123);
         append_number(&mut early, "repeated", 7);
         assert_eq!(
             String::from_utf8(early).unwrap(),
-            r#"{"device":"pi-7","source":"syslog","time":"2025-11-24T16:00:00.123Z","z":1,"a":{"b":["ü"]},"repeated":7}"#
+            r#"{"device":"pi-7","source":"syslog","time":"2026-11-24T16:00:00.123Z","z":1,"a":{"b":["ü"]},"repeated":7}"#
         );
+    }
+
+    #[test]
+    fn a_time_since_the_boot_is_as_wide_as_a_date_and_found_again() {
+        let mut out = Vec::new();
+        writer().line(&mut out, 93_784_123, b"x", Piece::default());
+        assert_eq!(
+            std::str::from_utf8(&out).unwrap(),
+            r#"{"device":"pi-7","source":"syslog","time":"boot+00000000093784.123s","message":"x"}"#
+        );
+        let (at, since_boot_ms) = unset_time(&out).unwrap();
+        assert_eq!(since_boot_ms, 93_784_123);
+        assert_eq!(&out[at..at + 5], b"boot+");
+        assert_eq!(since_boot(0).len(), rfc3339(CLOCK_SET_MS).len());
+        // The longest ids there are, all of it escaped.
+        let longest = "\"".repeat(crate::names::ID_BYTES_MAX);
+        let mut out = Vec::new();
+        ValueWriter::new(&longest.parse().unwrap(), &longest.parse().unwrap()).line(
+            &mut out,
+            5,
+            b"x",
+            Piece::default(),
+        );
+        assert_eq!(
+            unset_time(&out).map(|(_, since_boot_ms)| since_boot_ms),
+            Some(5)
+        );
+        for other in [
+            &b""[..],
+            br#"{"message":"boot+00000000093784.123s"}"#,
+            br#"{"a":1,"time":"boot+0000000009378"#,
+            br#"{"a":1,"time":"boot+0000000009378x.123s"}"#,
+            br#"{"a":1,"time":"boot+00000000093784:123s"}"#,
+            br#"{"a":1,"time":"2026-11-24T08:15:00.123Z"}"#,
+        ] {
+            assert_eq!(unset_time(other), None, "{}", other.escape_ascii());
+        }
     }
 
     #[test]
@@ -378,7 +467,7 @@ mod tests {
         ) {
             let piece = Piece { continued, continues };
             let mut out = Vec::new();
-            writer().row(&mut out, 1_764_000_000_123, &line_row(&bytes, piece, true));
+            writer().row(&mut out, 1_795_536_000_123, &line_row(&bytes, piece, true));
             prop_assert_eq!(String::from_utf8(out).unwrap(), line(&bytes, piece));
         }
 

@@ -10,6 +10,7 @@
 //! it never skips it. Helpers panic with a sentence that says what to do.
 
 pub mod device;
+pub mod device_clock;
 pub mod writer;
 
 pub mod process;

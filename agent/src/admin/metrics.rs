@@ -61,6 +61,7 @@ fn seconds(ms: u64) -> Option<f64> {
 const METRICS: &[Metric] = metrics! {
     Gauge "up" Some(Unit::Seconds), "Time since the start", |s| seconds(s.up_ms);
     Gauge "stuck" None, "1 where the pipeline does not move though it should", |s| whole(u64::from(s.stuck.is_some()));
+    Gauge "clock_unset" None, "1 while the clock was never set: nothing is sent", |s| whole(u64::from(s.clock_unset));
     Gauge "broker_online" None, "1 where the broker acknowledges in time, as far as anything was sent", |s| whole(u64::from(s.broker.online));
     Gauge "broker_acknowledged_age" Some(Unit::Seconds), "Time since the broker acknowledged last", |s| s.broker.acknowledged_ms_ago.and_then(seconds);
     Counter "records" None, "Records that came from the sources", |s| whole(s.counters.records);
@@ -74,6 +75,7 @@ const METRICS: &[Metric] = metrics! {
     Counter "checkpoints" None, "Commits that moved a checkpoint", |s| whole(s.counters.checkpoints);
     Counter "store_refusals" None, "Commits and loads that the database refused", |s| whole(s.counters.refused);
     Counter "spool_rows_lost" None, "Rows of the spool that were unreadable; a loss notice went in the place of each", |s| whole(s.counters.lost);
+    Counter "spool_salvages" None, "Times a damaged database was salvaged and replaced while the agent ran", |s| whole(s.counters.healed);
     Counter "samples" None, "Samples of sensors, lost ones included", |s| whole(s.samples.taken);
     Counter "samples_lost" None, "Samples for which the window had no room; loss notices say so", |s| whole(s.samples.lost);
     Gauge "window" Some(Unit::Bytes), "Records in RAM", |s| whole(s.window.bytes);

@@ -22,6 +22,8 @@ pub struct Status {
     /// Why the pipeline does not move though it should; none where all is well. A broker that is
     /// away is no such reason: the spool is there for that.
     pub stuck: Option<String>,
+    /// The clock was never set: nothing is sent until it is.
+    pub clock_unset: bool,
     /// How it stands with the broker.
     pub broker: Broker,
     /// Sums since the start.
@@ -137,6 +139,9 @@ impl fmt::Display for Status {
             None => writeln!(f, "pipeline    moves, or knows why not")?,
             Some(why) => writeln!(f, "pipeline    STUCK: {why}")?,
         }
+        if self.clock_unset {
+            writeln!(f, "clock       UNSET: nothing is sent until it is set")?;
+        }
         let state = if self.broker.online {
             "online"
         } else {
@@ -230,6 +235,7 @@ pub(super) mod tests {
             device: "pi-7".into(),
             up_ms: 93_784_000,
             stuck: None,
+            clock_unset: false,
             broker: Broker {
                 online: true,
                 acknowledged_ms_ago: Some(812),
@@ -246,6 +252,7 @@ pub(super) mod tests {
                 recreated: 1,
                 refused: 2,
                 lost: 3,
+                ..Counters::default()
             },
             samples: Samples {
                 taken: 900,

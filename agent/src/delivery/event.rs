@@ -43,6 +43,11 @@ pub enum Event {
     ProducerLost,
     /// The store answered.
     Store(Reply),
+    /// The wall clock: set, or not (yet, or again).
+    Clock {
+        /// It was set.
+        set: bool,
+    },
     /// The sources have ended, and all that they gave was queued.
     Stop,
     /// A deadline, or nothing: time has passed.
@@ -90,6 +95,10 @@ pub enum News {
     Offline,
     /// The broker acknowledges again.
     Online,
+    /// The clock is unset: nothing is sent.
+    ClockUnset,
+    /// The clock is set.
+    ClockSet,
     /// Batches came back from librdkafka.
     Refused {
         /// Milliseconds until they are sent again.

@@ -36,6 +36,7 @@ use self::writing::Writing;
 use crate::batch::Batch;
 use crate::clock::Monotonic;
 use crate::produce::outcome::Outcome;
+use crate::spool::boot::InLanes;
 use crate::spool::{BatchId, Depth, Lane, Reply, Trouble};
 
 /// Most batches in librdkafka at a time, however small: what a report costs is bounded, too.
@@ -65,6 +66,9 @@ struct Broker {
     lost: bool,
     /// When it acknowledged last.
     acknowledged: Option<Monotonic>,
+    /// The wall clock is unset: no certificate is valid and no signature, so nothing is sent, and the
+    /// spool holds what is read.
+    clock_unset: bool,
     /// A batch was late, and none was acknowledged since it was queued.
     silent: bool,
     /// When the log was last told that batches came back.
@@ -106,6 +110,16 @@ impl Delivery {
         }
     }
 
+    /// Begins without a producer: [`Action::Recreate`] asks for one when something may be sent.
+    pub fn without_producer(&mut self) {
+        self.broker.lost = true;
+    }
+
+    /// The last batch of each lane that was queued.
+    pub fn last_queued(&self) -> InLanes {
+        self.window.last_queued()
+    }
+
     /// Takes note of what happened, and plans what follows from it.
     pub fn apply(&mut self, event: Event, now: Monotonic) {
         match event {
@@ -138,6 +152,7 @@ impl Delivery {
                 self.writing.damaged = true;
                 self.disk_failed(trouble, now);
             }
+            Event::Clock { set } => self.clock(set),
             Event::Stop if self.phase == Phase::Running => {
                 self.phase = Phase::Flushing(now.plus(self.settings.flush));
             }
@@ -180,6 +195,11 @@ impl Delivery {
         self.writing.depth
     }
 
+    /// Whether anything is held back since the clock is unset.
+    pub fn clock_unset(&self) -> bool {
+        self.broker.clock_unset
+    }
+
     /// Whether the broker acknowledges in time, as far as anything was sent.
     pub fn is_online(&self) -> bool {
         !self.broker.silent && !self.broker.lost
@@ -196,6 +216,16 @@ impl Delivery {
             .under_way
             .as_ref()
             .map(|under_way| under_way.since)
+    }
+
+    fn clock(&mut self, set: bool) {
+        if std::mem::replace(&mut self.broker.clock_unset, !set) == set {
+            self.say(if set {
+                News::ClockSet
+            } else {
+                News::ClockUnset
+            });
+        }
     }
 
     fn queued(&mut self, batch: Batch, now: Monotonic) {
@@ -318,7 +348,9 @@ impl Delivery {
     fn go_on_stopping(&mut self, now: Monotonic) {
         if let Phase::Flushing(until) = self.phase {
             // What stands behind a backlog cannot be sent in time.
-            let waits = self.window.unsettled() > 0 && self.window.next_to_send().is_some();
+            let waits = self.is_sending()
+                && self.window.unsettled() > 0
+                && self.window.next_to_send().is_some();
             let quiet = !waits && self.window.in_flight().batches == 0;
             if quiet || until <= now {
                 self.phase = Phase::Committing(now.plus(writing::LAST_COMMIT_MAX));
@@ -342,7 +374,7 @@ impl Delivery {
 
     /// Whether anything may still be sent or loaded.
     fn is_sending(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Flushing(_))
+        !self.broker.clock_unset && matches!(self.phase, Phase::Running | Phase::Flushing(_))
     }
 
     fn recreate_at(&self) -> Option<Monotonic> {
@@ -371,8 +403,9 @@ impl Delivery {
         // Half of it empty: so that what is loaded can be sent at once, and reads are not small.
         let has_room = in_flight.cost <= self.settings.in_flight_bytes_max / 2
             && in_flight.batches <= IN_FLIGHT_BATCHES_MAX / 2;
-        let asks = self.phase == Phase::Running && !self.broker.lost && !self.writing.damaged;
-        if !idle || !has_room || !asks {
+        let asks = self.phase == Phase::Running && self.is_sending();
+        let whole = !self.broker.lost && !self.writing.damaged;
+        if !idle || !has_room || !asks || !whole {
             return None;
         }
         self.window.to_load()?;

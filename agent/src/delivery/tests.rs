@@ -447,3 +447,30 @@ fn a_damaged_database_is_salvaged_and_then_gone_on_with() {
         ["say DiskWell", "commit +[ 1 ] -[ ] @[ 10 ]", "load 0..99"]
     );
 }
+
+#[test]
+fn while_the_clock_is_unset_nothing_is_sent_and_the_spool_holds() {
+    let mut rig = Rig::new(settings());
+    rig.delivery.without_producer();
+    assert_eq!(rig.apply(Event::Clock { set: false }), ["say ClockUnset"]);
+    assert_eq!(rig.queue(), [""; 0]);
+    // The broker is not blamed.
+    assert_eq!(rig.wait(2000), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
+    assert_eq!(rig.committed(1), [""; 0]);
+    assert_eq!(rig.apply(Event::Clock { set: false }), [""; 0]);
+    assert_eq!(rig.wait(3_600_000), [""; 0]);
+    // Set: a producer, and what waited.
+    assert_eq!(
+        rig.apply(Event::Clock { set: true }),
+        ["say ClockSet", "recreate", "load 0..1"]
+    );
+}
+
+#[test]
+fn a_stop_while_the_clock_is_unset_does_not_wait_for_the_broker() {
+    let mut rig = Rig::new(settings());
+    rig.apply(Event::Clock { set: false });
+    rig.queue();
+    assert_eq!(rig.apply(Event::Stop), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
+    assert_eq!(rig.committed(1), ["done"]);
+}

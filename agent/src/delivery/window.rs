@@ -18,7 +18,8 @@ use super::item::{Item, Place};
 use super::settle::Stretch;
 use crate::batch::Batch;
 use crate::clock::Monotonic;
-use crate::spool::BatchId;
+use crate::spool::boot::InLanes;
+use crate::spool::{BatchId, Lane};
 
 /// What is handed to librdkafka and not reported yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,6 +66,11 @@ impl Window {
             spool_last: last,
             ..Self::default()
         }
+    }
+
+    /// The last batch of each lane that was taken in.
+    pub(super) fn last_queued(&self) -> InLanes {
+        [self.next.before(); Lane::COUNT]
     }
 
     /// Takes a batch in and returns its range.

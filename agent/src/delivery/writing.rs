@@ -186,8 +186,8 @@ impl Delivery {
             return None;
         }
         // Nobody acknowledges, and the sources are about to wait: they need not.
-        let crowded =
-            self.broker.silent && self.window.ram_bytes() >= self.settings.window_bytes / 2;
+        let nobody = self.broker.silent || self.broker.clock_unset;
+        let crowded = nobody && self.window.ram_bytes() >= self.settings.window_bytes / 2;
         if crowded || self.is_last_commit() {
             return Some(oldest);
         }
@@ -257,7 +257,7 @@ impl Delivery {
     /// was acknowledged since, the broker is silent.
     fn note_late(&mut self, oldest: Option<Monotonic>) {
         let before_sending = self.settings.spool_after.is_zero() || self.phase != Phase::Running;
-        if before_sending || self.broker.acknowledged > oldest {
+        if before_sending || self.broker.clock_unset || self.broker.acknowledged > oldest {
             return;
         }
         if !std::mem::replace(&mut self.broker.silent, true) {

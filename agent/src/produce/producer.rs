@@ -11,6 +11,7 @@
 //! most one entry for each batch in flight (delivery bounds those); and where librdkafka's queue is
 //! full, the rest of a batch waits here and is handed over a moment later ([`Producer::is_waiting`]).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -31,8 +32,11 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use super::outcome::{Outcome, outcome};
+use crate::backdate::Backdate;
 use crate::batch::{Batch, RecordRef};
+use crate::clock;
 use crate::spool::BatchId;
+use crate::spool::boot::InLanes;
 use crate::stop::Stop;
 
 /// How long the reports thread waits for a report while a batch is in flight. A report wakes it at
@@ -76,6 +80,16 @@ pub enum ProducerError {
     Thread(#[source] std::io::Error),
 }
 
+/// Which batches may hold records without a time, since the clock was unset when they were read: see
+/// [`crate::backdate`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Undated {
+    /// In each lane, batches before it are of an earlier boot.
+    pub first_of_boot: InLanes,
+    /// In each lane, batches behind it have their times.
+    pub through: InLanes,
+}
+
 /// What librdkafka said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
@@ -98,6 +112,8 @@ pub struct Producer {
     key: String,
     /// Batches of which librdkafka has not taken every record yet, in order.
     waiting: VecDeque<Waiting>,
+    /// For batches up to this one: some of their records may have no time yet.
+    undated: Undated,
     reports: Arc<Reports>,
     /// Of the reports thread.
     stop: Stop,
@@ -145,7 +161,12 @@ impl Producer {
     ///
     /// # Errors
     /// See [`ProducerError`]. A broker that cannot be reached is none: librdkafka tries for ever.
-    pub fn new(kafka: &Kafka, device: &DeviceId, news: Arc<Notify>) -> Result<Self, ProducerError> {
+    pub fn new(
+        kafka: &Kafka,
+        device: &DeviceId,
+        undated: Undated,
+        news: Arc<Notify>,
+    ) -> Result<Self, ProducerError> {
         let reports = Arc::new(Reports {
             list: Mutex::default(),
             news,
@@ -169,10 +190,16 @@ impl Producer {
             topic: kafka.topic.clone(),
             key: device.as_str().to_owned(),
             waiting: VecDeque::new(),
+            undated,
             reports,
             stop,
             thread: Some(thread),
         })
+    }
+
+    /// From now on these may hold records without a time.
+    pub fn set_undated(&mut self, undated: Undated) {
+        self.undated = undated;
     }
 
     /// Hands a batch over: as much of it as librdkafka takes now, the rest at [`Producer::resume`].
@@ -203,7 +230,14 @@ impl Producer {
     /// Goes on with what librdkafka had no room for.
     pub fn resume(&mut self) {
         while let Some(first) = self.waiting.front_mut() {
-            let code = hand_over(&self.client, &self.topic, &self.key, first);
+            let id = first.tally.id;
+            // Anew for each: the clock is stepped when it is set better.
+            let backdate = (id <= self.undated.through[id.lane().index()]).then(|| Backdate {
+                booted_ms: clock::booted_ms(),
+                first_of_boot: self.undated.first_of_boot,
+            });
+            let to = (self.topic.as_str(), self.key.as_str());
+            let code = hand_over(&self.client, to, backdate, first);
             match code {
                 RDKafkaErrorCode::NoError => {}
                 RDKafkaErrorCode::QueueFull => return,
@@ -276,17 +310,21 @@ fn properties(kafka: &Kafka, device: &DeviceId) -> ClientConfig {
 /// Hands over the records that are left: `NoError` once librdkafka has all of them.
 fn hand_over(
     client: &BaseProducer<Context>,
-    topic: &str,
-    key: &str,
+    (topic, key): (&str, &str),
+    backdate: Option<Backdate>,
     waiting: &mut Waiting,
 ) -> RDKafkaErrorCode {
     let batch = Arc::clone(&waiting.batch);
     for record in batch.records().skip(waiting.taken) {
+        let value = match &backdate {
+            None => Cow::Borrowed(record.value),
+            Some(backdate) => backdate.value(waiting.tally.id, record.value),
+        };
         // No timestamp: librdkafka stamps the time of sending. A week-old backlog with the times of
         // its events would fall to time retention at once.
         let message = BaseRecord::with_opaque_to(topic, Arc::clone(&waiting.tally))
             .key(key)
-            .payload(record.value)
+            .payload(&*value)
             .headers(headers_of(&batch, record));
         if let Err((error, _)) = client.send(message) {
             return error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);

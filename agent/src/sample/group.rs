@@ -15,7 +15,7 @@ use super::reading::{Quality, Reading};
 use super::schedule::Schedule;
 use super::sensor::{Sensor, Telling};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
-use crate::clock::{Monotonic, wall_ms};
+use crate::clock::{Monotonic, stamp_ms, wall_ms};
 use crate::config::SensorSource;
 use crate::discover::said::Said;
 use crate::discover::scan;
@@ -59,7 +59,7 @@ impl Group {
             writer: &self.writer,
             policy: &self.plan.policy,
             unit: self.plan.unit.as_deref(),
-            time_ms: wall_ms(),
+            time_ms: stamp_ms(),
             now,
             offline,
         }

@@ -25,7 +25,7 @@ use self::sensor::{Became, SAMPLE_BYTES, Sensor};
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
-use crate::clock::{Monotonic, monotonic, wall_ms};
+use crate::clock::{Monotonic, monotonic, stamp_ms, wall_ms};
 use crate::config::SensorSource;
 use crate::discover::said::Said;
 use crate::discover::scan;
@@ -180,7 +180,7 @@ impl<R: Registry> Sensors<R> {
             // A stream's parts were checked as ids when it was read: both parse.
             if let (Ok(device), Ok(source)) = names {
                 let writer = ValueWriter::new(&device, &source);
-                let added = draft.notice(&writer, wall_ms(), open.settled, &notice);
+                let added = draft.notice(&writer, stamp_ms(), open.settled, &notice);
                 debug_assert!(added, "an empty batch takes any record");
             }
             if let Some(batch) = draft.finish(&open.stream, open.generation, Some(permit)) {

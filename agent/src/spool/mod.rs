@@ -14,11 +14,13 @@
 //! - `folder`: the state directory, its lock and its files.
 //! - [`salvage`]: from a damaged database to a whole one, over `pages` and `wal`, which read
 //!   SQLite's formats.
+//! - [`boot`]: which rows are of the present boot.
 //! - [`batch`]: pure: a batch into a row, and any bytes back into a batch or an error.
 //!
 //! This file holds what passes the border to [`crate::delivery`]: plain data.
 
 pub mod batch;
+pub mod boot;
 mod folder;
 mod generations;
 mod pages;

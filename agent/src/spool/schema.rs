@@ -167,7 +167,7 @@ pub(super) fn open(
     let opened = match first {
         Err(Refusal::Damaged(what)) => {
             tracing::error!("the spool is damaged ({what}); what can be read of it is salvaged");
-            let kept = salvage::salvage(folder, device, first_free, clock::wall_ms())
+            let kept = salvage::salvage(folder, device, first_free, clock::stamp_ms())
                 .map_err(|error| salvage_error(&path, error))?;
             tracing::error!(
                 batches = kept.rows,

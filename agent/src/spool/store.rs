@@ -254,7 +254,7 @@ impl Owner {
         let Some(opened) = &self.opened else {
             return Reply::LoadFailed(Trouble::Damaged);
         };
-        let now_ms = clock::wall_ms();
+        let now_ms = clock::stamp_ms();
         match rows::load(&opened.connection, after, through, bytes_max, now_ms) {
             Ok(reply) => reply,
             Err(error) => Reply::LoadFailed(Failure::from(error).trouble("read the spool")),

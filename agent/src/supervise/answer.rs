@@ -31,6 +31,7 @@ impl Agent<'_> {
             device: self.plan.device.as_str().to_owned(),
             up_ms: ago(self.started),
             stuck: stuck(delivery, now),
+            clock_unset: delivery.clock_unset(),
             broker: Broker {
                 online: delivery.is_online(),
                 acknowledged_ms_ago: delivery.acknowledged().map(ago),

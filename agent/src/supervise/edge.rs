@@ -12,9 +12,9 @@ use crate::clock::{self, Monotonic};
 use crate::crash;
 use crate::delivery::{Action, Counters, Delivery, Event, News};
 use crate::produce::outcome::Outcome;
-use crate::produce::producer::{Producer, Report};
-use crate::spool::Reply;
+use crate::produce::producer::{Producer, ProducerError, Report, Undated};
 use crate::spool::store::Store;
+use crate::spool::{BatchId, Reply};
 
 /// How soon librdkafka is offered again what it had no room for. With what delivery allows in
 /// flight it hardly ever has none.
@@ -31,27 +31,70 @@ pub(super) struct Edge<'a> {
     news: Arc<Notify>,
     kafka: &'a headwater_msk::Kafka,
     device: &'a DeviceId,
+    undated: Undated,
     done: bool,
 }
+
+/// Batches that may be under way from the sources to delivery: its channel, and one of each thread,
+/// generously.
+const UNDER_WAY: u64 = 64;
 
 impl<'a> Edge<'a> {
     pub(super) fn new(
         delivery: Delivery,
         store: Store,
-        producer: Producer,
         news: Arc<Notify>,
         (kafka, device): (&'a headwater_msk::Kafka, &'a DeviceId),
+        undated: Undated,
     ) -> Self {
         Self {
             delivery,
             store,
             offline: Arc::default(),
-            producer: Some(producer),
+            producer: None,
             news,
             kafka,
             device,
+            undated,
             done: false,
         }
+    }
+
+    /// Makes the first producer, so that what is wrong with its settings stops the start. While the
+    /// clock is unset there is none: delivery asks for it when it is set.
+    pub(super) fn start(&mut self) -> Result<(), ProducerError> {
+        if clock::is_set() {
+            self.producer = Some(self.make_producer()?);
+        } else {
+            self.delivery.without_producer();
+            self.apply(Event::Clock { set: false });
+        }
+        Ok(())
+    }
+
+    /// Tells delivery where the clock was set, or lost; returns whether it is set.
+    pub(super) fn look_at_clock(&mut self) -> bool {
+        let set = clock::is_set();
+        if set == self.delivery.clock_unset() {
+            if set {
+                let last = self.delivery.last_queued();
+                self.undated.through = last.map(|last| BatchId(last.0.saturating_add(UNDER_WAY)));
+                if let Some(producer) = &mut self.producer {
+                    producer.set_undated(self.undated);
+                }
+            }
+            self.apply(Event::Clock { set });
+        }
+        set
+    }
+
+    fn make_producer(&self) -> Result<Producer, ProducerError> {
+        Producer::new(
+            self.kafka,
+            self.device,
+            self.undated,
+            Arc::clone(&self.news),
+        )
     }
 
     /// Tells delivery, and does what it wants.
@@ -143,7 +186,7 @@ impl<'a> Edge<'a> {
             Action::Recreate => {
                 // The old one first: two clients are twice the memory.
                 self.producer = None;
-                match Producer::new(self.kafka, self.device, Arc::clone(&self.news)) {
+                match self.make_producer() {
                     Ok(producer) => self.producer = Some(producer),
                     Err(error) => {
                         tracing::error!(%error, "no Kafka producer; it is tried again");
@@ -169,6 +212,10 @@ fn say(news: News) {
         News::Offline => {
             tracing::warn!("the broker does not acknowledge; batches go to the spool until it does")
         }
+        News::ClockUnset => tracing::warn!(
+            "the clock is not set: nothing is sent until it is; what is read waits in the spool, and gets its time then"
+        ),
+        News::ClockSet => tracing::info!("the clock is set: sending begins"),
         News::Online => tracing::info!("the broker acknowledges again"),
         News::Refused { wait_ms } => tracing::warn!(
             wait_ms,

@@ -46,9 +46,7 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     let (store, opening) = Store::start(&plan.state_dir, &plan.device, reply).unwrap();
     let found = opening.blocking_recv().unwrap().unwrap();
     assert_eq!(found.known[0].settled, lines.len() as u64);
-    store
-        .load(crate::spool::BatchId(0), found.last[0], u64::MAX)
-        .unwrap();
+    store.load(BatchId(0), found.last[0], u64::MAX).unwrap();
     let Some(Reply::Loaded { rows, .. }) = replies.blocking_recv() else {
         panic!("no rows");
     };

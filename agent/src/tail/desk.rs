@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::batch::Batch;
 use crate::budget::Budget;
-use crate::clock::wall_ms;
+use crate::clock::stamp_ms;
 use crate::config::FileSource;
 use crate::process::Draft;
 use crate::sources::{SourceError, send};
@@ -63,7 +63,7 @@ pub fn close_generation<R>(
         tail,
     };
     let mut draft = Draft::new(start);
-    let added = draft.notice(writer, wall_ms(), end, &notice);
+    let added = draft.notice(writer, stamp_ms(), end, &notice);
     debug_assert!(added, "an empty batch takes any record");
     if let Some(batch) = draft.finish(stream, generation, Some(permit)) {
         send(&desk.batches, batch)?;

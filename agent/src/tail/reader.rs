@@ -25,7 +25,7 @@ use super::resume::by_content;
 use super::siblings::path_of;
 use crate::budget::Permit;
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry};
-use crate::clock::{Monotonic, wall_ms};
+use crate::clock::{Monotonic, stamp_ms};
 use crate::config::file::LastLine;
 use crate::discover::identity::{
     self, FINGERPRINT_BYTES, Head, MARKER_BYTES, Match, is_worth_storing, match_identity,
@@ -451,7 +451,7 @@ impl Followed {
         };
         let cuts = self.position.cuts().to_vec();
         let mut frames = Frames::new(&source.plan.framing, self.encoding, chunk, &cuts);
-        let (moment, mut turn) = ((wall_ms(), now), Turn::Idle);
+        let (moment, mut turn) = ((stamp_ms(), now), Turn::Idle);
         loop {
             let mut ahead = frames.clone();
             if ahead.next().is_none() {
@@ -585,7 +585,7 @@ impl Followed {
             return Ok(Turn::NoRoom);
         };
         let mut draft = Draft::new(self.position.given());
-        let (plan, moment) = (&source.plan.process, (wall_ms(), now));
+        let (plan, moment) = (&source.plan.process, (stamp_ms(), now));
         let mut stage = Stage::new(
             plan,
             &source.writer,

@@ -40,7 +40,13 @@ fn kafka(cluster: &Cluster, options: &[(&str, &str)]) -> Kafka {
 
 fn producer(kafka: &Kafka) -> (Producer, Arc<Notify>) {
     let news = Arc::new(Notify::new());
-    let producer = Producer::new(kafka, &"pi-7".parse().unwrap(), Arc::clone(&news)).unwrap();
+    let producer = Producer::new(
+        kafka,
+        &"pi-7".parse().unwrap(),
+        Undated::default(),
+        Arc::clone(&news),
+    )
+    .unwrap();
     (producer, news)
 }
 
@@ -237,6 +243,7 @@ fn a_client_that_is_given_up_is_silent() {
     let mut new = Producer::new(
         &kafka(&cluster, &[]),
         &"pi-7".parse().unwrap(),
+        Undated::default(),
         Arc::clone(&news),
     )
     .unwrap();
