@@ -70,11 +70,13 @@ fn what_was_read_before_has_its_time_afterwards() {
     loading.assert_proven();
 
     let (mut placed, mut estimated) = (0, 0);
-    for (key, bytes) in s3.objects(&loading.bucket, "data/") {
+    for (key, bytes) in s3.objects(&loading.bucket, "data/source=app/") {
         let text = String::from_utf8(decompress(&key, &bytes)).expect("NDJSON is text");
         for row in text.lines() {
             let row: Value = serde_json::from_str(row).expect("a row is JSON");
-            let time = row["time"].as_str().expect("a row has a time");
+            let time = row["time"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{row} has no time"));
             if row["time_estimated"] == true {
                 assert!(time < ended.as_str(), "{row}");
                 estimated += 1;
