@@ -16,8 +16,8 @@ pub struct FileIdentity {
     pub fingerprint_len: u32,
     /// CRC-32C of those bytes.
     pub fingerprint: u32,
-    /// When it had been changed last as it was first seen, Unix milliseconds by its file system. A
-    /// file that rotated away before it existed is not younger than that.
+    /// When it had been changed last as far as is known, Unix milliseconds by its file system: what
+    /// rotated away before it is older, what took its place is younger, and a copy of it too.
     pub since_ms: u64,
 }
 
@@ -88,9 +88,10 @@ pub trait Registry: Send {
     /// As [`Registry::register`].
     fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped>;
 
-    /// Takes note of what lies before an offset that was read. Returns at once: it is written down
+    /// Takes note of what lies before an offset that was read, and of when the file had been changed
+    /// last (see [`FileIdentity::since_ms`]). Returns at once: it is written down
     /// with the generation's next checkpoint, in the same transaction.
-    fn mark(&self, generation: Generation, marker: Marker);
+    fn mark(&self, generation: Generation, marker: Marker, since_ms: u64);
 }
 
 /// The store is gone, because the agent stops.

@@ -35,6 +35,9 @@ enum Command {
         /// Write JSON.
         #[arg(long)]
         json: bool,
+        /// Say of this file which source follows it, and how far; or why not.
+        #[arg(long, value_name = "PATH", conflicts_with = "json")]
+        explain: Option<PathBuf>,
     },
     /// Show what a source makes of the sample on standard input.
     Test {
@@ -81,7 +84,14 @@ fn main() -> ExitCode {
     start_log(arguments.log);
     let ended = match arguments.command {
         Command::Run { config } => cli::run::run(&config),
-        Command::Check { config, json } => cli::check::run(&config, json),
+        Command::Check {
+            config,
+            json,
+            explain,
+        } => match explain {
+            Some(path) => cli::explain::run(&config, &path),
+            None => cli::check::run(&config, json),
+        },
         Command::Test { config, source } => cli::test::run(&config, &source),
         Command::Status { config, json } => cli::status::run(&config, json),
         Command::Tap {

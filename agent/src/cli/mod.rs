@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use crate::config::{ConfigFile, Host, Plan};
 
 pub mod check;
+pub mod explain;
 pub mod run;
 pub mod status;
 pub mod tap;

@@ -144,7 +144,16 @@ pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
     found
 }
 
-fn look_at(path: PathBuf) -> Result<Option<Seen>, Trouble> {
+/// The first of some globs that leads to a path.
+pub fn matches<'a>(globs: &'a [Pattern], path: &Path) -> Option<&'a Pattern> {
+    (globs.iter()).find(|glob| glob.matches_path_with(path, GLOBBING))
+}
+
+/// What lies at a path, if it is a regular file; nothing where nothing does.
+///
+/// # Errors
+/// It cannot be followed, and why.
+pub fn look_at(path: PathBuf) -> Result<Option<Seen>, Trouble> {
     match fs::metadata(&path) {
         Ok(metadata) if metadata.is_file() => Ok(Some(Seen {
             path,

@@ -3,12 +3,13 @@
 //! Nothing rests on them. Where a folder cannot be watched (no watches left, a file system without
 //! them) it is said once, and the rescan alone goes on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use glob::Pattern;
 use notify::event::{ModifyKind, RemoveKind};
@@ -24,6 +25,8 @@ pub struct Watch {
     /// Device and inode of each watched folder: one that was deleted and made again is another.
     folders: HashMap<PathBuf, (u64, u64)>,
     shared: Arc<Shared>,
+    overflow_said: bool,
+    limit_said: bool,
     said: Said,
 }
 
@@ -32,6 +35,43 @@ pub struct Watch {
 struct Shared {
     scan_wanted: AtomicBool,
     folder_gone: AtomicBool,
+    overflowed: AtomicBool,
+    changed: Mutex<Changed>,
+}
+
+/// Most changed names that are remembered; above it any file may have changed.
+const CHANGED_MAX: usize = 4096;
+
+/// Files that were written to, by their names: one folder may be watched under several paths, and
+/// an event tells but one of them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Changed {
+    names: HashSet<OsString>,
+    any: bool,
+}
+
+impl Changed {
+    /// Nobody knows which: each may have been.
+    pub fn any() -> Self {
+        Self {
+            names: HashSet::new(),
+            any: true,
+        }
+    }
+
+    /// Whether the file at `path` may have been written to.
+    pub fn holds(&self, path: Option<&Path>) -> bool {
+        let name = || path.and_then(Path::file_name);
+        self.any || !self.names.is_empty() && name().is_some_and(|name| self.names.contains(name))
+    }
+
+    fn add(&mut self, paths: Vec<PathBuf>) {
+        let names = paths.iter().filter_map(|path| path.file_name());
+        self.names.extend(names.map(OsStr::to_owned));
+        if self.names.len() > CHANGED_MAX {
+            *self = Self::any();
+        }
+    }
 }
 
 /// What an event says to do.
@@ -53,6 +93,15 @@ impl Watch {
         let told = Arc::clone(&shared);
         let on_event = move |event: notify::Result<Event>| {
             let hint = hint(&event);
+            let lost = event.as_ref().map_or(true, Event::need_rescan);
+            told.overflowed.fetch_or(lost, Ordering::AcqRel);
+            if hint != Hint::Nothing {
+                let mut changed = told.changed.lock().unwrap_or_else(PoisonError::into_inner);
+                match event {
+                    Ok(event) if !lost => changed.add(event.paths),
+                    _ => *changed = Changed::any(),
+                }
+            }
             if hint == Hint::FolderGone {
                 told.folder_gone.store(true, Ordering::Release);
             }
@@ -72,12 +121,28 @@ impl Watch {
             watcher,
             folders: HashMap::new(),
             shared,
+            overflow_said: false,
+            limit_said: false,
             said: Said::default(),
         }
     }
 
+    /// The files that were written to since it was last asked.
+    pub fn take_changed(&self) -> Changed {
+        let mut changed = (self.shared.changed.lock()).unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *changed)
+    }
+
     /// Whether names changed since it was last asked.
-    pub fn take_scan_wanted(&self) -> bool {
+    pub fn take_scan_wanted(&mut self) -> bool {
+        if self.shared.overflowed.swap(false, Ordering::AcqRel)
+            && !std::mem::replace(&mut self.overflow_said, true)
+        {
+            tracing::warn!(
+                "events were lost (limit: fs.inotify.max_queued_events): everything is looked at \
+                 anew, now and whenever it happens again; nothing is missed by it (said once)"
+            );
+        }
         self.shared.scan_wanted.swap(false, Ordering::AcqRel)
     }
 
@@ -111,12 +176,21 @@ impl Watch {
                     self.folders.insert(folder.clone(), place);
                     is_new = true;
                 }
+                Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
+                    if !std::mem::replace(&mut self.limit_said, true) {
+                        tracing::warn!(
+                            "no watch is left for {} (limit: fs.inotify.max_user_watches); its \
+                             changes, and those of further folders, are found by the rescan alone \
+                             (said once)",
+                            folder.display()
+                        );
+                    }
+                }
                 Err(error) => {
                     let text = error.to_string();
                     if self.said.is_news(folder, &text) {
                         tracing::warn!(
-                            "cannot watch {}: {text}; its changes are found by the rescan alone \
-                             (limit: fs.inotify.max_user_watches)",
+                            "cannot watch {}: {text}; its changes are found by the rescan alone",
                             folder.display()
                         );
                     }
@@ -193,6 +267,18 @@ mod tests {
         let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
         assert_eq!(hint(&Ok(overflow)), Hint::Scan);
         assert_eq!(hint(&Err(notify::Error::generic("x"))), Hint::Scan);
+    }
+
+    #[test]
+    fn what_changed_is_told_until_it_is_too_much() {
+        let mut changed = Changed::default();
+        assert!(!changed.holds(Some(Path::new("/a"))));
+        changed.add(vec!["/a".into()]);
+        assert!(changed.holds(Some(Path::new("/a"))) && !changed.holds(Some(Path::new("/b"))));
+        assert!(!changed.holds(None) && Changed::any().holds(None));
+        changed.add((0..CHANGED_MAX).map(|n| format!("/{n}").into()).collect());
+        assert!(changed.holds(Some(Path::new("/b"))));
+        assert!(changed.names.is_empty(), "and takes no more memory");
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Registry for Registered {
         panic!("a sensor has no lines")
     }
 
-    fn mark(&self, _: Generation, _: Marker) {
+    fn mark(&self, _: Generation, _: Marker, _: u64) {
         panic!("a sensor has no bytes")
     }
 }

@@ -181,7 +181,7 @@ pub(super) fn insert(
 pub(super) fn mark(
     open: &Connection,
     generation: Generation,
-    marker: Marker,
+    (marker, since_ms): (Marker, u64),
 ) -> rusqlite::Result<()> {
     open.prepare_cached(include_str!("sql/mark.sql"))?
         .execute(params![
@@ -189,6 +189,7 @@ pub(super) fn mark(
             marker.end.cast_signed(),
             marker.len,
             marker.sum,
+            since_ms.cast_signed(),
         ])
         .map(drop)
 }

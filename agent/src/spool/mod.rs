@@ -24,6 +24,7 @@ pub mod boot;
 mod folder;
 mod generations;
 mod pages;
+pub mod peek;
 pub mod registry;
 mod rows;
 pub mod salvage;

@@ -28,14 +28,14 @@ pub(super) enum Change {
 /// checkpoint takes it along, so that it costs no transaction of its own. One for each open
 /// generation at most.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Markers(Arc<Mutex<HashMap<Generation, Marker>>>);
+pub(super) struct Markers(Arc<Mutex<HashMap<Generation, (Marker, u64)>>>);
 
 impl Markers {
-    fn set(&self, generation: Generation, marker: Marker) {
-        self.held().insert(generation, marker);
+    fn set(&self, generation: Generation, marker: Marker, since_ms: u64) {
+        self.held().insert(generation, (marker, since_ms));
     }
 
-    pub(super) fn get(&self, generation: Generation) -> Option<Marker> {
+    pub(super) fn get(&self, generation: Generation) -> Option<(Marker, u64)> {
         self.held().get(&generation).copied()
     }
 
@@ -43,7 +43,7 @@ impl Markers {
         self.held().remove(&generation);
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Generation, Marker>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Generation, (Marker, u64)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,8 +82,8 @@ impl Registry for StoreRegistry {
         self.enter(&Change::Cut(generation, offset))
     }
 
-    fn mark(&self, generation: Generation, marker: Marker) {
-        self.markers.set(generation, marker);
+    fn mark(&self, generation: Generation, marker: Marker, since_ms: u64) {
+        self.markers.set(generation, marker, since_ms);
     }
 }
 

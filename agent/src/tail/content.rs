@@ -1,13 +1,17 @@
 //! What a file holds, by offset, whether it lies there plainly or compressed; and the reads that
 //! tailing is made of.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use super::packed::{Packed, Packing};
 use crate::discover::identity::MARKER_BYTES;
 
+/// Opening must not wait, should somebody put a FIFO where a file was a moment ago; reading a file
+/// is not changed by it. The same number on x86, ARM and RISC-V: Linux, asm-generic/fcntl.h.
+const O_NONBLOCK: i32 = 0o4000;
 /// Bytes of one file that are read in one turn, but for a longer record.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -16,6 +20,8 @@ pub const CHUNK_BYTES: usize = 64 * 1024;
 pub enum Content {
     /// Its bytes are the content.
     Plain(File),
+    /// As [`Content::Plain`], but not held open for now.
+    Parked(Parked),
     /// Its bytes are the content, compressed.
     Packed(Box<Packed>),
 }
@@ -33,6 +39,24 @@ pub(super) enum NulsOver {
     End,
     /// NULs, as far as was looked.
     NotYet,
+}
+
+/// Where a file lies that is not held open, and which it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    path: PathBuf,
+    place: (u64, u64),
+}
+
+impl Parked {
+    /// What lies there, if it is still that file.
+    fn metadata(&self) -> io::Result<Metadata> {
+        let metadata = fs::metadata(&self.path)?;
+        match (metadata.dev(), metadata.ino()) == self.place && metadata.is_file() {
+            true => Ok(metadata),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
 }
 
 /// What is seen of a file without reading it.
@@ -53,6 +77,46 @@ impl Content {
         }
     }
 
+    /// Lets the file go, until it is read again: it lies at `path`. What is compressed is held.
+    pub(super) fn park(&mut self, path: &Path, place: (u64, u64)) {
+        if matches!(self, Self::Plain(_)) {
+            *self = Self::Parked(Parked {
+                path: path.to_owned(),
+                place,
+            });
+        }
+    }
+
+    /// Takes note of where a file lies that is not held open.
+    pub(super) fn lies_at(&mut self, path: &Path) {
+        if let Self::Parked(parked) = self {
+            path.clone_into(&mut parked.path);
+        }
+    }
+
+    /// Whether it is not held open.
+    pub(super) fn is_parked(&self) -> bool {
+        matches!(self, Self::Parked(_))
+    }
+
+    /// Whether it is held open, and need not be.
+    pub(super) fn can_park(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// Opens a file that is parked; `NotFound` where it lies there no longer.
+    fn wake(&mut self) -> io::Result<()> {
+        if let Self::Parked(parked) = self {
+            let file = open(&parked.path)?;
+            let metadata = file.metadata()?;
+            if (metadata.dev(), metadata.ino()) != parked.place {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            *self = Self::Plain(file);
+        }
+        Ok(())
+    }
+
     /// Whether it is compressed.
     pub fn is_packed(&self) -> bool {
         matches!(self, Self::Packed(_))
@@ -66,6 +130,7 @@ impl Content {
     pub(super) fn look(&mut self) -> io::Result<Look> {
         let (metadata, packed) = match self {
             Self::Plain(file) => (file.metadata()?, None),
+            Self::Parked(parked) => (parked.metadata()?, None),
             Self::Packed(packed) => (packed.file().metadata()?, Some(packed)),
         };
         Ok(Look {
@@ -79,8 +144,10 @@ impl Content {
     /// # Errors
     /// The system's; `WouldBlock` on a long way into something compressed: ask again.
     pub(super) fn read(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.wake()?;
         match self {
             Self::Plain(file) => read_full(file, buffer, offset),
+            Self::Parked(_) => Err(io::ErrorKind::NotFound.into()),
             Self::Packed(packed) => packed.read(buffer, offset),
         }
     }
@@ -127,6 +194,14 @@ impl Content {
     }
 }
 
+/// Opens a file for reading.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)
+}
+
 /// When a file was changed last, Unix milliseconds; 0 before 1970.
 pub(super) fn modified_ms(metadata: &Metadata) -> u64 {
     let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
@@ -170,6 +245,9 @@ pub(super) fn read_chunk(
 
 /// What lies right before `offset`: [`MARKER_BYTES`], or fewer where the file does not hold them.
 pub(super) fn read_before(content: &mut Content, offset: u64) -> io::Result<Vec<u8>> {
+    if offset == 0 {
+        return Ok(Vec::new());
+    }
     let from = offset.saturating_sub(MARKER_BYTES as u64);
     let mut before = vec![0; usize::try_from(offset - from).unwrap_or(MARKER_BYTES)];
     let len = content.read_all(&mut before, from)?;

@@ -29,6 +29,8 @@ pub struct Desk<R> {
     pub budget: Budget,
     /// Where batches go.
     pub batches: Sender<Batch>,
+    /// Most files that are held open, but for those that no path leads to and compressed ones.
+    pub open_max: usize,
     /// The bytes of this turn: [`super::opened::CHUNK_BYTES`], or one longest record.
     pub chunk: Vec<u8>,
 }

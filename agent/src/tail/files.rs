@@ -24,6 +24,13 @@ const GATHERING: Duration = Duration::from_millis(100);
 /// Least time between two scans that events ask for: in some folders names change all the time.
 const SCAN_GAP: Duration = Duration::from_millis(250);
 
+/// What Linux grants where nobody says otherwise.
+const OPEN_DEFAULT: usize = 1024;
+/// For the database, sockets, watches, and files that no path leads to any more.
+const OPEN_RESERVE: usize = 256;
+/// Fewer would be opened and closed all the time.
+const OPEN_LEAST: usize = 64;
+
 /// What the thread works on.
 #[derive(Debug)]
 pub struct FilesInput<R> {
@@ -54,6 +61,7 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
         registry: input.registry,
         budget: input.budget,
         batches: input.batches,
+        open_max: open_max(),
         chunk: Vec::new(),
     };
     let mut scanned_at = monotonic();
@@ -71,7 +79,8 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
             scan_wanted |= watch.cover(&roster.folders());
         }
         // Full or not, a pass has waited for room already: no rest is needed then.
-        if roster.pass(now, &stop)? != Pass::Idle || stop.sleep(GATHERING) {
+        let changed = watch.take_changed();
+        if roster.pass(&changed, now, &stop)? != Pass::Idle || stop.sleep(GATHERING) {
             continue;
         }
         let idle_for = roster.next_due(now).since(monotonic());
@@ -82,6 +91,18 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
         });
     }
     roster.finish()
+}
+
+/// How many files may be held open: what the system grants, less what the rest of the agent needs.
+fn open_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let granted = (limits.lines())
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    granted
+        .unwrap_or(OPEN_DEFAULT)
+        .saturating_sub(OPEN_RESERVE)
+        .max(OPEN_LEAST)
 }
 
 #[cfg(test)]
@@ -112,7 +133,7 @@ mod tests {
         fn cut(&self, _: Generation, _: u64) -> Result<(), StoreStopped> {
             Ok(())
         }
-        fn mark(&self, _: Generation, _: Marker) {}
+        fn mark(&self, _: Generation, _: Marker, _: u64) {}
     }
 
     #[test]

@@ -1,20 +1,17 @@
 //! A regular file as it is opened, and whether it is one that is known.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::content::{Content, modified_ms, read_before};
+use super::content::{Content, modified_ms, open, read_before};
 use crate::checkpoint::{FileIdentity, Marker};
 use crate::discover::identity::{
     self, FINGERPRINT_BYTES, Head, Match, has_fingerprint, match_identity,
 };
 
-/// Opening must not wait, should somebody put a FIFO where a file was a moment ago; reading a file
-/// is not changed by it. The same number on x86, ARM and RISC-V: Linux, asm-generic/fcntl.h.
-const O_NONBLOCK: i32 = 0o4000;
 /// Enough to tell how a file is compressed.
 const MAGIC_BYTES: usize = 4;
 
@@ -94,6 +91,11 @@ impl Opened {
         self.size
     }
 
+    /// Lets it go until it is read.
+    pub(super) fn park(&mut self) {
+        self.content.park(&self.path, (self.device, self.inode));
+    }
+
     /// Device and inode.
     pub fn place(&self) -> (u64, u64) {
         (self.device, self.inode)
@@ -110,8 +112,8 @@ impl Opened {
     }
 
     /// Whether it begins as the file that `known` describes did, wherever it lies. A file of which
-    /// nothing is known has no beginning; and one that was changed last before that file was first
-    /// seen is an older one that began alike.
+    /// nothing is known has no beginning; and one that was changed last before that file was is an
+    /// older one that began alike.
     pub fn begins_as(&self, known: &FileIdentity) -> bool {
         known.fingerprint_len > 0
             && self.modified_ms >= known.since_ms
@@ -154,11 +156,4 @@ impl Opened {
             since_ms: self.modified_ms,
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK)
-        .open(path)
 }

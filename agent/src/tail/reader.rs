@@ -8,6 +8,7 @@
 //! it is still read to its end.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -21,15 +22,17 @@ use super::content::{CHUNK_BYTES, Content, NulsOver, Read, read_before, read_chu
 use super::desk::{Desk, PATIENCE, Source, close_generation};
 use super::opened::Opened;
 use super::position::{Facts, Position, Step};
-use super::resume::by_content;
+use super::resume::{by_content, by_place};
 use super::siblings::path_of;
 use crate::budget::Permit;
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry};
 use crate::clock::{Monotonic, stamp_ms};
 use crate::config::file::LastLine;
+use crate::discover::Found;
 use crate::discover::identity::{
     self, FINGERPRINT_BYTES, Head, MARKER_BYTES, Match, is_worth_storing, match_identity,
 };
+use crate::discover::watch::Changed;
 use crate::frame::encoding::Resolved;
 use crate::frame::frames::{Chunk, Frames, Framing};
 use crate::process::{BATCH_BYTES, Draft, Stage, State};
@@ -90,6 +93,7 @@ pub struct Followed {
     /// When it was changed last, and as of when it was known to be the same file.
     modified_ms: u64,
     known_ms: u64,
+    wants_turn: bool,
     linked: bool,
     /// It is a copy, and the original was cut: what was written in between is in neither.
     copied: bool,
@@ -115,12 +119,19 @@ impl Followed {
     ) -> io::Result<Self> {
         let position = Position::resume(open.settled, open.skip_to, &open.cuts);
         let encoding = framing.encoding.resolve(opened.head());
-        let identity = opened.identity();
+        let mut identity = opened.identity();
+        if let Origin::File(stored) = &open.origin {
+            identity.since_ms = stored.since_ms;
+        }
         let stored = match &open.origin {
             Origin::File(stored) => stored.clone(),
             Origin::Sensor => identity.clone(),
         };
+        let was_parked = opened.content.is_parked();
         let before = read_before(&mut opened.content, position.read_from())?;
+        if was_parked {
+            opened.park();
+        }
         Ok(Self {
             source,
             stream: open.stream.clone(),
@@ -137,6 +148,7 @@ impl Followed {
             size: opened.size,
             modified_ms: opened.modified_ms,
             known_ms: opened.modified_ms,
+            wants_turn: true,
             linked: false,
             copied: false,
             quiet_since: now,
@@ -155,7 +167,7 @@ impl Followed {
         path_of(&self.identity)
     }
 
-    /// When it had been changed last as it was first seen, Unix milliseconds.
+    /// When it had been changed last as far as is known, Unix milliseconds.
     pub fn since_ms(&self) -> u64 {
         self.identity.since_ms
     }
@@ -178,6 +190,11 @@ impl Followed {
     /// Whether a file begins as this one does, and may hold all that was read of it.
     pub fn may_go_on_in(&self, opened: &Opened) -> bool {
         opened.begins_as(&self.identity)
+    }
+
+    /// Whether a file that was opened anew is this one still.
+    pub fn is(&self, opened: &mut Opened) -> bool {
+        opened.is_at(&self.identity) && opened.has(Some(&self.marker))
     }
 
     /// Whether another file holds all that was read of this one.
@@ -213,6 +230,7 @@ impl Followed {
     /// Takes note that a glob leads to it, at `path`.
     pub fn found_at(&mut self, path: &Path) {
         self.linked = true;
+        self.content.lies_at(path);
         if self.seen_at.as_deref() != Some(path) {
             self.seen_at = Some(path.to_owned());
             if let Ok(path) = fs::canonicalize(path) {
@@ -240,6 +258,41 @@ impl Followed {
             self.quiet_since = now;
         }
         leads_elsewhere
+    }
+
+    /// Whether it may be let go until something happens to it: a path leads to it.
+    pub fn can_park(&self) -> bool {
+        self.linked && self.content.can_park()
+    }
+
+    /// Since when nothing happened to it.
+    pub fn quiet_since(&self) -> Monotonic {
+        self.quiet_since
+    }
+
+    /// Lets the file go until something happens to it.
+    pub fn park(&mut self) {
+        if let Some(path) = self.seen_at.as_ref().filter(|_| self.linked) {
+            self.content.park(path, self.place());
+        }
+    }
+
+    /// It has its turn in the next pass if nothing more happens to it.
+    pub fn wants_turn(&mut self) {
+        self.wants_turn = true;
+    }
+
+    /// Whether it has a turn now: something happened to it, or is due.
+    pub fn has_turn(&self, source: &Source, now: Monotonic) -> bool {
+        let due = [self.due_at(source), self.tells_at(source)];
+        let is_due = due.into_iter().flatten().any(|at| at <= now);
+        self.wants_turn || !self.linked || is_due
+    }
+
+    /// Whether it may be one of the files that were heard of.
+    pub fn is_named_in(&self, changed: &Changed) -> bool {
+        changed.holds(self.seen_at.as_deref())
+            || changed.holds(Some(Path::new(OsStr::from_bytes(&self.identity.path))))
     }
 
     /// When something is due though nothing happens to it: the end of an event or of a last line
@@ -288,7 +341,13 @@ impl Followed {
 
     /// Its identity, where the database has another.
     pub fn identity_unless_stored(&self) -> Option<FileIdentity> {
-        (self.stored != self.identity).then(|| self.identity.clone())
+        // When it was changed last is written down with each checkpoint.
+        let since_ms = self.identity.since_ms;
+        let stored = FileIdentity {
+            since_ms,
+            ..self.stored.clone()
+        };
+        (stored != self.identity).then(|| self.identity.clone())
     }
 
     /// Takes note that the database has it.
@@ -306,10 +365,24 @@ impl Followed {
         source: &Source,
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
+        let turn = self.one_step(desk, source, now)?;
+        self.wants_turn = turn != Turn::Idle;
+        Ok(turn)
+    }
+
+    fn one_step<R: Registry>(
+        &mut self,
+        desk: &mut Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
         let size = match self.content.look() {
             Ok(look) => {
                 self.modified_ms = look.modified_ms;
                 look.size
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.content.is_parked() => {
+                return self.moved_away(desk, source, now);
             }
             Err(error) => return Ok(self.in_trouble("look at", &error)),
         };
@@ -474,7 +547,9 @@ impl Followed {
                 Some(before) => identity::marker(frames.offset(), before),
                 None => identity::marker(frames.offset(), &[0; MARKER_BYTES]),
             };
-            desk.registry.mark(self.generation, self.marker);
+            self.identity.since_ms = self.modified_ms;
+            let since_ms = self.identity.since_ms;
+            desk.registry.mark(self.generation, self.marker, since_ms);
             turn = Turn::Moved;
         }
     }
@@ -551,6 +626,23 @@ impl Followed {
             }
             Ok(_) => self.truncated(desk, source, now),
             Err(error) => Ok(self.in_trouble("read", &error)),
+        }
+    }
+
+    /// It was not held open, and lies no longer where it lay: renamed, or deleted. All that had been
+    /// seen of it was read.
+    fn moved_away<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        match by_place(&self.identity, Some(&self.marker), &Found::default()) {
+            Some(opened) => {
+                self.content = opened.content;
+                Ok(Turn::Moved)
+            }
+            None => self.close(desk, source, now, reason::VANISHED, Tail::Unknown),
         }
     }
 

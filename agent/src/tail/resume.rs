@@ -55,7 +55,7 @@ pub fn resume(
     source: &Source,
     index: usize,
     known: &[OpenGeneration],
-    found: &Found,
+    (found, open_max): (&Found, usize),
     now: Monotonic,
 ) -> Resumed {
     let mut ours: Vec<_> = (known.iter())
@@ -73,7 +73,14 @@ pub fn resume(
         let file = by_place(identity, open.marker.as_ref(), found)
             .filter(|file| !taken.contains(&file.place()));
         taken.extend(file.as_ref().map(Opened::place));
-        located.push(file);
+        // There may be more of them than files can be open.
+        let is_surplus = located.len() >= open_max;
+        located.push(file.map(|mut file| {
+            if is_surplus {
+                file.park();
+            }
+            file
+        }));
     }
     for ((open, identity), file) in ours.iter().zip(&mut located) {
         if file.is_none() {
@@ -81,37 +88,36 @@ pub fn resume(
             taken.extend(file.as_ref().map(Opened::place));
         }
     }
-    let mut resumed = Resumed::default();
+    let (mut resumed, mut stay) = (Resumed::default(), HashSet::new());
     for ((open, identity), file) in ours.iter().zip(located) {
         resumed.streams.insert(open.stream.clone());
         let stays = file
             .as_ref()
             .is_some_and(|file| file.path == path_of(identity));
-        resumed.note_left(open, identity, stays);
+        if stays {
+            stay.insert(&open.stream);
+        }
+        resumed.note_left(open, identity);
         let framing = &source.plan.framing;
         match take_up((index, framing), open, identity, file, now) {
             Ok(file) => resumed.followed.push(file),
             Err(reason) => resumed.gone.push(((*open).clone(), reason)),
         }
     }
-    resumed.left.retain(|left| !left.last.path.is_empty());
+    resumed.left.retain(|left| !stay.contains(&left.stream));
     resumed.followed.sort_by_key(Followed::since_ms);
     resumed
 }
 
 impl Resumed {
-    /// Of each stream the youngest file counts; an empty path stands for one that stays.
-    fn note_left(&mut self, open: &OpenGeneration, identity: &FileIdentity, stays: bool) {
-        let mut last = identity.clone();
-        if stays {
-            last.path.clear();
-        }
+    /// Of each stream the file that was changed last counts.
+    fn note_left(&mut self, open: &OpenGeneration, last: &FileIdentity) {
         match self.left.iter_mut().find(|left| left.stream == open.stream) {
-            Some(left) if left.last.since_ms <= last.since_ms => left.last = last,
+            Some(left) if left.last.since_ms <= last.since_ms => left.last = last.clone(),
             Some(_) => {}
             None => self.left.push(Left {
                 stream: open.stream.clone(),
-                last,
+                last: last.clone(),
             }),
         }
     }
@@ -169,7 +175,11 @@ fn least(open: &OpenGeneration) -> u64 {
 }
 
 /// Looks for the inode: where it lay, then beside that, then wherever the globs lead.
-fn by_place(known: &FileIdentity, marker: Option<&Marker>, found: &Found) -> Option<Opened> {
+pub(super) fn by_place(
+    known: &FileIdentity,
+    marker: Option<&Marker>,
+    found: &Found,
+) -> Option<Opened> {
     let path = path_of(known);
     let beside = (path.parent())
         .and_then(|folder| fs::read_dir(folder).ok())

@@ -31,9 +31,13 @@ use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::discover::said::Said;
+use crate::discover::watch::Changed;
 use crate::discover::{Found, scan, watch};
 use crate::sources::SourceError;
 use crate::stop::Stop;
+
+/// Turns after which surplus files are let go, so that a pass opens few above the bound.
+const PARK_EVERY: usize = 64;
 
 /// What came of one pass over all files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +105,7 @@ impl<R: Registry> Roster<R> {
                 &roster.sources[index],
                 index,
                 known,
-                &found,
+                (&found, roster.desk.open_max),
                 now,
             );
             let gone = resumed.gone.into_iter();
@@ -127,6 +131,9 @@ impl<R: Registry> Roster<R> {
             if all || now >= self.next_scans[index] {
                 let found = self.look(index, now);
                 self.adopt(index, &found, Vec::new(), now, |_| false)?;
+                // Whatever events did not tell of.
+                let ours = self.followed.iter_mut().filter(|file| file.source == index);
+                ours.for_each(Followed::wants_turn);
                 scanned = true;
             }
         }
@@ -136,11 +143,21 @@ impl<R: Registry> Roster<R> {
         Ok(scanned)
     }
 
-    /// Gives each file one turn, beginning where the last pass had to end.
+    /// Gives each file one turn to which something happened, beginning where the last pass had to
+    /// end. `changed`: what was heard of; what was scanned is looked at too, and what moved in the
+    /// last pass.
     ///
     /// # Errors
     /// See [`SourceError`].
-    pub fn pass(&mut self, now: Monotonic, stop: &Stop) -> Result<Pass, SourceError> {
+    pub fn pass(
+        &mut self,
+        changed: &Changed,
+        now: Monotonic,
+        stop: &Stop,
+    ) -> Result<Pass, SourceError> {
+        // First, and of all: where the pass ends early, nothing heard of is forgotten.
+        let heard_of = (self.followed.iter_mut()).filter(|file| file.is_named_in(changed));
+        heard_of.for_each(Followed::wants_turn);
         let mut pass = Pass::Idle;
         while let Some((index, gone, reason)) = self.farewells.last() {
             let writer = &self.sources[*index].writer;
@@ -163,16 +180,22 @@ impl<R: Registry> Roster<R> {
         }
         // Oldest first, and none before the older ones of its stream are drained: so that the end of
         // a rotated file goes before the beginning of the next.
-        let mut busy = HashSet::new();
+        let (mut busy, mut turns) = (HashSet::new(), 0);
         while let Some(file) = self.followed.get_mut(self.cursor) {
             if stop.is_set() {
                 return Ok(pass);
             }
+            let source = &self.sources[file.source];
             if busy.contains(&file.stream) {
+                file.wants_turn();
                 self.cursor += 1;
                 continue;
             }
-            match file.turn(&mut self.desk, &self.sources[file.source], now)? {
+            if !file.has_turn(source, now) {
+                self.cursor += 1;
+                continue;
+            }
+            match file.turn(&mut self.desk, source, now)? {
                 Turn::Behind if !file.is_linked() => {
                     busy.insert(file.stream.clone());
                     pass = Pass::Moved;
@@ -194,9 +217,26 @@ impl<R: Registry> Roster<R> {
                 }
             }
             self.cursor += 1;
+            turns += 1;
+            if turns % PARK_EVERY == 0 {
+                self.park_surplus();
+            }
         }
         self.cursor = 0;
+        self.park_surplus();
         Ok(pass)
+    }
+
+    /// Lets go of the files that were silent longest, where more are open than may be.
+    fn park_surplus(&mut self) {
+        let mut open: Vec<_> = (self.followed.iter_mut())
+            .filter(|file| file.can_park())
+            .collect();
+        let surplus = open.len().saturating_sub(self.desk.open_max);
+        if surplus > 0 {
+            open.sort_by_key(|file| file.quiet_since());
+            (open.into_iter().take(surplus)).for_each(Followed::park);
+        }
     }
 
     /// When something is due, if nothing happens. `passed_at`: when the last pass was; what was due

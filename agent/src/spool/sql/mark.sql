@@ -1,1 +1,2 @@
-UPDATE generation SET marker_end = ?2, marker_len = ?3, marker_sum = ?4 WHERE id = ?1
+UPDATE generation SET marker_end = ?2, marker_len = ?3, marker_sum = ?4, since_ms = ?5
+WHERE id = ?1

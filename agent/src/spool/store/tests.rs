@@ -203,7 +203,7 @@ fn every_field_of_a_generation_survives() {
         len: 64,
         sum: u32::MAX,
     };
-    registry.mark(old.generation, marker);
+    registry.mark(old.generation, marker, 1 << 63);
     let at = |n, settled, closed| Checkpoint {
         generation: Generation(n),
         settled,
@@ -235,7 +235,10 @@ fn every_field_of_a_generation_survives() {
         settled: 77,
         cuts: vec![78, u64::MAX - 3],
         marker: Some(marker),
-        origin: Origin::File(file(b"/b")),
+        origin: Origin::File(FileIdentity {
+            since_ms: 1 << 63,
+            ..file(b"/b")
+        }),
         ..old
     };
     assert_eq!(known, [sensor, old]);

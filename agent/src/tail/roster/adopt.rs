@@ -70,13 +70,19 @@ impl<R: Registry> Roster<R> {
         let waiting = std::mem::take(&mut self.waiting[index]);
         let mut new = Vec::new();
         let mut linked = Vec::new();
+        let open = self.followed.iter().filter(|file| file.can_park()).count();
         for seen in &found.files {
             if unseen.contains_key(&(seen.device, seen.inode))
                 && let Some(file) = self.open_seen(index, seen, &waiting, now)
                 && let Some(stream) = self.stream(index, &seen.path)
             {
                 let is_new = is_new(&stream);
-                linked.push(self.new_file(index, file, stream, is_new, Some(&seen.path))?);
+                let mut new = self.new_file(index, file, stream, is_new, Some(&seen.path))?;
+                // There may be more of them than files can be open.
+                if open + linked.len() >= self.desk.open_max {
+                    new.file.park();
+                }
+                linked.push(new);
             }
         }
         for new in &linked {
@@ -276,20 +282,21 @@ impl<R: Registry> Roster<R> {
         let beside = siblings(&path_of(&left.last));
         for (n, rotated) in beside.iter().enumerate().rev() {
             let Sibling { path, place } = &rotated.file;
-            if ours.iter().any(|file| file.place() == *place) {
-                has_bound = true;
-                break;
-            }
+            let lies_here = ours.iter().find(|file| file.place() == *place);
             // Under compression: the plain one is there still.
             let is_twin = n > 0 && rotated.is_packed_twin_of(&beside[n - 1])
                 || (beside.get(n + 1)).is_some_and(|next| rotated.is_packed_twin_of(next));
-            if followed.contains(place) || seen.contains(place) || is_twin {
+            let is_known = followed.contains(place) || seen.contains(place) || is_twin;
+            if is_known && lies_here.is_none() {
                 continue;
             }
             let Ok(mut file) = Opened::new(path) else {
                 continue;
             };
-            if ours.iter().any(|known| known.is_held_by(&mut file)) {
+            // Its inode alone says nothing: a file that was copied, cut and written anew has it too.
+            if lies_here.is_some_and(|known| known.is(&mut file))
+                || ours.iter().any(|known| known.is_held_by(&mut file))
+            {
                 has_bound = true;
                 break;
             }

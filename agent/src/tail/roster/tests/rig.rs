@@ -1,6 +1,7 @@
 //! A folder, a database in memory, a roster whose time the test moves, and everything it gave.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +22,7 @@ use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry, 
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::config::file::{LastLine, StartAt};
+use crate::discover::watch::Changed;
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::process::ProcessPlan;
@@ -63,7 +65,11 @@ impl Registry for Memory {
     fn identify(&self, files: &[(Generation, FileIdentity)]) -> Result<(), StoreStopped> {
         for (generation, identity) in files {
             self.change(*generation, |open| {
-                open.origin = Origin::File(identity.clone());
+                if let Origin::File(file) = &mut open.origin {
+                    let since_ms = file.since_ms;
+                    *file = identity.clone();
+                    file.since_ms = since_ms;
+                }
             });
         }
         Ok(())
@@ -78,8 +84,13 @@ impl Registry for Memory {
     }
 
     /// At once, where the database waits for the next checkpoint: an earlier marker tells less.
-    fn mark(&self, generation: Generation, marker: Marker) {
-        self.change(generation, |open| open.marker = Some(marker));
+    fn mark(&self, generation: Generation, marker: Marker, since_ms: u64) {
+        self.change(generation, |open| {
+            open.marker = Some(marker);
+            if let Origin::File(file) = &mut open.origin {
+                file.since_ms = since_ms;
+            }
+        });
     }
 }
 
@@ -108,6 +119,7 @@ pub(super) struct Rig {
     /// Another source beside it.
     pub(super) second: Option<FileSource>,
     pub(super) window_bytes: usize,
+    pub(super) open_max: usize,
     pub(super) memory: Memory,
     running: Option<(Roster<Memory>, Receiver<Batch>)>,
     held: Vec<Batch>,
@@ -145,6 +157,7 @@ impl Rig {
             folder,
             second: None,
             window_bytes: 16 << 20,
+            open_max: usize::MAX,
             memory: Memory::default(),
             running: None,
             held: Vec::new(),
@@ -155,6 +168,10 @@ impl Rig {
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn path_of(&self, name: &OsStr) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -245,6 +262,7 @@ impl Rig {
             registry: self.memory.clone(),
             budget: Budget::new(self.window_bytes),
             batches,
+            open_max: self.open_max,
             chunk: Vec::new(),
         };
         let device: DeviceId = "pi-7".parse().unwrap();
@@ -275,7 +293,9 @@ impl Rig {
         loop {
             let (roster, _) = self.running.as_mut().unwrap();
             roster.scan(self.now, true).unwrap();
-            let pass = roster.pass(self.now, &Stop::new()).unwrap();
+            let pass = roster
+                .pass(&Changed::any(), self.now, &Stop::new())
+                .unwrap();
             self.collect();
             if pass == Pass::Idle {
                 return;
@@ -287,7 +307,9 @@ impl Rig {
     pub(super) fn pass_holding(&mut self) -> Pass {
         let (roster, receiver) = self.running.as_mut().unwrap();
         loop {
-            let pass = roster.pass(self.now, &Stop::new()).unwrap();
+            let pass = roster
+                .pass(&Changed::any(), self.now, &Stop::new())
+                .unwrap();
             while let Ok(batch) = receiver.try_recv() {
                 self.held.push(batch);
             }
@@ -295,6 +317,13 @@ impl Rig {
                 return pass;
             }
         }
+    }
+
+    /// One pass over all files.
+    pub(super) fn pass_once(&mut self) {
+        let (roster, _) = self.running.as_mut().unwrap();
+        (roster.pass(&Changed::any(), self.now, &Stop::new())).unwrap();
+        self.collect();
     }
 
     /// Reads, and lets more than `close_after` go by.
@@ -419,6 +448,15 @@ impl Rig {
             Origin::File(identity) => identity.clone(),
             Origin::Sensor => panic!("a sensor among files"),
         }
+    }
+
+    /// Files that this process holds open below the rig's folder.
+    pub(super) fn open_files(&self) -> usize {
+        let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+        targets
+            .filter(|target| target.starts_with(self.folder.path()))
+            .count()
     }
 
     pub(super) fn chunk_bytes(&self) -> usize {

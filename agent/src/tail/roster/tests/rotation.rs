@@ -311,3 +311,23 @@ fn a_compressed_file_without_its_end_gives_what_it_holds_and_says_so() {
     );
     assert_eq!(rig.tiled_to(0), closes[0].0);
 }
+
+#[test]
+fn copied_cut_and_then_renamed_unseen_both_are_read() {
+    let mut rig = rig("app.log");
+    rig.append("app.log", &day("mon", 50));
+    rig.start();
+    rig.pump();
+    // Its inode goes to Tuesday, and that is what lies at the next name of the log.
+    fs::copy(rig.path("app.log"), rig.path("app.log.1")).unwrap();
+    fs::write(rig.path("app.log"), day("tue", 70)).unwrap();
+    rotate(&rig);
+    rig.append("app.log", "wed\n");
+    rig.pass_time();
+    rig.pass_time();
+    let mut given = rig.all_lines();
+    let mut expected = lines(&[&day("mon", 50), &day("tue", 70), "wed\n"]);
+    given.sort();
+    expected.sort();
+    same(&given, &expected);
+}

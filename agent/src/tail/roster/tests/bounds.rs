@@ -1,0 +1,159 @@
+//! Many files, chatty files, files of every name and kind.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use headwater_record::notice::Tail;
+
+use super::rig::Rig;
+
+#[test]
+fn more_files_than_may_be_open_are_all_followed() {
+    let mut rig = Rig::new("*.log");
+    rig.source.framing.max_line = 1024;
+    rig.open_max = 16;
+    let name = |n: usize| format!("{n:03}.log");
+    for n in 0..200 {
+        rig.append(&name(n), &format!("{n} first\n"));
+    }
+    rig.start();
+    rig.pump();
+    assert!(rig.open_files() <= 16, "{}", rig.open_files());
+    rig.settle_all();
+    for restart in [false, true] {
+        if restart {
+            rig.stop();
+            rig.start();
+            assert!(rig.open_files() <= 16, "{}", rig.open_files());
+        }
+        for n in 0..200 {
+            rig.append(&name(n), &format!("{n} again {restart}\n"));
+        }
+        rig.pump();
+        assert!(rig.open_files() <= 16, "{}", rig.open_files());
+        rig.settle_all();
+    }
+    // While it is not held open: renamed with more in it, deleted, cut, replaced.
+    rig.append(&name(0), "0 last\n");
+    rig.rename(&name(0), "000.old");
+    fs::remove_file(rig.path(&name(1))).unwrap();
+    fs::write(rig.path(&name(2)), "2 anew\n").unwrap();
+    rig.rename(&name(3), "003.old");
+    rig.append(&name(3), "3 anew\n");
+    rig.pass_time();
+    rig.pass_time();
+    let lines = rig.all_lines();
+    assert_eq!(lines.len(), 3 * 200 + 3);
+    for line in ["0 last", "2 anew", "3 anew", "199 again true"] {
+        assert!(lines.iter().any(|given| given == line), "{line}");
+    }
+    // The deleted one may have been held open, or not; then its end is not known.
+    let count = |tail: Tail| rig.closes().iter().filter(|close| close.2 == tail).count();
+    assert_eq!(count(Tail::Complete) + count(Tail::Unknown), 4);
+    assert!(count(Tail::Complete) >= 2 && count(Tail::Unknown) >= 1);
+}
+
+#[test]
+fn a_chatty_file_does_not_starve_the_rest() {
+    let mut rig = Rig::new("*.log");
+    rig.source.framing.max_line = 1024;
+    rig.append(
+        "a.log",
+        &"a line that a chatty program writes\n".repeat(100_000),
+    );
+    for n in 0..50 {
+        rig.append(&format!("b{n}.log"), "quiet\n");
+    }
+    rig.start();
+    rig.pass_once();
+    let quiet = rig
+        .records
+        .iter()
+        .filter(|record| record.message == "quiet");
+    assert_eq!(
+        quiet.count(),
+        50,
+        "each had its turn beside one chunk of the first"
+    );
+    assert!(rig.records.len() < 5000, "{}", rig.records.len());
+}
+
+#[test]
+fn names_are_any_text() {
+    let mut rig = Rig::new("*.log");
+    let long = format!("{}.log", "x".repeat(251));
+    let names: [&[u8]; 5] = [
+        b"line\nbreak.log",
+        long.as_bytes(),
+        b" \t\x01.log",
+        b"per%cent.log",
+        b"[*?].log",
+    ];
+    for name in names {
+        fs::write(rig.path_of(OsStr::from_bytes(name)), "text\n").unwrap();
+    }
+    rig.start();
+    rig.pump();
+    rig.settle_all();
+    rig.crash();
+    rig.start();
+    rig.pump();
+    assert_eq!(rig.all_lines(), ["text"; 5]);
+    let mut streams: Vec<_> = (rig.memory.open().into_iter())
+        .map(|open| open.stream.as_str().to_owned())
+        .collect();
+    streams.sort();
+    streams.dedup();
+    assert_eq!(
+        streams.len(),
+        5,
+        "each names a stream of its own: {streams:?}"
+    );
+    for stream in streams {
+        assert!(stream.bytes().all(|byte| byte >= b' '), "{stream:?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_passed_over_and_does_not_block() {
+    let mut rig = Rig::new("**/*.log");
+    let made = Command::new("mkfifo")
+        .arg(rig.path("fifo.log"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let _socket = UnixListener::bind(rig.path("socket.log")).unwrap();
+    fs::create_dir_all(rig.path("folder.log/deep")).unwrap();
+    symlink("/dev/zero", rig.path("device.log")).unwrap();
+    // Links that lead in a circle: to itself, and to a folder above.
+    symlink(rig.path("circle.log"), rig.path("circle.log")).unwrap();
+    symlink(rig.path(""), rig.path("folder.log/deep/up")).unwrap();
+    rig.append("folder.log/deep/a.log", "fine\n");
+    rig.start();
+    assert_eq!(rig.all_lines(), ["fine"]);
+    rig.append("folder.log/deep/a.log", "still\n");
+    assert_eq!(rig.lines(), ["still"]);
+    assert_eq!(rig.generations().len(), 1);
+}
+
+#[test]
+fn folders_that_come_later_are_found() {
+    let mut rig = Rig::new("*/logs/*.log");
+    rig.start();
+    rig.pump();
+    fs::create_dir_all(rig.path("a/logs")).unwrap();
+    rig.append("a/logs/x.log", "one\n");
+    assert_eq!(rig.lines(), ["one"]);
+    rig.append("a/logs/x.log", "two\n");
+    fs::rename(rig.path("a"), rig.path("b")).unwrap();
+    rig.append("b/logs/x.log", "three\n");
+    assert_eq!(rig.lines(), ["two", "three"]);
+    assert_eq!(rig.generations().len(), 1);
+    fs::remove_dir_all(rig.path("b")).unwrap();
+    rig.pass_time();
+    assert_eq!(rig.closes().len(), 1);
+}
