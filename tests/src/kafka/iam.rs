@@ -384,3 +384,36 @@ fn since_1970_ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_deployed_policy_is_a_policy_with_known_places_to_fill() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+        let mut seen = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            seen += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            let policy: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(policy["Version"], "2012-10-17", "{}", path.display());
+            for statement in policy["Statement"].as_array().unwrap() {
+                let resource = statement["Resource"].as_str().unwrap_or("");
+                let is_place =
+                    |word: &&str| word.len() > 1 && word.bytes().all(|b| b.is_ascii_uppercase());
+                for word in resource.split([':', '/']).filter(is_place) {
+                    let known = [
+                        "REGION", "ACCOUNT", "CLUSTER", "UUID", "TOPIC", "GROUP", "BUCKET", "ALIAS",
+                    ];
+                    assert!(known.contains(&word), "{word} in {}", path.display());
+                }
+            }
+        }
+        assert!(seen >= 5);
+    }
+}

@@ -249,6 +249,11 @@ impl Kafka {
         self.one(index, Node::kill, "kill");
     }
 
+    /// Stops one node (from 0) in order; [`restart`](Self::restart) brings it back.
+    pub fn stop_node(&self, index: usize) {
+        self.one(index, Node::stop, "stop");
+    }
+
     /// Pauses one node (from 0).
     pub fn pause_node(&self, index: usize) {
         self.one(index, |node| node.signal(Signal::STOP), "pause");
