@@ -1,9 +1,12 @@
 //! Rows into the bytes of an object, as they come, in bounded memory.
 //!
-//! Lines gather in a tail; at [`FRAME_BYTES`] the tail becomes one compressed frame (zstd) or member
+//! Lines gather in a tail; at [`frame_bytes`] the tail becomes one compressed frame (zstd) or member
 //! (gzip) behind the others, and both formats read as their concatenation. So an open object holds
 //! one small tail and what is already compressed, one compression context serves every open object
-//! of a partition, and the bytes depend on the rows alone, not on how they arrived.
+//! of a partition, and the bytes depend on the rows alone, not on how they arrived. Parquet's packed
+//! rows gather in the same way, and become a file when the batch closes ([`parquet`]).
+
+pub mod parquet;
 
 use std::io::Write;
 
@@ -11,9 +14,21 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Uncompressed bytes that become one frame. Measured on log lines, zstd -3: frames of 256 KiB are
-/// within a few per cent of one whole frame.
-pub const FRAME_BYTES: usize = 256 * 1024;
+/// Most uncompressed bytes that become one frame. Measured on log lines, zstd -3: frames of 256 KiB
+/// are within a few per cent of one whole frame.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Fewest: below it compression loses too much.
+const FRAME_BYTES_MIN: usize = 16 * 1024;
+/// zstd's own default: twice the speed of the levels above, within a few per cent of their size.
+const ZSTD_LEVEL: i32 = 3;
+/// Uncompressed tails of one batch, all together.
+const TAILS_BYTES: usize = 8 * 1024 * 1024;
+
+/// How many uncompressed bytes become one frame, in a batch of so many objects: many open objects
+/// have short tails, so that they do not fill the memory.
+pub fn frame_bytes(objects: usize) -> usize {
+    (TAILS_BYTES / objects.max(1)).clamp(FRAME_BYTES_MIN, FRAME_BYTES_MAX)
+}
 
 /// How an object's bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,6 +54,41 @@ impl Compression {
     }
 }
 
+/// What the objects of a pipeline (or its dead letters) are made as.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// How they are compressed.
+    pub compression: Compression,
+    /// What stands at the head of each.
+    pub header: Vec<u8>,
+    /// Packed rows of this table, instead of lines.
+    pub table: Option<parquet::Table>,
+    /// File name extension, without its dot.
+    pub extension: String,
+}
+
+impl Target {
+    /// Lines.
+    pub fn lines(compression: Compression, header: Vec<u8>, extension: &str) -> Self {
+        Self {
+            compression,
+            header,
+            table: None,
+            extension: format!("{extension}{}", compression.suffix()),
+        }
+    }
+
+    /// Parquet files.
+    pub fn table(compression: Compression, table: parquet::Table) -> Self {
+        Self {
+            compression,
+            header: Vec::new(),
+            table: Some(table),
+            extension: "parquet".to_owned(),
+        }
+    }
+}
+
 /// Compression failed. Only for want of memory; the batch is dropped and made again.
 #[derive(Debug, Error)]
 #[error("cannot compress: {0}")]
@@ -47,6 +97,7 @@ pub struct EncodeError(#[from] std::io::Error);
 /// Compresses the frames of every open object of a partition.
 pub struct Compressor {
     zstd: zstd::bulk::Compressor<'static>,
+    frame: Vec<u8>,
 }
 
 impl std::fmt::Debug for Compressor {
@@ -61,19 +112,34 @@ impl Compressor {
     /// # Errors
     /// No memory for it.
     pub fn new() -> Result<Self, EncodeError> {
-        let mut zstd = zstd::bulk::Compressor::new(3)?;
+        let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
         zstd.include_checksum(true)?;
-        Ok(Self { zstd })
+        Ok(Self {
+            zstd,
+            frame: Vec::new(),
+        })
     }
 
     fn frame(
         &mut self,
-        compression: Compression,
+        target: &Target,
         tail: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
+        // Packed rows are compressed only to wait in memory.
+        let (compression, level) = match &target.table {
+            Some(_) => (Compression::Zstd, 1),
+            None => (target.compression, ZSTD_LEVEL),
+        };
         match compression {
-            Compression::Zstd => out.extend_from_slice(&self.zstd.compress(tail)?),
+            Compression::Zstd => {
+                self.zstd.set_compression_level(level)?;
+                self.frame.clear();
+                self.frame
+                    .reserve(zstd::zstd_safe::compress_bound(tail.len()));
+                self.zstd.compress_to_buffer(tail, &mut self.frame)?;
+                out.extend_from_slice(&self.frame);
+            }
             Compression::Gzip => {
                 let mut member = GzEncoder::new(out, flate2::Compression::new(6));
                 member.write_all(tail)?;
@@ -91,6 +157,8 @@ pub struct Encoder {
     encoded: Vec<u8>,
     tail: Vec<u8>,
     content: Content,
+    /// Bytes of each frame, compressed and before, of packed rows.
+    frames: Vec<(usize, usize)>,
 }
 
 /// What an object holds, before compression: the same rows make the same content, whichever version
@@ -113,31 +181,43 @@ impl std::fmt::Display for Content {
 }
 
 impl Encoder {
-    /// Appends one row; `line` holds no newline.
+    /// Appends one row; a line holds no newline. `frame_bytes`: see the function of that name.
     ///
     /// # Errors
     /// See [`EncodeError`].
     pub fn push(
         &mut self,
         line: &[u8],
-        compression: Compression,
+        target: &Target,
+        frame_bytes: usize,
         compressor: &mut Compressor,
     ) -> Result<(), EncodeError> {
+        if self.content.rows == 0 {
+            self.tail.extend_from_slice(&target.header);
+        }
         self.tail.extend_from_slice(line);
-        self.tail.push(b'\n');
+        if target.table.is_none() {
+            self.tail.push(b'\n');
+        }
         self.content.rows += 1;
-        if self.tail.len() >= FRAME_BYTES {
-            self.close_frame(compression, compressor)?;
+        if self.tail.len() >= frame_bytes {
+            self.close_frame(target, compressor)?;
+            self.tail.shrink_to(2 * frame_bytes);
         }
         Ok(())
     }
 
     fn close_frame(
         &mut self,
-        compression: Compression,
+        target: &Target,
         compressor: &mut Compressor,
     ) -> Result<(), EncodeError> {
-        compressor.frame(compression, &self.tail, &mut self.encoded)?;
+        let before = self.encoded.len();
+        compressor.frame(target, &self.tail, &mut self.encoded)?;
+        if target.table.is_some() {
+            self.frames
+                .push((self.encoded.len() - before, self.tail.len()));
+        }
         self.content.bytes += self.tail.len() as u64;
         self.content.crc = crc32c::crc32c_append(self.content.crc, &self.tail);
         self.tail.clear();
@@ -146,7 +226,7 @@ impl Encoder {
 
     /// Bytes of memory that it holds, about.
     pub fn held(&self) -> usize {
-        self.encoded.len() + self.tail.len()
+        self.encoded.len() + self.tail.capacity()
     }
 
     /// The object's bytes, and what they hold.
@@ -155,13 +235,23 @@ impl Encoder {
     /// See [`EncodeError`].
     pub fn finish(
         mut self,
-        compression: Compression,
+        target: &Target,
         compressor: &mut Compressor,
     ) -> Result<(Vec<u8>, Content), EncodeError> {
         if !self.tail.is_empty() {
-            self.close_frame(compression, compressor)?;
+            self.close_frame(target, compressor)?;
         }
-        Ok((self.encoded, self.content))
+        let Some(table) = &target.table else {
+            return Ok((self.encoded, self.content));
+        };
+        let mut decompressor = zstd::bulk::Decompressor::new()?;
+        let mut rest = self.encoded.as_slice();
+        let pieces = self.frames.iter().map(|(compressed, plain)| {
+            let (frame, behind) = rest.split_at(*compressed);
+            rest = behind;
+            Ok(decompressor.decompress(frame, *plain)?)
+        });
+        Ok((table.file(pieces)?, self.content))
     }
 }
 
@@ -179,13 +269,14 @@ mod tests {
         for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
             let mut compressor = Compressor::new().unwrap();
             let mut encoder = Encoder::default();
+            let target = Target::lines(compression, Vec::new(), "ndjson");
             for line in &lines {
                 encoder
-                    .push(line.as_bytes(), compression, &mut compressor)
+                    .push(line.as_bytes(), &target, frame_bytes(1), &mut compressor)
                     .unwrap();
-                assert!(encoder.tail.len() <= FRAME_BYTES + line.len());
+                assert!(encoder.tail.len() < FRAME_BYTES_MAX);
             }
-            let (bytes, content) = encoder.finish(compression, &mut compressor).unwrap();
+            let (bytes, content) = encoder.finish(&target, &mut compressor).unwrap();
             let mut back = String::new();
             match compression {
                 Compression::Zstd => {

@@ -30,6 +30,8 @@ pub enum Identity {
 pub struct Entry {
     /// Its Kafka offset.
     pub offset: u64,
+    /// Its Kafka timestamp, Unix milliseconds; 0 where it has none.
+    pub time_ms: u64,
     /// Where its value lies in the bytes; none for a null value.
     pub value: Option<Range<usize>>,
     /// Who it is.
@@ -52,8 +54,21 @@ impl Fetched {
         entry.value.clone().and_then(|range| self.bytes.get(range))
     }
 
+    /// An empty one with room for as much as another holds.
+    pub fn like(other: &Self) -> Self {
+        Self {
+            bytes: Vec::with_capacity(other.bytes.len()),
+            entries: Vec::with_capacity(other.entries.len()),
+        }
+    }
+
+    /// Bytes of memory that it holds, about.
+    pub fn held(&self) -> usize {
+        self.bytes.len() + self.entries.len() * size_of::<Entry>()
+    }
+
     /// Adds a record behind the others.
-    pub fn push(&mut self, offset: u64, value: Option<&[u8]>, identity: Identity) {
+    pub fn push(&mut self, offset: u64, time_ms: u64, value: Option<&[u8]>, identity: Identity) {
         let value = value.map(|value| {
             let from = self.bytes.len();
             self.bytes.extend_from_slice(value);
@@ -61,6 +76,7 @@ impl Fetched {
         });
         self.entries.push(Entry {
             offset,
+            time_ms,
             value,
             identity,
         });

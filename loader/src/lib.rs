@@ -15,8 +15,10 @@ pub mod consume;
 pub mod fetched;
 
 pub mod encode;
+pub mod format;
 pub mod name;
 pub mod partition;
+pub mod peek;
 pub mod pipeline;
 pub mod route;
 pub mod state;
@@ -24,6 +26,7 @@ pub mod transform;
 
 pub mod store;
 
+pub mod memory;
 pub mod recover;
 pub mod staging;
 pub mod worker;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use headwater_loader::config::ConfigFile;
 use headwater_loader::{cli, supervise};
 
 /// Takes records from Kafka, transforms them and writes them to S3, exactly once.
@@ -25,6 +26,8 @@ enum Command {
     Run(Config),
     /// Check the configuration and print it with its defaults.
     Check(Config),
+    /// Print an Athena table over what is written.
+    Ddl(Config),
     /// Say what has come of every stream; exit status 1 where a gap is unexplained.
     Audit(Reading),
     /// Say whether the objects' names tile every partition; exit status 1 where they do not.
@@ -79,6 +82,11 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     match command {
         Command::Check(config) => cli::check::check(&config.config).map(|()| ExitCode::SUCCESS),
+        Command::Ddl(config) => {
+            let plan = cli::plan_from(&config.config)?;
+            let file: ConfigFile = headwater_msk::config_file::read(&config.config)?;
+            cli::ddl::ddl(&plan, &file.output.column).map(|()| ExitCode::SUCCESS)
+        }
         Command::Run(config) => {
             let plan = cli::plan_from(&config.config)?;
             let ran = runtime.block_on(supervise::run(plan));

@@ -13,9 +13,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::encode::Compression;
+use crate::encode::parquet::Table;
+use crate::encode::{Compression, EncodeError, Target};
 use crate::fetched::{Entry, Identity};
-use crate::route::{DEAD_LETTERS, PathTemplate};
+use crate::format::{Format, Kind};
+use crate::peek::{Field, Fields, peek, pick};
+use crate::route::{PathMemo, PathTemplate, Same};
 use crate::transform::{Row, Step, StepError, StepFile};
 
 /// Everything that decides what a record becomes, as it is stored.
@@ -30,6 +33,9 @@ pub struct PipelineSpec {
     pub path: PathTemplate,
     /// How objects are compressed.
     pub compression: Compression,
+    /// What rows are written as.
+    #[serde(default)]
+    pub format: Format,
     /// How long a closed, complete generation stays in the ledger.
     pub ledger_retention: Period,
 }
@@ -40,6 +46,10 @@ pub struct Pipeline {
     spec: PipelineSpec,
     hash: String,
     steps: Vec<Step>,
+    target: Target,
+    dead_letters: Target,
+    /// The fields that are looked for where a row need not be built: the path's, then the raw line's.
+    looked_for: Vec<String>,
 }
 
 /// A pipeline that cannot run.
@@ -55,18 +65,61 @@ pub enum PipelineError {
         /// Why.
         source: StepError,
     },
+    /// The columns make no table.
+    #[error("output.column: {0}")]
+    Table(#[from] EncodeError),
     /// The specification cannot be written or read as JSON.
     #[error("the pipeline's specification is unreadable: {0}")]
     Spec(#[from] serde_json::Error),
 }
 
+/// A record, and where it came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Kafka topic.
+    pub topic: &'a str,
+    /// Kafka partition.
+    pub partition: i32,
+    /// Its offset and identity.
+    pub entry: &'a Entry,
+    /// Its value; none where it is null.
+    pub value: Option<&'a [u8]>,
+}
+
 /// What became of a record.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Made {
-    /// A row: its path; its JSON is in the buffer that was given.
-    Row(String),
+pub enum Made<'a> {
+    /// A row.
+    Row {
+        /// As it is written, without its newline.
+        line: &'a [u8],
+        /// Where it goes.
+        to: To<'a>,
+    },
     /// Filtered by configuration.
     Filtered,
+}
+
+/// A line and whether its path is the one before; nothing where it was filtered; or why it is a dead
+/// letter, with the buffer to write that into.
+type Written<'a> = Result<Option<(&'a [u8], Same)>, (String, &'a mut Vec<u8>)>;
+
+/// Where a row goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To<'a> {
+    /// Under the path of the last row that had one.
+    PathAsBefore,
+    /// Under this path.
+    Path(&'a str),
+    /// Among the rows that could not be made.
+    DeadLetters,
+}
+
+/// Memory that is used again from record to record; one for each open batch.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    line: Vec<u8>,
+    memo: PathMemo,
 }
 
 /// Hex SHA-256 of a table's or a specification's bytes.
@@ -111,7 +164,22 @@ impl Pipeline {
             .collect::<Result<_, _>>()?;
         let mut hash = content_hash(&serde_json::to_vec(&spec)?);
         hash.truncate(32);
-        Ok(Self { spec, hash, steps })
+        let format = &spec.format;
+        let target = match format.kind {
+            Kind::Parquet => Target::table(spec.compression, Table::new(format, spec.compression)?),
+            _ => Target::lines(spec.compression, format.header(), format.extension()),
+        };
+        let raw = format.raw_field.iter();
+        let raw = raw.flat_map(|field| [field.clone(), format!("{field}_base64")]);
+        let looked_for = spec.path.fields().iter().cloned().chain(raw).collect();
+        Ok(Self {
+            hash,
+            steps,
+            target,
+            dead_letters: Target::lines(spec.compression, Vec::new(), "ndjson"),
+            looked_for,
+            spec,
+        })
     }
 
     /// The first 128 bits of the specification's SHA-256, in hex: what an intent names.
@@ -124,69 +192,206 @@ impl Pipeline {
         &self.spec
     }
 
-    /// File name extension of its objects, without the dot.
-    pub fn extension(&self) -> String {
-        format!("ndjson{}", self.spec.compression.suffix())
+    /// What its objects are made as.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
-    /// Makes a record's row and writes it to `line` (emptied first). A record that is no JSON object
-    /// becomes a row of the dead letters, with its exact bytes and the reason.
-    pub fn make(
+    /// What the objects of rows that could not be made are: always NDJSON.
+    pub fn dead_letters(&self) -> &Target {
+        &self.dead_letters
+    }
+
+    /// Makes a record's row. A record that is no JSON object becomes a row of the dead letters, with
+    /// its exact bytes and the reason. Without steps the value is only looked at, and goes through
+    /// byte for byte.
+    pub fn make<'a>(
         &self,
-        topic: &str,
-        partition: i32,
-        entry: &Entry,
-        value: Option<&[u8]>,
+        record: Record<'a>,
         clock_ms: u64,
-        line: &mut Vec<u8>,
-    ) -> Made {
-        line.clear();
-        let mut row = match parse(value) {
+        scratch: &'a mut Scratch,
+    ) -> Made<'a> {
+        let Scratch { line, memo } = scratch;
+        let made = match (self.steps.is_empty(), self.spec.format.kind) {
+            (true, Kind::Ndjson) => self.pass(record, clock_ms, line, memo),
+            (true, Kind::Raw) => self.pass_raw(record, clock_ms, line, memo),
+            _ => self.transform(record, clock_ms, line, memo),
+        };
+        match made {
+            Ok(Some((line, Same::AsBefore))) => Made::Row {
+                line,
+                to: To::PathAsBefore,
+            },
+            Ok(Some((line, Same::No))) => Made::Row {
+                line,
+                to: To::Path(&memo.path),
+            },
+            Ok(None) => Made::Filtered,
+            Err((reason, line)) => Made::Row {
+                line: dead_letter(record, &reason, line),
+                to: To::DeadLetters,
+            },
+        }
+    }
+
+    /// Raw lines: only a few fields are looked at, and nothing at all where none is wanted. Where the
+    /// line is the record's whole value it need not be JSON.
+    fn pass_raw<'a>(
+        &self,
+        record: Record<'a>,
+        clock_ms: u64,
+        line: &'a mut Vec<u8>,
+        memo: &mut PathMemo,
+    ) -> Written<'a> {
+        let Some(value) = record.value else {
+            return Err(("it has no value".into(), line));
+        };
+        let whole = self.spec.format.raw_field.is_none();
+        let looked = match self.looked_for.is_empty() {
+            true => Ok(Fields::default()),
+            false => {
+                text(Some(value)).and_then(|text| peek(text, &self.looked_for).map_err(no_object))
+            }
+        };
+        let fields = match looked {
+            Ok(fields) => fields,
+            Err(_) if whole => Fields::default(),
+            Err(reason) => return Err((reason, line)),
+        };
+        let same = match self.spec.path.path(&fields, clock_ms, memo) {
+            Ok(same) => same,
+            Err(error) => return Err((error.to_string(), line)),
+        };
+        if whole {
+            return Ok(Some((value, same)));
+        }
+        let at = self.spec.path.fields().len();
+        let field = |at: usize| fields.get(at).and_then(Option::as_ref);
+        match raw_line(field(at), field(at + 1), line) {
+            Ok(()) => Ok(Some((line, same))),
+            Err(()) => Err((self.no_raw_field(), line)),
+        }
+    }
+
+    fn no_raw_field(&self) -> String {
+        let field = self.spec.format.raw_field.as_deref().unwrap_or_default();
+        format!("it has no field {field}")
+    }
+
+    fn pass<'a>(
+        &self,
+        record: Record<'a>,
+        clock_ms: u64,
+        line: &'a mut Vec<u8>,
+        memo: &mut PathMemo,
+    ) -> Written<'a> {
+        let path = &self.spec.path;
+        let looked = text(record.value).and_then(|text| {
+            let fields = peek(text, path.fields()).map_err(no_object)?;
+            let same = path.path(&fields, clock_ms, memo);
+            Ok((text, same.map_err(|error| error.to_string())?))
+        });
+        let (text, same) = match looked {
+            Ok(looked) => looked,
+            Err(reason) => return Err((reason, line)),
+        };
+        if memchr::memchr(b'\n', text.as_bytes()).is_none() {
+            return Ok(Some((text.as_bytes(), same)));
+        }
+        // Readers of lines want it on one line.
+        match serde_json::from_str(text) {
+            Ok(row) => Ok(Some((write_row(&row, line), same))),
+            Err(error) => Err((no_object(error), line)),
+        }
+    }
+
+    fn transform<'a>(
+        &self,
+        record: Record<'a>,
+        clock_ms: u64,
+        line: &'a mut Vec<u8>,
+        memo: &mut PathMemo,
+    ) -> Written<'a> {
+        let parsed = text(record.value)
+            .and_then(|text| serde_json::from_str::<Row>(text).map_err(no_object));
+        let mut row = match parsed {
             Ok(row) => row,
-            Err(reason) => return dead_letter(topic, partition, entry, value, &reason, line),
+            Err(reason) => return Err((reason, line)),
         };
         if !self.steps.iter().all(|step| step.run(&mut row)) {
-            return Made::Filtered;
+            return Ok(None);
         }
-        let Some(path) = self.spec.path.path(&row, clock_ms) else {
-            return dead_letter(topic, partition, entry, value, "its path is too long", line);
+        let path = &self.spec.path;
+        let same = match path.path(&pick(&row, path.fields()), clock_ms, memo) {
+            Ok(same) => same,
+            Err(error) => return Err((error.to_string(), line)),
         };
-        match value {
-            // Nothing was changed, and it is one line already: the bytes as they came.
-            Some(value) if self.steps.is_empty() && !value.contains(&b'\n') => {
-                line.extend_from_slice(value)
+        let format = &self.spec.format;
+        let written = match (format.kind, &format.raw_field) {
+            (Kind::Ndjson, _) => {
+                write_row(&row, line);
+                Ok(())
             }
-            _ => write_row(&row, line),
+            (Kind::Raw, None) => return Ok(record.value.map(|value| (value, same))),
+            (Kind::Raw, Some(_)) => {
+                let at = path.fields().len();
+                let names = self.looked_for.get(at..).unwrap_or_default();
+                let [text, exact, ..] = pick(&row, names);
+                raw_line(text.as_ref(), exact.as_ref(), line).map_err(|()| self.no_raw_field())
+            }
+            (Kind::Csv | Kind::Parquet, _) => format.write(&row, line),
+        };
+        match written {
+            Ok(()) => Ok(Some((line, same))),
+            Err(reason) => Err((reason, line)),
         }
-        Made::Row(path)
     }
 }
 
-fn parse(value: Option<&[u8]>) -> Result<Row, String> {
-    let value = value.ok_or("it has no value")?;
-    serde_json::from_slice(value).map_err(|error| format!("it is no JSON object: {error}"))
+/// A raw line from its field: the exact bytes where the text could not show them.
+fn raw_line(
+    text: Option<&Field<'_>>,
+    exact: Option<&Field<'_>>,
+    line: &mut Vec<u8>,
+) -> Result<(), ()> {
+    use base64::Engine;
+    line.clear();
+    let exact = exact.and_then(Field::text);
+    if let Some(exact) = exact
+        && base64::engine::general_purpose::STANDARD
+            .decode_vec(exact, line)
+            .is_ok()
+    {
+        return Ok(());
+    }
+    line.clear();
+    let text = text.ok_or(())?;
+    line.extend_from_slice(text.shown().as_bytes());
+    Ok(())
 }
 
-fn dead_letter(
-    topic: &str,
-    partition: i32,
-    entry: &Entry,
-    value: Option<&[u8]>,
-    reason: &str,
-    line: &mut Vec<u8>,
-) -> Made {
+fn text(value: Option<&[u8]>) -> Result<&str, String> {
+    let value = value.ok_or("it has no value")?;
+    std::str::from_utf8(value).map_err(|error| format!("it is not UTF-8: {error}"))
+}
+
+fn no_object(error: serde_json::Error) -> String {
+    format!("it is no JSON object: {error}")
+}
+
+fn dead_letter<'a>(record: Record<'_>, reason: &str, line: &'a mut Vec<u8>) -> &'a [u8] {
     use base64::Engine;
     let mut row = Row::new();
     row.insert("reason".into(), reason.into());
-    row.insert("topic".into(), topic.into());
-    row.insert("partition".into(), partition.into());
-    row.insert("offset".into(), entry.offset.into());
+    row.insert("topic".into(), record.topic.into());
+    row.insert("partition".into(), record.partition.into());
+    row.insert("offset".into(), record.entry.offset.into());
     if let Identity::Tagged {
         stream,
         generation,
         span,
         ..
-    } = &entry.identity
+    } = &record.entry.identity
     {
         row.insert("stream".into(), (&**stream).into());
         row.insert(
@@ -194,21 +399,24 @@ fn dead_letter(
             format!("{generation}:{}+{}", span.start(), span.len()).into(),
         );
     }
-    let payload = value.map(|value| base64::engine::general_purpose::STANDARD.encode(value));
+    let payload = record
+        .value
+        .map(|value| base64::engine::general_purpose::STANDARD.encode(value));
     row.insert(
         "value_base64".into(),
         payload.map_or(Value::Null, Value::String),
     );
-    write_row(&row, line);
-    Made::Row(DEAD_LETTERS.to_owned())
+    write_row(&row, line)
 }
 
-fn write_row(row: &Row, line: &mut Vec<u8>) {
-    let written = serde_json::to_writer(line, row);
+fn write_row<'a>(row: &Row, line: &'a mut Vec<u8>) -> &'a [u8] {
+    line.clear();
+    let written = serde_json::to_writer(&mut *line, row);
     debug_assert!(
         written.is_ok(),
         "a Vec takes every byte, and a row is plain JSON"
     );
+    line
 }
 
 #[cfg(test)]
@@ -227,44 +435,70 @@ pub(crate) mod tests {
             tables: BTreeMap::new(),
             path: path.to_owned().try_into().unwrap(),
             compression: Compression::None,
+            format: Format::default(),
             ledger_retention: Period::secs(86_400),
         };
         Pipeline::new(spec, |_| None).unwrap()
     }
 
-    fn make(pipeline: &Pipeline, value: Option<&[u8]>) -> (Made, String) {
+    /// Where it went, or that it was filtered, and its line.
+    fn make(pipeline: &Pipeline, value: Option<&[u8]>) -> (String, String) {
         let entry = Entry {
             offset: 5,
+            time_ms: 0,
             value: None,
             identity: Identity::Foreign,
         };
-        let mut line = b"old".to_vec();
-        let made = pipeline.make("logs", 2, &entry, value, 0, &mut line);
-        (made, String::from_utf8(line).unwrap())
+        let record = Record {
+            topic: "logs",
+            partition: 2,
+            entry: &entry,
+            value,
+        };
+        let mut scratch = Scratch {
+            line: b"old".to_vec(),
+            ..Scratch::default()
+        };
+        match pipeline.make(record, 0, &mut scratch) {
+            Made::Filtered => ("filtered".into(), String::new()),
+            Made::Row { line, to } => {
+                let to = match to {
+                    To::Path(path) => path,
+                    To::PathAsBefore => "as before",
+                    To::DeadLetters => "dead letters",
+                };
+                (to.to_owned(), String::from_utf8(line.to_vec()).unwrap())
+            }
+        }
     }
 
     #[test]
     fn untouched_rows_keep_their_bytes() {
         let plain = pipeline("", "s={source}");
         let value = br#"{"source":"a",  "n":1.00}"#;
-        let (made, line) = make(&plain, Some(value));
-        assert_eq!(
-            (made, line.as_bytes()),
-            (Made::Row("s=a".into()), &value[..])
-        );
+        let (to, line) = make(&plain, Some(value));
+        assert_eq!((to.as_str(), line.as_bytes()), ("s=a", &value[..]));
         let (_, line) = make(&plain, Some(b"{\"source\":\n\"a\"}"));
         assert_eq!(line, r#"{"source":"a"}"#);
     }
 
     #[test]
     fn what_is_no_row_is_a_dead_letter_with_its_bytes() {
-        let plain = pipeline("", "x");
-        for value in [Some(&b"\xff\x00"[..]), Some(b"[1]"), Some(b""), None] {
-            let (made, line) = make(&plain, value);
-            assert_eq!(made, Made::Row(DEAD_LETTERS.into()));
-            let row: Row = serde_json::from_str(&line).unwrap();
-            assert_eq!(row["offset"], 5);
-            assert_eq!(row["value_base64"].is_null(), value.is_none());
+        let steps = "[[transform]]\nstep='set'\nfield='a'\nvalue=1\n";
+        for pipeline in [pipeline("", "x"), pipeline(steps, "x")] {
+            for value in [
+                Some(&b"\xff\x00"[..]),
+                Some(b"{\"a\":\"\xff\"}"),
+                Some(b"[1]"),
+                Some(b""),
+                None,
+            ] {
+                let (to, line) = make(&pipeline, value);
+                assert_eq!(to, "dead letters");
+                let row: Row = serde_json::from_str(&line).unwrap();
+                assert_eq!(row["offset"], 5);
+                assert_eq!(row["value_base64"].is_null(), value.is_none());
+            }
         }
     }
 
@@ -272,7 +506,7 @@ pub(crate) mod tests {
     fn steps_run_in_order_and_the_hash_tells_pipelines_apart() {
         let steps = "[[transform]]\nstep='set'\nfield='a'\nvalue=1\n[[transform]]\nstep='filter'\nfield='a'\nin=[2]\n";
         let filtering = pipeline(steps, "x");
-        assert_eq!(make(&filtering, Some(b"{\"a\":2}")).0, Made::Filtered);
+        assert_eq!(make(&filtering, Some(b"{\"a\":2}")).0, "filtered");
         assert_ne!(filtering.hash(), pipeline("", "x").hash());
         assert_eq!(filtering.hash(), pipeline(steps, "x").hash());
     }

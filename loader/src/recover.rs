@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::config::Plan;
 use crate::config::file::Tables;
 use crate::consume::CommittedOffset;
-use crate::name::{OWN_FOLDER, snapshot_end, state_folder};
+use crate::name::{OWN_FOLDER, ObjectName, snapshot_end, state_folder};
 use crate::partition::intent::{Committed, IntentError};
 use crate::partition::{Partition, PartitionError, Replay};
 use crate::pipeline::{Pipeline, PipelineError, PipelineSpec};
@@ -241,6 +241,9 @@ pub async fn recover(
         }),
     };
     tidy(store, &folder, &committed).await;
+    if committed.intent.is_some() {
+        abort_uploads(store, topic, partition).await;
+    }
     let offset = committed.offset;
     let pipeline = Arc::clone(&plan.pipeline);
     let recovered = Partition::recover(
@@ -252,6 +255,22 @@ pub async fn recover(
         replay,
     )?;
     Ok((recovered, offset))
+}
+
+/// Gives up uploads in parts that a crash cut off. The begun batch makes them again; they would only
+/// cost storage.
+async fn abort_uploads(store: &Store, topic: &str, partition: i32) {
+    let ours = |key: &str| {
+        ObjectName::parse(key)
+            .is_some_and(|name| name.topic == topic && name.partition == partition)
+    };
+    match store.abort_unfinished(ours).await {
+        Ok(0) => {}
+        Ok(aborted) => tracing::info!(partition, aborted, "unfinished uploads of a crash given up"),
+        Err(error) => {
+            tracing::debug!(%error, "unfinished uploads cannot be looked for; a lifecycle rule removes them");
+        }
+    }
 }
 
 /// Removes snapshots of batches before the committed one, which a crash may have left. One that

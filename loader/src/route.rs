@@ -10,13 +10,14 @@
 //! `%XX`, dots alone too, so that no value can leave its place in the path; a missing or empty one
 //! is `__HIVE_DEFAULT_PARTITION__`; one above 128 bytes is cut and ends in a hash of the whole.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use thiserror::Error;
 
-use crate::transform::{Part, Row, Shown, parse_template};
+use crate::peek::{FIELDS_MAX, Field, Fields};
+use crate::transform::{Part, parse_template};
 
 /// What Hive and Athena read as "no value".
 const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -37,6 +38,9 @@ pub enum PathError {
     /// A `%` letter that is not known.
     #[error("output.path: {0:?} is no time format: %Y, %m, %d, %H, %M and %j are known")]
     Time(String),
+    /// More than are looked for.
+    #[error("output.path {0:?}: it names more than 16 fields")]
+    Fields(String),
     /// An absolute path, `..`, an empty part, or our own folder.
     #[error(
         "output.path {0:?}: its parts are plain names, and the first is not one of headwater's own (\"_…\")"
@@ -50,14 +54,43 @@ pub enum PathError {
 pub struct PathTemplate {
     text: String,
     pieces: Vec<Piece>,
+    fields: Vec<String>,
+    uses: Vec<Use>,
+}
+
+/// What a field of the row is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Only for its time.
+    Time,
+    /// As a value.
+    Value,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Field(String),
-    Time(Vec<TimePiece>),
+    Field(usize),
+    Time(usize, Vec<TimePiece>),
     Ingest(Vec<TimePiece>),
+}
+
+/// One folder of a Hive-style path: `name={…}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// The partition column.
+    pub name: String,
+    /// What its values are.
+    pub holds: Holds,
+}
+
+/// What a folder's values are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holds {
+    /// A field's values.
+    Value,
+    /// Times in this format.
+    Time(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,11 +111,20 @@ impl TryFrom<String> for PathTemplate {
             return Err(PathError::Unconfined(text));
         }
         let parts = parse_template(&text).ok_or_else(|| PathError::Braces(text.clone()))?;
-        let pieces = parts
-            .into_iter()
-            .map(Piece::new)
-            .collect::<Result<_, _>>()?;
-        Ok(Self { text, pieces })
+        let mut template = Self {
+            text,
+            pieces: Vec::new(),
+            fields: Vec::new(),
+            uses: Vec::new(),
+        };
+        for part in parts {
+            let piece = template.piece(part)?;
+            template.pieces.push(piece);
+        }
+        if template.fields.len() > FIELDS_MAX {
+            return Err(PathError::Fields(template.text));
+        }
+        Ok(template)
     }
 }
 
@@ -92,16 +134,34 @@ impl From<PathTemplate> for String {
     }
 }
 
-impl Piece {
-    fn new(part: Part) -> Result<Self, PathError> {
+impl PathTemplate {
+    fn piece(&mut self, part: Part) -> Result<Piece, PathError> {
         Ok(match part {
-            Part::Text(text) => Self::Text(text),
+            Part::Text(text) => Piece::Text(text),
             Part::Field(name) => match name.split_once(':') {
-                Some(("time", format)) => Self::Time(time_pieces(format)?),
-                Some(("ingest", format)) => Self::Ingest(time_pieces(format)?),
-                _ => Self::Field(name),
+                Some(("time", format)) => {
+                    let format = time_pieces(format)?;
+                    Piece::Time(self.field("time", Use::Time), format)
+                }
+                Some(("ingest", format)) => Piece::Ingest(time_pieces(format)?),
+                _ => Piece::Field(self.field(&name, Use::Value)),
             },
         })
+    }
+
+    fn field(&mut self, name: &str, used: Use) -> usize {
+        let at = match self.fields.iter().position(|held| held == name) {
+            Some(at) => at,
+            None => {
+                self.fields.push(name.to_owned());
+                self.uses.push(used);
+                self.fields.len() - 1
+            }
+        };
+        if used == Use::Value {
+            self.uses[at] = Use::Value;
+        }
+        at
     }
 }
 
@@ -122,27 +182,141 @@ fn time_pieces(format: &str) -> Result<Vec<TimePiece>, PathError> {
 }
 
 impl PathTemplate {
-    /// The path of a row. `None` where it is longer than [`PATH_BYTES_MAX`].
-    pub fn path(&self, row: &Row, clock_ms: u64) -> Option<String> {
-        let mut path = String::with_capacity(64);
+    /// The fields of a row that the path is made of.
+    pub fn fields(&self) -> &[String] {
+        &self.fields
+    }
+
+    /// The folders of a Hive-style path.
+    ///
+    /// # Errors
+    /// A part that is not `name=` and one `{…}` behind it.
+    pub fn folders(&self) -> Result<Vec<Folder>, String> {
+        let mut folders = Vec::new();
+        for part in self.text.split('/').filter(|part| !part.is_empty()) {
+            let folder = part.split_once('=').and_then(|(name, value)| {
+                let inner = value.strip_prefix('{')?.strip_suffix('}')?;
+                let plain = !name.is_empty() && !name.contains(['{', '}']);
+                let holds = match inner.split_once(':') {
+                    Some(("time" | "ingest", format)) => Holds::Time(format.to_owned()),
+                    _ => Holds::Value,
+                };
+                (plain && !inner.contains(['{', '}'])).then(|| Folder {
+                    name: name.to_owned(),
+                    holds,
+                })
+            });
+            folders.push(folder.ok_or_else(|| {
+                format!("output.path: a table wants each part as name=value with one {{…}}, and {part:?} is not")
+            })?);
+        }
+        Ok(folders)
+    }
+
+    /// Writes the path of a row to `memo.path`, from the fields in the order of
+    /// [`PathTemplate::fields`]. Neighbours mostly share their path, and a path is dear to make: so
+    /// it is made again only where what it is made of differs.
+    ///
+    /// # Errors
+    /// It is longer than [`PATH_BYTES_MAX`].
+    pub fn path(
+        &self,
+        fields: &Fields<'_>,
+        clock_ms: u64,
+        memo: &mut PathMemo,
+    ) -> Result<Same, TooLong> {
+        memo.key.clear();
+        memo.key.extend_from_slice(&clock_ms.to_le_bytes());
+        for (field, used) in fields.iter().zip(&self.uses) {
+            let text = field.as_ref().map_or(Cow::Borrowed(""), Field::shown);
+            let text = match used {
+                Use::Time => minute(&text).unwrap_or(&text),
+                Use::Value => &text,
+            };
+            memo.key.extend_from_slice(&text.len().to_le_bytes());
+            memo.key.extend_from_slice(text.as_bytes());
+        }
+        if memo.valid && memo.key == memo.last {
+            return Ok(Same::AsBefore);
+        }
+        memo.path.clear();
+        self.write(fields, clock_ms, &mut memo.path);
+        std::mem::swap(&mut memo.key, &mut memo.last);
+        memo.valid = memo.path.len() <= PATH_BYTES_MAX;
+        if memo.valid {
+            Ok(Same::No)
+        } else {
+            Err(TooLong)
+        }
+    }
+
+    fn write(&self, fields: &Fields<'_>, clock_ms: u64, path: &mut String) {
+        let field = |at: usize| fields.get(at).and_then(Option::as_ref);
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => path.push_str(text),
-                Piece::Field(name) => confine(&Shown(row.get(name)).to_string(), &mut path),
-                Piece::Time(format) => write_time(event_time(row), clock_ms, format, &mut path),
-                Piece::Ingest(format) => write_time(None, clock_ms, format, &mut path),
+                Piece::Field(at) => {
+                    confine(&field(*at).map_or(Cow::Borrowed(""), Field::shown), path);
+                }
+                Piece::Time(at, format) => {
+                    let event = field(*at)
+                        .and_then(Field::text)
+                        .and_then(|text| text.parse().ok());
+                    write_time(event, clock_ms, format, path);
+                }
+                Piece::Ingest(format) => write_time(None, clock_ms, format, path),
             }
         }
         // Only a value can put one of our own names in front: the template's text cannot.
         if path.starts_with("_headwater") || path.starts_with(DEAD_LETTERS) {
             path.replace_range(..1, "%5F");
         }
-        (path.len() <= PATH_BYTES_MAX).then_some(path)
     }
 }
 
-fn event_time(row: &Row) -> Option<jiff::Timestamp> {
-    row.get("time").and_then(Value::as_str)?.parse().ok()
+/// The last path that was made, and of what.
+#[derive(Debug, Clone, Default)]
+pub struct PathMemo {
+    /// The path.
+    pub path: String,
+    key: Vec<u8>,
+    last: Vec<u8>,
+    valid: bool,
+}
+
+/// Whether a row's path is the one of the row before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Same {
+    /// It is.
+    AsBefore,
+    /// It may be another.
+    No,
+}
+
+/// A path longer than [`PATH_BYTES_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("its path is longer than 640 bytes")]
+pub struct TooLong;
+
+/// The part of a plain UTC time, `YYYY-MM-DDThh:mm:ss[.fraction]Z`, that a path can depend on: up to
+/// the minute. `None` where it is written otherwise. Whether there is such a day does not matter
+/// here: what the first of its kind was read as holds for all.
+fn minute(text: &str) -> Option<&str> {
+    let layout = b"0000-00-00T00:00:";
+    let (head, tail) = text.as_bytes().split_at_checked(layout.len())?;
+    let fits = |(have, want): (&u8, &u8)| match want {
+        b'0' => have.is_ascii_digit(),
+        want => have == want,
+    };
+    let fraction_fits = match tail {
+        [b'0'..=b'5', b'0'..=b'9', b'Z'] => true,
+        [b'0'..=b'5', b'0'..=b'9', b'.', digits @ .., b'Z'] => {
+            (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    let plain = fraction_fits && head.iter().zip(layout).all(fits);
+    text.get(..16).filter(|_| plain)
 }
 
 fn write_time(
@@ -201,13 +375,17 @@ fn confine(value: &str, path: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peek::peek;
     use proptest::prelude::*;
 
     const CLOCK: u64 = 1_764_000_000_123;
 
     fn path(template: &str, row: &str) -> Option<String> {
         let template = PathTemplate::try_from(template.to_owned()).unwrap();
-        template.path(&serde_json::from_str(row).unwrap(), CLOCK)
+        let fields = peek(row, template.fields()).unwrap();
+        let mut memo = PathMemo::default();
+        let made = template.path(&fields, CLOCK, &mut memo);
+        made.ok().map(|_| memo.path)
     }
 
     #[test]
@@ -255,13 +433,37 @@ mod tests {
     proptest! {
         #[test]
         fn no_value_leaves_its_place(value in "\\PC{0,40}|\\.{0,4}|[./\\\\]{0,9}") {
-            let row = serde_json::json!({ "a": value });
-            let template = PathTemplate::try_from("x/{a}/y".to_owned()).unwrap();
-            let path = template.path(row.as_object().unwrap(), 0).unwrap();
+            let row = serde_json::json!({ "a": value }).to_string();
+            let path = path("x/{a}/y", &row).unwrap();
             let parts: Vec<&str> = path.split('/').collect();
             prop_assert_eq!(parts.len(), 3);
             prop_assert!(!parts[1].is_empty() && parts[1] != "." && parts[1] != "..");
             prop_assert!(path.bytes().all(|b| b.is_ascii_graphic()));
+        }
+
+        /// A path from the memo is the path that would have been made.
+        #[test]
+        fn the_memo_changes_nothing(
+            rows in prop::collection::vec((
+                "[ab]?", "2024-0[12]-(29|30|31)T1[01]:(09|10|60):(00|59|60)(\\.[0-9]{0,10})?(Z|z|\\+01:00)|x?",
+            ), 1..12),
+            clock in 0_u64..2,
+        ) {
+            for text in ["{s}/{time:%Y-%m-%d}/{time:%H.%M}", "{s}/{time:%M}/{time}"] {
+                let template = PathTemplate::try_from(text.to_owned()).unwrap();
+                let mut memo = PathMemo::default();
+                let mut before = None;
+                for (source, time) in &rows {
+                    let row = serde_json::json!({ "s": source, "time": time }).to_string();
+                    let fields = peek(&row, template.fields()).unwrap();
+                    let same = template.path(&fields, clock * 60_000, &mut memo).unwrap();
+                    let mut plain = String::new();
+                    template.write(&fields, clock * 60_000, &mut plain);
+                    prop_assert_eq!(&memo.path, &plain);
+                    prop_assert!(same == Same::No || before == Some(plain.clone()));
+                    before = Some(plain);
+                }
+            }
         }
     }
 }

@@ -63,6 +63,7 @@ impl Tally {
         sum.records += counts.records;
         sum.bytes += counts.bytes;
         sum.rows += counts.rows;
+        sum.dead_letters += counts.dead_letters;
         sum.filtered += counts.filtered;
         sum.duplicates += counts.duplicates;
         sum.overlaps += counts.overlaps;

@@ -15,6 +15,7 @@ use crate::config::Plan;
 use crate::config::plan::Output;
 use crate::consume::Assigned;
 use crate::consume::consumer::{ConsumerError, Member};
+use crate::consume::prefetch::Prefetch;
 use crate::recover::store_pipeline;
 use crate::staging::{Staging, Tally};
 use crate::store::folder::Folder;
@@ -71,11 +72,14 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         () = signals.next() => return Ok(()),
     }
     let (stop, stopped) = watch::channel(false);
-    let staging = Staging::new(usize::try_from(plan.staging.0).unwrap_or(usize::MAX));
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let staging = Staging::new(bytes(plan.memory.batches));
+    let prefetch = Arc::new(Prefetch::new(bytes(plan.memory.hand_over)));
     let shared = Arc::new(Shared {
         plan,
         store,
         staging,
+        prefetch,
         tally: Tally::default(),
         stop: stopped,
     });
@@ -130,7 +134,11 @@ async fn member(
     stop: &watch::Sender<bool>,
 ) -> anyhow::Result<Left> {
     let (sender, mut assigned) = mpsc::channel::<Assigned>(ASSIGNED);
-    let member = Arc::new(Member::join(&shared.plan, sender)?);
+    let member = Arc::new(Member::join(
+        &shared.plan,
+        sender,
+        Arc::clone(&shared.prefetch),
+    )?);
     tracing::info!(
         group = shared.plan.group,
         topic = shared.plan.kafka.topic,
@@ -257,6 +265,7 @@ fn report(shared: &Shared, when: &str) {
             records = sum.records,
             bytes = sum.bytes,
             rows = sum.rows,
+            dead_letters = sum.dead_letters,
             filtered = sum.filtered,
             duplicates = sum.duplicates,
             overlaps = sum.overlaps,

@@ -10,9 +10,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::Plan;
-use crate::consume::{Assigned, Commit, CommitError};
+use crate::consume::prefetch::Prefetch;
+use crate::consume::{Assigned, Commit, CommitError, HandOver};
 use crate::crash;
-use crate::fetched::Fetched;
 use crate::name::state_folder;
 use crate::partition::batch::Object;
 use crate::partition::intent::Committed;
@@ -34,6 +34,8 @@ pub struct Shared {
     pub store: Store,
     /// Memory of all batches.
     pub staging: Staging,
+    /// Memory of what was fetched and not yet taken in.
+    pub prefetch: Arc<Prefetch>,
     /// What became of records.
     pub tally: Tally,
     /// Set once: close what is open and end.
@@ -124,7 +126,7 @@ struct Worker {
     assigned: Assigned,
     machine: Partition,
     /// Records that were received, and how many of them the machine has taken.
-    pending: Option<(Fetched, usize)>,
+    pending: Option<(HandOver, usize)>,
     under_way: Option<JoinHandle<Result<(), Ended>>>,
 }
 
@@ -158,9 +160,12 @@ impl Worker {
             PartitionError::RecordsGone { .. } => Ended::Fatal(error.to_string()),
             PartitionError::Encode(_) | PartitionError::State(_) => Ended::Lost(error.to_string()),
         };
-        if let Some((fetched, at)) = &mut self.pending {
-            *at += self.machine.take(fetched, *at, clock::now()).map_err(end)?;
-            if *at >= fetched.entries.len() {
+        if let Some((handed, at)) = &mut self.pending {
+            *at += self
+                .machine
+                .take(&handed.fetched, *at, clock::now())
+                .map_err(end)?;
+            if *at >= handed.fetched.entries.len() {
                 self.pending = None;
             }
         }
@@ -250,8 +255,8 @@ impl Worker {
                 }
             }
             fetched = self.assigned.records.recv(), if hungry => match fetched {
-                Some(fetched) => {
-                    self.pending = Some((fetched, 0));
+                Some(handed) => {
+                    self.pending = Some((handed, 0));
                     Ok(None)
                 }
                 None => Err(Ended::Revoked),

@@ -15,11 +15,17 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     let plan = plan_from(path)?;
     let file: ConfigFile = headwater_msk::config_file::read(path)?;
     let effective = toml::to_string(&file).context("cannot print the configuration")?;
-    let staging = plan.staging;
+    let memory = plan.memory;
+    let bytes = headwater_msk::Bytes;
     print(&format!(
         "# Effective configuration, defaults filled in.\n\
-         # Pipeline {}. Memory: at most {staging} for batches (limits.staging), about 16MiB of records\n\
-         # that were fetched and not yet handed over, and 2MiB for each partition between the two.\n{effective}",
-        plan.pipeline.hash()
+         # Pipeline {}.\n\
+         # Memory: {} in all. Batches {}, records fetched and not yet taken in {}, librdkafka's queue {}\n\
+         # (small records take four times that there), the rest for the program.\n{effective}",
+        plan.pipeline.hash(),
+        bytes(memory.total),
+        bytes(memory.batches),
+        bytes(memory.hand_over),
+        bytes(memory.fetch),
     ))
 }

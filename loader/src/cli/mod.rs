@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod ddl;
 pub mod topics;
 pub mod verify;
 
@@ -9,6 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use crate::config::{ConfigFile, Plan, plan};
+use crate::memory;
 
 /// Reads a configuration and makes a plan of it.
 ///
@@ -24,7 +26,7 @@ pub fn plan_from(path: &Path) -> anyhow::Result<Plan> {
         )
     };
     let tables = plan::read_tables(&file).map_err(wrong)?;
-    Plan::new(&file, tables).map_err(wrong)
+    Plan::new(&file, tables, memory::there()).map_err(wrong)
 }
 
 /// A line that counts on a terminal, and nothing in a pipe.

@@ -12,11 +12,22 @@ pub const FLUSH_BYTES: Bytes = Bytes::mib(32);
 pub const FLUSH_RECORDS: u64 = 2_000_000;
 /// How long a record waits at most before its object is written.
 pub const FLUSH_AGE: Period = Period::secs(60);
-/// Memory for open and closing batches of all partitions; above it open batches are closed early.
-pub const STAGING_BYTES: Bytes = Bytes::mib(160);
+/// Memory of the whole process: what a small container gives, and enough for 160 MiB of batches.
+pub const MEMORY: Bytes = Bytes::mib(256);
+/// Objects of one batch: a path template with a value of its own for each record would otherwise
+/// write an object for each record.
+pub const FLUSH_OBJECTS: u32 = 1000;
 /// How long a closed, complete generation stays in the ledger: longer than any re-send.
 pub const LEDGER_RETENTION: Period = Period::secs(7 * 24 * 3600);
 /// How long a stop may take to write what is open; what is not written then is read again.
 pub const STOP_GRACE: Period = Period::secs(30);
 /// Hive-style, by source and by the event's day and hour.
 pub const PATH: &str = "source={source}/date={time:%Y-%m-%d}/hour={time:%H}";
+/// Objects above this go in parts: below it one request is cheaper and as safe.
+pub const MULTIPART_ABOVE: Bytes = Bytes::mib(64);
+/// How long S3 may take to answer a request: a 64 MiB object at 10 Mbit/s.
+pub const S3_TIMEOUT: Period = Period::secs(60);
+/// Column of what no declared one takes: a schema that somebody forgot to extend loses nothing.
+pub const OVERFLOW: &str = "_rest";
+/// Where the agent puts a line.
+pub const RAW_FIELD: &str = "message";

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::defaults;
 use crate::encode::Compression;
+use crate::format::{Column, Kind};
 use crate::transform::StepFile;
 
 /// The whole file.
@@ -43,9 +44,23 @@ pub struct Group {
     /// the session takes its partitions up at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// How long a silent member keeps its partitions.
-    #[serde(default = "session_timeout")]
-    pub session_timeout: Period,
+    /// `classic`, or `consumer` (KIP-848, Kafka 4).
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// How long a silent member keeps its partitions; the broker's affair with `consumer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_timeout: Option<Period>,
+}
+
+/// How the group is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Members assign partitions among themselves: every broker knows it.
+    #[default]
+    Classic,
+    /// The broker assigns (KIP-848): a rebalance stops nobody whose partitions stay.
+    Consumer,
 }
 
 /// The output.
@@ -69,6 +84,75 @@ pub struct Output {
     /// `zstd`, `gzip` or `none`.
     #[serde(default)]
     pub compression: Compression,
+    /// `ndjson`, `raw`, `csv` or `parquet`.
+    #[serde(default)]
+    pub format: Kind,
+    /// Column of CSV and Parquet for what the declared ones do not take; "" for none.
+    #[serde(default = "overflow")]
+    pub overflow: String,
+    /// The field that a raw line is; "" for the record's whole value.
+    #[serde(default = "raw_field")]
+    pub raw_field: String,
+    /// How objects lie in S3.
+    #[serde(default)]
+    pub s3: S3File,
+    /// Columns of CSV and Parquet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub column: Vec<Column>,
+}
+
+/// `[output.s3]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3File {
+    /// `bucket` (as the bucket says), `s3` (SSE-S3) or `kms` (SSE-KMS).
+    pub encryption: EncryptionFile,
+    /// Key id or ARN for `kms`; the account's own key for S3 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
+    /// Storage class of data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Account that must own the bucket: nothing is written into somebody else's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_bucket_owner: Option<String>,
+    /// Whether the store knows `If-None-Match`.
+    pub conditional_writes: bool,
+    /// Objects above this go in parts.
+    pub multipart_above: Bytes,
+    /// How long S3 may take to answer a request.
+    pub timeout: Period,
+    /// Tags of data.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// `output.s3.encryption`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncryptionFile {
+    /// As the bucket says.
+    #[default]
+    Bucket,
+    /// SSE-S3.
+    S3,
+    /// SSE-KMS.
+    Kms,
+}
+
+impl Default for S3File {
+    fn default() -> Self {
+        Self {
+            encryption: EncryptionFile::default(),
+            kms_key: None,
+            storage_class: None,
+            expected_bucket_owner: None,
+            conditional_writes: true,
+            multipart_above: defaults::MULTIPART_ABOVE,
+            timeout: defaults::S3_TIMEOUT,
+            tags: BTreeMap::new(),
+        }
+    }
 }
 
 /// When a batch is written, whichever comes first.
@@ -81,14 +165,16 @@ pub struct Flush {
     pub records: u64,
     /// Age of its first record here.
     pub age: Period,
+    /// Objects, which is paths, in one batch.
+    pub objects: u32,
 }
 
 /// Bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Memory for the batches of all partitions.
-    pub staging: Bytes,
+    /// Memory of the whole process.
+    pub memory: Bytes,
     /// How long a closed, complete generation stays in the ledger.
     pub ledger_retention: Period,
     /// How long a stop may take.
@@ -101,6 +187,7 @@ impl Default for Flush {
             bytes: defaults::FLUSH_BYTES,
             records: defaults::FLUSH_RECORDS,
             age: defaults::FLUSH_AGE,
+            objects: defaults::FLUSH_OBJECTS,
         }
     }
 }
@@ -108,15 +195,19 @@ impl Default for Flush {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            staging: defaults::STAGING_BYTES,
+            memory: defaults::MEMORY,
             ledger_retention: defaults::LEDGER_RETENTION,
             stop_grace: defaults::STOP_GRACE,
         }
     }
 }
 
-fn session_timeout() -> Period {
-    defaults::SESSION_TIMEOUT
+fn overflow() -> String {
+    defaults::OVERFLOW.to_owned()
+}
+
+fn raw_field() -> String {
+    defaults::RAW_FIELD.to_owned()
 }
 
 fn path() -> String {

@@ -6,9 +6,14 @@ use std::sync::Arc;
 
 use headwater_msk::{Bytes, Kafka, Period, Topic};
 
-use crate::config::file::{ConfigFile, Tables};
+use crate::config::defaults;
+use crate::config::file::{ConfigFile, EncryptionFile, Flush, Group, Protocol, S3File, Tables};
+use crate::encode::Compression;
+use crate::format::{Format, Kind};
+use crate::memory::MemoryPlan;
 use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
 use crate::store::s3::S3Settings;
+use crate::store::s3::options::{Encryption, S3Options};
 use crate::transform::StepFile;
 use crate::transform::lookup::TABLE_BYTES_MAX;
 
@@ -23,14 +28,16 @@ pub struct Plan {
     pub group: String,
     /// Static membership.
     pub instance: Option<String>,
-    /// How long a silent member keeps its partitions.
+    /// How the group is kept.
+    pub protocol: Protocol,
+    /// How long a silent member keeps its partitions, with the classic protocol.
     pub session_timeout: Period,
     /// Where rows go.
     pub output: Output,
     /// When a batch is closed.
     pub flush: crate::partition::Limits,
-    /// Memory for all batches, bytes.
-    pub staging: Bytes,
+    /// What memory is for.
+    pub memory: MemoryPlan,
     /// How long a stop may take.
     pub stop_grace: Period,
     /// What happens to a record.
@@ -87,11 +94,16 @@ pub fn read_tables(file: &ConfigFile) -> Result<Tables, Vec<String>> {
 }
 
 impl Plan {
-    /// Makes a plan of what is written.
+    /// Makes a plan of what is written. `memory_there`: bytes that this process may use, where that is
+    /// known.
     ///
     /// # Errors
     /// Every problem, each with the key that it is about.
-    pub fn new(file: &ConfigFile, tables: Tables) -> Result<Self, Vec<String>> {
+    pub fn new(
+        file: &ConfigFile,
+        tables: Tables,
+        memory_there: Option<u64>,
+    ) -> Result<Self, Vec<String>> {
         let mut problems: Vec<String> = file
             .kafka
             .problems()
@@ -99,38 +111,20 @@ impl Plan {
             .map(ToString::to_string)
             .collect();
         problems.extend(file.topic.problems());
-        if file.group.id.is_empty() || !file.group.id.is_ascii() {
-            problems.push(
-                "group.id: give the group an ASCII name (MSK's lag metrics want ASCII)".into(),
-            );
-        }
-        if file.flush.bytes < Bytes::kib(64) || file.flush.bytes > Bytes::mib(1024) {
-            problems.push(format!(
-                "flush.bytes is {}: 64KiB to 1GiB are allowed",
-                file.flush.bytes
-            ));
-        }
-        if file.flush.records == 0 {
-            problems.push("flush.records is 0: a batch needs a record at least".into());
-        }
-        if file.flush.age < Period::millis(100) {
-            problems.push(
-                "flush.age is below 100ms: every batch costs two commits and a request".into(),
-            );
-        }
-        if file.limits.staging.0 < 2 * file.flush.bytes.0 {
-            problems.push(format!(
-                "limits.staging is {}: it must hold two batches of flush.bytes ({}), one that fills and one that closes",
-                file.limits.staging, file.flush.bytes
-            ));
-        }
+        problems.extend(group_problems(&file.group));
+        problems.extend(flush_problems(&file.flush));
+        let memory = MemoryPlan::new(file.limits.memory.0, memory_there, file.flush.bytes.0)
+            .map_err(|error| problems.push(error.to_string()))
+            .ok();
         let output = parse_output(file)
-            .map_err(|problem| problems.push(problem))
+            .map_err(|wrong| problems.extend(wrong))
             .ok();
         let pipeline = plan_pipeline(file, &tables)
-            .map_err(|problem| problems.push(problem))
+            .map_err(|wrong| problems.extend(wrong))
             .ok();
-        let (Some(output), Some(pipeline), true) = (output, pipeline, problems.is_empty()) else {
+        let (Some(output), Some(pipeline), Some(memory), true) =
+            (output, pipeline, memory, problems.is_empty())
+        else {
             return Err(problems);
         };
         Ok(Self {
@@ -138,14 +132,19 @@ impl Plan {
             topic: file.topic.clone(),
             group: file.group.id.clone(),
             instance: file.group.instance.clone(),
-            session_timeout: file.group.session_timeout,
+            protocol: file.group.protocol,
+            session_timeout: file
+                .group
+                .session_timeout
+                .unwrap_or(defaults::SESSION_TIMEOUT),
             output,
             flush: crate::partition::Limits {
                 bytes: usize::try_from(file.flush.bytes.0).unwrap_or(usize::MAX),
                 records: file.flush.records,
                 age_ms: file.flush.age.as_millis(),
+                objects: usize::try_from(file.flush.objects).unwrap_or(usize::MAX),
             },
-            staging: file.limits.staging,
+            memory,
             stop_grace: file.limits.stop_grace,
             pipeline: Arc::new(pipeline),
             tables: Arc::new(tables),
@@ -153,7 +152,75 @@ impl Plan {
     }
 }
 
-fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, String> {
+fn group_problems(group: &Group) -> Vec<String> {
+    let mut problems = Vec::new();
+    if group.id.is_empty() || !group.id.is_ascii() {
+        problems
+            .push("group.id: give the group an ASCII name (MSK's lag metrics want ASCII)".into());
+    }
+    if group.protocol == Protocol::Consumer && group.session_timeout.is_some() {
+        problems.push(
+            "group.session_timeout: with group.protocol = \"consumer\" the session is the broker's \
+             (group.consumer.session.timeout.ms); remove it here"
+                .into(),
+        );
+    }
+    problems
+}
+
+fn flush_problems(flush: &Flush) -> Vec<String> {
+    let mut problems = Vec::new();
+    if flush.bytes < Bytes::kib(64) || flush.bytes > Bytes::mib(1024) {
+        problems.push(format!(
+            "flush.bytes is {}: 64KiB to 1GiB are allowed",
+            flush.bytes
+        ));
+    }
+    if flush.records == 0 {
+        problems.push("flush.records is 0: a batch needs a record at least".into());
+    }
+    if !(1..=10_000).contains(&flush.objects) {
+        problems.push(format!(
+            "flush.objects is {}: 1 to 10000 are allowed",
+            flush.objects
+        ));
+    }
+    if flush.age < Period::millis(100) {
+        problems
+            .push("flush.age is below 100ms: every batch costs two commits and a request".into());
+    }
+    problems
+}
+
+fn format(file: &ConfigFile) -> Result<Format, Vec<String>> {
+    let output = &file.output;
+    let named = |name: &String| Some(name.clone()).filter(|name| !name.is_empty());
+    let table = matches!(output.format, Kind::Csv | Kind::Parquet);
+    let raw = output.format == Kind::Raw;
+    let format = Format {
+        kind: output.format,
+        columns: match table {
+            true => output.column.clone(),
+            false => Vec::new(),
+        },
+        overflow: named(&output.overflow).filter(|_| table),
+        raw_field: named(&output.raw_field).filter(|_| raw),
+    };
+    let mut problems = format.problems();
+    if output.format == Kind::Parquet && output.compression == Compression::Gzip {
+        problems.push("output.compression: Parquet is written with zstd or none".into());
+    }
+    if raw && !output.column.is_empty() {
+        problems.push("output.column: raw lines have no columns".into());
+    }
+    match problems.is_empty() {
+        true => Ok(format),
+        false => Err(problems),
+    }
+}
+
+fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<String>> {
+    let format = format(file)?;
     let path = file.output.path.clone().try_into();
     let spec = PipelineSpec {
         transform: file.transform.clone(),
@@ -161,40 +228,49 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, String>
             .iter()
             .map(|(path, bytes)| (path.clone(), content_hash(bytes)))
             .collect(),
-        path: path.map_err(|error: crate::route::PathError| error.to_string())?,
+        path: path.map_err(|error: crate::route::PathError| vec![error.to_string()])?,
         compression: file.output.compression,
+        format,
         ledger_retention: file.limits.ledger_retention,
     };
     Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice))
-        .map_err(|error| error.to_string())
+        .map_err(|error| vec![error.to_string()])
 }
 
-fn parse_output(file: &ConfigFile) -> Result<Output, String> {
+fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
     let url = &file.output.url;
+    let one = |problem: String| Err(vec![problem]);
     if let Some(path) = url.strip_prefix("file://") {
         return match path.starts_with('/') {
+            true if file.output.s3 != S3File::default() => one(
+                "output.s3: it is for s3:// outputs, and output.url is a folder; remove it".into(),
+            ),
             true => Ok(Output::Folder(path.into())),
-            false => Err(format!(
+            false => one(format!(
                 "output.url {url:?}: a folder is written file:///with/its/whole/path"
             )),
         };
     }
     let Some(rest) = url.strip_prefix("s3://") else {
-        return Err(format!(
+        return one(format!(
             "output.url {url:?}: it begins with s3:// or file://"
         ));
     };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let (options, mut problems) = s3_options(&file.output.s3);
     if bucket.is_empty() {
-        return Err(format!(
+        problems.push(format!(
             "output.url {url:?} names no bucket: s3://bucket/prefix"
         ));
     }
     let prefix = prefix.trim_matches('/');
     if prefix.len() > 200 || prefix.split('/').any(|part| matches!(part, "." | "..")) {
-        return Err(format!(
+        problems.push(format!(
             "output.url {url:?}: a prefix has 200 bytes at most and no '..'"
         ));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
     }
     Ok(Output::S3(S3Settings {
         bucket: bucket.to_owned(),
@@ -206,7 +282,30 @@ fn parse_output(file: &ConfigFile) -> Result<Output, String> {
         endpoint: file.output.endpoint.clone(),
         region: file.output.region.clone(),
         path_style: file.output.path_style,
+        options,
     }))
+}
+
+fn s3_options(file: &S3File) -> (S3Options, Vec<String>) {
+    let encryption = match file.encryption {
+        EncryptionFile::Bucket => Encryption::Bucket,
+        EncryptionFile::S3 => Encryption::S3,
+        EncryptionFile::Kms => Encryption::Kms(file.kms_key.clone()),
+    };
+    let options = S3Options {
+        encryption,
+        storage_class: file.storage_class.clone(),
+        tags: file.tags.clone(),
+        owner: file.expected_bucket_owner.clone(),
+        conditional: file.conditional_writes,
+        multipart_above: usize::try_from(file.multipart_above.0).unwrap_or(usize::MAX),
+        timeout: file.timeout.0,
+    };
+    let mut problems = options.problems();
+    if file.kms_key.is_some() && file.encryption != EncryptionFile::Kms {
+        problems.push("output.s3.kms_key needs output.s3.encryption = \"kms\"".into());
+    }
+    (options, problems)
 }
 
 #[cfg(test)]
@@ -227,7 +326,7 @@ mod tests {
         let file: ConfigFile =
             headwater_msk::config_file::parse(text).map_err(|error| vec![error])?;
         let tables = read_tables(&file)?;
-        Plan::new(&file, tables)
+        Plan::new(&file, tables, None)
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The consumer: its configuration, its callbacks, its polling thread, its commits.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use headwater_msk::context::Voice;
 use headwater_record::headers;
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -18,10 +18,10 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::config::Plan;
+use crate::config::file::Protocol;
 use crate::consume::gate::Gate;
-use crate::consume::{
-    Assigned, CHANNEL, Commit, CommitError, CommittedOffset, FETCHED_BYTES, FETCHED_RECORDS,
-};
+use crate::consume::prefetch::Prefetch;
+use crate::consume::{Assigned, CHANNEL, Commit, CommitError, CommittedOffset, HandOver};
 use crate::fetched::{Fetched, Identity};
 use crate::partition::intent::Committed;
 
@@ -29,6 +29,9 @@ use crate::partition::intent::Committed;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time in one poll: the bound on how late a pause or a stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
+/// How long the poll thread waits for room before it pauses a partition: a pause throws away what
+/// was fetched for it, so it is for workers that stand still, not for those that are merely slower.
+const PAUSE_AFTER: Duration = Duration::from_millis(50);
 
 /// The consumer cannot go on.
 #[derive(Debug, Error)]
@@ -44,10 +47,12 @@ pub enum ConsumerError {
 /// One partition's way to its worker.
 #[derive(Debug)]
 struct Lane {
-    records: mpsc::Sender<Fetched>,
+    records: mpsc::Sender<HandOver>,
     filling: Fetched,
-    /// Full channel: the partition is paused until this could be handed over.
-    held: Option<Fetched>,
+    /// Bytes that its worker has not taken in yet.
+    outstanding: Arc<AtomicUsize>,
+    /// No room for it: it is paused until there is.
+    paused: bool,
 }
 
 /// What callbacks and poll thread share. The callbacks run on the poll thread, inside `poll`.
@@ -56,6 +61,7 @@ pub struct Context {
     topic: String,
     gate: Arc<Gate>,
     assigned: mpsc::Sender<Assigned>,
+    prefetch: Arc<Prefetch>,
     lanes: Mutex<BTreeMap<i32, Lane>>,
     failure: Mutex<Option<String>>,
     voice: Voice,
@@ -158,7 +164,8 @@ impl Context {
         let lane = Lane {
             records: sender,
             filling: Fetched::default(),
-            held: None,
+            outstanding: Arc::default(),
+            paused: false,
         };
         self.lanes().insert(partition, lane);
         let assigned = Assigned {
@@ -234,51 +241,26 @@ impl Member {
     ///
     /// # Errors
     /// A configuration that librdkafka refuses.
-    pub fn join(plan: &Plan, assigned: mpsc::Sender<Assigned>) -> Result<Self, ConsumerError> {
+    pub fn join(
+        plan: &Plan,
+        assigned: mpsc::Sender<Assigned>,
+        prefetch: Arc<Prefetch>,
+    ) -> Result<Self, ConsumerError> {
         let fatal =
             |error: KafkaError| ConsumerError::Fatal(format!("cannot make a consumer: {error}"));
-        let mut config = plan.kafka.client_config("headwater-loader");
-        let defaults = [
-            ("group.id", plan.group.as_str()),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "error"),
-            ("isolation.level", "read_committed"),
-        ];
-        for (name, value) in defaults {
-            config.set(name, value);
-        }
-        let modest = [
-            (
-                "session.timeout.ms",
-                plan.session_timeout.as_millis().to_string(),
-            ),
-            (
-                "heartbeat.interval.ms",
-                (plan.session_timeout.as_millis() / 4).max(1).to_string(),
-            ),
-            ("partition.assignment.strategy", "range".to_owned()),
-            ("queued.max.messages.kbytes", "16384".to_owned()),
-            ("fetch.wait.max.ms", "200".to_owned()),
-        ];
-        for (name, value) in modest {
-            if !plan.kafka.options.contains_key(name) {
-                config.set(name, value);
-            }
-        }
-        if let Some(instance) = &plan.instance {
-            config.set("group.instance.id", instance);
-        }
         let gate = Arc::new(Gate::default());
         let context = Context {
             topic: plan.kafka.topic.clone(),
             gate: Arc::clone(&gate),
             assigned,
+            prefetch,
             lanes: Mutex::default(),
             failure: Mutex::default(),
             voice: Voice::default(),
         };
-        let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(fatal)?;
+        let consumer: BaseConsumer<Context> = client_config(plan)
+            .create_with_context(context)
+            .map_err(fatal)?;
         consumer.subscribe(&[&plan.kafka.topic]).map_err(fatal)?;
         Ok(Self {
             consumer,
@@ -343,6 +325,16 @@ impl Member {
     fn judge(&self, error: &KafkaError) -> Result<(), ConsumerError> {
         let code = error.rdkafka_error_code();
         match (error, code) {
+            // With KIP-848 a name is free only when its session is over.
+            (
+                KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::UnreleasedInstanceId),
+                _,
+            ) => Err(ConsumerError::Again(
+                "group.instance is still held by a member that did not leave; the broker gives it \
+                 free when that one's session is over (group.consumer.session.timeout.ms). If this \
+                 goes on, another loader runs under the same name"
+                    .to_owned(),
+            )),
             (KafkaError::MessageConsumptionFatal(_), _) => Err(ConsumerError::Fatal(format!(
                 "the consumer was shut out ({error}); is another loader running with the same group.instance?"
             ))),
@@ -369,33 +361,49 @@ impl Member {
         let Ok(offset) = u64::try_from(message.offset()) else {
             return;
         };
-        let mut lanes = self.consumer.context().lanes();
+        let context = self.consumer.context();
+        let mut lanes = context.lanes();
+        let partitions = lanes.len();
         let Some(lane) = lanes.get_mut(&message.partition()) else {
             return;
         };
         let last = lane.filling.entries.last().map(|entry| &entry.identity);
         let identity = identify(message, last);
-        lane.filling.push(offset, message.payload(), identity);
-        let full = lane.filling.entries.len() >= FETCHED_RECORDS
-            || lane.filling.bytes.len() >= FETCHED_BYTES;
-        if full && lane.held.is_none() && !lane.offer() {
+        let time_ms = message
+            .timestamp()
+            .to_millis()
+            .and_then(|ms| u64::try_from(ms).ok())
+            .unwrap_or(0);
+        lane.filling
+            .push(offset, time_ms, message.payload(), identity);
+        let full = lane.filling.held() >= context.prefetch.hand_over_bytes(partitions);
+        if !full || lane.offer(&context.prefetch, partitions) || lane.paused {
+            return;
+        }
+        drop(lanes);
+        context.prefetch.wait(PAUSE_AFTER);
+        let mut lanes = context.lanes();
+        if let Some(lane) = lanes.get_mut(&message.partition())
+            && !lane.offer(&context.prefetch, partitions)
+        {
+            lane.paused = true;
             self.set_paused(message.partition(), true);
         }
     }
 
     /// Hands over what has gathered. `true`: nothing waits for room.
     fn hand_over(&self) -> bool {
+        let context = self.consumer.context();
+        let mut lanes = context.lanes();
+        let partitions = lanes.len();
         let mut all = true;
-        let mut lanes = self.consumer.context().lanes();
         for (partition, lane) in lanes.iter_mut() {
-            let was_paused = lane.held.is_some();
-            let free = lane.offer();
-            match (was_paused, free) {
-                (true, true) => self.set_paused(*partition, false),
-                (false, false) => self.set_paused(*partition, true),
-                _ => {}
+            let handed = lane.offer(&context.prefetch, partitions);
+            if handed && lane.paused {
+                lane.paused = false;
+                self.set_paused(*partition, false);
             }
-            all &= free;
+            all &= handed;
         }
         all
     }
@@ -425,25 +433,76 @@ impl Member {
 }
 
 impl Lane {
-    /// Tries to hand over what is held and what has gathered. `false`: the channel is full.
-    fn offer(&mut self) -> bool {
-        loop {
-            let next = match self.held.take() {
-                Some(held) => held,
-                None if self.filling.entries.is_empty() => return true,
-                None => std::mem::take(&mut self.filling),
-            };
-            match self.records.try_send(next) {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(next)) => {
-                    self.held = Some(next);
-                    return false;
-                }
-                // The worker is gone; so will be this lane.
-                Err(mpsc::error::TrySendError::Closed(_)) => return true,
+    /// Tries to hand over what has gathered. `false`: there is no room for it now.
+    fn offer(&mut self, prefetch: &Arc<Prefetch>, partitions: usize) -> bool {
+        if self.filling.entries.is_empty() {
+            return true;
+        }
+        let Ok(slot) = self.records.try_reserve() else {
+            // Full; or the worker is gone, and so will be this lane.
+            return self.records.is_closed();
+        };
+        let bytes = self.filling.held();
+        let Some(permit) = prefetch.admit(&self.outstanding, partitions, bytes) else {
+            return false;
+        };
+        let next = Fetched::like(&self.filling);
+        let fetched = std::mem::replace(&mut self.filling, next);
+        slot.send(HandOver { fetched, permit });
+        true
+    }
+}
+
+/// librdkafka's configuration for a plan. What a person may change in `[kafka.options]` stays.
+fn client_config(plan: &Plan) -> ClientConfig {
+    let mut config = plan.kafka.client_config("headwater-loader");
+    let fixed = [
+        ("group.id", plan.group.as_str()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("isolation.level", "read_committed"),
+    ];
+    for (name, value) in fixed {
+        config.set(name, value);
+    }
+    let fetch = plan.memory.fetch;
+    let mut modest = vec![
+        ("queued.max.messages.kbytes", fetch / 1024),
+        // A response is decompressed whole: it must not be many times the queue's bound.
+        ("fetch.max.bytes", fetch / 2),
+        ("max.partition.fetch.bytes", (fetch / 2).min(1024 * 1024)),
+        ("fetch.wait.max.ms", 200),
+    ];
+    match plan.protocol {
+        Protocol::Classic => {
+            let session = plan.session_timeout.as_millis();
+            modest.push(("session.timeout.ms", session));
+            modest.push(("heartbeat.interval.ms", (session / 4).max(1)));
+            // librdkafka wants it no shorter than the session; 5 min is its default.
+            modest.push(("max.poll.interval.ms", session.max(300_000)));
+            if !plan
+                .kafka
+                .options
+                .contains_key("partition.assignment.strategy")
+            {
+                config.set("partition.assignment.strategy", "range");
             }
         }
+        // Session and heartbeats are the broker's (group.consumer.session.timeout.ms).
+        Protocol::Consumer => {
+            config.set("group.protocol", "consumer");
+        }
     }
+    for (name, value) in modest {
+        if !plan.kafka.options.contains_key(name) {
+            config.set(name, value.to_string());
+        }
+    }
+    if let Some(instance) = &plan.instance {
+        config.set("group.instance.id", instance);
+    }
+    config
 }
 
 /// Reads a message's headers; the stream's text is shared with the record before, where it is the same.

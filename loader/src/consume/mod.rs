@@ -1,24 +1,30 @@
 //! From Kafka to the partitions, and their commits back.
 //!
-//! One thread polls and does nothing else: callbacks only forward, records go into bounded channels,
-//! a partition whose channel is full is paused. Commits come from the workers' side through
+//! One thread polls and does nothing else: callbacks only forward, records go into channels under one
+//! bound over all partitions ([`prefetch`]), a partition whose worker stands still is paused. Commits come from the workers' side through
 //! [`gate::Gate`], which makes sure that none is under way, and none can start, once a partition was
 //! taken from us.
 
 pub mod consumer;
 pub mod gate;
+pub mod prefetch;
 
 use tokio::sync::mpsc;
 
 use crate::fetched::Fetched;
 use crate::partition::intent::Committed;
 
-/// How many hand-overs may wait for one partition.
-pub const CHANNEL: usize = 8;
-/// Bytes of values in one hand-over, about.
-pub const FETCHED_BYTES: usize = 256 * 1024;
-/// Records in one hand-over.
-pub const FETCHED_RECORDS: usize = 1024;
+/// How many hand-overs may wait for one partition; their bytes are bounded by [`prefetch`].
+pub const CHANNEL: usize = 1024;
+
+/// Records on their way to a worker.
+#[derive(Debug)]
+pub struct HandOver {
+    /// The records.
+    pub fetched: Fetched,
+    /// Room for them, given back when this is dropped.
+    pub permit: prefetch::Permit,
+}
 
 /// One partition was given to us.
 #[derive(Debug)]
@@ -32,7 +38,7 @@ pub struct Assigned {
     /// First offset that the broker still has.
     pub low: u64,
     /// Its records. Closed when the partition is taken from us.
-    pub records: mpsc::Receiver<Fetched>,
+    pub records: mpsc::Receiver<HandOver>,
 }
 
 /// An offset in the group, as it stands there.

@@ -1,15 +1,16 @@
 //! An open batch: what the records from its start on have become so far.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_record::{Kind, Ledger, Notice, Verdict};
 
-use crate::encode::{Compressor, Content, EncodeError, Encoder};
+use crate::encode::{Compressor, Content, EncodeError, Encoder, frame_bytes};
 use crate::fetched::{Entry, Identity};
 use crate::name::ObjectName;
-use crate::pipeline::{Made, Pipeline};
+use crate::pipeline::{Made, Pipeline, Record, Scratch, To};
+use crate::route::DEAD_LETTERS;
 
 /// One finished object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Counts {
     pub bytes: u64,
     /// Rows written, dead letters among them.
     pub rows: u64,
+    /// Rows that could not be made; they are among `rows`.
+    pub dead_letters: u64,
     /// Filtered by configuration.
     pub filtered: u64,
     /// Skipped: the ledger had them.
@@ -52,9 +55,13 @@ pub struct OpenBatch {
     pub pipeline: Arc<Pipeline>,
     /// What its records were.
     pub counts: Counts,
-    objects: BTreeMap<String, Encoder>,
+    objects: Vec<(Arc<str>, Encoder)>,
+    /// Places among the objects, by path.
+    places: HashMap<Arc<str>, usize>,
+    /// Place of the last row that had a path.
+    last: usize,
     held: usize,
-    line: Vec<u8>,
+    scratch: Scratch,
 }
 
 impl OpenBatch {
@@ -64,15 +71,22 @@ impl OpenBatch {
             clock_ms,
             pipeline,
             counts: Counts::default(),
-            objects: BTreeMap::new(),
+            objects: Vec::new(),
+            places: HashMap::new(),
+            last: 0,
             held: 0,
-            line: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
     /// Bytes of memory that its objects hold, about.
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// How many objects it has.
+    pub fn objects(&self) -> usize {
+        self.objects.len()
     }
 
     /// Takes one record in: the ledger says whether it is new, the pipeline what it becomes.
@@ -92,22 +106,50 @@ impl OpenBatch {
         if !self.admit(entry, value, ledger) {
             return Ok(());
         }
-        let made = self.pipeline.make(
+        let record = Record {
             topic,
             partition,
             entry,
             value,
-            self.clock_ms,
-            &mut self.line,
-        );
-        let Made::Row(path) = made else {
+        };
+        let made = self.pipeline.make(record, self.clock_ms, &mut self.scratch);
+        let Made::Row { line, to } = made else {
             self.counts.filtered += 1;
             return Ok(());
         };
         self.counts.rows += 1;
-        let encoder = self.objects.entry(path).or_default();
+        let (objects, places) = (&mut self.objects, &mut self.places);
+        let mut place = |path: &str| match places.get(path) {
+            Some(at) => *at,
+            None => {
+                let path: Arc<str> = path.into();
+                objects.push((Arc::clone(&path), Encoder::default()));
+                places.insert(path, objects.len() - 1);
+                objects.len() - 1
+            }
+        };
+        let dead = to == To::DeadLetters;
+        let at = match to {
+            To::PathAsBefore => self.last,
+            To::Path(path) => {
+                self.last = place(path);
+                self.last
+            }
+            To::DeadLetters => {
+                self.counts.dead_letters += 1;
+                place(DEAD_LETTERS)
+            }
+        };
+        let frame = frame_bytes(self.objects.len());
+        let Some((_, encoder)) = self.objects.get_mut(at) else {
+            return Ok(());
+        };
         let before = encoder.held();
-        encoder.push(&self.line, self.pipeline.spec().compression, compressor)?;
+        let target = match dead {
+            true => self.pipeline.dead_letters(),
+            false => self.pipeline.target(),
+        };
+        encoder.push(line, target, frame, compressor)?;
         self.held = self.held + encoder.held() - before;
         Ok(())
     }
@@ -155,26 +197,31 @@ impl OpenBatch {
     /// # Errors
     /// See [`EncodeError`].
     pub fn finish(
-        self,
+        mut self,
         (topic, partition): (&str, i32),
         names_from: u64,
         end: u64,
         compressor: &mut Compressor,
     ) -> Result<Vec<Object>, EncodeError> {
-        let (n, extension) = (self.objects.len(), self.pipeline.extension());
-        let compression = self.pipeline.spec().compression;
+        let n = self.objects.len();
         let mut objects = Vec::with_capacity(n);
+        // Numbered in the order of their paths, not of their coming.
+        self.objects.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for (at, (path, encoder)) in self.objects.into_iter().enumerate() {
-            let (bytes, content) = encoder.finish(compression, compressor)?;
+            let target = match &*path == DEAD_LETTERS {
+                true => self.pipeline.dead_letters(),
+                false => self.pipeline.target(),
+            };
+            let (bytes, content) = encoder.finish(target, compressor)?;
             let name = ObjectName {
-                path,
+                path: path.as_ref().to_owned(),
                 topic: topic.to_owned(),
                 partition,
                 start: names_from,
                 end,
                 k: at + 1,
                 n,
-                extension: extension.clone(),
+                extension: target.extension.clone(),
             };
             objects.push(Object {
                 key: name.to_string(),

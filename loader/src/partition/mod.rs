@@ -47,6 +47,8 @@ pub struct Limits {
     pub records: u64,
     /// Age on the monotonic clock, milliseconds.
     pub age_ms: u64,
+    /// Objects: a batch closes at the record that would bring one more than this.
+    pub objects: usize,
 }
 
 /// The time, as an argument.
@@ -343,6 +345,7 @@ impl Partition {
             None => {
                 open.batch.held() >= self.limits.bytes
                     || open.batch.counts.records >= self.limits.records
+                    || open.batch.objects() >= self.limits.objects
             }
         })
     }

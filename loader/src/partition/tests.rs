@@ -84,7 +84,7 @@ impl World {
             };
             let kept = if id.ends_with('7') { kept } else { "yes" };
             let value = format!(r#"{{"id":"{id}","stream":"{stream}","kept":"{kept}"}}"#);
-            world.log.push(offset, Some(value.as_bytes()), identity);
+            world.log.push(offset, 0, Some(value.as_bytes()), identity);
             offset += 1 + u64::from(seed.chance(5));
         }
         world
@@ -140,6 +140,7 @@ impl World {
             bytes: 200 + seed.below(2000),
             records: 1 + seed.next() % 30,
             age_ms: 50,
+            objects: 1 + seed.below(6),
         };
         let partition =
             Partition::recover((TOPIC, 0), limits, current, committed, ledger, replay).unwrap();

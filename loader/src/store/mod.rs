@@ -114,6 +114,19 @@ impl Store {
         }
     }
 
+    /// Gives up uploads that were begun and never ended, of the objects that `ours` tells by their
+    /// key. Returns how many.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn abort_unfinished(&self, ours: impl Fn(&str) -> bool) -> Result<usize, StoreError> {
+        match self {
+            Self::S3(store) => store.abort_unfinished(ours).await,
+            // A file appears whole, by its rename; temporary ones are tidied when it starts.
+            Self::Folder(_) => Ok(0),
+        }
+    }
+
     /// Shows every object whose key begins with `prefix` to `each`, in the order of the keys for
     /// S3, in any order for a folder; a page of them is in memory at a time.
     ///

@@ -1,11 +1,21 @@
 //! S3, or a store that speaks its protocol.
 //!
-//! Every object is written by one PutObject with `If-None-Match: *`. What an object holds stands in
-//! its metadata (`hw-content`: rows, uncompressed bytes and their CRC-32C), so that "already there"
-//! can be told from "another object" by a HEAD, whichever version of a compressor wrote it.
+//! Every object is written by one PutObject with `If-None-Match: *`, or above a size in parts whose
+//! completion carries the same condition. What an object holds stands in its metadata (`hw-content`:
+//! rows, uncompressed bytes and their CRC-32C), so that "already there" can be told from "another
+//! object" by a HEAD, whichever version of a compressor wrote it.
+//!
+//! A store that does not know the condition gets a HEAD before each write instead
+//! (`conditional_writes = false`). Exactly-once does not rest on the condition: the boundary in the
+//! group makes whoever writes a name write the same content. What is lost without it is the second
+//! fence: two groups that write into one output by mistake are then found out only where the HEAD
+//! sees the other's object.
 //!
 //! The SDK's own retries are off: the caller retries with its own back-off, for as long as it owns
 //! the partition.
+
+mod multipart;
+pub mod options;
 
 use std::time::Duration;
 
@@ -14,12 +24,14 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls;
 use bytes::Bytes;
 
 use crate::encode::Content;
+use crate::name::OWN_FOLDER;
+use crate::store::s3::options::{S3Options, described};
 use crate::store::{Listed, StoreError, Stored};
 
 /// Metadata key of what an object holds (`x-amz-meta-hw-content` on the wire).
@@ -38,6 +50,8 @@ pub struct S3Settings {
     pub region: Option<String>,
     /// `http://endpoint/bucket/key` instead of `http://bucket.endpoint/key`.
     pub path_style: bool,
+    /// How objects lie there.
+    pub options: S3Options,
 }
 
 /// A bucket, or a prefix in one.
@@ -62,7 +76,7 @@ impl S3 {
         let shared = shared.load().await;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
-            .operation_attempt_timeout(Duration::from_secs(60))
+            .operation_attempt_timeout(settings.options.timeout)
             .build();
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
             .retry_config(RetryConfig::disabled())
@@ -87,6 +101,7 @@ impl S3 {
         self.client
             .list_objects_v2()
             .bucket(&self.settings.bucket)
+            .set_expected_bucket_owner(self.settings.options.owner.clone())
             .prefix(&self.settings.prefix)
             .max_keys(1)
             .send()
@@ -102,42 +117,54 @@ impl S3 {
         bytes: Bytes,
         content: Content,
     ) -> Result<Stored, StoreError> {
-        let put = self
+        let options = &self.settings.options;
+        if bytes.len() > options.multipart_above {
+            return self.put_parts(key, &bytes, content).await;
+        }
+        if !options.conditional
+            && let Some(found) = self.look(key, content).await?
+        {
+            return Ok(found);
+        }
+        let request = self
             .client
             .put_object()
             .bucket(&self.settings.bucket)
             .key(self.key(key))
-            .if_none_match("*")
+            .set_if_none_match(options.conditional.then(|| "*".to_owned()))
             .metadata(CONTENT, content.to_string())
-            .body(ByteStream::from(bytes))
-            .send()
-            .await;
-        match put {
+            .body(ByteStream::from(bytes));
+        match described!(request, options, is_data(key)).send().await {
             Ok(_) => Ok(Stored::Written),
             Err(error) if status(&error) == Some(412) => self.same(key, content).await,
             Err(error) => Err(self.failed("put", key, &error)),
         }
     }
 
+    /// Whether the object is there already, with the same content.
+    async fn look(&self, key: &str, content: Content) -> Result<Option<Stored>, StoreError> {
+        match self.head(key).await {
+            Ok(head) => judge(key, &head, content).map(Some),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.failed("head", key, &error)),
+        }
+    }
+
+    /// What is there under a name that was taken: the same, or something else?
     async fn same(&self, key: &str, content: Content) -> Result<Stored, StoreError> {
-        let head: HeadObjectOutput = self
-            .client
+        let head = self.head(key).await;
+        let head = head.map_err(|error| self.failed("head", key, &error))?;
+        judge(key, &head, content)
+    }
+
+    async fn head(&self, key: &str) -> Result<HeadObjectOutput, SdkError<HeadObjectError>> {
+        self.client
             .head_object()
             .bucket(&self.settings.bucket)
             .key(self.key(key))
+            .set_expected_bucket_owner(self.settings.options.owner.clone())
             .send()
             .await
-            .map_err(|error| self.failed("head", key, &error))?;
-        let there = head.metadata().and_then(|metadata| metadata.get(CONTENT));
-        let here = content.to_string();
-        if there == Some(&here) {
-            return Ok(Stored::AlreadyThere);
-        }
-        Err(StoreError::Conflict {
-            key: key.to_owned(),
-            there: there.map_or_else(|| "not written by headwater".to_owned(), Clone::clone),
-            here,
-        })
     }
 
     /// See [`super::Store::get`].
@@ -146,6 +173,7 @@ impl S3 {
             .client
             .get_object()
             .bucket(&self.settings.bucket)
+            .set_expected_bucket_owner(self.settings.options.owner.clone())
             .key(self.key(key))
             .send()
             .await;
@@ -164,6 +192,7 @@ impl S3 {
         self.client
             .delete_object()
             .bucket(&self.settings.bucket)
+            .set_expected_bucket_owner(self.settings.options.owner.clone())
             .key(self.key(key))
             .send()
             .await
@@ -181,6 +210,7 @@ impl S3 {
             .client
             .list_objects_v2()
             .bucket(&self.settings.bucket)
+            .set_expected_bucket_owner(self.settings.options.owner.clone())
             .prefix(self.key(prefix))
             .into_paginator()
             .send();
@@ -217,9 +247,13 @@ impl S3 {
                 "cannot {verb} {what}: the bucket does not exist at this endpoint and region; make it, or correct output.url"
             )),
             (Some(401 | 403), code) => StoreError::Refused(format!(
-                "cannot {verb} {what}: access denied ({}); the credentials need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there",
+                "cannot {verb} {what}: access denied ({}); the credentials need s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload there, with tags s3:PutObjectTagging, with a key kms:GenerateDataKey and kms:Decrypt; and the bucket must belong to output.s3.expected_bucket_owner where that is set",
                 code.unwrap_or("no code")
             )),
+            // An upload that somebody aborted: the next attempt begins a new one.
+            (Some(404), Some("NoSuchUpload")) => {
+                StoreError::Later(format!("cannot {verb} {what}: the upload was aborted"))
+            }
             (Some(status @ (301 | 307 | 400 | 404 | 405 | 501)), code) => {
                 StoreError::Refused(format!(
                     "cannot {verb} {what}: {status} {}: {}",
@@ -237,6 +271,24 @@ impl S3 {
             )),
         }
     }
+}
+
+fn judge(key: &str, head: &HeadObjectOutput, content: Content) -> Result<Stored, StoreError> {
+    let there = head.metadata().and_then(|metadata| metadata.get(CONTENT));
+    let here = content.to_string();
+    if there == Some(&here) {
+        return Ok(Stored::AlreadyThere);
+    }
+    Err(StoreError::Conflict {
+        key: key.to_owned(),
+        there: there.map_or_else(|| "not written by headwater".to_owned(), Clone::clone),
+        here,
+    })
+}
+
+/// Whether an object is rows, not state or a configuration.
+fn is_data(key: &str) -> bool {
+    !key.starts_with(OWN_FOLDER)
 }
 
 fn status<E>(error: &SdkError<E>) -> Option<u16> {

@@ -1,0 +1,141 @@
+//! The loader's HTTP port: `/metrics`, `/healthz`, `/readyz`. It only reads; who may reach it is for
+//! the network to say, so it listens where `[http] listen` tells and nowhere by default.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::clock;
+use crate::worker::Shared;
+
+/// Connections at once; one above waits.
+const CONNECTIONS: usize = 32;
+/// How long a client may take over its request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The poll thread looks up every few milliseconds; silent for this long it hangs.
+const POLL_SILENT_MAX_MS: u64 = 60_000;
+
+/// Listens and answers until the runtime ends.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn serve(listen: SocketAddr, shared: Arc<Shared>) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("http.listen: cannot listen on {listen}"))?;
+    let registry = Arc::new(shared.metrics.registry());
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    tokio::spawn(async move {
+        loop {
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+                return;
+            };
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of file descriptors, mostly: they come back.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let (shared, registry) = (Arc::clone(&shared), Arc::clone(&registry));
+            tokio::spawn(async move {
+                let answer = service_fn(|request| {
+                    let answer = answer(&request, &shared, &registry);
+                    async { Ok::<_, Infallible>(answer) }
+                });
+                let mut http = hyper::server::conn::http1::Builder::new();
+                http.timer(TokioTimer::new())
+                    .header_read_timeout(PATIENCE)
+                    .keep_alive(false);
+                let served = http.serve_connection(TokioIo::new(stream), answer);
+                if !matches!(tokio::time::timeout(2 * PATIENCE, served).await, Ok(Ok(()))) {
+                    tracing::debug!("an HTTP client went away, or was too slow");
+                }
+                drop(permit);
+            });
+        }
+    });
+    Ok(())
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    shared: &Shared,
+    registry: &Registry,
+) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+    }
+    match request.uri().path() {
+        "/metrics" => metrics(shared, registry),
+        "/healthz" => match silent_ms(shared) {
+            silent if silent > POLL_SILENT_MAX_MS => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the poll thread is silent for {silent} ms\n"),
+            ),
+            _ => text(StatusCode::OK, "alive\n".into()),
+        },
+        "/readyz" => match shared.metrics.is_joined() {
+            true => text(StatusCode::OK, "ready\n".into()),
+            false => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not in the group yet\n".into(),
+            ),
+        },
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "/metrics, /healthz and /readyz are here\n".into(),
+        ),
+    }
+}
+
+fn silent_ms(shared: &Shared) -> u64 {
+    let polled = shared.polled_ms.load(Ordering::Acquire);
+    // Between two memberships nobody polls, and that is no hang.
+    if polled == 0 {
+        return 0;
+    }
+    clock::now().mono_ms.saturating_sub(polled)
+}
+
+fn metrics(shared: &Shared, registry: &Registry) -> Response<Full<Bytes>> {
+    let batches = shared.staging.held();
+    shared
+        .metrics
+        .refresh(clock::now().wall_ms, batches, shared.prefetch.held());
+    let mut body = String::new();
+    if prometheus_client::encoding::text::encode(&mut body, registry).is_err() {
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the metrics cannot be written\n".into(),
+        );
+    }
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    );
+    response
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
