@@ -24,6 +24,7 @@ pub mod s3;
 
 pub mod loading;
 pub mod oracle;
+pub mod python;
 
 pub mod clock;
 pub mod outside;

@@ -42,6 +42,11 @@ impl<'a> Loading<'a> {
 
     /// A loader's configuration. `more`: further sections, after `[output]`'s own keys.
     pub fn config(&self, more: &str) -> String {
+        self.config_as("session_timeout = \"2s\"", more)
+    }
+
+    /// The same with other keys of `[group]`.
+    pub fn config_as(&self, group_keys: &str, more: &str) -> String {
         format!(
             r#"
             [kafka]
@@ -52,7 +57,7 @@ impl<'a> Loading<'a> {
             "reconnect.backoff.max.ms" = "500"
             [group]
             id = "{group}"
-            session_timeout = "2s"
+            {group_keys}
             [output]
             url = "s3://{bucket}/data"
             endpoint = "{endpoint}"
@@ -71,6 +76,11 @@ impl<'a> Loading<'a> {
     /// A loader with this configuration, not yet running.
     pub fn loader(&self, more: &str) -> Setup {
         Loader::with(&self.config(more)).envs(self.s3.env())
+    }
+
+    /// A loader with other keys of `[group]`, not yet running.
+    pub fn loader_as(&self, group_keys: &str, more: &str) -> Setup {
+        Loader::with(&self.config_as(group_keys, more)).envs(self.s3.env())
     }
 
     /// A running loader that flushes often.

@@ -84,8 +84,21 @@ fn resends_are_skipped_and_each_object_is_put_once() {
     }
 }
 
+/// `[group]` keys of the two protocols.
+const CLASSIC: &str = "session_timeout = \"2s\"";
+const KIP_848: &str = "protocol = \"consumer\"";
+
 #[test]
 fn a_loader_killed_at_any_point_repeats_nothing() {
+    killed_at_any_point(CLASSIC, 8);
+}
+
+#[test]
+fn a_loader_killed_at_any_point_repeats_nothing_when_the_broker_assigns() {
+    killed_at_any_point(&format!("{KIP_848}\ninstance = \"one\""), 4);
+}
+
+fn killed_at_any_point(group: &str, rounds: u64) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let loading = Loading::new(kafka, &s3, "killed", 2);
     let mut fleet = Fleet::new(12);
@@ -107,7 +120,7 @@ fn a_loader_killed_at_any_point_repeats_nothing() {
     let config = "[flush]\nage = \"200ms\"\nrecords = 100\n";
     for point in points {
         kafka.produce(&loading.topic, fleet.lines(60));
-        let loader = loading.loader(config).crash_at(point).start();
+        let loader = loading.loader_as(group, config).crash_at(point).start();
         let status = loader.wait(PATIENCE);
         assert_eq!(
             std::os::unix::process::ExitStatusExt::signal(&status),
@@ -115,13 +128,35 @@ fn a_loader_killed_at_any_point_repeats_nothing() {
             "at {point}"
         );
     }
-    for round in 0..8_u64 {
+    for round in 0..rounds {
         kafka.produce(&loading.topic, fleet.lines(60));
-        let loader = loading.loader(config).start();
+        let loader = loading.loader_as(group, config).start();
         sleep(Duration::from_millis(300 + 397 * round % 1500));
         loader.kill9();
     }
-    let last = loading.loader(config).start();
+    let last = loading.loader_as(group, config).start();
+    wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    assert_eq!(last.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+}
+
+/// A session of ten minutes: who waited for it would not be done within the test's patience.
+#[test]
+fn a_static_member_goes_on_at_once_after_it_was_killed() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "static", 2);
+    let mut fleet = Fleet::new(4);
+    let group = "instance = \"loader-0\"\nsession_timeout = \"10m\"";
+    let config = "[flush]\nage = \"200ms\"\n";
+    for _ in 0..3 {
+        kafka.produce(&loading.topic, fleet.lines(60));
+        let loader = loading.loader_as(group, config).start();
+        wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+        loader.kill9();
+    }
+    let last = loading.loader_as(group, config).start();
+    kafka.produce(&loading.topic, fleet.lines(60));
     wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
     assert_eq!(last.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.report(fleet.written.clone()).assert_exact();
@@ -129,18 +164,44 @@ fn a_loader_killed_at_any_point_repeats_nothing() {
 }
 
 #[test]
+fn what_a_transaction_aborted_is_never_stored() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "aborted", 1);
+    let mut fleet = Fleet::new(2);
+    let mut aborted = Fleet::new(1);
+    kafka.produce(&loading.topic, fleet.lines(20));
+    kafka.produce_aborted(&loading.topic, aborted.lines(20));
+    kafka.produce(&loading.topic, fleet.lines(20));
+    kafka.produce_aborted(&loading.topic, aborted.lines(20));
+    let loader = loading.start();
+    wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+}
+
+#[test]
 fn a_zombie_that_comes_back_writes_nothing_of_its_own() {
+    zombie_that_comes_back(CLASSIC, 3);
+}
+
+#[test]
+fn a_zombie_that_comes_back_writes_nothing_of_its_own_when_the_broker_assigns() {
+    zombie_that_comes_back(KIP_848, 1);
+}
+
+fn zombie_that_comes_back(group: &str, rounds: usize) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let loading = Loading::new(kafka, &s3, "zombie", 4);
     let mut fleet = Fleet::new(8);
     kafka.produce(&loading.topic, fleet.lines(200));
     let config = "[flush]\nage = \"700ms\"\n";
-    let first = loading.loader(config).start();
+    let first = loading.loader_as(group, config).start();
     wait_until("the first has begun", PATIENCE, || {
         !loading.stored().is_empty()
     });
-    let second = loading.loader(config).start();
-    for _ in 0..3 {
+    let second = loading.loader_as(group, config).start();
+    for _ in 0..rounds {
         kafka.produce(&loading.topic, fleet.lines(100));
         // It sleeps past its session with batches open; the other takes over and goes on.
         sleep(Duration::from_millis(400));

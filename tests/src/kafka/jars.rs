@@ -44,7 +44,8 @@ pub(super) fn kept(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result
     Ok(ready)
 }
 
-fn cache() -> Result<PathBuf> {
+/// Where things lie that are fetched once.
+pub(crate) fn cache() -> Result<PathBuf> {
     if let Some(folder) = var("HEADWATER_CACHE") {
         return Ok(PathBuf::from(folder));
     }

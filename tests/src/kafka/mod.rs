@@ -20,6 +20,7 @@ pub mod token;
 pub mod visitor;
 
 pub use iam::{Iam, Key, Policy};
+pub(crate) use jars::cache;
 pub use listener::Listener;
 pub use msk::{Msk, MskSetup};
 pub use records::{Committed, Record};

@@ -99,6 +99,23 @@ impl Kafka {
             .unwrap_or_else(|error| panic!("cannot read the offsets of {group}: {error:#}"))
     }
 
+    /// Writes records in a transaction, and aborts it: they are in the log, and nobody who reads
+    /// what was committed sees them.
+    pub fn produce_aborted(&self, topic: &str, records: impl IntoIterator<Item = Record>) {
+        let written = || -> Result<()> {
+            let producer: BaseProducer = self
+                .client()
+                .set("transactional.id", crate::outside::unique("aborting"))
+                .create()
+                .context("cannot make a producer")?;
+            producer.init_transactions(CALL_TIMEOUT)?;
+            producer.begin_transaction()?;
+            Self::send_all(&producer, topic, records)?;
+            Ok(producer.abort_transaction(CALL_TIMEOUT)?)
+        };
+        written().unwrap_or_else(|error| panic!("cannot abort in {topic}: {error:#}"));
+    }
+
     fn try_produce(&self, topic: &str, records: impl IntoIterator<Item = Record>) -> Result<()> {
         let producer: BaseProducer = self
             .client()
@@ -106,6 +123,15 @@ impl Kafka {
             .set("linger.ms", "5")
             .create()
             .context("cannot make a producer")?;
+        Self::send_all(&producer, topic, records)
+    }
+
+    /// Sends records and waits until all are acknowledged.
+    fn send_all(
+        producer: &BaseProducer,
+        topic: &str,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<()> {
         for record in records {
             let mut headers = OwnedHeaders::new();
             for (key, value) in &record.headers {

@@ -298,6 +298,29 @@ impl S3 for Backend {
         })
     }
 
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> Answer<ListMultipartUploadsOutput> {
+        let input = request.input;
+        let prefix = input.prefix.as_deref().unwrap_or("");
+        let uploads = self.store.uploads(&input.bucket).into_iter();
+        let uploads = uploads
+            .filter(|(key, _)| key.starts_with(prefix))
+            .map(|(key, id)| MultipartUpload {
+                key: Some(key),
+                upload_id: Some(id),
+                ..MultipartUpload::default()
+            });
+        ok(ListMultipartUploadsOutput {
+            uploads: Some(uploads.collect()),
+            is_truncated: Some(false),
+            bucket: Some(input.bucket),
+            prefix: input.prefix,
+            ..ListMultipartUploadsOutput::default()
+        })
+    }
+
     async fn abort_multipart_upload(
         &self,
         request: S3Request<AbortMultipartUploadInput>,

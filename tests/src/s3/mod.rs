@@ -197,7 +197,8 @@ impl S3 {
     /// Returns the keys of uploads that were begun and neither completed nor aborted. Our server
     /// only.
     pub fn unfinished_uploads(&self, bucket: &str) -> Vec<String> {
-        self.ours().store.unfinished(bucket)
+        let uploads = self.ours().store.uploads(bucket).into_iter();
+        uploads.map(|(key, _)| key).collect()
     }
 
     /// Writes an object: a lookup table, a configuration.

@@ -268,13 +268,13 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the keys of a bucket's unfinished uploads.
-    pub(super) fn unfinished(&self, bucket: &str) -> Vec<String> {
+    /// Returns a bucket's unfinished uploads: key and id.
+    pub(super) fn uploads(&self, bucket: &str) -> Vec<(String, String)> {
         let inner = self.lock();
-        let uploads = inner.uploads.values();
+        let uploads = inner.uploads.iter();
         uploads
-            .filter(|upload| upload.bucket == bucket)
-            .map(|upload| upload.key.clone())
+            .filter(|(_, upload)| upload.bucket == bucket)
+            .map(|(id, upload)| (upload.key.clone(), id.clone()))
             .collect()
     }
 

@@ -1,0 +1,152 @@
+//! What is asked of S3 beside the bytes, large objects in parts, and stores that cannot do it all.
+
+use std::time::Duration;
+
+use headwater_tests::device::Device;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::wait_until;
+use headwater_tests::s3::{Fault, Kind, Op, S3};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lines of one device, numbered, each padded to `bytes`.
+fn lines(n: usize, bytes: usize) -> (Vec<Record>, Vec<String>) {
+    let mut device = Device::new("pi-1", "/var/log/app", 7);
+    let lines: Vec<String> = (0..n)
+        .map(|i| format!("line {i:06} {}", "x".repeat(bytes)))
+        .collect();
+    let records = lines.iter().map(|line| device.line(line)).collect();
+    (records, lines)
+}
+
+#[test]
+fn encryption_class_and_tags_are_as_configured() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "options", 1);
+    let (records, written) = lines(50, 10);
+    kafka.produce(&loading.topic, records);
+    let config = "[output.s3]\nencryption = \"kms\"\nkms_key = \"alias/logs\"\n\
+                  storage_class = \"STANDARD_IA\"\nexpected_bucket_owner = \"123456789012\"\n\
+                  [output.s3.tags]\nteam = \"meters & more\"\n[flush]\nage = \"200ms\"\n";
+    let loader = loading.loader(config).start();
+    wait_until("all is stored", PATIENCE, || {
+        loading.report(written.clone()).lost.is_empty()
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    for (key, object) in s3.described(&loading.bucket, "data/") {
+        let about = &object.attributes;
+        assert_eq!(about.encryption.as_deref(), Some("aws:kms"), "{key}");
+        assert_eq!(about.kms_key.as_deref(), Some("alias/logs"), "{key}");
+        // State is read again: it is neither put away nor tagged.
+        let (class, tags) = match key.contains("_headwater/") {
+            true => (None, None),
+            false => (Some("STANDARD_IA"), Some("team=meters%20%26%20more")),
+        };
+        assert_eq!(about.storage_class.as_deref(), class, "{key}");
+        assert_eq!(about.tagging.as_deref(), tags, "{key}");
+    }
+    loading.report(written).assert_exact();
+}
+
+#[test]
+fn large_objects_go_in_parts_and_a_crash_leaves_no_upload_behind() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "parts", 1);
+    let config = "compression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\n\
+                  [flush]\nage = \"60s\"\nrecords = 220\nbytes = \"32MiB\"\n";
+    let (records, written) = lines(440, 80_000);
+    s3.fault(Fault::on(Op::UploadPart, Kind::Timeout));
+    kafka.produce(&loading.topic, records);
+    let first = loading.loader(config).start();
+    wait_until("a part is on its way", PATIENCE, || {
+        s3.count(Op::UploadPart) > 0
+    });
+    first.kill9();
+    assert_eq!(s3.unfinished_uploads(&loading.bucket).len(), 1);
+    s3.clear_faults();
+    // The end of an upload refused, and carried out without an answer.
+    for kind in [Kind::Conflict409, Kind::HangUpAfterCommit, Kind::Http500] {
+        s3.fault(Fault::on(Op::CompleteMultipart, kind).times(1));
+    }
+    let second = loading.loader(config).start();
+    wait_until("all is stored", PATIENCE, || {
+        loading.report(written.clone()).lost.is_empty()
+    });
+    assert_eq!(second.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(s3.unfinished_uploads(&loading.bucket), Vec::<String>::new());
+    assert!(s3.count(Op::CompleteMultipart) >= 3);
+    loading.report(written).assert_exact();
+    loading.assert_proven();
+}
+
+#[test]
+fn a_store_without_conditional_writes_gets_each_object_once() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "plain", 1);
+    let config =
+        "[output.s3]\nconditional_writes = false\n[flush]\nage = \"200ms\"\nrecords = 40\n";
+    let (records, written) = lines(400, 10);
+    kafka.produce(&loading.topic, records);
+    for point in ["object-stored", "batch-stored:2", "intent-committed:3"] {
+        loading
+            .loader(config)
+            .crash_at(point)
+            .start()
+            .wait(PATIENCE);
+    }
+    let last = loading.loader(config).start();
+    wait_until("all is stored", PATIENCE, || {
+        loading.report(written.clone()).lost.is_empty()
+    });
+    assert_eq!(last.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let puts = s3.count_by_key(Op::Put, &loading.bucket);
+    let twice = puts
+        .iter()
+        .filter(|(key, n)| !key.contains("_headwater/") && **n > 1);
+    assert_eq!(twice.count(), 0, "{puts:?}");
+    loading.report(written).assert_exact();
+    loading.assert_proven();
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_waited_for_only_so_long() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "silent", 1);
+    let config = "[output.s3]\ntimeout = \"500ms\"\n[flush]\nage = \"200ms\"\n";
+    let loader = loading.loader(config).start();
+    let (records, written) = lines(90, 10);
+    let mut records = records.into_iter();
+    for (round, kind) in [Kind::TimeoutAfterCommit, Kind::Timeout, Kind::Denied]
+        .into_iter()
+        .enumerate()
+    {
+        s3.fault(Fault::on(Op::Put, kind).times(2));
+        kafka.produce(&loading.topic, records.by_ref().take(30));
+        let so_far = &written[..30 * (round + 1)];
+        wait_until("all is stored", PATIENCE, || {
+            loading.report(so_far.to_vec()).lost.is_empty()
+        });
+    }
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(written).assert_exact();
+    loading.assert_proven();
+}
+
+#[test]
+fn a_bucket_that_is_not_there_or_not_ours_is_said_and_nothing_is_read() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let mut loading = Loading::new(kafka, &s3, "absent", 1);
+    s3.fault(Fault::on(Op::List, Kind::Denied).times(1));
+    let denied = loading.loader("").run("run", &[]);
+    assert_eq!(denied.code, Some(1));
+    assert!(denied.stderr.contains("access denied"), "{}", denied.stderr);
+    loading.bucket = "no-such-bucket-of-ours".into();
+    let absent = loading.loader("").run("run", &[]);
+    assert_eq!(absent.code, Some(1));
+    assert!(
+        absent.stderr.contains("does not exist"),
+        "{}",
+        absent.stderr
+    );
+}

@@ -1,0 +1,173 @@
+//! NDJSON, CSV and Parquet, read back by DuckDB and pyarrow: every value as it went in.
+
+use std::path::Path;
+use std::time::Duration;
+
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::wait_until;
+use headwater_tests::process::Loader;
+use headwater_tests::python;
+use headwater_tests::s3::S3;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// 2026-11-24T08:00:00Z
+const MORNING: i64 = 1_795_507_200_000;
+
+/// Rows of every type, with what makes readers stumble; each with what a table has to show.
+fn rows() -> Vec<(Value, Value)> {
+    let texts = [
+        "plain",
+        "",
+        "a,b;\"c\"",
+        "two\nlines\r\n",
+        " spaced ",
+        "é 漢 🙂",
+        "null",
+        "\u{1}\t\\",
+    ];
+    (0..400)
+        .map(|n| {
+            let text = texts[usize::try_from(n).unwrap() % texts.len()];
+            let ms = MORNING + n * 60_001;
+            let seconds = ms / 1000;
+            let time = format!(
+                "2026-11-24T{:02}:{:02}:{:02}.{:03}Z",
+                seconds / 3600 % 24,
+                seconds / 60 % 60,
+                seconds % 60,
+                ms % 1000
+            );
+            let mut row = json!({"time": time, "t": time, "n": n - 200, "f": n as f64 / 8.0, "ok": n % 3 == 0, "s": text});
+            let mut seen = json!({"t": ms, "n": n - 200, "f": n as f64 / 8.0, "ok": n % 3 == 0, "s": text, "_rest": {"time": time}});
+            if n % 5 == 0 {
+                row["n"] = Value::Null;
+                seen["n"] = Value::Null;
+            }
+            if n % 7 == 0 {
+                row["new"] = json!({"deep": [n]});
+                seen["_rest"]["new"] = json!({"deep": [n]});
+            }
+            (row, seen)
+        })
+        .collect()
+}
+
+fn config(loading: &Loading, format: &str, compression: &str, out: &Path) -> String {
+    let mut text = format!(
+        r#"
+        [kafka]
+        brokers = ["{}"]
+        topic = "{}"
+        [group]
+        id = "{}-{format}"
+        session_timeout = "2s"
+        [output]
+        url = "file://{}"
+        path = "day={{time:%Y-%m-%d}}"
+        format = "{format}"
+        compression = "{compression}"
+        "#,
+        loading.kafka.bootstrap(),
+        loading.topic,
+        loading.topic,
+        out.display(),
+    );
+    if format != "ndjson" {
+        for (name, kind) in [
+            ("n", "int"),
+            ("f", "float"),
+            ("ok", "bool"),
+            ("t", "timestamp"),
+            ("s", "string"),
+        ] {
+            text += &format!("[[output.column]]\nname = \"{name}\"\ntype = \"{kind}\"\n");
+        }
+    }
+    text + "[flush]\nage = \"300ms\"\nrecords = 150\n"
+}
+
+/// Rows as they are compared: by their time, the overflow column read as the JSON that it is.
+fn sorted(mut rows: Vec<Value>) -> Vec<Value> {
+    rows.sort_by_key(|row| row["t"].as_i64());
+    rows
+}
+
+fn seen_by(reader: &str, printed: &str, ndjson: bool) -> Vec<Value> {
+    let rows = printed.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line
+    });
+    let row = |mut line: Value| {
+        let mut row = line["row"].take();
+        if ndjson {
+            let time: String = row["t"].as_str().unwrap().into();
+            let part = |from: usize, to: usize| time[from..to].parse::<i64>().unwrap();
+            let day = MORNING - 8 * 3_600_000 + (part(8, 10) - 24) * 86_400_000;
+            let seconds = part(11, 13) * 3600 + part(14, 16) * 60 + part(17, 19);
+            row["t"] = (day + seconds * 1000 + part(20, 23)).into();
+        } else if let Some(rest) = row["_rest"].as_str() {
+            row["_rest"] = serde_json::from_str(rest).unwrap();
+        }
+        row
+    };
+    sorted(
+        rows.filter(|line| line["reader"] == reader)
+            .map(row)
+            .collect(),
+    )
+}
+
+#[test]
+fn duckdb_and_pyarrow_see_what_went_in() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "formats", 1);
+    let rows = rows();
+    kafka.produce(
+        &loading.topic,
+        rows.iter().map(|(row, _)| Record {
+            value: row.to_string().into_bytes(),
+            ..Record::default()
+        }),
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("formats/read.py");
+    for (format, compression) in [
+        ("parquet", "zstd"),
+        ("csv", "gzip"),
+        ("ndjson", "zstd"),
+        ("ndjson", "gzip"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&loading, format, compression, folder.path());
+        let group = format!("{}-{format}", loading.topic);
+        let config = config.replace(&group, &format!("{group}-{compression}"));
+        let loader = Loader::start(&config);
+        wait_until("all is committed", PATIENCE, || {
+            let committed = kafka.committed(&format!("{group}-{compression}"), &loading.topic);
+            committed.iter().filter_map(|held| held.offset).sum::<i64>() >= 400
+        });
+        assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+        let printed = python::run(&script, &[format, &folder.path().display().to_string()]);
+        let ndjson = format == "ndjson";
+        let expected = rows.iter().map(|(_, seen)| {
+            let mut seen = seen.clone();
+            if ndjson {
+                seen["_rest"] = Value::Null;
+            }
+            seen
+        });
+        let expected = sorted(expected.collect());
+        for reader in ["duckdb", "pyarrow"] {
+            let seen = seen_by(reader, &printed, ndjson);
+            assert_eq!(
+                seen.len(),
+                expected.len(),
+                "{format} {compression} {reader}"
+            );
+            for (seen, expected) in seen.iter().zip(&expected) {
+                assert_eq!(seen, expected, "{format} {compression} {reader}");
+            }
+        }
+    }
+}
