@@ -202,7 +202,10 @@ impl Encoder {
         self.content.rows += 1;
         if self.tail.len() >= frame_bytes {
             self.close_frame(target, compressor)?;
-            self.tail.shrink_to(2 * frame_bytes);
+            if frame_bytes < FRAME_BYTES_MAX {
+                // Many objects are open: none keeps memory that it does not need now.
+                self.tail = Vec::new();
+            }
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ fn encryption_class_and_tags_are_as_configured() {
 fn large_objects_go_in_parts_and_a_crash_leaves_no_upload_behind() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let loading = Loading::new(kafka, &s3, "parts", 1);
-    let config = "compression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\n\
+    let config = "path = \"\"\ncompression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\n\
                   [flush]\nage = \"60s\"\nrecords = 220\nbytes = \"32MiB\"\n";
     let (records, written) = lines(440, 80_000);
     s3.fault(Fault::on(Op::UploadPart, Kind::Timeout));
