@@ -26,7 +26,9 @@ pub mod transform;
 
 pub mod store;
 
+pub mod http;
 pub mod memory;
+pub mod metrics;
 pub mod recover;
 pub mod staging;
 pub mod worker;

@@ -134,7 +134,10 @@ impl Metrics {
             self.records.get_or_create(&OfOutcome { outcome }).inc_by(n);
         }
         // Among those that were written.
-        for (outcome, n) in [("overlap", counts.overlaps), ("refused_headers", counts.refused)] {
+        for (outcome, n) in [
+            ("overlap", counts.overlaps),
+            ("refused_headers", counts.refused),
+        ] {
             self.records.get_or_create(&OfOutcome { outcome }).inc_by(n);
         }
         self.bytes.inc_by(counts.bytes);
@@ -173,7 +176,12 @@ impl Metrics {
     /// held now.
     pub fn refresh(&self, now_ms: u64, batch_bytes: (usize, usize), fetched_bytes: usize) {
         let gauge = |gauge: &Gauge, n: u64| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
-        for family in [&self.lag_records, &self.lag_seconds, &self.gaps, &self.streams] {
+        for family in [
+            &self.lag_records,
+            &self.lag_seconds,
+            &self.gaps,
+            &self.streams,
+        ] {
             family.clear();
         }
         let board = self.board();
@@ -200,37 +208,95 @@ impl Metrics {
     /// A registry of them, under `headwater_loader_`.
     pub fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("headwater_loader");
-        let mut counter = |name: &str, help: &str, counter: &Counter| {
-            registry.register(name, help, counter.clone());
-        };
-        counter("bytes", "Bytes of the values of records in completed batches", &self.bytes);
-        counter("batches", "Batches completed", &self.batches);
-        counter("objects", "Objects of rows stored", &self.objects);
-        counter("object_bytes", "Bytes of objects of rows stored", &self.object_bytes);
-        counter("output_retries", "Requests to the output that failed and were tried again", &self.retries);
-        counter("rejoins", "Memberships in the group given up and begun anew", &self.rejoined);
-        counter("early_batches", "Batches closed early because memory was short", &self.pressed);
         registry.register(
             "records",
             "Records in completed batches, by outcome; overlap and refused_headers are among the written",
             self.records.clone(),
         );
-        let mut of_partition = |name: &str, help: &str, family: &Family<OfPartition, Gauge>| {
-            registry.register(name, help, family.clone());
-        };
-        of_partition("durable_lag_records", "Offsets not yet stored and committed", &self.lag_records);
-        of_partition("durable_lag_seconds", "Age of the oldest record not yet stored and committed", &self.lag_seconds);
-        of_partition("unexplained_gaps", "Ranges of streams that nothing explains", &self.gaps);
-        of_partition("streams", "Streams in the ledger", &self.streams);
-        let mut gauge = |name: &str, help: &str, gauge: &Gauge| {
-            registry.register(name, help, gauge.clone());
-        };
-        gauge("partitions", "Partitions that this loader has", &self.assigned);
-        gauge("batch_memory_bytes", "Memory of open and closing batches", &self.batch_bytes);
-        gauge("batch_memory_bytes_max", "Its bound", &self.batch_bytes_max);
-        gauge("fetched_memory_bytes", "Memory of records fetched and not yet taken in", &self.fetched_bytes);
-        gauge("resident_memory_bytes", "Memory of the process, as the kernel counts it", &self.resident_bytes);
+        let counters: [(&str, &str, &Counter); 7] = [
+            (
+                "bytes",
+                "Bytes of the values of records in completed batches",
+                &self.bytes,
+            ),
+            ("batches", "Batches completed", &self.batches),
+            ("objects", "Objects of rows stored", &self.objects),
+            (
+                "object_bytes",
+                "Bytes of objects of rows stored",
+                &self.object_bytes,
+            ),
+            (
+                "output_retries",
+                "Requests to the output that failed and were tried again",
+                &self.retries,
+            ),
+            (
+                "rejoins",
+                "Memberships in the group given up and begun anew",
+                &self.rejoined,
+            ),
+            (
+                "early_batches",
+                "Batches closed early because memory was short",
+                &self.pressed,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        self.register_gauges(&mut registry);
         registry
+    }
+
+    fn register_gauges(&self, registry: &mut Registry) {
+        let families: [(&str, &str, &Family<OfPartition, Gauge>); 4] = [
+            (
+                "durable_lag_records",
+                "Offsets not yet stored and committed",
+                &self.lag_records,
+            ),
+            (
+                "durable_lag_seconds",
+                "Age of the oldest record not yet stored and committed",
+                &self.lag_seconds,
+            ),
+            (
+                "unexplained_gaps",
+                "Ranges of streams that nothing explains",
+                &self.gaps,
+            ),
+            ("streams", "Streams in the ledger", &self.streams),
+        ];
+        for (name, help, family) in families {
+            registry.register(name, help, family.clone());
+        }
+        let gauges: [(&str, &str, &Gauge); 5] = [
+            (
+                "partitions",
+                "Partitions that this loader has",
+                &self.assigned,
+            ),
+            (
+                "batch_memory_bytes",
+                "Memory of open and closing batches",
+                &self.batch_bytes,
+            ),
+            ("batch_memory_bytes_max", "Its bound", &self.batch_bytes_max),
+            (
+                "fetched_memory_bytes",
+                "Memory of records fetched and not yet taken in",
+                &self.fetched_bytes,
+            ),
+            (
+                "resident_memory_bytes",
+                "Memory of the process, as the kernel counts it",
+                &self.resident_bytes,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
     }
 }
 
@@ -260,10 +326,34 @@ mod tests {
         for (name, standing, ends, records, seconds) in [
             ("idle", standing(70, 70), ends(70, Some(70)), 0, 0),
             // Markers of transactions: offsets without records.
-            ("idle behind markers", standing(70, 70), ends(72, Some(72)), 0, 0),
-            ("a batch is open", standing(70, 80), ends(80, Some(80)), 10, 10),
-            ("not fetched yet", standing(70, 70), ends(95, Some(70)), 25, 60),
-            ("not heard of the end", standing(70, 70), ends(0, None), 0, 0),
+            (
+                "idle behind markers",
+                standing(70, 70),
+                ends(72, Some(72)),
+                0,
+                0,
+            ),
+            (
+                "a batch is open",
+                standing(70, 80),
+                ends(80, Some(80)),
+                10,
+                10,
+            ),
+            (
+                "not fetched yet",
+                standing(70, 70),
+                ends(95, Some(70)),
+                25,
+                60,
+            ),
+            (
+                "not heard of the end",
+                standing(70, 70),
+                ends(0, None),
+                0,
+                0,
+            ),
         ] {
             let expected = Lag { records, seconds };
             assert_eq!(lag(&standing, &ends, 100_000), expected, "{name}");
@@ -279,8 +369,21 @@ mod tests {
             filtered: 3,
             ..Counts::default()
         });
-        metrics.stands(7, Some(Standing { durable: 4, taken: 4, ..Standing::default() }));
-        metrics.ends(BTreeMap::from([(7, Ends { end: 9, reached: Some(4) })]));
+        metrics.stands(
+            7,
+            Some(Standing {
+                durable: 4,
+                taken: 4,
+                ..Standing::default()
+            }),
+        );
+        metrics.ends(BTreeMap::from([(
+            7,
+            Ends {
+                end: 9,
+                reached: Some(4),
+            },
+        )]));
         metrics.refresh(1000, (1, 2), 3);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry()).unwrap();

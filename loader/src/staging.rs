@@ -39,6 +39,14 @@ impl Staging {
     }
 }
 
+impl Staging {
+    /// What is held now, and the bound.
+    pub fn held(&self) -> (usize, usize) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        (held.values().sum(), self.limit)
+    }
+}
+
 /// How it stands with the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
@@ -60,15 +68,7 @@ impl Tally {
     /// Adds a completed batch.
     pub fn add(&self, counts: &Counts) {
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
-        sum.records += counts.records;
-        sum.bytes += counts.bytes;
-        sum.rows += counts.rows;
-        sum.dead_letters += counts.dead_letters;
-        sum.filtered += counts.filtered;
-        sum.duplicates += counts.duplicates;
-        sum.overlaps += counts.overlaps;
-        sum.notices += counts.notices;
-        sum.refused += counts.refused;
+        *sum = sum.plus(counts);
     }
 
     /// The sum so far.

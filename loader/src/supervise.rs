@@ -2,7 +2,7 @@
 //! and committed, then out of the group.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,6 +16,7 @@ use crate::config::plan::Output;
 use crate::consume::Assigned;
 use crate::consume::consumer::{ConsumerError, Member};
 use crate::consume::prefetch::Prefetch;
+use crate::http;
 use crate::recover::store_pipeline;
 use crate::staging::{Staging, Tally};
 use crate::store::folder::Folder;
@@ -31,7 +32,7 @@ const REPORT: Duration = Duration::from_secs(60);
 /// Opens the output that a plan names.
 pub async fn open_store(output: &Output) -> Store {
     match output {
-        Output::S3(settings) => Store::S3(S3::new(settings.clone()).await),
+        Output::S3(settings) => Store::S3(Box::new(S3::new(settings.as_ref().clone()).await)),
         Output::Folder(root) => Store::Folder(Folder::new(root.clone())),
     }
 }
@@ -81,13 +82,19 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         staging,
         prefetch,
         tally: Tally::default(),
+        metrics: Arc::default(),
+        polled_ms: Arc::default(),
         stop: stopped,
     });
+    if let Some(listen) = shared.plan.listen {
+        http::serve(listen, Arc::clone(&shared)).await?;
+    }
     let mut backoff = Backoff::new(u64::from(std::process::id()));
     loop {
         match member(&shared, &mut signals, &stop).await? {
             Left::Stopped => break,
             Left::Again(reason) => {
+                shared.metrics.rejoined.inc();
                 let wait = backoff.next_wait();
                 tracing::warn!(
                     reason,
@@ -137,7 +144,7 @@ async fn member(
     let member = Arc::new(Member::join(
         &shared.plan,
         sender,
-        Arc::clone(&shared.prefetch),
+        (Arc::clone(&shared.prefetch), Arc::clone(&shared.metrics)),
     )?);
     tracing::info!(
         group = shared.plan.group,
@@ -146,7 +153,7 @@ async fn member(
     );
     let halt = Arc::new(AtomicBool::new(false));
     let hold = Arc::new(AtomicBool::new(false));
-    let mut polling = poll_thread(&member, &halt, &hold)?;
+    let mut polling = poll_thread(&member, &halt, &hold, &shared.polled_ms)?;
     let mut workers: JoinSet<Ended> = JoinSet::new();
     let mut reports = tokio::time::interval(REPORT);
     let mut grace: Option<tokio::time::Instant> = None;
@@ -196,6 +203,7 @@ async fn member(
     halt.store(true, Ordering::Release);
     workers.shutdown().await;
     leave(member, polling).await;
+    shared.metrics.joined(false);
     left
 }
 
@@ -219,13 +227,16 @@ fn poll_thread(
     member: &Arc<Member>,
     halt: &Arc<AtomicBool>,
     hold: &Arc<AtomicBool>,
+    polled_ms: &Arc<AtomicU64>,
 ) -> anyhow::Result<Polling> {
     let (ended, polling) = oneshot::channel();
     let (member, halt, hold) = (Arc::clone(member), Arc::clone(halt), Arc::clone(hold));
+    let polled_ms = Arc::clone(polled_ms);
     std::thread::Builder::new()
         .name("poll".into())
         .spawn(move || {
-            let polled = member.poll(&halt, &hold);
+            let polled = member.poll(&halt, &hold, &polled_ms);
+            polled_ms.store(0, Ordering::Release);
             drop(member);
             if ended.send(polled).is_err() {
                 tracing::debug!("nobody waits for the poll thread any more");

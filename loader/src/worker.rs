@@ -2,6 +2,7 @@
 //! action at a time. No decision is made here but when to try again.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use crate::config::Plan;
 use crate::consume::prefetch::Prefetch;
 use crate::consume::{Assigned, Commit, CommitError, HandOver};
 use crate::crash;
+use crate::metrics::Metrics;
 use crate::name::state_folder;
 use crate::partition::batch::Object;
 use crate::partition::intent::Committed;
@@ -38,6 +40,10 @@ pub struct Shared {
     pub prefetch: Arc<Prefetch>,
     /// What became of records.
     pub tally: Tally,
+    /// The same, and more, for Prometheus.
+    pub metrics: Arc<Metrics>,
+    /// When the poll thread last looked up, monotonic milliseconds; 0 while there is none.
+    pub polled_ms: Arc<AtomicU64>,
     /// Set once: close what is open and end.
     pub stop: watch::Receiver<bool>,
 }
@@ -83,6 +89,7 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, assigned: Assigne
         Err(ended) => ended,
     };
     shared.staging.hold(partition, 0);
+    shared.metrics.stands(partition, None);
     ended
 }
 
@@ -170,13 +177,19 @@ impl Worker {
             }
         }
         if self.room() == Room::CloseYours {
+            self.shared.metrics.pressed.inc();
             self.machine
                 .apply(Event::Pressure, clock::now())
                 .map_err(end)?;
         }
         for counts in self.machine.take_counts() {
             self.shared.tally.add(&counts);
+            self.shared.metrics.count(&counts);
         }
+        let standing = self.machine.standing();
+        self.shared
+            .metrics
+            .stands(self.assigned.partition, Some(standing));
         Ok(())
     }
 
@@ -226,7 +239,7 @@ impl Worker {
                             bytes,
                             content,
                         };
-                        put(&shared.store, &object, seed).await?;
+                        put(&shared, &object, seed).await?;
                         crash::point("snapshot-stored");
                         Ok(())
                     }));
@@ -305,7 +318,15 @@ async fn upload(shared: Arc<Shared>, objects: Arc<Vec<Object>>, seed: u64) -> Re
             join_one(&mut tasks).await?;
         }
         let (shared, objects) = (Arc::clone(&shared), Arc::clone(&objects));
-        tasks.spawn(async move { put(&shared.store, &objects[at], seed + at as u64).await });
+        tasks.spawn(async move {
+            put(&shared, &objects[at], seed + at as u64).await?;
+            shared.metrics.objects.inc();
+            shared
+                .metrics
+                .object_bytes
+                .inc_by(objects[at].bytes.len() as u64);
+            Ok(())
+        });
         crash::point("object-under-way");
     }
     while !tasks.is_empty() {
@@ -326,10 +347,11 @@ async fn join_one(tasks: &mut JoinSet<Result<(), Ended>>) -> Result<(), Ended> {
 
 /// Stores an object, for as long as it takes: while the output is down nothing else could be done,
 /// and the offset stays where it is.
-async fn put(store: &Store, object: &Object, seed: u64) -> Result<(), Ended> {
+async fn put(shared: &Shared, object: &Object, seed: u64) -> Result<(), Ended> {
     let mut backoff = Backoff::new(seed);
     loop {
-        match store
+        match shared
+            .store
             .put_new(&object.key, object.bytes.clone(), object.content)
             .await
         {
@@ -339,6 +361,7 @@ async fn put(store: &Store, object: &Object, seed: u64) -> Result<(), Ended> {
             }
             Err(error @ (StoreError::Later(_) | StoreError::Refused(_))) => {
                 let wait = backoff.next_wait();
+                shared.metrics.retries.inc();
                 tracing::warn!(%error, ?wait, "not stored yet; trying again, the offset stays where it is");
                 tokio::time::sleep(wait).await;
             }

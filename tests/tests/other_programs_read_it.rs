@@ -27,9 +27,10 @@ fn rows() -> Vec<(Value, Value)> {
         "null",
         "\u{1}\t\\",
     ];
-    (0..400)
-        .map(|n| {
-            let text = texts[usize::try_from(n).unwrap() % texts.len()];
+    (0..400_i64)
+        .zip(texts.iter().cycle())
+        .map(|(n, text)| {
+            let text = *text;
             let ms = MORNING + n * 60_001;
             let seconds = ms / 1000;
             let time = format!(
@@ -96,19 +97,19 @@ fn sorted(mut rows: Vec<Value>) -> Vec<Value> {
 
 fn seen_by(reader: &str, printed: &str, ndjson: bool) -> Vec<Value> {
     let rows = printed.lines().map(|line| {
-        let line: Value = serde_json::from_str(line).unwrap();
+        let line: Value = serde_json::from_str(line).expect("the script prints JSON");
         line
     });
     let row = |mut line: Value| {
         let mut row = line["row"].take();
         if ndjson {
-            let time: String = row["t"].as_str().unwrap().into();
-            let part = |from: usize, to: usize| time[from..to].parse::<i64>().unwrap();
+            let time: String = row["t"].as_str().expect("a text").into();
+            let part = |from: usize, to: usize| time[from..to].parse::<i64>().expect("digits");
             let day = MORNING - 8 * 3_600_000 + (part(8, 10) - 24) * 86_400_000;
             let seconds = part(11, 13) * 3600 + part(14, 16) * 60 + part(17, 19);
             row["t"] = (day + seconds * 1000 + part(20, 23)).into();
         } else if let Some(rest) = row["_rest"].as_str() {
-            row["_rest"] = serde_json::from_str(rest).unwrap();
+            row["_rest"] = serde_json::from_str(rest).expect("JSON in _rest");
         }
         row
     };

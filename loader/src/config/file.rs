@@ -29,9 +29,21 @@ pub struct ConfigFile {
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+    /// Metrics and health.
+    #[serde(default)]
+    pub http: Http,
     /// What happens to a record, step by step.
     #[serde(default)]
     pub transform: Vec<StepFile>,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// `address:port` for `/metrics`, `/healthz` and `/readyz`; nowhere by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
 }
 
 /// The consumer group.

@@ -1,6 +1,7 @@
 //! The configuration, as it is meant: checked against itself, templates and tables ready. All
 //! problems are told at once.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Plan {
     pub memory: MemoryPlan,
     /// How long a stop may take.
     pub stop_grace: Period,
+    /// Where metrics and health are told.
+    pub listen: Option<SocketAddr>,
     /// What happens to a record.
     pub pipeline: Arc<Pipeline>,
     /// Contents of the tables that it uses.
@@ -50,7 +53,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// A bucket.
-    S3(S3Settings),
+    S3(Box<S3Settings>),
     /// A local folder.
     Folder(PathBuf),
 }
@@ -116,6 +119,14 @@ impl Plan {
         let memory = MemoryPlan::new(file.limits.memory.0, memory_there, file.flush.bytes.0)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
+        let listen = file.http.listen.as_ref().and_then(|text| {
+            let wrong = |_| {
+                problems.push(format!(
+                    "http.listen {text:?}: write an address and a port, as \"127.0.0.1:9600\" or \"[::]:9600\""
+                ));
+            };
+            text.parse().map_err(wrong).ok()
+        });
         let output = parse_output(file)
             .map_err(|wrong| problems.extend(wrong))
             .ok();
@@ -146,6 +157,7 @@ impl Plan {
             },
             memory,
             stop_grace: file.limits.stop_grace,
+            listen,
             pipeline: Arc::new(pipeline),
             tables: Arc::new(tables),
         })
@@ -272,7 +284,7 @@ fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(Output::S3(S3Settings {
+    Ok(Output::S3(Box::new(S3Settings {
         bucket: bucket.to_owned(),
         prefix: if prefix.is_empty() {
             String::new()
@@ -283,7 +295,7 @@ fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
         region: file.output.region.clone(),
         path_style: file.output.path_style,
         options,
-    }))
+    })))
 }
 
 fn s3_options(file: &S3File) -> (S3Options, Vec<String>) {

@@ -1,7 +1,7 @@
 //! The consumer: its configuration, its callbacks, its polling thread, its commits.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,17 +12,20 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::clock;
 use crate::config::Plan;
 use crate::config::file::Protocol;
 use crate::consume::gate::Gate;
 use crate::consume::prefetch::Prefetch;
 use crate::consume::{Assigned, CHANNEL, Commit, CommitError, CommittedOffset, HandOver};
 use crate::fetched::{Fetched, Identity};
+use crate::metrics::{Ends, Metrics};
 use crate::partition::intent::Committed;
 
 /// How long the broker may take to answer a question in a callback.
@@ -62,6 +65,7 @@ pub struct Context {
     gate: Arc<Gate>,
     assigned: mpsc::Sender<Assigned>,
     prefetch: Arc<Prefetch>,
+    metrics: Arc<Metrics>,
     lanes: Mutex<BTreeMap<i32, Lane>>,
     failure: Mutex<Option<String>>,
     voice: Voice,
@@ -74,6 +78,20 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.voice.error(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let offset = |offset: i64| u64::try_from(offset).ok();
+        let topic = statistics.topics.get(&self.topic);
+        let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
+        let ends = partitions.filter_map(|(id, partition)| {
+            let ends = Ends {
+                end: offset(partition.ls_offset)?,
+                reached: offset(partition.eof_offset),
+            };
+            Some((*id, ends))
+        });
+        self.metrics.ends(ends.collect());
     }
 }
 
@@ -89,6 +107,7 @@ impl ConsumerContext for Context {
             RebalanceProtocol::Cooperative
         );
         let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.metrics.joined(true);
             self.assign(consumer, partitions)
                 .and_then(|()| match cooperative {
                     true => consumer.incremental_assign(partitions),
@@ -244,7 +263,7 @@ impl Member {
     pub fn join(
         plan: &Plan,
         assigned: mpsc::Sender<Assigned>,
-        prefetch: Arc<Prefetch>,
+        (prefetch, metrics): (Arc<Prefetch>, Arc<Metrics>),
     ) -> Result<Self, ConsumerError> {
         let fatal =
             |error: KafkaError| ConsumerError::Fatal(format!("cannot make a consumer: {error}"));
@@ -254,6 +273,7 @@ impl Member {
             gate: Arc::clone(&gate),
             assigned,
             prefetch,
+            metrics,
             lanes: Mutex::default(),
             failure: Mutex::default(),
             voice: Voice::default(),
@@ -276,13 +296,20 @@ impl Member {
     }
 
     /// Polls until `stop`, or until the membership is no good any more. While `hold` is set nothing
-    /// more is handed over, but the membership is kept alive.
+    /// more is handed over, but the membership is kept alive. `polled_ms`: when it last looked up, on the
+    /// monotonic clock.
     ///
     /// # Errors
     /// See [`ConsumerError`].
-    pub fn poll(&self, stop: &AtomicBool, hold: &AtomicBool) -> Result<(), ConsumerError> {
+    pub fn poll(
+        &self,
+        stop: &AtomicBool,
+        hold: &AtomicBool,
+        polled_ms: &AtomicU64,
+    ) -> Result<(), ConsumerError> {
         let mut holding = false;
         while !stop.load(Ordering::Acquire) {
+            polled_ms.store(clock::now().mono_ms.max(1), Ordering::Release);
             if hold.load(Ordering::Acquire) && !holding {
                 holding = true;
                 self.pause_all();
@@ -473,6 +500,8 @@ fn client_config(plan: &Plan) -> ClientConfig {
         ("fetch.max.bytes", fetch / 2),
         ("max.partition.fetch.bytes", (fetch / 2).min(1024 * 1024)),
         ("fetch.wait.max.ms", 200),
+        // Where partitions end, for the lag; a few milliseconds of work each time.
+        ("statistics.interval.ms", 2000),
     ];
     match plan.protocol {
         Protocol::Classic => {

@@ -46,6 +46,23 @@ pub struct Counts {
     pub refused: u64,
 }
 
+impl Counts {
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            records: self.records + other.records,
+            bytes: self.bytes + other.bytes,
+            rows: self.rows + other.rows,
+            dead_letters: self.dead_letters + other.dead_letters,
+            filtered: self.filtered + other.filtered,
+            duplicates: self.duplicates + other.duplicates,
+            overlaps: self.overlaps + other.overlaps,
+            notices: self.notices + other.notices,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
 /// A batch being filled.
 #[derive(Debug)]
 pub struct OpenBatch {
@@ -55,6 +72,8 @@ pub struct OpenBatch {
     pub pipeline: Arc<Pipeline>,
     /// What its records were.
     pub counts: Counts,
+    /// Kafka's timestamps of its first and its last record, Unix milliseconds.
+    pub times_ms: (u64, u64),
     objects: Vec<(Arc<str>, Encoder)>,
     /// Places among the objects, by path.
     places: HashMap<Arc<str>, usize>,
@@ -71,6 +90,7 @@ impl OpenBatch {
             clock_ms,
             pipeline,
             counts: Counts::default(),
+            times_ms: (0, 0),
             objects: Vec::new(),
             places: HashMap::new(),
             last: 0,
@@ -101,6 +121,10 @@ impl OpenBatch {
         ledger: &mut Ledger,
         compressor: &mut Compressor,
     ) -> Result<(), EncodeError> {
+        if self.counts.records == 0 {
+            self.times_ms.0 = entry.time_ms;
+        }
+        self.times_ms.1 = entry.time_ms;
         self.counts.records += 1;
         self.counts.bytes += value.map_or(0, <[u8]>::len) as u64;
         if !self.admit(entry, value, ledger) {

@@ -33,6 +33,7 @@ use thiserror::Error;
 
 use crate::encode::{Compressor, EncodeError};
 use crate::fetched::Fetched;
+use crate::metrics::Standing;
 use crate::partition::batch::{Counts, Object, OpenBatch};
 use crate::partition::intent::{Committed, Intent};
 use crate::pipeline::Pipeline;
@@ -135,6 +136,17 @@ struct Closing {
     snapshot: (String, Bytes),
     done: Committed,
     counts: Counts,
+    times_ms: (u64, u64),
+    accounts: Accounts,
+}
+
+/// How the ledger stood behind a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Ranges that nothing explains.
+    pub gaps: usize,
+    /// Streams.
+    pub streams: usize,
 }
 
 impl Closing {
@@ -180,6 +192,9 @@ pub struct Partition {
     actions: VecDeque<Action>,
     stopping: bool,
     finished_counts: Vec<Counts>,
+    accounts: Accounts,
+    /// Kafka's timestamp of the last record of the last completed batch.
+    durable_ms: Option<u64>,
 }
 
 impl Partition {
@@ -202,7 +217,6 @@ impl Partition {
             limits,
             pipeline,
             replay,
-            ledger,
             compressor: Compressor::new()?,
             next: committed.offset,
             start: committed.offset,
@@ -212,7 +226,13 @@ impl Partition {
             closing: None,
             actions: VecDeque::new(),
             stopping: false,
+            accounts: Accounts {
+                gaps: ledger.unexplained_gaps(),
+                streams: ledger.streams().count(),
+            },
             finished_counts: Vec::new(),
+            durable_ms: None,
+            ledger,
         })
     }
 
@@ -334,6 +354,20 @@ impl Partition {
         self.committed.offset
     }
 
+    /// How far it is, for whoever watches.
+    pub fn standing(&self) -> Standing {
+        let closing = self.closing.as_ref().map(|closing| closing.times_ms.0);
+        let open = self.open.as_ref().map(|open| open.batch.times_ms.0);
+        Standing {
+            durable: self.committed.offset,
+            taken: self.next,
+            oldest_ms: closing.or(open),
+            durable_ms: self.durable_ms,
+            gaps: self.accounts.gaps as u64,
+            streams: self.accounts.streams as u64,
+        }
+    }
+
     /// Counts of the batches that were completed since this was last asked.
     pub fn take_counts(&mut self) -> Vec<Counts> {
         std::mem::take(&mut self.finished_counts)
@@ -369,6 +403,7 @@ impl Partition {
             return Ok(());
         };
         let (end, clock_ms, counts) = (self.next, batch.clock_ms, batch.counts);
+        let times_ms = batch.times_ms;
         let pipeline = Arc::clone(&batch.pipeline);
         let retention = pipeline.spec().ledger_retention.as_millis();
         self.ledger.retire(clock_ms.saturating_sub(retention));
@@ -409,6 +444,11 @@ impl Partition {
             snapshot,
             done,
             counts,
+            times_ms,
+            accounts: Accounts {
+                gaps: self.ledger.unexplained_gaps(),
+                streams: self.ledger.streams().count(),
+            },
         };
         self.actions.push_back(closing.action());
         self.closing = Some(closing);
@@ -430,6 +470,8 @@ impl Partition {
                     .filter(|name| self.committed.snapshot.as_ref() != Some(name));
                 self.actions.extend(old.map(Action::RemoveSnapshot));
                 self.finished_counts.push(closing.counts);
+                self.accounts = closing.accounts;
+                self.durable_ms = Some(closing.times_ms.1);
                 return;
             }
         };

@@ -59,7 +59,7 @@ pub enum StoreError {
 #[derive(Debug)]
 pub enum Store {
     /// A bucket, or a prefix in one.
-    S3(S3),
+    S3(Box<S3>),
     /// A local folder.
     Folder(Folder),
 }
