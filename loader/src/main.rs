@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use headwater_loader::config::ConfigFile;
+use headwater_loader::config::{ConfigFile, plan};
 use headwater_loader::{cli, supervise};
 
 /// Takes records from Kafka, transforms them and writes them to S3, exactly once.
@@ -26,6 +26,11 @@ enum Command {
     Run(Config),
     /// Check the configuration and print it with its defaults.
     Check(Config),
+    /// Run the pipeline over records from standard input, one value a line, without Kafka.
+    Test(Test),
+    /// What could not be made rows.
+    #[command(subcommand)]
+    Dlq(Dlq),
     /// Print an Athena table over what is written.
     Ddl(Config),
     /// Say what has come of every stream; exit status 1 where a gap is unexplained.
@@ -59,6 +64,33 @@ struct Reading {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct Test {
+    #[command(flatten)]
+    config: Config,
+    /// Compare with what is in this file; exit status 1 where it differs.
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+    /// The batch clock, RFC 3339.
+    #[arg(long, value_name = "TIME", default_value = "2026-01-01T00:00:00Z")]
+    now: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Dlq {
+    /// Say why, how many, and where the first of each kind was.
+    List(Reading),
+    /// Run them through the configuration again, into another place; exit status 1 where some fail
+    /// again.
+    Replay {
+        #[command(flatten)]
+        config: Config,
+        /// Where to: s3:// or file://, outside of output.url.
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
@@ -87,6 +119,15 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             let file: ConfigFile = headwater_msk::config_file::read(&config.config)?;
             cli::ddl::ddl(&plan, &file.output.column).map(|()| ExitCode::SUCCESS)
         }
+        Command::Test(test) => {
+            let plan = cli::plan_from(&test.config.config)?;
+            let now = test.now.parse::<jiff::Timestamp>();
+            let now = now.with_context(|| format!("--now {:?} is no RFC 3339 time", test.now))?;
+            let clock_ms = u64::try_from(now.as_millisecond()).unwrap_or(0);
+            let records = std::io::stdin().lock();
+            cli::test::test(&plan, records, clock_ms, test.expect.as_deref())
+        }
+        Command::Dlq(dlq) => runtime.block_on(dead_letters(dlq)),
         Command::Run(config) => {
             let plan = cli::plan_from(&config.config)?;
             let ran = runtime.block_on(supervise::run(plan));
@@ -104,6 +145,27 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
         Command::Topics(Topics { verb, reading }) => {
             let plan = cli::plan_from(&reading.config.config)?;
             runtime.block_on(cli::topics::topics(&plan, verb, reading.json))
+        }
+    }
+}
+
+async fn dead_letters(dlq: Dlq) -> anyhow::Result<ExitCode> {
+    match dlq {
+        Dlq::List(reading) => {
+            let plan = cli::plan_from(&reading.config.config)?;
+            let store = supervise::open_store(&plan.output).await;
+            cli::dlq::list(&plan, &store, reading.json).await
+        }
+        Dlq::Replay { config, to } => {
+            let plan = cli::plan_from(&config.config)?;
+            let mut file: ConfigFile = headwater_msk::config_file::read(&config.config)?;
+            cli::dlq::apart(&file.output.url, &to)?;
+            file.output.url = to;
+            let elsewhere = plan::parse_output(&file);
+            let elsewhere = elsewhere.map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
+            let store = supervise::open_store(&plan.output).await;
+            let to = supervise::open_store(&elsewhere).await;
+            cli::dlq::replay(&plan, &store, &to).await
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::fetched::{Entry, Identity};
 use crate::format::{Format, Kind};
 use crate::peek::{Field, Fields, peek, pick};
 use crate::route::{PathMemo, PathTemplate, Same};
-use crate::transform::{Row, Step, StepError, StepFile};
+use crate::transform::{Ran, Row, Step, StepError, StepFile};
 
 /// Everything that decides what a record becomes, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,7 +102,7 @@ pub enum Made<'a> {
 
 /// A line and whether its path is the one before; nothing where it was filtered; or why it is a dead
 /// letter, with the buffer to write that into.
-type Written<'a> = Result<Option<(&'a [u8], Same)>, (String, &'a mut Vec<u8>)>;
+type Written<'a> = Result<Option<(&'a [u8], Same)>, (Refusal, &'a mut Vec<u8>)>;
 
 /// Where a row goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,22 @@ pub enum To<'a> {
 pub struct Scratch {
     line: Vec<u8>,
     memo: PathMemo,
+    /// The step whose path was the last one; none for `output.path`.
+    last: Option<usize>,
+}
+
+/// Why a record is a dead letter.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    reason: String,
+    /// The step that it failed in, from 1.
+    step: Option<usize>,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { reason, step: None }
+    }
 }
 
 /// Hex SHA-256 of a table's or a specification's bytes.
@@ -144,15 +160,10 @@ impl Pipeline {
         table: impl Fn(&str) -> Option<&'a [u8]>,
     ) -> Result<Self, PipelineError> {
         let step = |(at, file): (usize, &StepFile)| {
-            let (kind, table) = match file {
-                StepFile::Filter { .. } => ("filter", None),
-                StepFile::Set { .. } => ("set", None),
-                StepFile::Rename { .. } => ("rename", None),
-                StepFile::Lookup { table: path, .. } => ("lookup", table(&path.to_string_lossy())),
-            };
+            let table = file.table().and_then(|path| table(&path.to_string_lossy()));
             Step::new(file, table).map_err(|source| PipelineError::Step {
                 number: at + 1,
-                step: kind,
+                step: file.name(),
                 source,
             })
         };
@@ -211,11 +222,11 @@ impl Pipeline {
         clock_ms: u64,
         scratch: &'a mut Scratch,
     ) -> Made<'a> {
-        let Scratch { line, memo } = scratch;
+        let Scratch { line, memo, last } = scratch;
         let made = match (self.steps.is_empty(), self.spec.format.kind) {
             (true, Kind::Ndjson) => self.pass(record, clock_ms, line, memo),
             (true, Kind::Raw) => self.pass_raw(record, clock_ms, line, memo),
-            _ => self.transform(record, clock_ms, line, memo),
+            _ => self.transform(record, clock_ms, line, (memo, last)),
         };
         match made {
             Ok(Some((line, Same::AsBefore))) => Made::Row {
@@ -227,8 +238,8 @@ impl Pipeline {
                 to: To::Path(&memo.path),
             },
             Ok(None) => Made::Filtered,
-            Err((reason, line)) => Made::Row {
-                line: dead_letter(record, &reason, line),
+            Err((refusal, line)) => Made::Row {
+                line: self.dead_letter(record, clock_ms, &refusal, line),
                 to: To::DeadLetters,
             },
         }
@@ -244,7 +255,7 @@ impl Pipeline {
         memo: &mut PathMemo,
     ) -> Written<'a> {
         let Some(value) = record.value else {
-            return Err(("it has no value".into(), line));
+            return Err(("it has no value".to_owned().into(), line));
         };
         let whole = self.spec.format.raw_field.is_none();
         let looked = match self.looked_for.is_empty() {
@@ -256,11 +267,11 @@ impl Pipeline {
         let fields = match looked {
             Ok(fields) => fields,
             Err(_) if whole => Fields::default(),
-            Err(reason) => return Err((reason, line)),
+            Err(reason) => return Err((reason.into(), line)),
         };
         let same = match self.spec.path.path(&fields, clock_ms, memo) {
             Ok(same) => same,
-            Err(error) => return Err((error.to_string(), line)),
+            Err(error) => return Err((error.to_string().into(), line)),
         };
         if whole {
             return Ok(Some((value, same)));
@@ -269,7 +280,7 @@ impl Pipeline {
         let field = |at: usize| fields.get(at).and_then(Option::as_ref);
         match raw_line(field(at), field(at + 1), line) {
             Ok(()) => Ok(Some((line, same))),
-            Err(()) => Err((self.no_raw_field(), line)),
+            Err(()) => Err((self.no_raw_field().into(), line)),
         }
     }
 
@@ -293,7 +304,7 @@ impl Pipeline {
         });
         let (text, same) = match looked {
             Ok(looked) => looked,
-            Err(reason) => return Err((reason, line)),
+            Err(reason) => return Err((reason.into(), line)),
         };
         if memchr::memchr(b'\n', text.as_bytes()).is_none() {
             return Ok(Some((text.as_bytes(), same)));
@@ -301,7 +312,7 @@ impl Pipeline {
         // Readers of lines want it on one line.
         match serde_json::from_str(text) {
             Ok(row) => Ok(Some((write_row(&row, line), same))),
-            Err(error) => Err((no_object(error), line)),
+            Err(error) => Err((no_object(error).into(), line)),
         }
     }
 
@@ -310,21 +321,29 @@ impl Pipeline {
         record: Record<'a>,
         clock_ms: u64,
         line: &'a mut Vec<u8>,
-        memo: &mut PathMemo,
+        (memo, last): (&mut PathMemo, &mut Option<usize>),
     ) -> Written<'a> {
         let parsed = text(record.value)
             .and_then(|text| serde_json::from_str::<Row>(text).map_err(no_object));
         let mut row = match parsed {
             Ok(row) => row,
-            Err(reason) => return Err((reason, line)),
+            Err(reason) => return Err((reason.into(), line)),
         };
-        if !self.steps.iter().all(|step| step.run(&mut row)) {
-            return Ok(None);
+        let route = match self.run(record, &mut row) {
+            Ok(Some(route)) => route,
+            Ok(None) => return Ok(None),
+            Err(refusal) => return Err((refusal, line)),
+        };
+        let by = route.map(|(step, _)| step);
+        if *last != by {
+            // What is remembered is another template's.
+            *memo = PathMemo::default();
+            *last = by;
         }
-        let path = &self.spec.path;
+        let path = route.map_or(&self.spec.path, |(_, path)| path);
         let same = match path.path(&pick(&row, path.fields()), clock_ms, memo) {
             Ok(same) => same,
-            Err(error) => return Err((error.to_string(), line)),
+            Err(error) => return Err((error.to_string().into(), line)),
         };
         let format = &self.spec.format;
         let written = match (format.kind, &format.raw_field) {
@@ -334,7 +353,7 @@ impl Pipeline {
             }
             (Kind::Raw, None) => return Ok(record.value.map(|value| (value, same))),
             (Kind::Raw, Some(_)) => {
-                let at = path.fields().len();
+                let at = self.spec.path.fields().len();
                 let names = self.looked_for.get(at..).unwrap_or_default();
                 let [text, exact, ..] = pick(&row, names);
                 raw_line(text.as_ref(), exact.as_ref(), line).map_err(|()| self.no_raw_field())
@@ -343,9 +362,81 @@ impl Pipeline {
         };
         match written {
             Ok(()) => Ok(Some((line, same))),
-            Err(reason) => Err((reason, line)),
+            Err(reason) => Err((reason.into(), line)),
         }
     }
+
+    /// Runs the steps. None: the row was filtered. Else the route that it takes, where one holds.
+    fn run(
+        &self,
+        record: Record<'_>,
+        row: &mut Row,
+    ) -> Result<Option<Option<(usize, &PathTemplate)>>, Refusal> {
+        let mut route = None;
+        for (at, step) in self.steps.iter().enumerate() {
+            match step.run(row, seed(record)) {
+                Ran::On => {}
+                Ran::To(path) => route = route.or(Some((at, path))),
+                Ran::Dropped => return Ok(None),
+                Ran::Failed(reason) => {
+                    return Err(Refusal {
+                        reason,
+                        step: Some(at + 1),
+                    });
+                }
+            }
+        }
+        Ok(Some(route))
+    }
+}
+
+impl Pipeline {
+    fn dead_letter<'a>(
+        &self,
+        record: Record<'_>,
+        clock_ms: u64,
+        refusal: &Refusal,
+        line: &'a mut Vec<u8>,
+    ) -> &'a [u8] {
+        use base64::Engine;
+        let mut row = Row::new();
+        row.insert("reason".into(), refusal.reason.as_str().into());
+        if let Some(step) = refusal.step {
+            let name = self.spec.transform.get(step - 1).map_or("", StepFile::name);
+            row.insert("step".into(), format!("{step} ({name})").into());
+        }
+        row.insert("topic".into(), record.topic.into());
+        row.insert("partition".into(), record.partition.into());
+        row.insert("offset".into(), record.entry.offset.into());
+        row.insert("batch_ms".into(), clock_ms.into());
+        if let Identity::Tagged {
+            stream,
+            generation,
+            span,
+            ..
+        } = &record.entry.identity
+        {
+            row.insert("stream".into(), (&**stream).into());
+            row.insert(
+                "span".into(),
+                format!("{generation}:{}+{}", span.start(), span.len()).into(),
+            );
+        }
+        let payload = record
+            .value
+            .map(|value| base64::engine::general_purpose::STANDARD.encode(value));
+        row.insert(
+            "value_base64".into(),
+            payload.map_or(Value::Null, Value::String),
+        );
+        write_row(&row, line)
+    }
+}
+
+/// What stands for a record where only a part of all is kept: where it lies.
+fn seed(record: Record<'_>) -> u64 {
+    let partition = u64::try_from(record.partition).unwrap_or(0);
+    record.entry.offset ^ (partition << 48)
 }
 
 /// A raw line from its field: the exact bytes where the text could not show them.
@@ -377,36 +468,6 @@ fn text(value: Option<&[u8]>) -> Result<&str, String> {
 
 fn no_object(error: serde_json::Error) -> String {
     format!("it is no JSON object: {error}")
-}
-
-fn dead_letter<'a>(record: Record<'_>, reason: &str, line: &'a mut Vec<u8>) -> &'a [u8] {
-    use base64::Engine;
-    let mut row = Row::new();
-    row.insert("reason".into(), reason.into());
-    row.insert("topic".into(), record.topic.into());
-    row.insert("partition".into(), record.partition.into());
-    row.insert("offset".into(), record.entry.offset.into());
-    if let Identity::Tagged {
-        stream,
-        generation,
-        span,
-        ..
-    } = &record.entry.identity
-    {
-        row.insert("stream".into(), (&**stream).into());
-        row.insert(
-            "span".into(),
-            format!("{generation}:{}+{}", span.start(), span.len()).into(),
-        );
-    }
-    let payload = record
-        .value
-        .map(|value| base64::engine::general_purpose::STANDARD.encode(value));
-    row.insert(
-        "value_base64".into(),
-        payload.map_or(Value::Null, Value::String),
-    );
-    write_row(&row, line)
 }
 
 fn write_row<'a>(row: &Row, line: &'a mut Vec<u8>) -> &'a [u8] {
@@ -500,6 +561,47 @@ pub(crate) mod tests {
                 assert_eq!(row["value_base64"].is_null(), value.is_none());
             }
         }
+    }
+
+    #[test]
+    fn routes_and_failed_steps() {
+        let steps = "[[transform]]\nstep='route'\npath='bad/{level}'\nwhen={field='level',in=['error']}\n\
+                     [[transform]]\nstep='route'\npath='other'\nwhen={field='level',exists=true}\n\
+                     [[transform]]\nstep='timestamp'\nfield='ts'\nformats=['unix']\n";
+        let routed = pipeline(steps, "s={s}");
+        let mut scratch = Scratch::default();
+        let entry = Entry {
+            offset: 9,
+            time_ms: 0,
+            value: None,
+            identity: Identity::Foreign,
+        };
+        let mut went = |value: &str| {
+            let record = Record {
+                topic: "logs",
+                partition: 1,
+                entry: &entry,
+                value: Some(value.as_bytes()),
+            };
+            match routed.make(record, 0, &mut scratch) {
+                Made::Row { to, line } => {
+                    let row: Row = serde_json::from_slice(line).unwrap();
+                    let step = row.get("step").cloned().unwrap_or_default();
+                    (format!("{to:?}"), step)
+                }
+                Made::Filtered => ("filtered".to_owned(), Value::Null),
+            }
+        };
+        let to = |path: &str| (format!("{:?}", To::Path(path)), Value::Null);
+        let before = (format!("{:?}", To::PathAsBefore), Value::Null);
+        assert_eq!(went(r#"{"level":"error"}"#), to("bad/error"));
+        assert_eq!(went(r#"{"level":"error","n":2}"#), before);
+        assert_eq!(went(r#"{"level":"warn"}"#), to("other"));
+        assert_eq!(went(r#"{"s":"x"}"#), to("s=x"));
+        assert_eq!(
+            went(r#"{"ts":"soon"}"#),
+            ("DeadLetters".to_owned(), "3 (timestamp)".into())
+        );
     }
 
     #[test]

@@ -3,6 +3,8 @@
 pub mod audit;
 pub mod check;
 pub mod ddl;
+pub mod dlq;
+pub mod test;
 pub mod topics;
 pub mod verify;
 

@@ -60,10 +60,7 @@ pub enum Output {
 
 /// The paths of the tables that a configuration names.
 pub fn table_paths(file: &ConfigFile) -> impl Iterator<Item = &PathBuf> {
-    file.transform.iter().filter_map(|step| match step {
-        StepFile::Lookup { table, .. } => Some(table),
-        _ => None,
-    })
+    file.transform.iter().filter_map(StepFile::table)
 }
 
 /// Reads the tables that a configuration names.
@@ -249,7 +246,11 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<Str
         .map_err(|error| vec![error.to_string()])
 }
 
-fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
+/// The output that a configuration names.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
     let url = &file.output.url;
     let one = |problem: String| Err(vec![problem]);
     if let Some(path) = url.strip_prefix("file://") {

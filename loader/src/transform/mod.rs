@@ -1,21 +1,21 @@
-//! The declarative steps: what configuration does to a row. Pure: a row and the tables in, the row
-//! or nothing out.
+//! What configuration does to a row, step by step. Most steps are the agent's too and come from
+//! [`headwater_record::steps`]; here are those that only make sense behind Kafka. Pure: a row, its
+//! seed and the tables in; the row, nothing, or a reason out.
 //!
 //! ```toml
 //! [[transform]]
-//! step = "filter"            # keep the row only where the condition holds
+//! step = "keep"              # or drop; `filter` is another name of keep
 //! field = "level"
-//! in = ["warn", "error"]     # or: not_in = [...], exists = true | false
+//! in = ["warn", "error"]
 //!
 //! [[transform]]
-//! step = "set"               # a constant, or a text made of fields
-//! field = "origin"
-//! value = "{device}/{source}"
+//! step = "parse"             # json, logfmt, key_value, regex, syslog, cri, csv
+//! format = "logfmt"
 //!
 //! [[transform]]
-//! step = "rename"
-//! from = "message"
-//! to = "line"
+//! step = "timestamp"         # see `timestamp`
+//! field = "ts"
+//! formats = ["unix_ms", "%d/%b/%Y:%H:%M:%S %z"]
 //!
 //! [[transform]]
 //! step = "lookup"            # columns of a CSV table, by the value of a field
@@ -23,92 +23,99 @@
 //! field = "device"           # of the row
 //! column = "device"          # of the table; the same name as the field by default
 //! add = ["site", "customer"] # all other columns by default
+//!
+//! [[transform]]
+//! step = "flatten"           # see `flatten`
+//!
+//! [[transform]]
+//! step = "route"             # the first one that holds says where the row goes
+//! when = { field = "level", in = ["error"] }
+//! path = "errors/date={time:%Y-%m-%d}"
 //! ```
 
+pub mod flatten;
 pub mod lookup;
+pub mod timestamp;
 
-use std::fmt;
 use std::path::PathBuf;
 
+use headwater_record::steps::{
+    self, AddFile, Condition, ConditionFile, ParseFile, RedactFile, RemoveFile, RenameFile,
+    SampleFile, Steps,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+pub use headwater_record::steps::{Part, Row, Shown, parse_template};
+
+use crate::route::{PathError, PathTemplate};
+use crate::transform::flatten::FlattenFile;
 use crate::transform::lookup::{Table, TableError};
-
-/// A row on its way from a record to an object.
-pub type Row = Map<String, Value>;
+use crate::transform::timestamp::{Timestamp, TimestampError, TimestampFile};
 
 /// One `[[transform]]`, as written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "step", rename_all = "snake_case")]
 pub enum StepFile {
-    /// Keeps the row only where the one condition that is given holds.
-    Filter {
-        /// The field that is looked at.
-        field: String,
-        /// Its value is one of these.
-        #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
-        one_of: Option<Vec<Value>>,
-        /// Its value is none of these; a missing field is kept.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        not_in: Option<Vec<Value>>,
-        /// The field is there (true), or is not (false).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        exists: Option<bool>,
-    },
+    /// Makes fields of a text.
+    Parse(ParseFile),
+    /// Keeps the row only where the condition holds.
+    #[serde(alias = "filter")]
+    Keep(ConditionFile),
+    /// Drops the row where the condition holds.
+    Drop(ConditionFile),
+    /// Gives a field another name.
+    Rename(RenameFile),
+    /// Takes fields away.
+    Remove(RemoveFile),
     /// Puts a value into a field.
-    Set {
-        /// The field.
-        field: String,
-        /// A constant; in a text, `{name}` stands for a field of the row and `{{` for a brace.
-        value: Value,
-    },
-    /// Gives a field another name; nothing where it is missing.
-    Rename {
-        /// The name it has.
-        from: String,
-        /// The name it gets; a field of that name is replaced.
-        to: String,
-    },
+    #[serde(alias = "set")]
+    Add(AddFile),
+    /// Covers values, or parts of them.
+    #[serde(alias = "mask")]
+    Redact(RedactFile),
+    /// Keeps a part of the rows.
+    Sample(SampleFile),
     /// Adds columns of a CSV table.
-    Lookup {
-        /// Path of the table, with a header line.
-        table: PathBuf,
-        /// The row's field that is looked up.
-        field: String,
-        /// The table's column that it is looked up in; the field's name by default.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        column: Option<String>,
-        /// The columns to add; all others by default.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        add: Option<Vec<String>>,
-    },
+    Lookup(LookupFile),
+    /// Reads a time as it is written and writes it as RFC 3339.
+    Timestamp(TimestampFile),
+    /// Puts what lies in structures beside them.
+    Flatten(FlattenFile),
+    /// Says where the row goes.
+    Route(RouteFile),
+}
+
+/// `lookup`, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupFile {
+    /// Path of the table, with a header line.
+    pub table: PathBuf,
+    /// The row's field that is looked up.
+    pub field: String,
+    /// The table's column that it is looked up in; the field's name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// The columns to add; all others by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add: Option<Vec<String>>,
+}
+
+/// `route`, as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteFile {
+    /// Which rows.
+    pub when: ConditionFile,
+    /// Where they go: a template like `output.path`.
+    pub path: String,
 }
 
 /// One step, ready to run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Step {
-    /// Keeps the row where the condition holds.
-    Filter {
-        /// The field that is looked at.
-        field: String,
-        /// What must hold.
-        condition: Condition,
-    },
-    /// Puts a value into a field.
-    Set {
-        /// The field.
-        field: String,
-        /// The value.
-        value: Setting,
-    },
-    /// Gives a field another name.
-    Rename {
-        /// The name it has.
-        from: String,
-        /// The name it gets.
-        to: String,
-    },
+    /// One that the agent has too.
+    Shared(Steps),
     /// Adds columns of a table.
     Lookup {
         /// The row's field that is looked up.
@@ -116,51 +123,73 @@ pub enum Step {
         /// The table, with only the columns that are added.
         table: Table,
     },
+    /// Reads a time.
+    Timestamp(Timestamp),
+    /// Puts what lies in structures beside them.
+    Flatten(FlattenFile),
+    /// Says where the row goes.
+    Route(Condition, Box<PathTemplate>),
 }
 
-/// What a filter asks.
-#[derive(Debug, Clone)]
-pub enum Condition {
-    /// The value is one of these.
-    OneOf(Vec<Value>),
-    /// The value is none of these.
-    NotIn(Vec<Value>),
-    /// The field is there.
-    Exists,
-    /// The field is not there.
-    Missing,
-}
-
-/// What a `set` puts.
-#[derive(Debug, Clone)]
-pub enum Setting {
-    /// Always this.
-    Constant(Value),
-    /// Text and fields, in turn.
-    Template(Vec<Part>),
-}
-
-/// A piece of a template.
+/// What came of a row in one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// Literal text.
-    Text(String),
-    /// What stands between braces.
-    Field(String),
+pub enum Ran<'a> {
+    /// It goes on.
+    On,
+    /// It goes on, and lies under this path unless a step before has said so.
+    To(&'a PathTemplate),
+    /// It was filtered out.
+    Dropped,
+    /// It cannot go on: it becomes a dead letter.
+    Failed(String),
 }
 
 /// A transform that cannot run as it is written.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// None, or more than one.
-    #[error("a filter has exactly one of `in`, `not_in` and `exists`")]
-    Conditions,
-    /// Unbalanced braces.
-    #[error("{0:?}: `{{name}}` stands for a field, `{{{{` and `}}}}` for braces")]
-    Template(String),
+    /// One of the shared steps.
+    #[error("{0}")]
+    Shared(steps::StepError),
     /// The table does not fit.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The time's formats make no sense.
+    #[error(transparent)]
+    Timestamp(#[from] TimestampError),
+    /// The route's path makes no sense.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// A separator that is none.
+    #[error("`separator` is empty")]
+    Separator,
+}
+
+impl StepFile {
+    /// Its name, as it is written.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Parse(_) => "parse",
+            Self::Keep(_) => "keep",
+            Self::Drop(_) => "drop",
+            Self::Rename(_) => "rename",
+            Self::Remove(_) => "remove",
+            Self::Add(_) => "add",
+            Self::Redact(_) => "redact",
+            Self::Sample(_) => "sample",
+            Self::Lookup(_) => "lookup",
+            Self::Timestamp(_) => "timestamp",
+            Self::Flatten(_) => "flatten",
+            Self::Route(_) => "route",
+        }
+    }
+
+    /// The table that it needs.
+    pub fn table(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Lookup(file) => Some(&file.table),
+            _ => None,
+        }
+    }
 }
 
 impl Step {
@@ -169,169 +198,75 @@ impl Step {
     /// # Errors
     /// See [`StepError`].
     pub fn new(file: &StepFile, table: Option<&[u8]>) -> Result<Self, StepError> {
-        Ok(match file {
-            StepFile::Filter {
-                field,
-                one_of,
-                not_in,
-                exists,
-            } => {
-                let condition = match (one_of, not_in, exists) {
-                    (Some(values), None, None) => Condition::OneOf(values.clone()),
-                    (None, Some(values), None) => Condition::NotIn(values.clone()),
-                    (None, None, Some(true)) => Condition::Exists,
-                    (None, None, Some(false)) => Condition::Missing,
-                    _ => return Err(StepError::Conditions),
-                };
-                Self::Filter {
-                    field: field.clone(),
-                    condition,
-                }
-            }
-            StepFile::Set { field, value } => Self::Set {
-                field: field.clone(),
-                value: Setting::new(value)?,
-            },
-            StepFile::Rename { from, to } => Self::Rename {
-                from: from.clone(),
-                to: to.clone(),
-            },
-            StepFile::Lookup {
-                table: _,
-                field,
-                column,
-                add,
-            } => Self::Lookup {
-                field: field.clone(),
+        let shared = |step: steps::StepFile| {
+            let first = |problems: Vec<steps::StepProblem>| {
+                let error = problems.into_iter().next().map(|problem| problem.error);
+                StepError::Shared(error.unwrap_or(steps::StepError::Empty("step")))
+            };
+            Steps::new(vec![step]).map(Self::Shared).map_err(first)
+        };
+        match file.clone() {
+            StepFile::Parse(file) => shared(steps::StepFile::Parse(file)),
+            StepFile::Keep(file) => shared(steps::StepFile::Keep(file)),
+            StepFile::Drop(file) => shared(steps::StepFile::Drop(file)),
+            StepFile::Rename(file) => shared(steps::StepFile::Rename(file)),
+            StepFile::Remove(file) => shared(steps::StepFile::Remove(file)),
+            StepFile::Add(file) => shared(steps::StepFile::Add(file)),
+            StepFile::Redact(file) => shared(steps::StepFile::Redact(file)),
+            StepFile::Sample(file) => shared(steps::StepFile::Sample(file)),
+            StepFile::Lookup(file) => Ok(Self::Lookup {
                 table: Table::read(
                     table.unwrap_or_default(),
-                    column.as_deref().unwrap_or(field),
-                    add.as_deref(),
+                    file.column.as_deref().unwrap_or(&file.field),
+                    file.add.as_deref(),
                 )?,
-            },
-        })
+                field: file.field,
+            }),
+            StepFile::Timestamp(file) => Ok(Self::Timestamp(Timestamp::new(&file)?)),
+            StepFile::Flatten(file) if file.separator.is_empty() => Err(StepError::Separator),
+            StepFile::Flatten(file) => Ok(Self::Flatten(file)),
+            StepFile::Route(file) => Ok(Self::Route(
+                Condition::new(&file.when).map_err(StepError::Shared)?,
+                Box::new(PathTemplate::try_from(file.path)?),
+            )),
+        }
     }
 
-    /// Does the step. `false`: the row is filtered out.
-    pub fn run(&self, row: &mut Row) -> bool {
+    /// Does the step. `seed`: what stands for the row where only a part of all is kept.
+    pub fn run(&self, row: &mut Row, seed: u64) -> Ran<'_> {
         match self {
-            Self::Filter { field, condition } => return condition.holds(row.get(field)),
-            Self::Set { field, value } => {
-                let value = value.value(row);
-                row.insert(field.clone(), value);
-            }
-            Self::Rename { from, to } => {
-                if from != to
-                    && let Some(value) = row.shift_remove(from)
-                {
-                    row.insert(to.clone(), value);
+            Self::Shared(steps) => {
+                if steps.run(row, seed).dropped {
+                    return Ran::Dropped;
                 }
             }
             Self::Lookup { field, table } => {
                 let hit = row.get(field).and_then(|value| table.find(value));
-                let columns: Vec<(String, Value)> = hit
+                let columns: Vec<_> = hit
                     .into_iter()
                     .flatten()
                     .map(|(name, value)| (name.to_owned(), value.into()))
                     .collect();
                 row.extend(columns);
             }
-        }
-        true
-    }
-}
-
-impl Condition {
-    fn holds(&self, value: Option<&Value>) -> bool {
-        match self {
-            Self::OneOf(values) => value.is_some_and(|value| values.contains(value)),
-            Self::NotIn(values) => !value.is_some_and(|value| values.contains(value)),
-            Self::Exists => value.is_some(),
-            Self::Missing => value.is_none(),
-        }
-    }
-}
-
-impl Setting {
-    fn new(value: &Value) -> Result<Self, StepError> {
-        let Value::String(text) = value else {
-            return Ok(Self::Constant(value.clone()));
-        };
-        let parts = parse_template(text).ok_or_else(|| StepError::Template(text.clone()))?;
-        Ok(match parts.as_slice() {
-            [] => Self::Constant(Value::String(String::new())),
-            [Part::Text(constant)] => Self::Constant(Value::String(constant.clone())),
-            _ => Self::Template(parts),
-        })
-    }
-
-    fn value(&self, row: &Row) -> Value {
-        match self {
-            Self::Constant(value) => value.clone(),
-            Self::Template(parts) => {
-                let mut text = String::new();
-                for part in parts {
-                    match part {
-                        Part::Text(literal) => text.push_str(literal),
-                        Part::Field(name) => text.push_str(&Shown(row.get(name)).to_string()),
-                    }
+            Self::Timestamp(timestamp) => {
+                if let Err(reason) = timestamp.run(row) {
+                    return Ran::Failed(reason);
                 }
-                Value::String(text)
+            }
+            Self::Flatten(file) => {
+                if let Err(reason) = flatten::run(file, row) {
+                    return Ran::Failed(reason);
+                }
+            }
+            Self::Route(condition, path) => {
+                if condition.holds(row) {
+                    return Ran::To(path);
+                }
             }
         }
+        Ran::On
     }
-}
-
-/// A field's value in a text: strings as they are, a missing field as nothing, the rest as JSON.
-#[derive(Debug, Clone, Copy)]
-pub struct Shown<'a>(pub Option<&'a Value>);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            None | Some(Value::Null) => Ok(()),
-            Some(Value::String(text)) => f.write_str(text),
-            Some(other) => write!(f, "{other}"),
-        }
-    }
-}
-
-/// Splits `text{field}text`. `None` where braces do not match or a field has no name.
-pub fn parse_template(text: &str) -> Option<Vec<Part>> {
-    let mut parts = Vec::new();
-    let mut literal = String::new();
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '{' | '}' if rest.peek() == Some(&c) => {
-                rest.next();
-                literal.push(c);
-            }
-            '{' => {
-                let mut name = String::new();
-                loop {
-                    match rest.next()? {
-                        '}' => break,
-                        '{' => return None,
-                        c => name.push(c),
-                    }
-                }
-                if name.is_empty() {
-                    return None;
-                }
-                if !literal.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut literal)));
-                }
-                parts.push(Part::Field(name));
-            }
-            '}' => return None,
-            c => literal.push(c),
-        }
-    }
-    if !literal.is_empty() {
-        parts.push(Part::Text(literal));
-    }
-    Some(parts)
 }
 
 #[cfg(test)]
@@ -345,9 +280,8 @@ mod tests {
 
     fn run(text: &str, row: &str) -> Option<String> {
         let mut row: Row = serde_json::from_str(row).unwrap();
-        let kept = step(text, Some(b"id,site,floor\npi-7,Ulm,3\npi-8,Bonn,\n"))
-            .unwrap()
-            .run(&mut row);
+        let step = step(text, Some(b"id,site,floor\npi-7,Ulm,3\npi-8,Bonn,\n")).unwrap();
+        let kept = step.run(&mut row, 0) == Ran::On;
         kept.then(|| serde_json::to_string(&row).unwrap())
     }
 
@@ -359,28 +293,16 @@ mod tests {
                 "step='filter'\nfield='level'\nin=['info','warn']",
                 Some(row),
             ),
-            ("step='filter'\nfield='level'\nin=['warn']", None),
-            ("step='filter'\nfield='gone'\nin=['warn']", None),
+            ("step='keep'\nfield='level'\nin=['warn']", None),
+            ("step='drop'\nfield='level'\nin=['info']", None),
             ("step='filter'\nfield='gone'\nnot_in=['warn']", Some(row)),
-            ("step='filter'\nfield='n'\nnot_in=[1]", None),
-            ("step='filter'\nfield='n'\nexists=true", Some(row)),
-            ("step='filter'\nfield='n'\nexists=false", None),
-            (
-                "step='set'\nfield='n'\nvalue=2.5",
-                Some(r#"{"device":"pi-7","n":2.5,"level":"info"}"#),
-            ),
             (
                 "step='set'\nfield='at'\nvalue='{device}/{n}{gone}/{{x}}'",
                 Some(r#"{"device":"pi-7","n":1,"level":"info","at":"pi-7/1/{x}"}"#),
             ),
             (
-                "step='rename'\nfrom='n'\nto='m'",
-                Some(r#"{"device":"pi-7","level":"info","m":1}"#),
-            ),
-            ("step='rename'\nfrom='gone'\nto='n'", Some(row)),
-            (
-                "step='rename'\nfrom='n'\nto='level'",
-                Some(r#"{"device":"pi-7","level":1}"#),
+                "step='mask'\nfields=['device']",
+                Some(r#"{"device":"[redacted]","n":1,"level":"info"}"#),
             ),
             (
                 "step='lookup'\ntable='t'\nfield='device'\ncolumn='id'",
@@ -405,11 +327,14 @@ mod tests {
             "step='filter'\nfield='a'",
             "step='filter'\nfield='a'\nin=[1]\nexists=true",
             "step='set'\nfield='a'\nvalue='{b'",
-            "step='set'\nfield='a'\nvalue='{}'",
             "step='lookup'\ntable='t'\nfield='device'",
             "step='lookup'\ntable='t'\nfield='device'\ncolumn='id'\nadd=['nope']",
             "step='filtr'\nfield='a'",
             "step='rename'\nfrom='a'\nto='b'\nextra=1",
+            "step='flatten'\nseparator=''",
+            "step='timestamp'\nfield='a'\nformats=[]",
+            "step='route'\npath='../x'\nwhen={field='a',exists=true}",
+            "step='route'\npath='x'\nwhen={field='a'}",
         ] {
             assert!(step(bad, Some(b"id,site\n")).is_err(), "{bad}");
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use headwater_tests::kafka::Kafka;
+use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::unique;
@@ -21,6 +21,7 @@ use headwater_tests::s3::S3;
 const PATIENCE: Duration = Duration::from_secs(600);
 const LINES: u64 = 1_000_000;
 const OFFLINE_LINES: u64 = 200_000;
+const SMALL: u64 = 2_000_000;
 
 struct Bench {
     kafka: Kafka,
@@ -42,7 +43,10 @@ fn main() {
     let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     if wanted("online") {
         let topic = bench.agent_online();
-        bench.loader(&topic);
+        bench.loader("the same records", &topic, LINES, "");
+    }
+    if wanted("loader") {
+        bench.loader_small();
     }
     if wanted("offline") {
         bench.agent_offline();
@@ -119,17 +123,61 @@ impl Bench {
         loading.topic
     }
 
-    fn loader(&self, topic: &str) {
+    /// Records as sensors write them, over 16 partitions, in each format; and 500 paths.
+    fn loader_small(&self) {
+        let topic = unique("small");
+        self.kafka.create_topic(&topic, 16, &[]);
+        let record = |n: u64| Record {
+            partition: i32::try_from(n % 16).unwrap_or(0),
+            value: format!(
+                r#"{{"id":{n},"category":"c{}","value":{}.{},"ts":"2026-11-24T08:{:02}:{:02}Z"}}"#,
+                n * 7 % 500,
+                n % 100,
+                n % 10,
+                n / 60 % 60,
+                n % 60
+            )
+            .into_bytes(),
+            ..Record::default()
+        };
+        self.kafka.produce(&topic, (0..SMALL).map(record));
+        let columns = "[[output.column]]\nname='id'\ntype='int'\n[[output.column]]\nname='category'\ntype='string'\n\
+                       [[output.column]]\nname='value'\ntype='float'\n[[output.column]]\nname='ts'\ntype='timestamp'\n";
+        let add = "[[transform]]\nstep='rename'\nfrom='id'\nto='n'\n[[transform]]\nstep='add'\nfield='site'\nvalue='Ulm'\n";
+        for (what, config) in [
+            ("to NDJSON.zst", "path = ''\n".to_owned()),
+            (
+                "to NDJSON.gz",
+                "path = ''\ncompression = 'gzip'\n".to_owned(),
+            ),
+            (
+                "two fields changed, to NDJSON.zst",
+                format!("path = ''\n{add}"),
+            ),
+            (
+                "to Parquet",
+                format!("path = ''\nformat = 'parquet'\n{columns}"),
+            ),
+            (
+                "500 paths, to NDJSON.zst",
+                "path = 'category={category}'\n".to_owned(),
+            ),
+        ] {
+            self.loader(what, &topic, SMALL, &config);
+        }
+    }
+
+    fn loader(&self, what: &str, topic: &str, records: u64, config: &str) {
         let mut loading = Loading::new(&self.kafka, &self.s3, "load", 1);
         topic.clone_into(&mut loading.topic);
-        let loader = loading.loader("").start();
+        let loader = loading.loader(config).start();
         wait_until("every row is in S3", PATIENCE, || {
             self.kafka
                 .committed(loading.group(), topic)
                 .iter()
                 .filter_map(|committed| committed.offset)
                 .sum::<i64>()
-                >= i64::try_from(LINES).unwrap_or(i64::MAX)
+                >= i64::try_from(records).unwrap_or(i64::MAX)
         });
         let (cpu, rss) = (loader.cpu_seconds(), loader.rss_kib_max());
         end(&loader);
@@ -138,9 +186,11 @@ impl Bench {
             self.kafka.bootstrap()
         ));
         let value_bytes = as_f64(number(&loader.stderr(), " bytes="));
+        let millions = as_f64(records) / 1e6;
         println!(
-            "| loader, to NDJSON.zst, the same records | {:.2} | {floor:.2} | {:.2} | {:.1} | about {:.0} MB/s a core |",
-            cpu,
+            "| loader, {what} | {:.2} | {:.2} | {:.2} | {:.1} | about {:.0} MB/s a core |",
+            cpu / millions,
+            floor / millions,
             cpu / floor,
             mib(rss),
             value_bytes / 1e6 / cpu

@@ -1,0 +1,267 @@
+//! `headwater-loader dlq`: what could not be made rows, and another try.
+//!
+//! `list` reads the dead letters and says why, how many, and where the first of each kind was.
+//! `replay` runs them through the configuration as it is now (mended, one hopes) and writes what
+//! comes of them to another place, under names that are a function of the dead letters' own: to run
+//! it twice writes nothing twice. The dead letters themselves stay as they are.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use base64::Engine;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::print;
+use crate::config::Plan;
+use crate::encode::{Compressor, Encoder, frame_bytes};
+use crate::fetched::{Entry, Identity};
+use crate::name::ObjectName;
+use crate::pipeline::{Made, Record, Scratch, To};
+use crate::route::DEAD_LETTERS;
+use crate::store::Store;
+
+/// Largest dead-letter object that is read, bytes before compression.
+const OBJECT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// One dead letter, as it is stored.
+#[derive(Debug, Deserialize)]
+struct DeadLetter {
+    reason: String,
+    #[serde(default)]
+    step: Option<String>,
+    partition: i32,
+    offset: u64,
+    batch_ms: u64,
+    value_base64: Option<String>,
+}
+
+/// Dead letters of one kind.
+#[derive(Debug, Serialize)]
+struct Reason {
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+    count: u64,
+    first_partition: i32,
+    first_offset: u64,
+    first_object: String,
+}
+
+/// Keys of this topic's dead letters, in order.
+async fn keys(store: &Store, topic: &str) -> anyhow::Result<Vec<(String, ObjectName)>> {
+    let mut keys = Vec::new();
+    store
+        .list(&format!("{DEAD_LETTERS}/"), |listed| {
+            let name = ObjectName::parse(&listed.key).filter(|name| name.topic == topic);
+            keys.extend(name.map(|name| (listed.key, name)));
+        })
+        .await?;
+    keys.sort();
+    Ok(keys)
+}
+
+async fn letters(store: &Store, key: &str) -> anyhow::Result<Vec<DeadLetter>> {
+    let bytes = store.get(key).await?;
+    let bytes = bytes.with_context(|| format!("{key} is gone"))?;
+    let mut text = String::new();
+    let reader: Box<dyn Read> = match key.rsplit('.').next() {
+        Some("zst") => Box::new(zstd::Decoder::new(&*bytes)?),
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(&*bytes)),
+        _ => Box::new(&*bytes),
+    };
+    reader
+        .take(OBJECT_BYTES_MAX)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read {key}"))?;
+    let letter =
+        |line| serde_json::from_str(line).with_context(|| format!("{key} holds no dead letters"));
+    text.lines().map(letter).collect()
+}
+
+/// Prints why, how many, and where the first of each kind was.
+///
+/// # Errors
+/// The output cannot be read.
+pub async fn list(plan: &Plan, store: &Store, json: bool) -> anyhow::Result<ExitCode> {
+    let mut reasons: BTreeMap<(String, Option<String>), Reason> = BTreeMap::new();
+    for (key, _) in keys(store, &plan.kafka.topic).await? {
+        for letter in letters(store, &key).await? {
+            let kind = (kind(&letter.reason), letter.step.clone());
+            let reason = reasons
+                .entry(kind)
+                .or_insert_with_key(|(reason, step)| Reason {
+                    reason: reason.clone(),
+                    step: step.clone(),
+                    count: 0,
+                    first_partition: letter.partition,
+                    first_offset: letter.offset,
+                    first_object: key.clone(),
+                });
+            reason.count += 1;
+        }
+    }
+    let mut reasons: Vec<Reason> = reasons.into_values().collect();
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&reasons)?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    for reason in &reasons {
+        let step = reason
+            .step
+            .as_deref()
+            .map_or(String::new(), |step| format!(", in step {step}"));
+        text += &format!(
+            "{} x {}{step}; first at partition {}, offset {}, in {}\n",
+            reason.count,
+            reason.reason,
+            reason.first_partition,
+            reason.first_offset,
+            reason.first_object
+        );
+    }
+    let total: u64 = reasons.iter().map(|reason| reason.count).sum();
+    print(&format!("{text}dead letters: {total}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A reason without the place in the text, which differs from record to record.
+fn kind(reason: &str) -> String {
+    reason
+        .split(" at line ")
+        .next()
+        .unwrap_or(reason)
+        .to_owned()
+}
+
+/// What a replay came to.
+#[derive(Debug, Default)]
+struct Replayed {
+    rows: u64,
+    filtered: u64,
+    again: u64,
+    objects: u64,
+}
+
+/// Runs the dead letters through the plan's pipeline and writes what comes of them to `to`.
+///
+/// # Errors
+/// An output that cannot be read or written, or an object of an earlier replay by another
+/// configuration.
+pub async fn replay(plan: &Plan, store: &Store, to: &Store) -> anyhow::Result<ExitCode> {
+    let mut sum = Replayed::default();
+    for (key, name) in keys(store, &plan.kafka.topic).await? {
+        let letters = letters(store, &key).await?;
+        replay_one(plan, &name, &letters, to, &mut sum)
+            .await
+            .with_context(|| format!("replaying {key}"))?;
+    }
+    print(&format!(
+        "rows: {}\nfiltered: {}\ndead letters again: {}\nobjects: {}\n",
+        sum.rows, sum.filtered, sum.again, sum.objects
+    ))?;
+    Ok(match sum.again {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+async fn replay_one(
+    plan: &Plan,
+    name: &ObjectName,
+    letters: &[DeadLetter],
+    to: &Store,
+    sum: &mut Replayed,
+) -> anyhow::Result<()> {
+    let pipeline = &plan.pipeline;
+    let mut compressor = Compressor::new()?;
+    let mut objects: BTreeMap<String, Encoder> = BTreeMap::new();
+    for letter in letters {
+        let value = match &letter.value_base64 {
+            Some(text) => Some(
+                base64::engine::general_purpose::STANDARD
+                    .decode(text)
+                    .context("value_base64 is no base64")?,
+            ),
+            None => None,
+        };
+        let entry = Entry {
+            offset: letter.offset,
+            time_ms: letter.batch_ms,
+            value: None,
+            identity: Identity::Foreign,
+        };
+        let record = Record {
+            topic: &name.topic,
+            partition: letter.partition,
+            entry: &entry,
+            value: value.as_deref(),
+        };
+        let mut scratch = Scratch::default();
+        let Made::Row { line, to } = pipeline.make(record, letter.batch_ms, &mut scratch) else {
+            sum.filtered += 1;
+            continue;
+        };
+        let (path, target) = match to {
+            To::Path(path) => (path, pipeline.target()),
+            To::DeadLetters => (DEAD_LETTERS, pipeline.dead_letters()),
+            To::PathAsBefore => bail!("a first row has no path before it"),
+        };
+        match to {
+            To::DeadLetters => sum.again += 1,
+            _ => sum.rows += 1,
+        }
+        let encoder = objects.entry(path.to_owned()).or_default();
+        encoder.push(line, target, frame_bytes(1), &mut compressor)?;
+    }
+    let n = objects.len();
+    for (at, (path, encoder)) in objects.into_iter().enumerate() {
+        let target = match path == DEAD_LETTERS {
+            true => pipeline.dead_letters(),
+            false => pipeline.target(),
+        };
+        let (bytes, content) = encoder.finish(target, &mut compressor)?;
+        let object = ObjectName {
+            path,
+            k: at + 1,
+            n,
+            extension: target.extension.clone(),
+            ..name.clone()
+        };
+        to.put_new(&object.to_string(), bytes.into(), content)
+            .await?;
+        sum.objects += 1;
+    }
+    Ok(())
+}
+
+/// Whether a replay may go to `to`: never into the output itself, whose names prove what is covered.
+///
+/// # Errors
+/// It lies in the output, or the output in it.
+pub fn apart(output: &str, to: &str) -> anyhow::Result<()> {
+    let folder = |url: &str| format!("{}/", url.trim_end_matches('/'));
+    let (output, to) = (folder(output), folder(to));
+    ensure!(
+        !output.starts_with(&to) && !to.starts_with(&output),
+        "--to {to} and output.url {output} lie in one another: `verify` would count rows twice"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_goes_elsewhere() {
+        assert!(apart("s3://b/logs", "s3://b/again").is_ok());
+        assert!(apart("s3://b/logs", "s3://b/logs2").is_ok());
+        for to in ["s3://b/logs", "s3://b/logs/again/", "s3://b"] {
+            assert!(apart("s3://b/logs", to).is_err(), "{to}");
+        }
+    }
+}
