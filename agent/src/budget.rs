@@ -16,6 +16,8 @@ pub struct Budget {
 #[derive(Debug)]
 struct Shared {
     total: usize,
+    /// Of the total, what those who can wait leave to those who cannot.
+    reserve: usize,
     free: Mutex<usize>,
     freed: Condvar,
 }
@@ -28,10 +30,18 @@ pub struct Permit {
 }
 
 impl Budget {
-    /// A budget of `total` bytes.
+    /// A budget of `total` bytes, all of it for everybody.
     pub fn new(total: usize) -> Self {
+        Self::with_reserve(total, 0)
+    }
+
+    /// A budget of `total` bytes, of which [`Budget::take`] leaves `reserve` to
+    /// [`Budget::try_take`]: so that files, which wait, do not take the room of samples, which
+    /// cannot.
+    pub fn with_reserve(total: usize, reserve: usize) -> Self {
         let shared = Shared {
             total,
+            reserve: reserve.min(total / 2),
             free: Mutex::new(total),
             freed: Condvar::new(),
         };
@@ -56,10 +66,12 @@ impl Budget {
         })
     }
 
-    /// Takes `bytes`, waiting up to `patience` for them. The caller asks again, and looks between
+    /// Takes `bytes` beyond the reserve, waiting up to `patience` for them. A wish above what there is
+    /// beyond it is cut to that. The caller asks again, and looks between
     /// two tries whether it should stop.
     pub fn take(&self, bytes: usize, patience: Duration) -> Option<Permit> {
-        let bytes = bytes.min(self.shared.total);
+        let reserve = self.shared.reserve;
+        let bytes = bytes.min(self.shared.total - reserve);
         let free = self
             .shared
             .free
@@ -68,9 +80,12 @@ impl Budget {
         let (mut free, _) = self
             .shared
             .freed
-            .wait_timeout_while(free, patience, |free| *free < bytes)
+            .wait_timeout_while(free, patience, |free| *free < bytes + reserve)
             .unwrap_or_else(PoisonError::into_inner);
-        *free = free.checked_sub(bytes)?;
+        if *free < bytes + reserve {
+            return None;
+        }
+        *free -= bytes;
         Some(Permit {
             shared: Arc::clone(&self.shared),
             bytes,
@@ -130,6 +145,22 @@ mod tests {
         drop((first, second));
         assert_eq!(budget.used(), 0);
         assert_eq!(budget.try_take(1000).map(|all| all.bytes), Some(100));
+    }
+
+    #[test]
+    fn a_reserve_is_for_those_who_cannot_wait() {
+        let budget = Budget::with_reserve(100, 30);
+        let file = budget.take(100, Duration::ZERO).unwrap();
+        assert_eq!(file.bytes, 70, "no wish is too large to be met");
+        assert!(budget.take(1, Duration::ZERO).is_none());
+        let sample = budget.try_take(30).unwrap();
+        assert!(budget.try_take(1).is_none());
+        drop(file);
+        assert!(budget.take(41, Duration::ZERO).is_none());
+        let file = budget.take(40, Duration::ZERO);
+        assert!(file.is_some(), "so much stays free, whoever has the rest");
+        drop((file, sample));
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

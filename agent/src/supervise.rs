@@ -116,6 +116,7 @@ fn settings(plan: &Plan) -> Settings {
     Settings {
         spool_after: plan.spool.after,
         spool_bytes_max: plan.spool.max_bytes,
+        when_full: plan.spool.when_full,
         checkpoint_every: plan.checkpoint.every,
         checkpoint_bytes: plan.checkpoint.bytes,
         window_bytes: plan.window_bytes,
@@ -214,7 +215,8 @@ impl<'a> Agent<'a> {
         })?;
         // It only spreads retries: a clock does where the system has no random number.
         let seed = getrandom::u64().unwrap_or_else(|_| clock::wall_ms());
-        let delivery = Delivery::new(settings(plan), seed, found.depth, found.last);
+        let delivery =
+            Delivery::new(settings(plan), seed, found.depth, found.last).with_lanes(plan.lanes());
         let undated = Undated {
             first_of_boot: first_of_this_boot(plan, found.last),
             through: found.last,
@@ -253,6 +255,7 @@ impl<'a> Agent<'a> {
 
     /// Waits, tells delivery, and does what it wants, until the stop is complete.
     async fn turn(&mut self) {
+        self.edge.apply(Event::Wall(clock::wall_ms()));
         // A backlog begins to move at once.
         self.edge.apply(Event::Tick);
         while !self.edge.is_done() {
@@ -290,7 +293,9 @@ impl<'a> Agent<'a> {
             let now = clock::monotonic();
             self.lose_patience(now);
             let used = self.sources.budget.used();
-            self.progress.tell(&self.edge.delivery, used, now);
+            if self.progress.tell(&self.edge.delivery, used, now) {
+                self.edge.apply(Event::Wall(clock::wall_ms()));
+            }
         }
     }
 

@@ -148,7 +148,7 @@ impl Ledger {
         let state = self.generation(stream, generation, seen_ms);
         let fresh = state.cover(span);
         let (reason, tail) = match notice {
-            Some(Notice::Loss { reason }) => (reason.as_str(), Tail::Complete),
+            Some(Notice::Loss { reason, .. }) => (reason.as_str(), Tail::Complete),
             Some(Notice::Close { reason, tail }) => (reason.as_str(), *tail),
             Some(Notice::Filtered) => ("filtered", Tail::Complete),
             None => ("unreadable-notice", Tail::Unknown),

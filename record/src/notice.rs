@@ -30,6 +30,9 @@ pub enum Notice {
     Loss {
         /// Why, as a short word that documentation lists.
         reason: String,
+        /// How many records the range had, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        records: Option<u64>,
     },
     /// The generation ends at the end of the record's span.
     Close {
@@ -48,6 +51,8 @@ pub mod reason {
     pub const WINDOW_FULL: &str = "window-full";
     /// Loss: NULs that a power cut or preallocation left in a file; no content.
     pub const NUL_RUN: &str = "nul-run";
+    /// Loss: the spool had no room, and its policy is to drop the oldest.
+    pub const SPOOL_FULL: &str = "spool-full";
     /// Loss, and close with an unknown tail where the range held one: a batch in the device's spool
     /// came back from the disk other than it was written.
     pub const SPOOL_CORRUPT: &str = "spool-corrupt";
@@ -74,7 +79,7 @@ impl Notice {
     /// headers alone still account for the range.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let mut notice: Self = serde_json::from_slice(value).ok()?;
-        if let Self::Loss { reason } | Self::Close { reason, .. } = &mut notice {
+        if let Self::Loss { reason, .. } | Self::Close { reason, .. } = &mut notice {
             reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         }
         Some(notice)
@@ -91,7 +96,8 @@ mod tests {
         assert_eq!(
             Notice::parse(loss),
             Some(Notice::Loss {
-                reason: reason::WINDOW_FULL.into()
+                reason: reason::WINDOW_FULL.into(),
+                records: None,
             })
         );
         let close = br#"{"notice":"close","reason":"rotated","tail":"unknown"}"#;
@@ -110,7 +116,7 @@ mod tests {
             assert_eq!(Notice::parse(bad), None);
         }
         let long = format!(r#"{{"notice":"loss","reason":"{}"}}"#, "ü".repeat(99));
-        let Some(Notice::Loss { reason }) = Notice::parse(long.as_bytes()) else {
+        let Some(Notice::Loss { reason, .. }) = Notice::parse(long.as_bytes()) else {
             panic!("a long reason is still one");
         };
         assert_eq!(reason.len(), 64);

@@ -439,6 +439,7 @@ mod tests {
     fn notices_read_back() {
         let notice = Notice::Loss {
             reason: "window-full".into(),
+            records: Some(3),
         };
         let mut out = Vec::new();
         writer().notice(&mut out, 0, &notice);

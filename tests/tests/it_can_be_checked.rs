@@ -45,6 +45,7 @@ fn a_lost_record_is_an_unexplained_gap_until_a_notice_explains_it() {
     device.seek(6);
     let notice = Notice::Loss {
         reason: "spool-full".into(),
+        records: None,
     };
     kafka.produce(&loading.topic, [device.notice(5, Kind::Loss, &notice)]);
     let loader = loading.start();

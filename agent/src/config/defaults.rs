@@ -5,6 +5,7 @@ use headwater_msk::{Bytes, Period};
 
 use super::file::{LastLine, StartAt};
 use crate::sample::read::Kind;
+use crate::spool::{Lane, WhenFull};
 
 /// Declares constants with their documentation, and the same documentation as a table by key.
 macro_rules! defaults {
@@ -33,6 +34,22 @@ defaults! {
     /// more.
     "spool.max_bytes" SPOOL_MAX_BYTES: Bytes = Bytes(1024 * 1024 * 1024);
 
+    /// The device's own programs need some of it; a file system that is full to the last block fails
+    /// in ways that nobody has tested.
+    "spool.free_bytes_min" SPOOL_FREE_BYTES_MIN: Bytes = Bytes::mib(64);
+
+    /// As above: without inodes nobody makes a file.
+    "spool.free_inodes_min" SPOOL_FREE_INODES_MIN: u64 = 1000;
+
+    /// Nothing is given up unless somebody says so: files keep what they have.
+    "spool.when_full.high" WHEN_FULL_HIGH: WhenFull = WhenFull::Pause;
+
+    /// As above.
+    "spool.when_full.normal" WHEN_FULL_NORMAL: WhenFull = WhenFull::Pause;
+
+    /// As above.
+    "spool.when_full.low" WHEN_FULL_LOW: WhenFull = WhenFull::Pause;
+
     /// A crash costs sending this much again, never a second copy in S3; each checkpoint costs
     /// flash.
     "checkpoint.every" CHECKPOINT_EVERY: Period = Period::secs(60);
@@ -46,6 +63,12 @@ defaults! {
     /// A socket in the state directory, which only the agent's user can enter: `status` and `tap` find
     /// it by this very configuration. "127.0.0.1:9180" serves Prometheus; "off" nobody.
     "admin.listen" ADMIN_LISTEN: &str = "unix:agent.sock";
+
+    /// Neither an alarm nor a trace.
+    "file.lane" FILE_LANE: Lane = Lane::Normal;
+
+    /// Neither an alarm nor a trace.
+    "sensor.lane" SENSOR_LANE: Lane = Lane::Normal;
 
     /// Nothing that is there is left out unless somebody says so.
     "file.start_at" START_AT: StartAt = StartAt::Beginning;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::frame::multiline::Preset;
 use crate::sample::policy::RollupWhen;
 use crate::sample::read::Kind;
+use crate::spool::{Lane, WhenFull};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +64,30 @@ pub struct Spool {
     /// Bound on the spooled batches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<Bytes>,
+    /// Kept free on the file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_bytes_min: Option<Bytes>,
+    /// Inodes kept free on the file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_inodes_min: Option<u64>,
+    /// What happens to a lane that has no room.
+    #[serde(default)]
+    pub when_full: LanesWhenFull,
+}
+
+/// `[spool.when_full]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanesWhenFull {
+    /// In the lane that goes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<WhenFull>,
+    /// In the lane of everything that is not said to be of another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normal: Option<WhenFull>,
+    /// In the lane that goes last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<WhenFull>,
 }
 
 /// `[checkpoint]`
@@ -167,6 +192,9 @@ pub struct File {
     /// Which of them not: globs.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Which batches go before it, and which after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
     /// Where to begin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_at: Option<StartAt>,
@@ -226,6 +254,9 @@ pub struct Sensor {
     /// CSV: what separates two columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub separator: Option<String>,
+    /// Which batches go before it, and which after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
     /// Time between two readings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<Period>,

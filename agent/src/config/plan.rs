@@ -2,6 +2,7 @@
 //! compiled. Pure: the same file on the same [`Host`] gives the same plan or the same problems, and
 //! all of them at once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::sample::policy::Policy;
 use crate::sample::read::Reader;
 use crate::sample::reading::Conversion;
 use crate::sample::schedule::Beat;
+use crate::spool::disk::Floors;
+use crate::spool::{Lane, WhenFull};
 
 /// What the agent runs on.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +55,10 @@ pub struct SpoolPlan {
     pub after: Duration,
     /// Bound on the spooled batches, bytes.
     pub max_bytes: u64,
+    /// What is kept free of the file system.
+    pub floors: Floors,
+    /// What happens to a lane that has no room, by [`Lane::index`].
+    pub when_full: [WhenFull; Lane::COUNT],
 }
 
 /// How often settled offsets are written down.
@@ -72,6 +79,8 @@ pub struct FileSource {
     pub paths: Vec<Pattern>,
     /// Which of them not.
     pub exclude: Vec<Pattern>,
+    /// Which batches go before it, and which after.
+    pub lane: Lane,
     /// Where a file that is first seen at the agent's start is read from.
     pub start_at: StartAt,
     /// How they are framed.
@@ -97,6 +106,8 @@ pub struct SensorSource {
     pub id: SourceId,
     /// Which files; absolute.
     pub paths: Vec<Pattern>,
+    /// Which batches go before it, and which after.
+    pub lane: Lane,
     /// How they are read.
     pub reader: Reader,
     /// When.
@@ -168,6 +179,8 @@ impl Plan {
                     spool: SpoolPlan {
                         after: config.spool.after.unwrap_or(defaults::SPOOL_AFTER).0,
                         max_bytes: spool_bytes.0,
+                        floors: floors(&config.spool),
+                        when_full: when_full(&config.spool.when_full),
                     },
                     checkpoint: CheckpointPlan {
                         every: checkpoint_every,
@@ -187,6 +200,14 @@ impl Plan {
         }
     }
 
+    /// The lane of each source.
+    pub fn lanes(&self) -> BTreeMap<SourceId, Lane> {
+        let files = self.files.iter().map(|file| (file.id.clone(), file.lane));
+        let sensors = self.sensors.iter();
+        let sensors = sensors.map(|sensor| (sensor.id.clone(), sensor.lane));
+        files.chain(sensors).collect()
+    }
+
     /// The plan written back as a configuration file, with nothing left out.
     pub fn effective(&self) -> ConfigFile {
         ConfigFile {
@@ -199,6 +220,13 @@ impl Plan {
             spool: file::Spool {
                 after: Some(Period(self.spool.after)),
                 max_bytes: Some(Bytes(self.spool.max_bytes)),
+                free_bytes_min: Some(Bytes(self.spool.floors.bytes)),
+                free_inodes_min: Some(self.spool.floors.inodes),
+                when_full: file::LanesWhenFull {
+                    high: Some(self.spool.when_full[Lane::High.index()]),
+                    normal: Some(self.spool.when_full[Lane::Normal.index()]),
+                    low: Some(self.spool.when_full[Lane::Low.index()]),
+                },
             },
             checkpoint: file::Checkpoint {
                 every: Some(Period(self.checkpoint.every)),
@@ -222,6 +250,7 @@ impl FileSource {
             id: self.id.as_str().to_owned(),
             paths: as_written(&self.paths),
             exclude: as_written(&self.exclude),
+            lane: Some(self.lane),
             start_at: Some(self.start_at),
             max_line: Some(Bytes(self.framing.max_line as u64)),
             rescan: Some(Period(self.rescan)),
@@ -249,6 +278,23 @@ impl FileSource {
         }
         Some(written)
     }
+}
+
+fn floors(spool: &file::Spool) -> Floors {
+    Floors {
+        bytes: (spool.free_bytes_min)
+            .unwrap_or(defaults::SPOOL_FREE_BYTES_MIN)
+            .0,
+        inodes: (spool.free_inodes_min).unwrap_or(defaults::SPOOL_FREE_INODES_MIN),
+    }
+}
+
+fn when_full(lanes: &file::LanesWhenFull) -> [WhenFull; Lane::COUNT] {
+    let mut when_full = [WhenFull::default(); Lane::COUNT];
+    when_full[Lane::High.index()] = lanes.high.unwrap_or(defaults::WHEN_FULL_HIGH);
+    when_full[Lane::Normal.index()] = lanes.normal.unwrap_or(defaults::WHEN_FULL_NORMAL);
+    when_full[Lane::Low.index()] = lanes.low.unwrap_or(defaults::WHEN_FULL_LOW);
+    when_full
 }
 
 pub(super) fn as_written(patterns: &[Pattern]) -> Vec<String> {

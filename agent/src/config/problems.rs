@@ -147,6 +147,7 @@ impl Check {
         );
         Some(FileSource {
             exclude: self.globs(key, "exclude", &source.exclude),
+            lane: source.lane.unwrap_or(defaults::FILE_LANE),
             start_at: source.start_at.unwrap_or(defaults::START_AT),
             framing,
             multiline_timeout,

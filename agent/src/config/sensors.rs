@@ -35,6 +35,7 @@ impl Check {
         let beat = self.beat(key, &source);
         let policy = self.policy(key, &source, beat.interval);
         Some(SensorSource {
+            lane: source.lane.unwrap_or(defaults::SENSOR_LANE),
             stale_after: source.stale_after.map(|after| after.0),
             unit: source.unit,
             id: id?,
@@ -205,6 +206,7 @@ impl SensorSource {
         file::Sensor {
             id: self.id.as_str().to_owned(),
             kind: Some(self.reader.kind),
+            lane: Some(self.lane),
             paths: as_written(&self.paths),
             command: self.reader.command.clone(),
             pointer: is(Kind::Json).then(|| self.reader.pointer.clone()),

@@ -25,6 +25,11 @@ pub struct Counters {
     pub recreated: u64,
     /// Commits and loads that the database refused.
     pub refused: u64,
+    /// Batches whose data was given up for want of room, in the spool and before it; loss notices
+    /// stand in for them.
+    pub dropped: u64,
+    /// Records in them.
+    pub dropped_records: u64,
     /// Times that the database was found to be damaged, and was salvaged and replaced.
     pub healed: u64,
     /// Rows of the spool that were unreadable; a loss notice went in the place of each.

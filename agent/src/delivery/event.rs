@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::produce::outcome::Outcome;
-use crate::spool::{BatchId, Lane, Reply, Transaction, Trouble};
+use crate::spool::{BatchId, Lane, Reply, Transaction, Trouble, WhenFull};
 
 /// What delivery goes by; from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Settings {
     pub spool_after: Duration,
     /// Most that the spool's rows take, bytes.
     pub spool_bytes_max: u64,
+    /// What happens where a lane has no room, by [`Lane::index`].
+    pub when_full: [WhenFull; Lane::COUNT],
     /// A checkpoint is committed this long after something moved,
     pub checkpoint_every: Duration,
     /// or once values of this many bytes are settled beyond it.
@@ -50,6 +52,8 @@ pub enum Event {
     },
     /// The sources have ended, and all that they gave was queued.
     Stop,
+    /// The wall clock says so, Unix milliseconds: at the start, and now and then, since it may be set.
+    Wall(u64),
     /// A deadline, or nothing: time has passed.
     Tick,
 }
@@ -113,8 +117,10 @@ pub enum News {
     DiskTrouble(Trouble),
     /// It does what it is asked again.
     DiskWell,
-    /// The spool is full: the sources wait.
-    SpoolFull,
+    /// The spool is full: the sources of this lane wait.
+    SpoolFull(Lane),
+    /// The spool is full: the oldest batches give way to those of this lane.
+    Dropping(Lane),
     /// It has room again.
     SpoolRoom,
     /// The stop ends, and so many batches are neither acknowledged nor committed. Files are read

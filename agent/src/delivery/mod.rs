@@ -19,25 +19,29 @@
 pub mod backoff;
 pub mod counters;
 pub mod event;
+pub mod evict;
 mod item;
+mod lanes;
 pub mod settle;
 mod window;
 mod writing;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+use headwater_record::SourceId;
 
 use self::backoff::{Backoff, Jitter};
 pub use self::counters::Counters;
 pub use self::event::{Action, Event, News, Settings};
+use self::lanes::Lanes;
 use self::settle::{Moved, Settling};
-use self::window::Window;
 use self::writing::Writing;
 use crate::batch::Batch;
 use crate::clock::Monotonic;
 use crate::produce::outcome::Outcome;
 use crate::spool::boot::InLanes;
-use crate::spool::{BatchId, Depth, Lane, Reply, Trouble};
+use crate::spool::{BatchId, Depth, Lane, Reply, Trouble, WhenFull};
 
 /// Most batches in librdkafka at a time, however small: what a report costs is bounded, too.
 pub const IN_FLIGHT_BATCHES_MAX: usize = 256;
@@ -80,7 +84,8 @@ struct Broker {
 #[derive(Debug)]
 pub struct Delivery {
     settings: Settings,
-    window: Window,
+    window: Lanes,
+    lane_of: BTreeMap<SourceId, Lane>,
     settling: Settling,
     writing: Writing,
     broker: Broker,
@@ -90,6 +95,8 @@ pub struct Delivery {
     phase: Phase,
     counters: Counters,
     actions: VecDeque<Action>,
+    /// What the wall clock said last, and when.
+    wall: (Monotonic, u64),
 }
 
 impl Delivery {
@@ -98,7 +105,8 @@ impl Delivery {
     pub fn new(settings: Settings, seed: u64, depth: Depth, last: [BatchId; Lane::COUNT]) -> Self {
         Self {
             settings,
-            window: Window::new(last[Lane::Normal.index()]),
+            window: Lanes::new(last),
+            lane_of: BTreeMap::new(),
             settling: Settling::default(),
             writing: Writing::new(depth),
             broker: Broker::default(),
@@ -107,6 +115,7 @@ impl Delivery {
             phase: Phase::Running,
             counters: Counters::default(),
             actions: VecDeque::new(),
+            wall: (Monotonic::default(), 0),
         }
     }
 
@@ -120,6 +129,13 @@ impl Delivery {
         self.window.last_queued()
     }
 
+    /// Says which sources are of another lane than the normal one.
+    #[must_use]
+    pub fn with_lanes(mut self, lane_of: BTreeMap<SourceId, Lane>) -> Self {
+        self.lane_of = lane_of;
+        self
+    }
+
     /// Takes note of what happened, and plans what follows from it.
     pub fn apply(&mut self, event: Event, now: Monotonic) {
         match event {
@@ -130,7 +146,14 @@ impl Delivery {
             Event::Store(Reply::CommitFailed(trouble)) => {
                 self.writing.under_way = None;
                 self.window.commit_failed();
-                self.disk_failed(trouble, now);
+                // A disk that is full to the last block may still take new rows in place of old ones.
+                let drops = self.settings.when_full.contains(&WhenFull::DropOldest);
+                if trouble == Trouble::Floor || (trouble == Trouble::Full && drops) {
+                    self.writing.no_room(now);
+                }
+                if trouble != Trouble::Floor {
+                    self.disk_failed(trouble, now);
+                }
             }
             Event::Store(Reply::Loaded {
                 rows,
@@ -156,6 +179,7 @@ impl Delivery {
             Event::Stop if self.phase == Phase::Running => {
                 self.phase = Phase::Flushing(now.plus(self.settings.flush));
             }
+            Event::Wall(wall_ms) => self.wall = (now, wall_ms),
             Event::Stop | Event::Tick => {}
         }
         self.plan(now);
@@ -228,15 +252,26 @@ impl Delivery {
         }
     }
 
+    /// Unix milliseconds, as far as the clock was right when it was looked at.
+    fn wall_ms(&self, now: Monotonic) -> u64 {
+        let (at, wall_ms) = self.wall;
+        wall_ms.saturating_add(now.0.saturating_sub(at.0))
+    }
+
     fn queued(&mut self, batch: Batch, now: Monotonic) {
         self.counters.batches += 1;
         self.counters.records += batch.entries.len() as u64;
         self.counters.bytes += batch.values.len() as u64;
-        let stretch = self.window.queue(batch, now);
+        let source: Option<SourceId> = batch.stream.source().parse().ok();
+        let lane = source.and_then(|source| self.lane_of.get(&source).copied());
+        let window = self.window.of_mut(lane.unwrap_or_default());
+        let stretch = window.queue(batch, now);
         self.settling.expect(stretch);
     }
 
     fn reported(&mut self, id: BatchId, outcome: Outcome, now: Monotonic) {
+        // What was in flight could not be given up.
+        self.writing.try_dropping_again(&self.settings.when_full);
         match outcome {
             Outcome::Delivered => {
                 let Some(acknowledged) = self.window.acknowledge(id) else {
@@ -330,16 +365,22 @@ impl Delivery {
             self.counters.recreated += 1;
             self.actions.push_back(Action::Recreate);
         }
-        while due(self.send_at()) {
-            let next = self.window.next_to_send();
-            let Some((id, batch)) = next.and_then(|id| Some((id, self.window.send(id)?))) else {
+        loop {
+            while due(self.send_at()) {
+                let next = self.window.next_to_send();
+                let Some((id, batch)) = next.and_then(|id| Some((id, self.window.send(id)?)))
+                else {
+                    break;
+                };
+                self.counters.sent += 1;
+                self.actions.push_back(Action::Send { id, batch });
+            }
+            // What was committed and not sent at once waits for its turn on the disk; a lower lane
+            // may go meanwhile.
+            if !self.window.leave_rest_to_spool() {
                 break;
-            };
-            self.counters.sent += 1;
-            self.actions.push_back(Action::Send { id, batch });
+            }
         }
-        // What was committed and not sent at once waits for its turn on the disk.
-        self.window.leave_rest_to_spool();
         if due(self.load_at()) {
             self.load();
         }
@@ -355,6 +396,7 @@ impl Delivery {
             if quiet || until <= now {
                 self.phase = Phase::Committing(now.plus(writing::LAST_COMMIT_MAX));
                 self.writing.disk.try_now();
+                self.writing.look_again();
             }
         }
         if let Phase::Committing(until) = self.phase {
@@ -399,7 +441,7 @@ impl Delivery {
 
     fn load_at(&self) -> Option<Monotonic> {
         let in_flight = self.window.in_flight();
-        let idle = self.loading.is_none() && self.window.next_to_send().is_none();
+        let idle = self.loading.is_none();
         // Half of it empty: so that what is loaded can be sent at once, and reads are not small.
         let has_room = in_flight.cost <= self.settings.in_flight_bytes_max / 2
             && in_flight.batches <= IN_FLIGHT_BATCHES_MAX / 2;

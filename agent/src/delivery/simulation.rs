@@ -32,6 +32,7 @@ fn no_world_loses_or_repeats() {
         all.recreated += counters.recreated;
         all.refused += counters.refused;
         all.healed += counters.healed;
+        all.dropped += counters.dropped;
     }
     // The worlds were as bad as they are meant to be.
     let least = [
@@ -41,6 +42,7 @@ fn no_world_loses_or_repeats() {
         all.recreated,
         all.refused,
         all.healed,
+        all.dropped,
     ]
     .into_iter()
     .min();

@@ -6,6 +6,7 @@ use headwater_record::{Generation, Kind, StreamId};
 use super::*;
 use crate::batch::Entry;
 use crate::budget::Budget;
+use crate::spool::WhenFull;
 
 const G: Generation = Generation(1);
 
@@ -13,6 +14,7 @@ fn settings() -> Settings {
     Settings {
         spool_after: Duration::from_secs(2),
         spool_bytes_max: 1 << 30,
+        when_full: [WhenFull::Pause; Lane::COUNT],
         checkpoint_every: Duration::from_secs(60),
         checkpoint_bytes: 1 << 20,
         window_bytes: 4000,
@@ -38,7 +40,7 @@ impl Rig {
         let depth = Depth {
             rows,
             bytes: rows * 100,
-            oldest_ms: None,
+            ..Depth::default()
         };
         Self {
             delivery: Delivery::new(
@@ -86,7 +88,7 @@ impl Rig {
         let depth = Depth {
             rows,
             bytes: rows * 100,
-            oldest_ms: None,
+            ..Depth::default()
         };
         self.apply(Event::Store(Reply::Committed(depth)))
     }
@@ -307,7 +309,7 @@ fn a_full_spool_takes_nothing_more_until_rows_are_deleted() {
     rig.queue();
     let late = rig.wait(2000);
     assert_eq!(late[1..], ["commit +[ 1 2 ] -[ ] @[ 20 ]"]);
-    assert_eq!(rig.committed(2), ["say SpoolFull"]);
+    assert_eq!(rig.committed(2), ["say SpoolFull(Normal)"]);
     assert_eq!(rig.wait(60_000), [""; 0]);
     assert_eq!(
         rig.budget.used(),
@@ -438,7 +440,7 @@ fn a_damaged_database_is_salvaged_and_then_gone_on_with() {
     let depth = Depth {
         rows: 1,
         bytes: 100,
-        oldest_ms: None,
+        ..Depth::default()
     };
     let last = [BatchId(99), BatchId(1 << 60), BatchId(2 << 60)];
     let done = rig.apply(Event::Store(Reply::Healed { depth, last }));

@@ -18,8 +18,7 @@ use super::item::{Item, Place};
 use super::settle::Stretch;
 use crate::batch::Batch;
 use crate::clock::Monotonic;
-use crate::spool::boot::InLanes;
-use crate::spool::{BatchId, Lane};
+use crate::spool::BatchId;
 
 /// What is handed to librdkafka and not reported yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +35,13 @@ pub(super) struct Acknowledged {
     pub(super) bytes: usize,
     /// It was neither in the spool nor reported before: this settles it.
     pub(super) settles: bool,
+}
+
+/// What was given up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct GivenUp {
+    pub(super) batches: u64,
+    pub(super) records: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,18 +65,24 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Nothing at hand, and a spool whose last row is `last` (0: an empty one).
-    pub(super) fn new(last: BatchId) -> Self {
+    /// Nothing at hand, and an empty spool; ids follow `before`.
+    pub(super) fn new(before: BatchId) -> Self {
+        Self::over(before, before)
+    }
+
+    /// Nothing at hand, and a spool whose rows are behind `before`, the last being `last`.
+    pub(super) fn over(before: BatchId, last: BatchId) -> Self {
         Self {
             next: last.next(),
+            load_after: before,
             spool_last: last,
             ..Self::default()
         }
     }
 
-    /// The last batch of each lane that was taken in.
-    pub(super) fn last_queued(&self) -> InLanes {
-        [self.next.before(); Lane::COUNT]
+    /// The last batch that was taken in.
+    pub(super) fn last_queued(&self) -> BatchId {
+        self.next.before()
     }
 
     /// Takes a batch in and returns its range.
@@ -295,9 +307,10 @@ impl Window {
     }
 
     /// Drops the RAM copies of what came from RAM and is in the spool now, unsent.
-    pub(super) fn leave_rest_to_spool(&mut self) {
+    /// Returns whether there were any.
+    pub(super) fn leave_rest_to_spool(&mut self) -> bool {
         if !std::mem::take(&mut self.just_committed) {
-            return;
+            return false;
         }
         let left: Vec<_> = self
             .unsent
@@ -308,9 +321,11 @@ impl Window {
             })
             .copied()
             .collect();
+        let any = !left.is_empty();
         for id in left {
             self.leave_to_spool(id);
         }
+        any
     }
 
     /// The transaction did not take effect.
@@ -328,6 +343,59 @@ impl Window {
             self.ram_bytes += item.bytes;
             self.ram.insert(id);
         }
+    }
+
+    /// Behind what is loaded nothing is at hand, but what is in flight or acknowledged since before
+    /// it was spooled, and what is being spooled now.
+    pub(super) fn kept(&self) -> impl Iterator<Item = BatchId> {
+        let behind = |id: &BatchId| *id > self.load_after && *id <= self.spool_last;
+        let items = self.items.keys().copied().filter(behind);
+        items.chain(self.gone.iter().copied().filter(behind))
+    }
+
+    /// Everything up to and with this id may be at hand.
+    pub(super) fn load_after(&self) -> BatchId {
+        self.load_after
+    }
+
+    /// Gives up the oldest batches that are only in RAM, up to `max` bytes of values but one at
+    /// least: each becomes a notice of its loss, made by `give_up`. Those in flight are left. The
+    /// notices are then as under way to the spool.
+    pub(super) fn start_giving_up(
+        &mut self,
+        max: usize,
+        give_up: impl Fn(&Batch) -> Batch,
+    ) -> (Vec<(BatchId, Arc<Batch>)>, GivenUp) {
+        let (mut rows, mut given, mut bytes) = (Vec::new(), GivenUp::default(), 0);
+        let oldest: Vec<_> = self.ram.iter().copied().collect();
+        for id in oldest {
+            let Some(item) = self.items.get_mut(&id) else {
+                break;
+            };
+            let Some(batch) = item.batch.as_ref().filter(|_| !item.in_flight) else {
+                continue;
+            };
+            bytes += item.bytes;
+            if bytes > max && !rows.is_empty() {
+                break;
+            }
+            let notice = give_up(batch);
+            let data = |entry: &&crate::batch::Entry| entry.kind == headwater_record::Kind::Data;
+            given.records += batch.entries.iter().filter(data).count() as u64;
+            given.batches += 1;
+            self.ram_bytes -= item.bytes;
+            *item = Item::new(
+                notice,
+                Place::Committing {
+                    acknowledged: false,
+                },
+                item.queued,
+            );
+            self.ram.remove(&id);
+            self.committing.push(id);
+            rows.extend(item.batch.clone().map(|batch| (id, batch)));
+        }
+        (rows, given)
     }
 
     /// Leaves out `count` ids, for rows that the store makes, and returns the first.

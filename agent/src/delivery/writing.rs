@@ -4,12 +4,15 @@
 //! Flash wears: while the broker acknowledges, nothing is written but a checkpoint now and then.
 //! One transaction is under way at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
+use super::evict::give_up;
 use super::{Action, Delivery, Moved, News, Phase};
+use crate::batch::Batch;
 use crate::clock::Monotonic;
-use crate::spool::{BatchId, Checkpoint, Depth, Lane, Transaction, Trouble};
+use crate::spool::{BatchId, Checkpoint, Depth, Evict, Lane, Transaction, Trouble, WhenFull};
 
 /// Values of one transaction, in bytes: a bound on how long it takes and on what it packs.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
@@ -21,6 +24,8 @@ const DELETE_DELAY: Duration = Duration::from_millis(500);
 const DELETES_DUE: usize = 64;
 /// Most deletions of one transaction.
 const DELETES_MAX: usize = 1024;
+/// How long a file system without room is left alone.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Ids that a salvage may give to its notices: far more than there can be holes to tell of.
 const HEAL_IDS: u64 = 1 << 24;
 /// How long a stop tries to commit what is left, before it gives up on a disk that refuses.
@@ -76,9 +81,11 @@ pub(super) struct Writing {
     pub(super) healing: bool,
     /// It did not succeed the last time.
     pub(super) heals_failed: bool,
-    /// The next row does not fit, and nothing was deleted since.
-    full: bool,
-    full_said: bool,
+    /// The next row of the lane does not fit, and nothing was deleted since.
+    full: [bool; Lane::COUNT],
+    full_said: [bool; Lane::COUNT],
+    /// The file system was found to have no room: it is looked at again then.
+    look_at: Option<Monotonic>,
     /// Since when something has been settled that no checkpoint shows, and values of how many bytes.
     moved_since: Option<Monotonic>,
     moved_bytes: u64,
@@ -95,8 +102,9 @@ impl Writing {
             damaged: false,
             healing: false,
             heals_failed: false,
-            full: false,
-            full_said: false,
+            full: [false; Lane::COUNT],
+            full_said: [false; Lane::COUNT],
+            look_at: None,
             moved_since: None,
             moved_bytes: 0,
             closed_since: None,
@@ -124,7 +132,27 @@ impl Writing {
 
     /// Nothing can be spooled now: what must be on disk before it is sent goes without.
     pub(super) fn refuses(&self) -> bool {
-        self.full || self.disk.trouble.is_some()
+        self.full.contains(&true) || self.disk.trouble.is_some()
+    }
+
+    /// The file system takes no more; what the database has may be used again.
+    pub(super) fn no_room(&mut self, now: Monotonic) {
+        self.depth.room = Some(0);
+        self.look_at = Some(now.plus(LOOK_AGAIN));
+    }
+
+    /// What was known of the room is old.
+    pub(super) fn look_again(&mut self) {
+        self.look_at = None;
+        self.depth.room = None;
+        self.full = [false; Lane::COUNT];
+    }
+
+    /// Lanes that drop are never full for long.
+    pub(super) fn try_dropping_again(&mut self, when_full: &[WhenFull; Lane::COUNT]) {
+        for (full, when_full) in self.full.iter_mut().zip(when_full) {
+            *full &= *when_full == WhenFull::Pause;
+        }
     }
 }
 
@@ -156,18 +184,16 @@ impl Delivery {
     pub(super) fn heal(&mut self) {
         self.writing.healing = true;
         let first_free = self.window.reserve(HEAL_IDS);
-        let mut ids = Lane::ALL_FIRST;
-        ids[Lane::Normal.index()] = first_free;
-        self.actions.push_back(Action::Heal { first_free: ids });
+        self.actions.push_back(Action::Heal { first_free });
     }
 
     pub(super) fn healed(&mut self, depth: Depth, last: [BatchId; Lane::COUNT], now: Monotonic) {
         let writing = &mut self.writing;
         (writing.damaged, writing.healing, writing.heals_failed) = (false, false, false);
         writing.depth = depth;
-        writing.full = false;
+        writing.full = [false; Lane::COUNT];
         writing.disk.try_now();
-        self.window.healed(last[Lane::Normal.index()]);
+        self.window.healed(last);
         self.counters.healed += 1;
         self.writing.note_gone(self.window.gone(), now);
         if self.writing.disk.worked() {
@@ -181,8 +207,18 @@ impl Delivery {
 
     /// When the oldest batch in RAM is late.
     fn rows_at(&self) -> Option<Monotonic> {
-        let oldest = self.window.oldest_in_ram()?;
-        if self.writing.full {
+        let lanes = Lane::ALL.into_iter();
+        lanes.filter_map(|lane| self.rows_of_lane_at(lane)).min()
+    }
+
+    fn rows_of_lane_at(&self, lane: Lane) -> Option<Monotonic> {
+        let oldest = self.window.of(lane).oldest_in_ram()?;
+        if self.writing.full[lane.index()] {
+            return self.writing.look_at;
+        }
+        // Rows that are being read cannot give way; the answer is a moment away.
+        if self.loading.is_some() && self.when_full(lane) == WhenFull::DropOldest && self.is_tight()
+        {
             return None;
         }
         // Nobody acknowledges, and the sources are about to wait: they need not.
@@ -192,6 +228,33 @@ impl Delivery {
             return Some(oldest);
         }
         Some(oldest.plus(self.settings.spool_after))
+    }
+
+    fn when_full(&self, lane: Lane) -> WhenFull {
+        self.settings.when_full[lane.index()]
+    }
+
+    /// What all rows together may take, as far as is known of the file system.
+    fn bytes_max(&self) -> u64 {
+        let depth = &self.writing.depth;
+        let on_disk = depth
+            .room
+            .map_or(u64::MAX, |room| depth.bytes.saturating_add(room));
+        self.settings.spool_bytes_max.min(on_disk)
+    }
+
+    /// Whether a transaction's rows may not fit.
+    fn is_tight(&self) -> bool {
+        self.bytes_max().saturating_sub(self.writing.depth.bytes) < 2 * GROUP_BYTES_MAX as u64
+    }
+
+    /// The lanes that give way to `lane`, the first to do so first.
+    fn giving_way_to(&self, lane: Lane) -> Vec<(Lane, BatchId)> {
+        let lower = Lane::ALL.into_iter().rev().filter(|other| *other >= lane);
+        lower
+            .filter(|other| self.when_full(*other) == WhenFull::DropOldest)
+            .map(|other| (other, self.window.of(other).load_after()))
+            .collect()
     }
 
     fn checkpoint_at(&self) -> Option<Monotonic> {
@@ -214,25 +277,19 @@ impl Delivery {
     }
 
     pub(super) fn commit(&mut self, now: Monotonic) {
-        let late = self.rows_at().is_some_and(|at| at <= now);
-        let oldest = self.window.oldest_in_ram();
-        let room = self
-            .settings
-            .spool_bytes_max
-            .saturating_sub(self.writing.depth.bytes);
-        let rows = if late {
-            self.window.start_commit(GROUP_BYTES_MAX, room)
-        } else {
-            Vec::new()
-        };
-        if late && rows.is_empty() {
-            self.writing.full = true;
-            if !std::mem::replace(&mut self.writing.full_said, true) {
-                self.say(News::SpoolFull);
-            }
+        if self.writing.look_at.is_some_and(|at| at <= now) {
+            self.writing.look_again();
         }
-        if !rows.is_empty() {
-            self.note_late(oldest);
+        let (mut rows, mut evict) = (Vec::new(), None);
+        for lane in Lane::ALL {
+            let is_late = self.rows_of_lane_at(lane).is_some_and(|at| at <= now);
+            if is_late && rows.is_empty() {
+                let oldest = self.window.of(lane).oldest_in_ram();
+                (rows, evict) = self.start_spooling(lane, now);
+                if !rows.is_empty() {
+                    self.note_late(oldest);
+                }
+            }
         }
         let spooling = rows.iter().filter_map(|(id, _)| self.window.stretch(*id));
         let checkpoints = self.settling.checkpoints(spooling);
@@ -250,7 +307,61 @@ impl Delivery {
             rows,
             deletes,
             checkpoints,
+            evict,
         }));
+    }
+
+    /// Rows of one lane, as far as there is room, or room can be made. Where there is none, the lane
+    /// waits, or its oldest batches are given up before they are spooled.
+    fn start_spooling(
+        &mut self,
+        lane: Lane,
+        now: Monotonic,
+    ) -> (Vec<(BatchId, Arc<Batch>)>, Option<Evict>) {
+        let bytes_max = self.bytes_max();
+        let free = bytes_max.saturating_sub(self.writing.depth.bytes);
+        let lanes = self.giving_way_to(lane);
+        let data_bytes = &self.writing.depth.data_bytes;
+        let given: u64 = lanes.iter().map(|(lane, _)| data_bytes[lane.index()]).sum();
+        let window = self.window.of_mut(lane);
+        let rows = window.start_commit(GROUP_BYTES_MAX, free.saturating_add(given));
+        let bytes: u64 = rows
+            .iter()
+            .map(|(_, batch)| batch.values.len() as u64)
+            .sum();
+        if !rows.is_empty() {
+            let evict = (bytes > free).then(|| Evict {
+                bytes_max,
+                lanes,
+                kept: self.window.kept(),
+            });
+            if evict.is_some() {
+                self.say_full(lane, News::Dropping(lane));
+            }
+            return (rows, evict);
+        }
+        if self.when_full(lane) == WhenFull::DropOldest {
+            let wall_ms = self.wall_ms(now);
+            let give_up = |batch: &Batch| give_up(batch, wall_ms);
+            let window = self.window.of_mut(lane);
+            let (rows, given) = window.start_giving_up(GROUP_BYTES_MAX, give_up);
+            self.counters.dropped += given.batches;
+            self.counters.dropped_records += given.records;
+            if !rows.is_empty() {
+                self.say_full(lane, News::Dropping(lane));
+                return (rows, None);
+            }
+        } else {
+            self.say_full(lane, News::SpoolFull(lane));
+        }
+        self.writing.full[lane.index()] = true;
+        (Vec::new(), None)
+    }
+
+    fn say_full(&mut self, lane: Lane, news: News) {
+        if !std::mem::replace(&mut self.writing.full_said[lane.index()], true) {
+            self.say(news);
+        }
     }
 
     /// A batch queued at `oldest` was late. On a slow uplink some always are; where nothing at all
@@ -277,15 +388,23 @@ impl Delivery {
         self.counters.checkpoints += u64::from(!done.checkpoints.is_empty());
 
         let writing = &mut self.writing;
+        let evicted = writing.depth.evicted;
+        self.counters.dropped += depth.evicted.rows.saturating_sub(evicted.rows);
+        self.counters.dropped_records += depth.evicted.records.saturating_sub(evicted.records);
         writing.depth = depth;
-        writing.full = false;
+        writing.full = [false; Lane::COUNT];
+        writing.look_at = None;
         // What was acknowledged while the transaction was under way waits from now on.
         writing.moved_since = self.settling.moved().then_some(now);
         writing.moved_bytes = 0;
         writing.closed_since = self.settling.any_closed().then_some(now);
         writing.gone_since = (self.window.gone() > 0).then_some(now);
-        let was_full = writing.full_said && depth.bytes <= self.settings.spool_bytes_max / 10 * 9;
-        writing.full_said &= !was_full;
+        let has_room = depth.bytes <= self.settings.spool_bytes_max / 10 * 9
+            && depth.room.is_none_or(|room| room >= GROUP_BYTES_MAX as u64);
+        let was_full = has_room && writing.full_said.contains(&true);
+        if was_full {
+            writing.full_said = [false; Lane::COUNT];
+        }
         if self.writing.disk.worked() {
             self.say(News::DiskWell);
         }

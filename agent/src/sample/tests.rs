@@ -58,6 +58,7 @@ fn rig_with(
     let offline = Arc::new(AtomicBool::new(false));
     let glob = format!("{}/*/value", folder.display());
     let mut source = SensorSource {
+        lane: crate::spool::Lane::Normal,
         id: "cpu".parse().unwrap(),
         paths: vec![Pattern::new(&glob).unwrap()],
         reader: Reader {

@@ -55,6 +55,11 @@ impl Folder {
         }
     }
 
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("spool.db")
     }

@@ -11,6 +11,7 @@
 //! - [`registry`]: the sources' way in: they wait until their change is committed.
 //! - `rows`, `generations`: the statements, one function each.
 //! - [`schema`]: opening a database: pragmas, version, checks, and what to do where it fails.
+//! - `evict`: rows that give way; `disk`: how much the file system still takes.
 //! - `folder`: the state directory, its lock and its files.
 //! - [`salvage`]: from a damaged database to a whole one, over `pages` and `wal`, which read
 //!   SQLite's formats.
@@ -21,6 +22,8 @@
 
 pub mod batch;
 pub mod boot;
+pub mod disk;
+mod evict;
 mod folder;
 mod generations;
 mod pages;
@@ -32,10 +35,12 @@ pub mod schema;
 pub mod store;
 mod wal;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use headwater_record::Generation;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
 
@@ -66,7 +71,10 @@ impl fmt::Display for BatchId {
 
 /// Which batches go first: lanes drain in the order of their names here, and are evicted in the
 /// reverse.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Lane {
     /// Alarms: before everything else.
     High,
@@ -145,6 +153,31 @@ pub struct Transaction {
     pub deletes: Vec<BatchId>,
     /// What is settled once this is committed, for each generation in which something moved.
     pub checkpoints: Vec<Checkpoint>,
+    /// Room that is made for `rows` before they enter.
+    pub evict: Option<Evict>,
+}
+
+/// Which rows give way to new ones: the oldest that hold data, each becoming a notice of its loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evict {
+    /// What all rows together may take once the new ones are there.
+    pub bytes_max: u64,
+    /// The lanes that give way, the first to do so first; in each, only rows behind the id: what lies
+    /// before may be at hand.
+    pub lanes: Vec<(Lane, BatchId)>,
+    /// Rows that stay, wherever they are.
+    pub kept: BTreeSet<BatchId>,
+}
+
+/// What happens where a lane has no room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Its sources wait: files keep what they have, samples are lost with a notice.
+    #[default]
+    Pause,
+    /// Its oldest batches, and those of lower lanes that drop too, become loss notices.
+    DropOldest,
 }
 
 /// What the spool holds.
@@ -156,6 +189,22 @@ pub struct Depth {
     pub bytes: u64,
     /// When the oldest was committed, Unix milliseconds; none where the spool is empty.
     pub oldest_ms: Option<u64>,
+    /// Bytes of the rows that hold data, by [`Lane::index`]: what evicting could free.
+    pub data_bytes: [u64; Lane::COUNT],
+    /// How much more the file system takes before its floors are reached; none where it was not
+    /// looked at.
+    pub room: Option<u64>,
+    /// Sums of what was evicted since the start.
+    pub evicted: Evicted,
+}
+
+/// What was evicted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Rows whose data was given up.
+    pub rows: u64,
+    /// Records in them.
+    pub records: u64,
 }
 
 /// Why the database did not do what it was asked, as choices of the caller: whichever it is, the
@@ -166,6 +215,8 @@ pub enum Trouble {
     Busy,
     /// No room on the file system.
     Full,
+    /// There is room, but it is kept free: `spool.free_bytes_min`, `spool.free_inodes_min`.
+    Floor,
     /// The file system is read-only.
     ReadOnly,
     /// The disk failed.
@@ -181,6 +232,9 @@ impl Trouble {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Busy => "the database is locked: is another program reading it?",
+            Self::Floor => {
+                "the file system has no more space or inodes than are to be kept free: free some"
+            }
             Self::Full => "no space is left on the file system: free some",
             Self::ReadOnly => "the file system is read-only: remount it writable, check the disk",
             Self::Io => "the disk fails: check it",

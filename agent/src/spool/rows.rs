@@ -44,11 +44,53 @@ pub(super) fn insert(
     Ok((new == 1).then_some(stored))
 }
 
+/// How the sums of a lane change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    rows: i64,
+    bytes: i64,
+    data_bytes: i64,
+}
+
+impl Change {
+    /// A row of so many bytes was entered, if it was; returns what it takes.
+    pub(super) fn put(&mut self, stored: Option<i64>, has_data: bool) -> i64 {
+        let Some(bytes) = stored else {
+            return 0;
+        };
+        self.rows += 1;
+        self.bytes += bytes;
+        self.data_bytes += if has_data { bytes } else { 0 };
+        bytes
+    }
+
+    /// A row was taken out, if it was; returns what it took.
+    pub(super) fn take(&mut self, deleted: Option<Deleted>) -> i64 {
+        let Some(deleted) = deleted else {
+            return 0;
+        };
+        self.rows -= 1;
+        self.bytes -= deleted.stored;
+        self.data_bytes -= if deleted.has_data { deleted.stored } else { 0 };
+        deleted.stored
+    }
+}
+
+/// Of which stream a row is; nothing where it is not there.
+pub(super) fn stream_of(open: &Connection, id: BatchId) -> rusqlite::Result<Option<StreamId>> {
+    let text: Option<String> = open
+        .prepare_cached("SELECT stream FROM batch WHERE id = ?1")?
+        .query_row([id.0.cast_signed()], |row| row.get(0))
+        .optional()?;
+    Ok(text.and_then(|text| StreamId::parse(&text).ok()))
+}
+
 /// A row that was taken out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deleted {
     /// What it took of `spool.max_bytes`.
     pub(super) stored: i64,
+    has_data: bool,
     /// The generation that it closed.
     pub(super) closed: Option<Generation>,
 }
@@ -57,10 +99,12 @@ pub(super) struct Deleted {
 pub(super) fn delete(open: &Connection, id: BatchId) -> rusqlite::Result<Option<Deleted>> {
     open.prepare_cached(include_str!("sql/delete_batch.sql"))?
         .query_row([id.0.cast_signed()], |row| {
-            let closes = Kinds(row.get(1)?).has(Kinds::CLOSE);
+            let kinds = Kinds(row.get(1)?);
+            let closes = kinds.has(Kinds::CLOSE);
             let generation = Generation(row.get::<_, i64>(2)?.cast_unsigned());
             Ok(Deleted {
                 stored: row.get(0)?,
+                has_data: kinds.has(Kinds::DATA),
                 closed: closes.then_some(generation),
             })
         })
@@ -70,26 +114,38 @@ pub(super) fn delete(open: &Connection, id: BatchId) -> rusqlite::Result<Option<
 /// Adds to the sums.
 pub(super) fn add_depth(
     open: &Connection,
-    lane: i64,
-    rows: i64,
-    bytes: i64,
+    changes: &[Change; Lane::COUNT],
 ) -> rusqlite::Result<()> {
-    open.prepare_cached(include_str!("sql/add_depth.sql"))?
-        .execute([lane, rows, bytes])
-        .map(drop)
+    for (lane, change) in changes.iter().enumerate() {
+        if *change != Change::default() {
+            open.prepare_cached(include_str!("sql/add_depth.sql"))?
+                .execute([
+                    i64::try_from(lane).unwrap_or(0),
+                    change.rows,
+                    change.bytes,
+                    change.data_bytes,
+                ])?;
+        }
+    }
+    Ok(())
 }
 
 /// What the spool holds.
 pub(super) fn depth(connection: &Connection) -> rusqlite::Result<Depth> {
-    connection
-        .prepare_cached(include_str!("sql/depth.sql"))?
-        .query_row([], |row| {
-            Ok(Depth {
-                rows: row.get::<_, i64>(0)?.cast_unsigned(),
-                bytes: row.get::<_, i64>(1)?.cast_unsigned(),
-                oldest_ms: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
-            })
-        })
+    let mut depth = Depth::default();
+    let mut statement = connection.prepare_cached(include_str!("sql/depth.sql"))?;
+    let mut lanes = statement.query([])?;
+    while let Some(row) = lanes.next()? {
+        let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        depth.rows += number(1)?;
+        depth.bytes += number(2)?;
+        let lane = usize::try_from(number(0)?).unwrap_or(usize::MAX);
+        if let Some(data_bytes) = depth.data_bytes.get_mut(lane) {
+            *data_bytes = number(3)?;
+        }
+        depth.oldest_ms = row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned);
+    }
+    Ok(depth)
 }
 
 /// Rows in order, at least one; those that cannot be read as notices of their loss, dated `now_ms`.
@@ -133,7 +189,7 @@ pub(super) fn load(
     })
 }
 
-fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+pub(super) fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
     // Not `get::<String>`: text that is damaged is the checksum's to refuse, row by row.
     let stream = match row.get_ref(2)? {
@@ -149,30 +205,47 @@ fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         kinds: Kinds(u8::try_from(number(5)?).unwrap_or_default()),
         records: u32::try_from(number(6)?).unwrap_or_default(),
         checksum: u32::try_from(number(9)?).unwrap_or_default(),
-        blob: row.get(10)?,
+        blob: row.get::<_, Option<Vec<u8>>>(10)?.unwrap_or_default(),
     })
 }
 
 /// Notices in place of a row. Nothing where even the stream cannot be read: the row stays where it is.
 fn lost_row(row: &Row, now_ms: u64) -> Option<Batch> {
+    let lost = Lost {
+        range: (row.start, row.end),
+        records: Some(u64::from(row.records)),
+        closes: row.kinds.has(Kinds::CLOSE),
+    };
     loss(
         &StreamId::parse(&row.stream).ok()?,
         row.generation,
-        (row.start, row.end),
-        row.kinds.has(Kinds::CLOSE),
+        lost,
         now_ms,
     )
 }
 
-/// Says that the range is lost, and where `closes`, that the generation ends there with an unknown
-/// tail. An empty range is said by the close alone.
+/// What a damaged database has lost of a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) range: (u64, u64),
+    /// How many records, where that is known.
+    pub(super) records: Option<u64>,
+    /// The generation ends there, with an unknown tail. An empty range is said by that alone.
+    pub(super) closes: bool,
+}
+
+/// Says so.
 pub(super) fn loss(
     stream: &StreamId,
     generation: Generation,
-    (start, end): (u64, u64),
-    closes: bool,
+    lost: Lost,
     now_ms: u64,
 ) -> Option<Batch> {
+    let Lost {
+        range: (start, end),
+        records,
+        closes,
+    } = lost;
     let writer = ValueWriter::new(
         &stream.device().parse().ok()?,
         &stream.source().parse().ok()?,
@@ -191,7 +264,7 @@ pub(super) fn loss(
         tail: Tail::Unknown,
     };
     let notices = (end > start || !closes)
-        .then_some((Kind::Loss, Notice::Loss { reason }))
+        .then_some((Kind::Loss, Notice::Loss { reason, records }))
         .into_iter()
         .chain(closes.then_some((Kind::Close, close)));
     for (kind, notice) in notices {

@@ -34,7 +34,9 @@ use super::batch::{Kinds, Packer, Row};
 use super::folder::Folder;
 use super::generations::{self, Known};
 use super::pages::{Value, rows_of_page};
-use super::{BatchId, Lane, rows, schema};
+use super::rows::{self, Lost};
+use super::{BatchId, Lane, schema};
+use crate::batch::Batch;
 
 /// Rows of one transaction of the new database.
 const GROUP: u64 = 500;
@@ -74,7 +76,7 @@ struct Salvage {
     generations: BTreeMap<Generation, Found>,
     spans: usize,
     last: [u64; Lane::COUNT],
-    depth: [(i64, i64); Lane::COUNT],
+    depth: [rows::Change; Lane::COUNT],
     /// What the database counted.
     counted: Option<i64>,
     in_transaction: u64,
@@ -102,7 +104,7 @@ pub(super) fn salvage(
         generations: BTreeMap::new(),
         spans: 0,
         last: first_free.map(|id| id.before().0),
-        depth: [(0, 0); Lane::COUNT],
+        depth: [rows::Change::default(); Lane::COUNT],
         counted: None,
         in_transaction: 0,
         full: false,
@@ -130,7 +132,7 @@ impl Salvage {
     /// Keeps a row, if it is one of ours and whole.
     fn take(&mut self, id: i64, values: &[Value<'_>]) {
         match values.len() {
-            4 => {
+            5 => {
                 if let Some((_, rows)) = depth_of(values) {
                     *self.counted.get_or_insert(0) += rows;
                 }
@@ -196,8 +198,7 @@ impl Salvage {
         };
         let lane = row.id.lane().index();
         self.last[lane] = self.last[lane].max(row.id.0);
-        self.depth[lane].0 += 1;
-        self.depth[lane].1 += stored;
+        self.depth[lane].put(Some(stored), row.kinds.has(Kinds::DATA));
         self.salvaged.rows += 1;
         self.in_transaction += 1;
         if self.in_transaction == GROUP {
@@ -217,17 +218,10 @@ impl Salvage {
             let Some(stream) = &found.stream else {
                 continue;
             };
-            for (range, closes) in found.losses() {
-                self.notice(
-                    &mut packer,
-                    stream,
-                    generation,
-                    found.lane,
-                    range,
-                    closes,
-                    now_ms,
-                )?;
-                self.salvaged.losses += u64::from(range.1 > range.0);
+            for lost in found.losses() {
+                let batch = rows::loss(stream, generation, lost, now_ms);
+                self.notice(&mut packer, found.lane, batch, now_ms)?;
+                self.salvaged.losses += u64::from(lost.range.1 > lost.range.0);
             }
             if let Some((known, origin, marker)) = found.known {
                 let known = Known { identity, ..known };
@@ -236,17 +230,9 @@ impl Salvage {
             }
         }
         self.device_notice(&mut packer, device, now_ms)?;
-        for (lane, (rows, bytes)) in self.depth.into_iter().enumerate() {
-            self.database.execute(
-                "INSERT INTO depth VALUES (?1, ?2, ?3, ?4)",
-                (
-                    i64::try_from(lane).unwrap_or(0),
-                    identity.cast_signed(),
-                    rows,
-                    bytes,
-                ),
-            )?;
-        }
+        self.database
+            .execute_batch(&schema::empty_depth(identity))?;
+        rows::add_depth(&self.database, &self.depth)?;
         self.database.execute_batch("COMMIT")?;
         Ok(())
     }
@@ -266,29 +252,23 @@ impl Salvage {
             return Ok(());
         };
         let generation = Generation(getrandom::u64().unwrap_or(now_ms));
-        self.notice(
-            packer,
-            &stream,
-            generation,
-            Lane::Normal,
-            (0, 0),
-            true,
-            now_ms,
-        )
+        let lost = Lost {
+            range: (0, 0),
+            records: None,
+            closes: true,
+        };
+        let batch = rows::loss(&stream, generation, lost, now_ms);
+        self.notice(packer, Lane::Normal, batch, now_ms)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of the notice")]
     fn notice(
         &mut self,
         packer: &mut Packer,
-        stream: &StreamId,
-        generation: Generation,
         lane: Lane,
-        range: (u64, u64),
-        closes: bool,
+        batch: Option<Batch>,
         now_ms: u64,
     ) -> Result<(), SalvageError> {
-        let Some(batch) = rows::loss(stream, generation, range, closes, now_ms) else {
+        let Some(batch) = batch else {
             return Ok(());
         };
         let last = self.last[lane.index()].max(lane.first().before().0);

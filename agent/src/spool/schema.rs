@@ -273,19 +273,20 @@ fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
 /// of another database is told.
 fn create(connection: &Connection) -> rusqlite::Result<()> {
     let identity = getrandom::u64().unwrap_or_else(|_| clock::wall_ms());
-    let depth: String = (0..Lane::COUNT)
-        .map(|lane| {
-            format!(
-                "INSERT INTO depth VALUES ({lane}, {}, 0, 0);",
-                identity.cast_signed()
-            )
-        })
-        .collect();
+    let depth = empty_depth(identity);
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE;\n{SCHEMA}\n{depth}PRAGMA application_id = {APPLICATION_ID};\n\
          PRAGMA user_version = {VERSION};\nCOMMIT;"
     ))?;
     super::rows::write_back(connection)
+}
+
+/// The sums of an empty spool.
+pub(super) fn empty_depth(identity: u64) -> String {
+    let identity = identity.cast_signed();
+    (0..Lane::COUNT)
+        .map(|lane| format!("INSERT INTO depth VALUES ({lane}, {identity}, 0, 0, 0);"))
+        .collect()
 }
 
 /// A database for a salvage to fill: written without a journal on disk, since it is thrown away

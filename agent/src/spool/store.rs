@@ -13,7 +13,9 @@ use headwater_record::DeviceId;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::batch::Packer;
+use super::batch::{Kinds, Packer};
+use super::disk::Floors;
+use super::evict::{self, Evicting};
 use super::folder::Folder;
 use super::registry::{Change, Markers};
 use super::schema::{OpenError, Opened, open};
@@ -78,7 +80,7 @@ impl Store {
     /// The system refuses a thread.
     pub fn start(
         state_dir: &Path,
-        device: &DeviceId,
+        (device, floors): (&DeviceId, Floors),
         replies: mpsc::Sender<Reply>,
     ) -> io::Result<(Self, Opening)> {
         let (requests, queue) = sync_channel(QUEUE);
@@ -89,7 +91,7 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
-                let (told, owner) = match Owner::open(&state_dir, device, held) {
+                let (told, owner) = match Owner::open(&state_dir, (device, floors), held) {
                     Ok((owner, found)) => (tell.send(Ok(found)), Some(owner)),
                     Err(error) => (tell.send(Err(error)), None),
                 };
@@ -171,12 +173,14 @@ struct Owner {
     opened: Option<Opened>,
     packer: Packer,
     markers: Markers,
+    floors: Floors,
+    evicting: Evicting,
 }
 
 impl Owner {
     fn open(
         state_dir: &Path,
-        device: DeviceId,
+        (device, floors): (DeviceId, Floors),
         markers: Markers,
     ) -> Result<(Self, Found), OpenError> {
         let packer = Packer::new().map_err(|source| OpenError::Directory {
@@ -185,11 +189,13 @@ impl Owner {
         })?;
         let folder = Folder::lock(state_dir)?;
         let opened = open(&folder, &device, Lane::ALL_FIRST, false)?;
-        let found = found(&opened).map_err(|source| OpenError::Refused {
+        let mut found = found(&opened).map_err(|source| OpenError::Refused {
             path: folder.database(),
             trouble: classify(source.sqlite_error_code()),
             source: source.into(),
         })?;
+        let reusable = reusable_bytes(&opened.connection).unwrap_or(0);
+        found.depth.room = floors.room_at(folder.path(), reusable);
         let opened = Some(opened);
         let owner = Self {
             folder,
@@ -197,6 +203,8 @@ impl Owner {
             opened,
             packer,
             markers,
+            floors,
+            evicting: Evicting::default(),
         };
         Ok((owner, found))
     }
@@ -241,12 +249,35 @@ impl Owner {
     fn commit(&mut self, transaction: &Transaction) -> Result<Depth, Trouble> {
         let now_ms = clock::wall_ms();
         let opened = self.opened.as_mut().ok_or(Trouble::Damaged)?;
-        let tools = (&mut self.packer, &self.markers);
-        let depth = write(&mut opened.connection, tools, transaction, now_ms)
-            .map_err(|failure| failure.trouble("commit to the spool"))?;
+        let path = self.folder.path();
+        let room = |connection: &Connection| {
+            let reusable = reusable_bytes(connection).unwrap_or(0);
+            self.floors.room_at(path, reusable)
+        };
+        let rows = transaction.rows.iter();
+        let bytes: u64 = rows.map(|(_, batch)| batch.values.len() as u64).sum();
+        // What gives way leaves its pages to what enters.
+        let wants_room = bytes > 0 && transaction.evict.is_none();
+        if wants_room && room(&opened.connection).is_some_and(|room| room < bytes) {
+            return Err(Trouble::Floor);
+        }
+        let tools = Tools {
+            packer: &mut self.packer,
+            markers: &self.markers,
+            evicting: &mut self.evicting,
+        };
+        let mut depth = match write(&mut opened.connection, tools, transaction, now_ms) {
+            Ok(depth) => depth,
+            Err(failure) => {
+                self.evicting.forget();
+                return Err(failure.trouble("commit to the spool"));
+            }
+        };
         if depth.rows == 0 && !transaction.deletes.is_empty() {
             shrink(&opened.connection);
         }
+        depth.room = room(&opened.connection);
+        depth.evicted = self.evicting.evicted;
         Ok(depth)
     }
 
@@ -282,6 +313,7 @@ impl Owner {
         first_free: [BatchId; Lane::COUNT],
     ) -> Result<(Depth, [BatchId; Lane::COUNT]), Trouble> {
         drop(self.opened.take());
+        self.evicting.forget();
         let opened = open(&self.folder, &self.device, first_free, true).map_err(|error| {
             tracing::error!("cannot salvage the spool: {error}; it is tried again");
             match error {
@@ -296,41 +328,60 @@ impl Owner {
     }
 }
 
+/// What a transaction is written with.
+struct Tools<'a> {
+    packer: &'a mut Packer,
+    markers: &'a Markers,
+    evicting: &'a mut Evicting,
+}
+
+/// Bytes of free pages that the database holds.
+fn reusable_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    Ok((number("freelist_count")? * number("page_size")?).cast_unsigned())
+}
+
 /// Writes a transaction, and returns what the spool holds then.
 fn write(
     connection: &mut Connection,
-    (packer, markers): (&mut Packer, &Markers),
+    tools: Tools<'_>,
     transaction: &Transaction,
     now_ms: u64,
 ) -> Result<Depth, Failure> {
     let open = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut sums = [(0_i64, 0_i64); Lane::COUNT];
+    let mut packed = Vec::with_capacity(transaction.rows.len());
     for (id, batch) in &transaction.rows {
-        let row = packer.pack(*id, batch).map_err(Failure::Packing)?;
-        if let Some(stored) = rows::insert(&open, &row, batch.values.len() as u64, now_ms)? {
-            let (rows, bytes) = &mut sums[id.lane().index()];
-            (*rows, *bytes) = (*rows + 1, *bytes + stored);
-        }
+        let row = tools.packer.pack(*id, batch).map_err(Failure::Packing)?;
+        packed.push((row, batch.values.len() as u64));
+    }
+    let mut sums = evict::Sums::default();
+    if let Some(evict) = &transaction.evict {
+        let new: i64 = packed.iter().map(|(row, _)| rows::stored_bytes(row)).sum();
+        let held = rows::depth(&open)?.bytes;
+        let most = i64::try_from(evict.bytes_max).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(held).unwrap_or(i64::MAX).saturating_add(new) - most;
+        tools
+            .evicting
+            .make_room(&open, tools.packer, evict, bytes, (&mut sums, now_ms))?;
+    }
+    for (row, plain_bytes) in &packed {
+        let stored = rows::insert(&open, row, *plain_bytes, now_ms)?;
+        sums[row.id.lane().index()].put(stored, row.kinds.has(Kinds::DATA));
     }
     let mut closed = Vec::new();
     for id in &transaction.deletes {
         if let Some(deleted) = rows::delete(&open, *id)? {
-            let (rows, bytes) = &mut sums[id.lane().index()];
-            (*rows, *bytes) = (*rows - 1, *bytes - deleted.stored);
             closed.extend(deleted.closed);
+            sums[id.lane().index()].take(Some(deleted));
         }
     }
-    for (lane, (rows, bytes)) in sums.into_iter().enumerate() {
-        if (rows, bytes) != (0, 0) {
-            rows::add_depth(&open, i64::try_from(lane).unwrap_or(0), rows, bytes)?;
-        }
-    }
+    rows::add_depth(&open, &sums)?;
     let depth = rows::depth(&open)?;
     for checkpoint in &transaction.checkpoints {
         generations::settle(&open, *checkpoint, depth.rows == 0)?;
         if checkpoint.closed {
-            markers.forget(checkpoint.generation);
-        } else if let Some(marker) = markers.get(checkpoint.generation) {
+            tools.markers.forget(checkpoint.generation);
+        } else if let Some(marker) = tools.markers.get(checkpoint.generation) {
             generations::mark(&open, checkpoint.generation, marker)?;
         }
     }
@@ -374,7 +425,7 @@ fn shrink(connection: &Connection) {
 }
 
 /// Why a request failed, before it is a choice of the caller.
-enum Failure {
+pub(super) enum Failure {
     Database(rusqlite::Error),
     Packing(io::Error),
 }

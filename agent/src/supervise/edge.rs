@@ -230,8 +230,13 @@ fn say(news: News) {
             trouble.advice()
         ),
         News::DiskWell => tracing::info!("the spool works again"),
-        News::SpoolFull => tracing::warn!(
-            "the spool is full (spool.max_bytes); nothing is dropped: batches stay in memory and files wait until the broker takes some"
+        News::SpoolFull(lane) => tracing::warn!(
+            ?lane,
+            "the spool is full (spool.max_bytes, or what is to be kept free on the disk); nothing is dropped: batches stay in memory and files wait until the broker takes some"
+        ),
+        News::Dropping(lane) => tracing::warn!(
+            ?lane,
+            "the spool is full (spool.max_bytes, or what is to be kept free on the disk); the oldest batches of lanes with when_full = \"drop_oldest\" are given up, with loss notices"
         ),
         News::SpoolRoom => tracing::info!("the spool has room again"),
         News::LeftBehind { batches } => tracing::error!(

@@ -30,12 +30,12 @@ pub(super) async fn open(
     loop {
         let (reply, replies) = mpsc::channel(REPLIES);
         let (store, mut opening) =
-            Store::start(&plan.state_dir, &plan.device, reply).map_err(|source| {
-                StartError::Thread {
+            Store::start(&plan.state_dir, (&plan.device, plan.spool.floors), reply).map_err(
+                |source| StartError::Thread {
                     thread: "store",
                     source,
-                }
-            })?;
+                },
+            )?;
         let opened = loop {
             tokio::select! {
                 opened = &mut opening => break opened,

@@ -42,8 +42,15 @@ impl Progress {
     }
 
     /// Tells what is due. The watchdog is fed by this very loop, and only while nothing is [`stuck`].
-    pub(super) fn tell(&mut self, delivery: &Delivery, window_bytes: usize, now: Monotonic) {
-        if self.status_at <= now {
+    /// Returns whether the half minute was over: other things that are done so often can be, then.
+    pub(super) fn tell(
+        &mut self,
+        delivery: &Delivery,
+        window_bytes: usize,
+        now: Monotonic,
+    ) -> bool {
+        let is_time = self.status_at <= now;
+        if is_time {
             self.status_at = now.plus(STATUS_EVERY);
             systemd::status(&status(delivery.counters(), delivery.depth()));
         }
@@ -59,6 +66,7 @@ impl Progress {
                 systemd::alive();
             }
         }
+        is_time
     }
 
     fn log(&mut self, delivery: &Delivery, window_bytes: usize) {
@@ -106,6 +114,8 @@ pub(super) fn log_end(counters: Counters, depth: Depth, samples: &sample::Counte
         recreated = counters.recreated,
         refused = counters.refused,
         lost_rows = counters.lost,
+        dropped_batches = counters.dropped,
+        dropped_records = counters.dropped_records,
         healed = counters.healed,
         samples = samples.taken.load(Ordering::Relaxed),
         lost_samples = samples.lost.load(Ordering::Relaxed),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::StartError;
 use crate::batch::Batch;
 use crate::budget::Budget;
-use crate::checkpoint::OpenGeneration;
+use crate::checkpoint::{OpenGeneration, Origin};
 use crate::config::Plan;
 use crate::sample::{self, SensorsInput};
 use crate::sources::SourceError;
@@ -59,7 +59,7 @@ impl Sources {
         let mut sources = Self {
             batches,
             ended,
-            budget: Budget::new(plan.window_bytes),
+            budget: budget(plan),
             samples: Arc::clone(&samples),
             offline: Arc::default(),
             stops: Vec::new(),
@@ -82,7 +82,9 @@ impl Sources {
             };
             spawn("files", ends.clone(), move || files::run(input))?;
         }
-        if !plan.sensors.is_empty() {
+        // Also where none is configured any more: what an earlier run left open is to be closed.
+        let any_open = known.iter().any(|open| open.origin == Origin::Sensor);
+        if !plan.sensors.is_empty() || any_open {
             let stop = sources.add_stop();
             let input = SensorsInput {
                 device: inputs.device.clone(),
@@ -119,6 +121,16 @@ struct Inputs<'a> {
     device: &'a DeviceId,
     known: &'a [OpenGeneration],
     sender: Sender<Batch>,
+}
+
+/// The window; where there are sensors, an eighth of it is theirs alone.
+fn budget(plan: &Plan) -> Budget {
+    let reserve = if plan.sensors.is_empty() {
+        0
+    } else {
+        plan.window_bytes / 8
+    };
+    Budget::with_reserve(plan.window_bytes, reserve)
 }
 
 fn spawn(

@@ -149,6 +149,7 @@ mod tests {
         let input = FilesInput {
             device: "pi-7".parse().unwrap(),
             sources: vec![FileSource {
+                lane: crate::spool::Lane::Normal,
                 id: "app".parse().unwrap(),
                 paths: vec![Pattern::new(path.to_str().unwrap()).unwrap()],
                 exclude: Vec::new(),

@@ -54,6 +54,7 @@ fn a_loss_notice_explains_a_gap_and_a_close_opens_one() {
     accept(&mut ledger, 30, 40);
     let loss = Notice::Loss {
         reason: reason::WINDOW_FULL.into(),
+        records: None,
     };
     ledger.explain(
         "d/s/p",

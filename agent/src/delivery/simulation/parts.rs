@@ -7,8 +7,9 @@ use headwater_record::span::SpanSet;
 use headwater_record::{Generation, Kind, Ledger, Notice, Span, StreamId, Verdict};
 
 use super::super::backoff::Jitter;
+use super::super::evict::give_up;
 use crate::batch::{Batch, Entry};
-use crate::spool::{BatchId, Depth, Lane};
+use crate::spool::{BatchId, Depth, Evict, Evicted, Lane};
 
 /// A file: its records are a function of the offset, so that reading again gives the same.
 #[derive(Debug, Clone)]
@@ -26,7 +27,7 @@ impl File {
     }
 
     pub(super) fn stream(&self) -> StreamId {
-        StreamId::parse(&format!("d/s/{}", self.generation)).unwrap()
+        StreamId::parse(&format!("d/s{}/p", self.generation.0)).unwrap()
     }
 }
 
@@ -35,20 +36,60 @@ impl File {
 pub(super) struct Disk {
     pub(super) rows: BTreeMap<BatchId, Batch>,
     pub(super) settled: BTreeMap<Generation, u64>,
+    /// How much more it takes.
+    pub(super) room: Option<u64>,
+    pub(super) evicted: Evicted,
 }
 
 impl Disk {
     pub(super) fn depth(&self) -> Depth {
-        Depth {
+        let mut depth = Depth {
             rows: self.rows.len() as u64,
-            bytes: self
-                .rows
-                .values()
-                .map(|batch| batch.values.len() as u64)
-                .sum(),
-            oldest_ms: None,
+            room: self.room,
+            evicted: self.evicted,
+            ..Depth::default()
+        };
+        for (id, row) in &self.rows {
+            let bytes = row.values.len() as u64;
+            depth.bytes += bytes;
+            if has_data(row) {
+                depth.data_bytes[id.lane().index()] += bytes;
+            }
+        }
+        depth
+    }
+
+    /// The last row of each lane.
+    pub(super) fn last(&self) -> [BatchId; Lane::COUNT] {
+        let mut last = Lane::ALL_FIRST.map(BatchId::before);
+        for id in self.rows.keys() {
+            last[id.lane().index()] = *id;
+        }
+        last
+    }
+
+    /// As the store does it, but for the joining of notices.
+    pub(super) fn evict(&mut self, evict: &Evict, new_bytes: u64) {
+        for (lane, after) in &evict.lanes {
+            let range = after.next()..lane.end();
+            let ids: Vec<_> = self.rows.range(range).map(|(id, _)| *id).collect();
+            for id in ids {
+                if self.depth().bytes + new_bytes <= evict.bytes_max {
+                    return;
+                }
+                if evict.kept.contains(&id) || !has_data(&self.rows[&id]) {
+                    continue;
+                }
+                let left = give_up(&self.rows[&id], 0);
+                self.rows.insert(id, left);
+                self.evicted.rows += 1;
+            }
         }
     }
+}
+
+pub(super) fn has_data(batch: &Batch) -> bool {
+    batch.entries.iter().any(|entry| entry.kind == Kind::Data)
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +115,10 @@ impl Broker {
                 if record.kind == Kind::Loss {
                     let missing = self.missing.entry(generation).or_default();
                     self.noticed += missing.remove(span);
+                    let end = self.in_order.entry(generation).or_default();
+                    if span.start() <= *end {
+                        *end = span.end().max(*end);
+                    }
                 }
                 continue;
             }
@@ -98,10 +143,6 @@ impl Broker {
         let missing = &self.missing[&generation];
         missing.iter().all(|hole| hole.intersection(span).is_none())
     }
-}
-
-pub(super) fn lasts(last: BatchId) -> [BatchId; Lane::COUNT] {
-    [last, BatchId(1 << 60), BatchId(2 << 60)]
 }
 
 pub(super) fn copy(batch: &Batch) -> Batch {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use headwater_record::{Generation, Kind, Span};
+use headwater_record::{Generation, Kind, SourceId, Span};
 
 use super::super::*;
-use super::parts::{Broker, Disk, File, add, copy, empty, lasts, losses};
+use super::parts::{Broker, Disk, File, add, copy, empty, losses};
 use crate::budget::Budget;
-use crate::spool::{Checkpoint, Transaction};
+use crate::spool::{Checkpoint, Transaction, WhenFull};
 
 /// Steps of a world in which things fail, between two starts at most.
 const STEPS: u64 = 150;
@@ -17,13 +17,14 @@ const FILES: u64 = 3;
 enum Request {
     Commit(Transaction),
     Load(BatchId, BatchId, u64),
-    Heal(BatchId),
+    Heal([BatchId; Lane::COUNT]),
 }
 
 pub(super) struct World {
     rng: Jitter,
     now: Monotonic,
     settings: Settings,
+    lanes: [Lane; FILES as usize],
     files: Vec<File>,
     disk: Disk,
     broker: Broker,
@@ -39,6 +40,7 @@ pub(super) struct World {
     disk_works: bool,
     damaged: bool,
     healed: bool,
+    dropped: bool,
     refused: bool,
     done: bool,
 }
@@ -50,6 +52,10 @@ impl World {
         let settings = Settings {
             spool_after: Duration::from_millis(pick(&[0, 200, 2000, 2000])),
             spool_bytes_max: pick(&[300, 2000, 1 << 30]),
+            when_full: [0; Lane::COUNT].map(|_| match pick(&[0, 1]) {
+                0 => WhenFull::Pause,
+                _ => WhenFull::DropOldest,
+            }),
             checkpoint_every: Duration::from_millis(pick(&[1000, 60_000])),
             checkpoint_bytes: pick(&[100, 1 << 30]),
             window_bytes: pick(&[200, 1000, 10_000]) as usize,
@@ -64,6 +70,7 @@ impl World {
                 closed: false,
             })
             .collect();
+        let lanes = [0; FILES as usize].map(|_| Lane::ALL[pick(&[0, 1, 1, 2]) as usize]);
         let mut broker = Broker::default();
         for file in &files {
             broker
@@ -75,10 +82,17 @@ impl World {
         let disk = Disk {
             rows: BTreeMap::new(),
             settled: files.iter().map(|file| (file.generation, 0)).collect(),
+            ..Disk::default()
         };
         Self {
-            delivery: Delivery::new(settings, seed, Depth::default(), lasts(BatchId(0))),
+            delivery: Delivery::new(
+                settings,
+                seed,
+                Depth::default(),
+                Lane::ALL_FIRST.map(BatchId::before),
+            ),
             budget: Budget::new(settings.window_bytes),
+            lanes,
             rng,
             now: Monotonic(0),
             settings,
@@ -93,12 +107,15 @@ impl World {
             disk_works: true,
             damaged: false,
             healed: false,
+            dropped: false,
             refused: false,
             done: false,
         }
     }
 
     pub(super) fn live(mut self) -> Counters {
+        let lanes = self.lanes();
+        self.delivery = self.delivery.with_lanes(lanes);
         let mut all = Counters::default();
         for _ in 0..1 + self.rng.draw() % 4 {
             for _ in 0..STEPS {
@@ -115,12 +132,14 @@ impl World {
             all.recreated += counters.recreated;
             all.refused += counters.refused;
             all.healed += counters.healed;
+            all.dropped += counters.dropped;
             // Otherwise the next life, or the calm at the end, finds what this one left.
             if stops || self.one_in(2) {
                 self.crash();
             }
         }
         (self.calm, self.broker_up, self.disk_works) = (true, true, true);
+        self.disk.room = None;
         for _ in 0..100_000 {
             if self.is_delivered() {
                 self.check_the_end();
@@ -167,7 +186,7 @@ impl World {
             "first arrivals are out of order"
         );
         assert!(
-            self.healed || self.broker.noticed == 0,
+            self.healed || self.dropped || self.broker.noticed == 0,
             "lost without a cause"
         );
         assert_eq!(self.budget.used(), 0, "a permit was kept");
@@ -212,6 +231,13 @@ impl World {
                 }
             }
             7 => self.crash(),
+            9 => {
+                self.disk.room = self
+                    .rng
+                    .draw()
+                    .is_multiple_of(2)
+                    .then_some(self.rng.draw() % 200)
+            }
             8 => self.damaged |= self.one_in(2),
             _ => {}
         }
@@ -283,6 +309,9 @@ impl World {
             Some(Request::Commit(_)) if self.damaged => Reply::CommitFailed(Trouble::Damaged),
             Some(Request::Load(..)) if self.damaged => Reply::LoadFailed(Trouble::Damaged),
             Some(Request::Heal(first_free)) => self.heal(first_free),
+            Some(Request::Commit(transaction)) if self.is_below_the_floor(&transaction) => {
+                Reply::CommitFailed(Trouble::Floor)
+            }
             Some(Request::Commit(transaction)) => {
                 self.commit(transaction);
                 Reply::Committed(self.disk.depth())
@@ -293,7 +322,7 @@ impl World {
     }
 
     /// Some rows are gone; what is settled and nowhere else is said to be lost, in rows at the end.
-    fn heal(&mut self, first_free: BatchId) -> Reply {
+    fn heal(&mut self, first_free: [BatchId; Lane::COUNT]) -> Reply {
         (self.damaged, self.healed, self.refused) = (false, true, true);
         let ids: Vec<_> = self.disk.rows.keys().copied().collect();
         for id in ids {
@@ -301,8 +330,10 @@ impl World {
                 self.disk.rows.remove(&id);
             }
         }
-        let mut next = first_free.max(self.last_row().next());
+        let lanes = self.lanes();
         for file in &self.files {
+            let lane = lanes[&file.stream().source().parse().unwrap()].index();
+            let mut next = first_free[lane].max(self.disk.last()[lane].next());
             let settled = self.disk.settled.get(&file.generation).copied();
             let end = settled.unwrap_or(file.length);
             for batch in losses(file, &self.disk, end, settled.is_none()) {
@@ -312,20 +343,30 @@ impl World {
         }
         Reply::Healed {
             depth: self.disk.depth(),
-            last: lasts(self.last_row()),
+            last: self.disk.last(),
         }
     }
 
-    fn last_row(&self) -> BatchId {
-        self.disk
-            .rows
-            .keys()
-            .next_back()
-            .copied()
-            .unwrap_or_default()
+    fn lanes(&self) -> BTreeMap<SourceId, Lane> {
+        let files = self.files.iter().zip(self.lanes);
+        files
+            .map(|(file, lane)| (file.stream().source().parse().unwrap(), lane))
+            .collect()
+    }
+
+    fn is_below_the_floor(&self, transaction: &Transaction) -> bool {
+        let rows = transaction.rows.iter();
+        let bytes: u64 = rows.map(|(_, batch)| batch.values.len() as u64).sum();
+        let is_short = self.disk.room.is_some_and(|room| room < bytes);
+        bytes > 0 && transaction.evict.is_none() && is_short
     }
 
     fn commit(&mut self, transaction: Transaction) {
+        let rows = transaction.rows.iter();
+        let new_bytes = rows.map(|(_, batch)| batch.values.len() as u64).sum();
+        if let Some(evict) = &transaction.evict {
+            self.disk.evict(evict, new_bytes);
+        }
         for (id, batch) in transaction.rows {
             let old = self.disk.rows.insert(id, copy(&batch));
             assert!(old.is_none(), "the id {id} was given twice");
@@ -370,10 +411,10 @@ impl World {
                 self.disk.settled.remove(&generation);
             }
         }
-        assert!(
-            self.healed || self.disk.depth().bytes <= self.settings.spool_bytes_max,
-            "the spool is too large"
-        );
+        let data: u64 = self.disk.depth().data_bytes.iter().sum();
+        // What was in flight, or loaded, could not give way.
+        let most = self.settings.spool_bytes_max + self.settings.in_flight_bytes_max as u64;
+        assert!(data <= most, "the spool is too large: {data}");
     }
 
     fn load(&self, after: BatchId, through: BatchId, bytes_max: u64) -> Reply {
@@ -409,6 +450,7 @@ impl World {
 
     fn apply(&mut self, event: Event) {
         self.delivery.apply(event, self.now);
+        self.dropped |= self.delivery.counters().dropped + self.disk.evicted.rows > 0;
         while let Some(action) = self.delivery.next_action() {
             match action {
                 Action::Send { id, batch } => self.client.push_back((id, batch)),
@@ -423,9 +465,7 @@ impl World {
                     self.requests
                         .push_back(Request::Load(after, through, bytes_max));
                 }
-                Action::Heal { first_free } => {
-                    self.requests.push_back(Request::Heal(first_free[0]))
-                }
+                Action::Heal { first_free } => self.requests.push_back(Request::Heal(first_free)),
                 Action::Recreate => self.lose_client(),
                 Action::Say(_) => {}
                 Action::Done => self.done = true,
@@ -476,6 +516,8 @@ impl World {
         }
         assert!(self.done, "the stop does not end: {:#?}", self.delivery);
         if self.disk_works
+            && self.disk.room.is_none()
+            && !self.damaged
             && self.delivery.depth().bytes + 1000 < self.settings.spool_bytes_max
             && self.requests.is_empty()
         {
@@ -506,15 +548,11 @@ impl World {
         self.requests.clear();
         self.lose_client();
         if self.damaged {
-            self.heal(BatchId(1));
+            self.heal(Lane::ALL_FIRST);
         }
-        let last = self.last_row();
-        self.delivery = Delivery::new(
-            self.settings,
-            self.rng.draw(),
-            self.disk.depth(),
-            lasts(last),
-        );
+        let last = self.disk.last();
+        self.delivery = Delivery::new(self.settings, self.rng.draw(), self.disk.depth(), last)
+            .with_lanes(self.lanes());
         self.budget = Budget::new(self.settings.window_bytes);
         self.done = false;
         for file in &mut self.files {

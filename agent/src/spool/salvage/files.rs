@@ -132,7 +132,7 @@ pub(in crate::spool) fn set_foreign_log_aside(folder: &Folder) -> io::Result<boo
 /// The identity of the database that a row of `depth` or `generation` was written into.
 fn identity_of(values: &[Value<'_>]) -> Option<u64> {
     match values.len() {
-        4 => depth_of(values).map(|(identity, _)| identity),
+        5 => depth_of(values).map(|(identity, _)| identity),
         18 => Some(known_of(0, values)?.0.identity),
         _ => None,
     }

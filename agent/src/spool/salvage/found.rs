@@ -9,6 +9,7 @@ use crate::checkpoint::{FileIdentity, Marker, Origin};
 use crate::spool::batch::{Kinds, Row};
 use crate::spool::generations::{Known, cuts_of};
 use crate::spool::pages::Value;
+use crate::spool::rows::Lost;
 use crate::spool::{BatchId, Lane};
 
 /// Ranges of offsets, in any order of coming: ends by start, apart from each other.
@@ -76,9 +77,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Ranges that are lost, as far as can be told, in order, and whether the generation ends with
-    /// one.
-    pub(super) fn losses(&self) -> Vec<((u64, u64), bool)> {
+    /// Ranges that are lost, as far as can be told, in order.
+    pub(super) fn losses(&self) -> Vec<Lost> {
         let last = self.covered.last();
         let (from, to, closed) = match &self.known {
             Some((known, ..)) => (known.delivered, known.settled, known.closed),
@@ -86,13 +86,21 @@ impl Found {
             None => (self.covered.first().unwrap_or(0), last.unwrap_or(0), true),
         };
         let mut losses: Vec<_> = (self.covered.holes(from, to).into_iter())
-            .map(|hole| (hole, false))
+            .map(|range| Lost {
+                range,
+                records: None,
+                closes: false,
+            })
             .collect();
         if closed && !self.closes {
             let end = to.max(last.unwrap_or(0));
             match losses.last_mut() {
-                Some(((_, lost_to), closes)) if *lost_to == end => *closes = true,
-                _ => losses.push(((end, end), true)),
+                Some(lost) if lost.range.1 == end => lost.closes = true,
+                _ => losses.push(Lost {
+                    range: (end, end),
+                    records: None,
+                    closes: true,
+                }),
             }
         }
         losses
@@ -101,7 +109,7 @@ impl Found {
 
 /// Identity and rows of one lane, from a row of `depth`.
 pub(super) fn depth_of(values: &[Value<'_>]) -> Option<(u64, i64)> {
-    let [Value::Null, identity, rows, bytes] = values else {
+    let [Value::Null, identity, rows, bytes, _] = values else {
         return None;
     };
     let bytes = bytes.integer()?;

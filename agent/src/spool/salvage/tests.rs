@@ -11,6 +11,7 @@ use super::found::Covered;
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
+use crate::spool::disk::Floors;
 use crate::spool::store::{Found as Start, REPLIES, Store};
 use crate::spool::{Checkpoint, Reply, Transaction, Trouble};
 use crate::stop::Stop;
@@ -54,7 +55,7 @@ struct Rig {
 
 fn start(dir: &Path) -> Rig {
     let (sender, replies) = mpsc::channel(REPLIES);
-    let (store, opening) = Store::start(dir, &device(), sender).unwrap();
+    let (store, opening) = Store::start(dir, (&device(), Floors::default()), sender).unwrap();
     let found = opening.blocking_recv().unwrap().unwrap();
     Rig {
         store,
@@ -116,6 +117,7 @@ fn sample(dir: &Path) {
         rig.commit(Transaction {
             rows: vec![(BatchId(nth + 1), Arc::new(batch(nth)))],
             deletes: Vec::new(),
+            evict: None,
             checkpoints: vec![Checkpoint {
                 generation: Generation(7),
                 settled: (nth + 1) * STEP,

@@ -57,5 +57,7 @@ CREATE TABLE depth (
     lane            INTEGER PRIMARY KEY,
     identity        INTEGER NOT NULL,
     n_rows          INTEGER NOT NULL,
-    stored_bytes    INTEGER NOT NULL
+    stored_bytes    INTEGER NOT NULL,
+    -- Of the rows that hold data.
+    data_bytes      INTEGER NOT NULL
 ) STRICT;

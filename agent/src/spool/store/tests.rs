@@ -9,7 +9,7 @@ use headwater_record::{Generation, Kind, Notice, StreamId};
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{FileIdentity, Marker, Origin, Registry};
-use crate::spool::Checkpoint;
+use crate::spool::{Checkpoint, Evict};
 use crate::stop::Stop;
 
 struct Rig {
@@ -21,8 +21,11 @@ struct Rig {
 impl Rig {
     fn start(dir: &Path) -> Self {
         let (sender, replies) = mpsc::channel(REPLIES);
-        let (store, opening) = Store::start(dir, &"d".parse().unwrap(), sender).unwrap();
-        let found = opening.blocking_recv().unwrap().unwrap();
+        let (store, opening) =
+            Store::start(dir, (&"d".parse().unwrap(), Floors::default()), sender).unwrap();
+        let mut found = opening.blocking_recv().unwrap().unwrap();
+        // Others use the disk, too: what it has free is no matter of these tests.
+        assert!(found.depth.room.take().is_some());
         Self {
             store,
             replies,
@@ -33,7 +36,10 @@ impl Rig {
     fn commit(&mut self, transaction: Transaction) -> Depth {
         self.store.commit(transaction).unwrap();
         match self.replies.blocking_recv() {
-            Some(Reply::Committed(depth)) => depth,
+            Some(Reply::Committed(depth)) => Depth {
+                room: None,
+                ..depth
+            },
             other => panic!("{other:?}"),
         }
     }
@@ -78,6 +84,19 @@ fn batch(start: u64, kinds: &[Kind]) -> Arc<Batch> {
         });
     }
     Arc::new(batch)
+}
+
+/// Batches of which zstd makes nothing smaller: a notice takes less room than each.
+fn large(ids: std::ops::RangeInclusive<u64>) -> Vec<(BatchId, Arc<Batch>)> {
+    let mut rows = spooled(ids);
+    for (id, batch) in &mut rows {
+        let batch = Arc::get_mut(batch).unwrap();
+        batch.values = (0..300_u64)
+            .flat_map(|n| crc32c::crc32c(&(id.0 << 16 | n).to_le_bytes()).to_le_bytes())
+            .collect();
+        batch.entries[0].value_end = batch.values.len() as u32;
+    }
+    rows
 }
 
 fn spooled(ids: std::ops::RangeInclusive<u64>) -> Vec<(BatchId, Arc<Batch>)> {
@@ -281,20 +300,20 @@ fn an_unreadable_row_becomes_a_notice_of_its_range() {
             .collect::<Vec<_>>()
     };
     let reason = || reason::SPOOL_CORRUPT.to_owned();
-    let loss = Notice::Loss { reason: reason() };
+    let of = |records| Notice::Loss {
+        reason: reason(),
+        records: Some(records),
+    };
     let close = Notice::Close {
         reason: reason(),
         tail: Tail::Unknown,
     };
-    assert_eq!(
-        seen(0),
-        [("[10, 20)".to_owned(), Kind::Loss, Some(loss.clone()))]
-    );
+    assert_eq!(seen(0), [("[10, 20)".to_owned(), Kind::Loss, Some(of(1)))]);
     assert_eq!(seen(1)[0].1, Kind::Data, "its neighbour is whole");
     assert_eq!(
         seen(2),
         [
-            ("[30, 60)".to_owned(), Kind::Loss, Some(loss)),
+            ("[30, 60)".to_owned(), Kind::Loss, Some(of(2))),
             ("[60, 60)".to_owned(), Kind::Close, Some(close)),
         ]
     );
@@ -331,9 +350,13 @@ fn a_locked_database_is_a_refusal_and_works_again_afterwards() {
 }
 
 fn owner(dir: &Path) -> Owner {
-    Owner::open(dir, "d".parse().unwrap(), Markers::default())
-        .unwrap()
-        .0
+    Owner::open(
+        dir,
+        ("d".parse().unwrap(), Floors::default()),
+        Markers::default(),
+    )
+    .unwrap()
+    .0
 }
 
 fn connection(owner: &Owner) -> &Connection {
@@ -391,7 +414,7 @@ fn an_emptied_spool_gives_its_space_back() {
             generation: Generation(1),
             start: 0,
             end: 1,
-            kinds: crate::spool::batch::Kinds::DATA,
+            kinds: Kinds::DATA,
             records: 1,
             blob: vec![7; 1_000_000],
             checksum: 0,
@@ -448,4 +471,169 @@ fn every_code_of_sqlite_is_a_choice() {
     ] {
         assert_eq!(classify(code), trouble);
     }
+}
+
+/// Rows `from` to `through`, and whatever must give way to them.
+fn squeezed(rig: &mut Rig, ids: std::ops::RangeInclusive<u64>, evict: Evict) -> Depth {
+    rig.commit(Transaction {
+        rows: large(ids),
+        evict: Some(evict),
+        ..Transaction::default()
+    })
+}
+
+fn evict(bytes_max: u64, after: u64, kept: &[u64]) -> Evict {
+    Evict {
+        bytes_max,
+        lanes: vec![(Lane::Normal, BatchId(after))],
+        kept: kept.iter().copied().map(BatchId).collect(),
+    }
+}
+
+/// What the spool holds, a word for each record.
+fn content(rig: &mut Rig, through: u64) -> Vec<String> {
+    let (rows, _, lost) = rig.load(0, through, u64::MAX);
+    assert_eq!(lost, 0);
+    let records = rows.iter().flat_map(|(id, batch)| {
+        batch.records().map(move |record| {
+            let what = match Notice::parse(record.value) {
+                Some(Notice::Loss { reason, records }) => {
+                    format!("{reason} {}", records.unwrap_or(0))
+                }
+                Some(Notice::Close { reason, .. }) => reason,
+                None => "data".to_owned(),
+            };
+            format!("{id}: {} {what}", record.span)
+        })
+    });
+    records.collect()
+}
+
+#[test]
+fn the_oldest_give_way_and_one_notice_names_them_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let full = rig.commit(Transaction {
+        rows: large(1..=9),
+        ..Transaction::default()
+    });
+    let row = full.bytes / 9;
+    // A notice takes room, too: what is freed is not what enters.
+    let most = full.bytes + 2 * row;
+    let depth = squeezed(&mut rig, 10..=14, evict(most, 1, &[4]));
+    assert!(depth.bytes <= most, "{} of {most}", depth.bytes);
+    let first = content(&mut rig, 14);
+    assert_eq!(first[0], "1: [10, 20) data", "it may be at hand");
+    assert!(
+        first[1].starts_with("2: [20, 40) spool-full 2"),
+        "{first:?}"
+    );
+    assert_eq!(first[2], "4: [40, 50) data", "it is kept");
+    assert!(first[3].starts_with("5: [50, "), "{first:?}");
+    assert_eq!(first.last().unwrap(), "14: [140, 150) data");
+    let notices = |content: &[String]| content.iter().filter(|line| line.contains("full")).count();
+    assert_eq!(notices(&first), 2);
+    // More of it, after a restart too: then a new one begins behind the old.
+    for (from, to) in [(15, 20), (21, 26)] {
+        let depth = squeezed(&mut rig, from..=to, evict(most, 1, &[4]));
+        assert!(depth.bytes <= most, "{} of {most}", depth.bytes);
+        assert_eq!(notices(&content(&mut rig, to)), 2, "joined");
+    }
+    let evicted: u64 = content(&mut rig, 26)
+        .iter()
+        .filter_map(|line| line.rsplit_once("full ")?.1.parse::<u64>().ok())
+        .sum();
+    let depth = rig.commit(Transaction::default());
+    assert_eq!(
+        (depth.evicted.rows, depth.evicted.records),
+        (evicted, evicted)
+    );
+    rig.store.close();
+    let mut rig = Rig::start(dir.path());
+    let depth = squeezed(&mut rig, 27..=30, evict(most, 1, &[4]));
+    assert!(depth.bytes <= most + row, "{} of {most}", depth.bytes);
+    let last = content(&mut rig, 30);
+    assert_eq!(notices(&last), 3, "{last:?}");
+    // Nothing is missing, and nothing is there twice.
+    let mut end = 10;
+    for line in last {
+        let (start, rest) = line.split_once('[').unwrap().1.split_once(", ").unwrap();
+        assert_eq!(start.parse::<u64>().unwrap(), end);
+        end = rest.split_once(')').unwrap().0.parse().unwrap();
+    }
+    assert_eq!(end, 310);
+    rig.store.close();
+}
+
+#[test]
+fn a_notice_is_never_given_up_and_a_close_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let kinds = [Kind::Data, Kind::Data, Kind::Loss, Kind::Data, Kind::Close];
+    rig.commit(Transaction {
+        rows: vec![
+            (BatchId(1), batch(10, &kinds)),
+            (BatchId(2), batch(60, &[Kind::Loss])),
+        ],
+        ..Transaction::default()
+    });
+    squeezed(&mut rig, 7..=7, evict(0, 0, &[]));
+    assert_eq!(
+        content(&mut rig, 7),
+        [
+            "1: [10, 30) spool-full 2",
+            "1: [30, 40) data", // The loss of the sample, which is no notice that can be read.
+            "1: [40, 50) spool-full 1",
+            "1: [50, 60) data",
+            "2: [60, 70) data",
+            "7: [70, 80) data",
+        ]
+    );
+    rig.store.close();
+}
+
+#[test]
+fn lanes_are_apart_and_the_lowest_gives_way_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let low = Lane::Low.first();
+    let (mut low_row, normal_row) = (large(2..=2), large(1..=1));
+    low_row[0].0 = low;
+    let depth = rig.commit(Transaction {
+        rows: low_row.into_iter().chain(normal_row).collect(),
+        ..Transaction::default()
+    });
+    assert!(depth.data_bytes[Lane::Low.index()] > 0 && depth.data_bytes[Lane::High.index()] == 0);
+    let lanes = vec![(Lane::Low, low.before()), (Lane::Normal, BatchId(0))];
+    let depth = rig.commit(Transaction {
+        rows: large(3..=3),
+        evict: Some(Evict {
+            bytes_max: depth.bytes + 1000,
+            lanes,
+            ..evict(0, 0, &[])
+        }),
+        ..Transaction::default()
+    });
+    assert_eq!(depth.data_bytes[Lane::Low.index()], 0);
+    assert!(depth.data_bytes[Lane::Normal.index()] > 0);
+    rig.store.close();
+    let rig = Rig::start(dir.path());
+    assert_eq!(rig.found.last, [BatchId(3), BatchId(1 << 60), low]);
+    rig.store.close();
+}
+
+#[test]
+fn what_is_to_be_kept_free_is_refused_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut owner = owner(dir.path());
+    owner.floors.bytes = u64::MAX;
+    let transaction = Transaction {
+        rows: spooled(1..=1),
+        ..Transaction::default()
+    };
+    assert_eq!(owner.commit(&transaction), Err(Trouble::Floor));
+    let checkpoint = Transaction::default();
+    assert_eq!(owner.commit(&checkpoint).unwrap().room, Some(0));
+    owner.floors.bytes = 0;
+    assert_eq!(owner.commit(&transaction).map(|depth| depth.rows), Ok(1));
 }

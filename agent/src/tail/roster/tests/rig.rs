@@ -137,6 +137,7 @@ impl Rig {
         let glob = format!("{}/{glob}", folder.path().display());
         Self {
             source: FileSource {
+                lane: crate::spool::Lane::Normal,
                 id: "app".parse().unwrap(),
                 paths: vec![Pattern::new(&glob).unwrap()],
                 exclude: Vec::new(),

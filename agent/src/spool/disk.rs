@@ -1,0 +1,67 @@
+//! How much more the file system takes before what is to be kept free is touched. Other programs
+//! write there too, so it is asked at each commit that adds rows.
+
+use std::path::Path;
+
+/// What is kept free of the file system of the state directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Floors {
+    /// Bytes.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
+}
+
+impl Floors {
+    /// How much may be written, given what is free and what the database has within itself. Pure.
+    pub fn room(self, free_bytes: u64, free_inodes: u64, reusable_bytes: u64) -> u64 {
+        if free_inodes < self.inodes {
+            return reusable_bytes;
+        }
+        free_bytes
+            .saturating_sub(self.bytes)
+            .saturating_add(reusable_bytes)
+    }
+
+    /// The same of the file system that `path` lies on; none where it does not tell.
+    pub(super) fn room_at(self, path: &Path, reusable_bytes: u64) -> Option<u64> {
+        let stat = rustix::fs::statvfs(path).ok()?;
+        // Some file systems have no number of inodes to give, and say 0 of 0.
+        let inodes = if stat.f_files == 0 {
+            u64::MAX
+        } else {
+            stat.f_favail
+        };
+        let bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+        Some(self.room(bytes, inodes, reusable_bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_kept_free_is_not_room() {
+        let floors = Floors {
+            bytes: 100,
+            inodes: 10,
+        };
+        for (bytes, inodes, reusable, room) in [
+            (150, 10, 0, 50),
+            (100, 10, 0, 0),
+            (99, 10, 7, 7),
+            (1000, 9, 7, 7),
+            (u64::MAX, u64::MAX, u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(floors.room(bytes, inodes, reusable), room);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Floors::default().room_at(dir.path(), 5) >= Some(5));
+        let all = Floors {
+            bytes: u64::MAX,
+            inodes: 0,
+        };
+        assert_eq!(all.room_at(dir.path(), 5), Some(5));
+    }
+}
