@@ -261,6 +261,7 @@ impl<'a> Stage<'a> {
 fn loss(reason: &str) -> Notice {
     Notice::Loss {
         reason: reason.to_owned(),
+        records: None,
     }
 }
 

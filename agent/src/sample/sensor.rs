@@ -217,6 +217,7 @@ impl Sensor {
         }
         let notice = Notice::Loss {
             reason: reason::WINDOW_FULL.to_owned(),
+            records: None,
         };
         let added = draft.push(lost.end, Kind::Loss, |out| {
             let mut value = Vec::new();

@@ -33,6 +33,15 @@ mod rows;
 pub mod salvage;
 pub mod schema;
 pub mod store;
+#[cfg(test)]
+#[expect(
+    unsafe_code,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "SQLite's interface to files is C, and its numbers are; for tests only"
+)]
+mod test_disk;
 mod wal;
 
 use std::collections::BTreeSet;

@@ -181,6 +181,10 @@ pub(super) fn open(
         }
         first => first,
     };
+    // A new database was switched to WAL mode under a rollback journal, which is deleted then, and
+    // the deletion is not synced. If it came back after a power cut, SQLite would roll back to
+    // nothing.
+    folder.sync().map_err(file_error)?;
     match opened {
         Ok((connection, identity)) => Ok(Opened {
             connection,
@@ -267,6 +271,20 @@ fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
         create(&connection).map_err(error)?;
     }
     Ok(connection)
+}
+
+/// A database behind another way to files, checked, and its identity.
+#[cfg(test)]
+pub(super) fn connect_for_test(path: &Path, vfs: &str) -> (Connection, u64) {
+    let checked = connect(path, Some(vfs)).and_then(|connection| {
+        let identity = check(&connection, path)?;
+        Ok((connection, identity))
+    });
+    match checked {
+        Ok(checked) => checked,
+        Err(Refusal::Damaged(what)) => panic!("damaged: {what}"),
+        Err(Refusal::Error(error)) => panic!("{error}"),
+    }
 }
 
 /// Makes the tables, and has them in the database's own file: with them its identity, by which a log

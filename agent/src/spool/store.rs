@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use headwater_record::DeviceId;
@@ -29,8 +29,8 @@ const QUEUE: usize = 16;
 /// Answers that are under way: delivery has one transaction and one load open at a time.
 pub const REPLIES: usize = 4;
 
-/// Pages given back to the file system at a time, once the spool is empty: 8 MiB. Free pages at the
-/// end are cut off without a copy, so this is a short wait of the thread.
+/// Pages given back to the file system at a time, once the spool is empty: 8 MiB. Then the next
+/// request has its turn.
 const VACUUM_PAGES: u32 = 2048;
 /// Free pages that are kept: the next outage needs them.
 const FREE_PAGES_KEPT: i64 = 256;
@@ -175,6 +175,8 @@ struct Owner {
     markers: Markers,
     floors: Floors,
     evicting: Evicting,
+    /// The spool is empty, and its file not yet small.
+    shrinking: bool,
 }
 
 impl Owner {
@@ -205,12 +207,13 @@ impl Owner {
             markers,
             floors,
             evicting: Evicting::default(),
+            shrinking: found.depth.rows == 0,
         };
         Ok((owner, found))
     }
 
     fn run(&mut self, queue: &Receiver<Request>, replies: &mpsc::Sender<Reply>) {
-        while let Ok(request) = queue.recv() {
+        while let Some(request) = self.next_request(queue) {
             let reply = match request {
                 Request::Commit(transaction) => match self.commit(&transaction) {
                     Ok(depth) => Reply::Committed(depth),
@@ -246,6 +249,22 @@ impl Owner {
         }
     }
 
+    /// The next request; while there is none, free pages go back to the file system.
+    fn next_request(&mut self, queue: &Receiver<Request>) -> Option<Request> {
+        while self.shrinking {
+            match queue.try_recv() {
+                Ok(request) => return Some(request),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            self.shrinking = self
+                .opened
+                .as_ref()
+                .is_some_and(|opened| shrink(&opened.connection));
+        }
+        queue.recv().ok()
+    }
+
     fn commit(&mut self, transaction: &Transaction) -> Result<Depth, Trouble> {
         let now_ms = clock::wall_ms();
         let opened = self.opened.as_mut().ok_or(Trouble::Damaged)?;
@@ -273,9 +292,7 @@ impl Owner {
                 return Err(failure.trouble("commit to the spool"));
             }
         };
-        if depth.rows == 0 && !transaction.deletes.is_empty() {
-            shrink(&opened.connection);
-        }
+        self.shrinking = depth.rows == 0 && (self.shrinking || !transaction.deletes.is_empty());
         depth.room = room(&opened.connection);
         depth.evicted = self.evicting.evicted;
         Ok(depth)
@@ -405,23 +422,33 @@ fn write(
     Ok(depth)
 }
 
-/// Gives free pages back, some at a time. Failing costs nothing but the space.
-fn shrink(connection: &Connection) {
+/// Gives free pages back, some at a time, without a copy of the database; returns whether there are
+/// more. Failing costs nothing but the space: the next time that the spool is emptied tries again.
+fn shrink(connection: &Connection) -> bool {
     let shrunk = (|| {
-        let free: i64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-        if free <= FREE_PAGES_KEPT {
-            return Ok(());
+        let free = || connection.pragma_query_value(None, "freelist_count", |row| row.get(0));
+        let before: i64 = free()?;
+        if before <= FREE_PAGES_KEPT {
+            return Ok(false);
         }
         // A page is freed at each step: the statement must be run to its end.
         let mut vacuum =
             connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
         let mut steps = vacuum.query([])?;
         while steps.next()?.is_some() {}
-        Ok::<_, rusqlite::Error>(())
+        drop(steps);
+        let after: i64 = free()?;
+        let more = after > FREE_PAGES_KEPT && after < before;
+        if !more {
+            // Only with the log written back does the file itself become smaller.
+            rows::write_back(connection)?;
+        }
+        Ok::<_, rusqlite::Error>(more)
     })();
-    if let Err(error) = shrunk {
+    shrunk.unwrap_or_else(|error| {
         tracing::debug!(%error, "cannot give the spool's free pages back now");
-    }
+        false
+    })
 }
 
 /// Why a request failed, before it is a choice of the caller.
@@ -466,5 +493,7 @@ pub(super) fn classify(code: Option<ErrorCode>) -> Trouble {
     }
 }
 
+#[cfg(test)]
+mod power_cut;
 #[cfg(test)]
 mod tests;
