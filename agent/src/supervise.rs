@@ -117,6 +117,8 @@ fn settings(plan: &Plan) -> Settings {
         spool_after: plan.spool.after,
         spool_bytes_max: plan.spool.max_bytes,
         when_full: plan.spool.when_full,
+        uplink: plan.uplink,
+        flash_bytes_per_day: plan.flash_bytes_per_day,
         checkpoint_every: plan.checkpoint.every,
         checkpoint_bytes: plan.checkpoint.bytes,
         window_bytes: plan.window_bytes,

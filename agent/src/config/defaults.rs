@@ -4,6 +4,7 @@
 use headwater_msk::{Bytes, Period};
 
 use super::file::{LastLine, StartAt};
+use crate::delivery::uplink::Session;
 use crate::sample::read::Kind;
 use crate::spool::{Lane, WhenFull};
 
@@ -56,6 +57,13 @@ defaults! {
 
     /// So that a fast stream does not send gigabytes again after a crash.
     "checkpoint.bytes" CHECKPOINT_BYTES: Bytes = Bytes::mib(64);
+
+    /// A connection that stays costs no handshakes, and nothing waits. A large fleet wants "cycle".
+    "uplink.session" UPLINK_SESSION: Session = Session::Always;
+
+    /// Of a session's cycle: 3000 connections of a small MSK broker are then enough for a fleet of
+    /// some tens of thousands.
+    "uplink.every" UPLINK_EVERY: Period = Period::secs(900);
 
     /// Enough for one round trip to a slow broker; what is not acknowledged by then is spooled.
     "shutdown.flush" SHUTDOWN_FLUSH: Period = Period::secs(2);
@@ -118,6 +126,10 @@ defaults! {
 
 /// Smallest `window.bytes`: a batch from each of some sources at a time.
 pub const WINDOW_BYTES_LEAST: Bytes = Bytes::kib(256);
+/// What the agent takes besides its window: programs, stacks, SQLite, a compressor, librdkafka with
+/// what it holds. 11 MiB idle were seen (docs/benchmarks.md), and 20 to 24 under load with a window of
+/// 4 MiB.
+pub const MEMORY_BASE: Bytes = Bytes::mib(20);
 /// Smallest `spool.max_bytes`: what an empty database with its write-ahead log takes, and a batch.
 pub const SPOOL_MAX_BYTES_LEAST: Bytes = Bytes::kib(256);
 /// Smallest `file.max_line`: shorter pieces would be more header than line.

@@ -5,6 +5,7 @@ use headwater_msk::{Bytes, Kafka, Period};
 use headwater_record::steps::StepFile;
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::uplink::Session;
 use crate::frame::multiline::Preset;
 use crate::sample::policy::RollupWhen;
 use crate::sample::read::Kind;
@@ -31,6 +32,15 @@ pub struct ConfigFile {
     /// How often settled offsets are written down.
     #[serde(default)]
     pub checkpoint: Checkpoint,
+    /// When the agent is connected.
+    #[serde(default)]
+    pub uplink: Uplink,
+    /// What may be written to flash.
+    #[serde(default)]
+    pub flash: Flash,
+    /// What may be taken of memory.
+    #[serde(default)]
+    pub memory: Memory,
     /// How an orderly end goes.
     #[serde(default)]
     pub shutdown: Shutdown,
@@ -100,6 +110,39 @@ pub struct Checkpoint {
     /// Or after this much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
+}
+
+/// `[uplink]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uplink {
+    /// Always connected, or from time to time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+    /// Time from one session to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Period>,
+    /// Hours of each day in which it may be connected, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
+}
+
+/// `[flash]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flash {
+    /// Budget of bytes written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_day: Option<Bytes>,
+}
+
+/// `[memory]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// What the process may take in all; its parts divide it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Bytes>,
 }
 
 /// `[shutdown]`

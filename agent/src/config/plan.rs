@@ -13,6 +13,7 @@ use headwater_record::{DeviceId, SourceId};
 use super::file::{self, ConfigFile, LastLine, StartAt};
 use super::problems::{Check, Problem, to_usize};
 use super::{Host, Listen, defaults, process};
+use crate::delivery::uplink::UplinkSettings;
 use crate::frame::frames::Framing;
 use crate::frame::multiline::Multiline;
 use crate::process::ProcessPlan;
@@ -34,6 +35,12 @@ pub struct Plan {
     pub kafka: Kafka,
     /// Bound on all records in RAM, bytes.
     pub window_bytes: usize,
+    /// When the agent is connected.
+    pub uplink: UplinkSettings,
+    /// Most bytes written to flash in a day.
+    pub flash_bytes_per_day: Option<u64>,
+    /// What the process may take in all, bytes; `window_bytes` is its share of that.
+    pub memory_max: Option<u64>,
     /// When, and how much, goes to the database.
     pub spool: SpoolPlan,
     /// How often settled offsets are written down.
@@ -137,11 +144,8 @@ impl Plan {
             let (key, message) = text.split_once([':', ' ']).unwrap_or(("kafka", &text));
             check.problem(key, message.trim_start());
         }
-        let window_bytes = check.at_least(
-            "window.bytes",
-            config.window.bytes.unwrap_or(defaults::WINDOW_BYTES),
-            defaults::WINDOW_BYTES_LEAST,
-        );
+        let window_bytes = check.window(config.window.bytes, config.memory.max);
+        let uplink = check.uplink(&config.uplink, device.as_ref());
         let spool_bytes = check.at_least(
             "spool.max_bytes",
             config.spool.max_bytes.unwrap_or(defaults::SPOOL_MAX_BYTES),
@@ -176,6 +180,9 @@ impl Plan {
                     state_dir,
                     kafka: config.kafka,
                     window_bytes: to_usize(window_bytes),
+                    uplink,
+                    flash_bytes_per_day: config.flash.bytes_per_day.map(|bytes| bytes.0),
+                    memory_max: config.memory.max.map(|bytes| bytes.0),
                     spool: SpoolPlan {
                         after: config.spool.after.unwrap_or(defaults::SPOOL_AFTER).0,
                         max_bytes: spool_bytes.0,
@@ -231,6 +238,17 @@ impl Plan {
             checkpoint: file::Checkpoint {
                 every: Some(Period(self.checkpoint.every)),
                 bytes: Some(Bytes(self.checkpoint.bytes)),
+            },
+            uplink: file::Uplink {
+                session: Some(self.uplink.session),
+                every: Some(Period(self.uplink.every)),
+                hours: self.uplink.hours.map(|hours| hours.to_string()),
+            },
+            flash: file::Flash {
+                bytes_per_day: self.flash_bytes_per_day.map(Bytes),
+            },
+            memory: file::Memory {
+                max: self.memory_max.map(Bytes),
             },
             shutdown: file::Shutdown {
                 flush: Some(Period(self.shutdown_flush)),

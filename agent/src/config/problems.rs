@@ -13,6 +13,7 @@ use headwater_record::{DeviceId, SourceId};
 use super::file::LastLine;
 use super::plan::FileSource;
 use super::{Host, Listen, defaults, file};
+use crate::delivery::uplink::{Hours, UplinkSettings};
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::frame::multiline::{self, Multiline};
@@ -96,6 +97,46 @@ impl Check {
             self.problem(key, format!("{value} is too small: at least {least}"));
         }
         value
+    }
+
+    /// The window, as written or as the share of `memory.max`.
+    pub(super) fn window(&mut self, written: Option<Bytes>, max: Option<Bytes>) -> Bytes {
+        let base = defaults::MEMORY_BASE;
+        let share = max.map(|max| Bytes(max.0.saturating_sub(base.0)));
+        let least = defaults::WINDOW_BYTES_LEAST;
+        if let (Some(max), Some(share)) = (max, share)
+            && share < written.unwrap_or(least)
+        {
+            let wanted = Bytes(base.0 + written.unwrap_or(least).0);
+            self.problem(
+                "memory.max",
+                format!("{max} is too small: the agent takes {base} besides its window, so {wanted} at least"),
+            );
+        }
+        let default = share.map_or(defaults::WINDOW_BYTES, |share| share.max(least));
+        self.at_least("window.bytes", written.unwrap_or(default), least)
+    }
+
+    pub(super) fn uplink(
+        &mut self,
+        written: &file::Uplink,
+        device: Option<&DeviceId>,
+    ) -> UplinkSettings {
+        let hours = written.hours.as_ref().and_then(|text| {
+            let hours = text.parse::<Hours>();
+            if let Err(wanted) = &hours {
+                self.problem("uplink.hours", format!("{text:?} is not {wanted}"));
+            }
+            hours.ok()
+        });
+        let name = device.map_or("", |device| device.as_str()).as_bytes();
+        let half = |sum| u64::from(crc32c::crc32c_append(sum, name));
+        UplinkSettings {
+            session: written.session.unwrap_or(defaults::UPLINK_SESSION),
+            every: self.interval("uplink.every", written.every, defaults::UPLINK_EVERY),
+            place: half(0) << 32 | half(1),
+            hours,
+        }
     }
 
     pub(super) fn interval(

@@ -30,6 +30,10 @@ pub struct Counters {
     pub dropped: u64,
     /// Records in them.
     pub dropped_records: u64,
+    /// Sessions that began, where the agent is not always connected.
+    pub sessions: u64,
+    /// Commits that waited for the flash budget.
+    pub flash_waits: u64,
     /// Times that the database was found to be damaged, and was salvaged and replaced.
     pub healed: u64,
     /// Rows of the spool that were unreadable; a loss notice went in the place of each.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::uplink::UplinkSettings;
 use crate::batch::Batch;
 use crate::produce::outcome::Outcome;
-use crate::spool::{BatchId, Lane, Reply, Transaction, Trouble, WhenFull};
+use crate::spool::{BatchId, Healing, Lane, Reply, Transaction, Trouble, WhenFull};
 
 /// What delivery goes by; from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub struct Settings {
     pub spool_bytes_max: u64,
     /// What happens where a lane has no room, by [`Lane::index`].
     pub when_full: [WhenFull; Lane::COUNT],
+    /// When the agent may be connected.
+    pub uplink: UplinkSettings,
+    /// Most bytes written to flash in a day; none: no budget.
+    pub flash_bytes_per_day: Option<u64>,
     /// A checkpoint is committed this long after something moved,
     pub checkpoint_every: Duration,
     /// or once values of this many bytes are settled beyond it.
@@ -80,12 +85,11 @@ pub enum Action {
         bytes_max: u64,
     },
     /// Salvage the damaged database; [`Reply::Healed`] or [`Reply::HealFailed`] follows.
-    Heal {
-        /// Notices take ids from here, in each lane by [`Lane::index`].
-        first_free: [BatchId; Lane::COUNT],
-    },
+    Heal(Healing),
     /// Make a new librdkafka client; forget what the old one says.
     Recreate,
+    /// End the librdkafka client; [`Action::Recreate`] makes the next one.
+    Disconnect,
     /// Tell the reader of the log.
     Say(News),
     /// The stop is complete.
@@ -121,6 +125,11 @@ pub enum News {
     SpoolFull(Lane),
     /// The spool is full: the oldest batches give way to those of this lane.
     Dropping(Lane),
+    /// The flash budget is being used up: commits are so many times rarer than configured.
+    FlashStretched {
+        /// 1 where they are as configured again.
+        times: u32,
+    },
     /// It has room again.
     SpoolRoom,
     /// The stop ends, and so many batches are neither acknowledged nor committed. Files are read

@@ -68,6 +68,12 @@ impl Lanes {
         None
     }
 
+    /// Whether anything is to be sent, at hand or in the spool.
+    pub(super) fn is_waiting(&self) -> bool {
+        let waits = |window: &Window| window.next_to_send().is_some() || window.to_load().is_some();
+        self.windows.iter().any(waits)
+    }
+
     pub(super) fn look(&self, id: BatchId) -> Option<(usize, bool)> {
         self.of(id.lane()).look(id)
     }

@@ -20,9 +20,11 @@ pub mod backoff;
 pub mod counters;
 pub mod event;
 pub mod evict;
+mod flash;
 mod item;
 mod lanes;
 pub mod settle;
+pub mod uplink;
 mod window;
 mod writing;
 
@@ -34,8 +36,10 @@ use headwater_record::SourceId;
 use self::backoff::{Backoff, Jitter};
 pub use self::counters::Counters;
 pub use self::event::{Action, Event, News, Settings};
+use self::flash::Flash;
 use self::lanes::Lanes;
 use self::settle::{Moved, Settling};
+use self::uplink::{Change, Uplink, Work};
 use self::writing::Writing;
 use crate::batch::Batch;
 use crate::clock::Monotonic;
@@ -89,6 +93,8 @@ pub struct Delivery {
     settling: Settling,
     writing: Writing,
     broker: Broker,
+    uplink: Uplink,
+    flash: Flash,
     /// The place behind which rows were asked for.
     loading: Option<BatchId>,
     jitter: Jitter,
@@ -110,6 +116,8 @@ impl Delivery {
             settling: Settling::default(),
             writing: Writing::new(depth),
             broker: Broker::default(),
+            uplink: Uplink::new(settings.uplink),
+            flash: Flash::new(settings.flash_bytes_per_day),
             loading: None,
             jitter: Jitter::new(seed),
             phase: Phase::Running,
@@ -117,6 +125,11 @@ impl Delivery {
             actions: VecDeque::new(),
             wall: (Monotonic::default(), 0),
         }
+    }
+
+    /// Whether a producer is wanted before anything is planned.
+    pub fn connects_at_start(&self) -> bool {
+        self.settings.uplink.connects_at_start()
     }
 
     /// Begins without a producer: [`Action::Recreate`] asks for one when something may be sent.
@@ -203,6 +216,7 @@ impl Delivery {
             self.load_at(),
             self.commit_at(),
             self.heal_at(),
+            self.uplink.next().filter(|_| self.is_sending()),
         ]
         .into_iter()
         .flatten()
@@ -307,7 +321,7 @@ impl Delivery {
     }
 
     fn producer_lost(&mut self, now: Monotonic) {
-        if std::mem::replace(&mut self.broker.lost, true) {
+        if !self.uplink.is_connected() || std::mem::replace(&mut self.broker.lost, true) {
             return;
         }
         self.counters.retries += self.window.in_flight().batches as u64;
@@ -338,6 +352,8 @@ impl Delivery {
 
     /// Everything that is due now: again where that brought a stop forward, since more is due then.
     fn plan(&mut self, now: Monotonic) {
+        self.flash.turn(now);
+        self.turn_uplink(now);
         loop {
             let phase = self.phase;
             self.go_on_stopping(now);
@@ -345,6 +361,28 @@ impl Delivery {
             self.go_on_stopping(now);
             if self.phase == phase {
                 break;
+            }
+        }
+    }
+
+    fn turn_uplink(&mut self, now: Monotonic) {
+        let work = Work {
+            waiting: self.is_sending() && self.window.is_waiting(),
+            in_flight: self.window.in_flight().batches > 0,
+        };
+        match self.uplink.turn(work, now, self.wall_ms(now)) {
+            None => {}
+            Some(Change::Connect) => {
+                self.counters.sessions += 1;
+                self.broker.lost = true;
+                self.broker.not_before = now;
+            }
+            Some(Change::Disconnect) => {
+                self.window.unsend_all();
+                self.actions
+                    .retain(|action| !matches!(action, Action::Send { .. } | Action::Recreate));
+                self.broker.lost = false;
+                self.actions.push_back(Action::Disconnect);
             }
         }
     }
@@ -391,7 +429,8 @@ impl Delivery {
             // What stands behind a backlog cannot be sent in time.
             let waits = self.is_sending()
                 && self.window.unsettled() > 0
-                && self.window.next_to_send().is_some();
+                && self.window.next_to_send().is_some()
+                && self.uplink.may_send();
             let quiet = !waits && self.window.in_flight().batches == 0;
             if quiet || until <= now {
                 self.phase = Phase::Committing(now.plus(writing::LAST_COMMIT_MAX));
@@ -420,11 +459,12 @@ impl Delivery {
     }
 
     fn recreate_at(&self) -> Option<Monotonic> {
-        (self.broker.lost && self.is_sending()).then_some(self.broker.not_before)
+        let wanted = self.broker.lost && self.uplink.is_connected() && self.is_sending();
+        wanted.then_some(self.broker.not_before)
     }
 
     fn send_at(&self) -> Option<Monotonic> {
-        if self.broker.lost || !self.is_sending() {
+        if self.broker.lost || !self.uplink.may_send() || !self.is_sending() {
             return None;
         }
         let (cost, is_row) = self.window.look(self.window.next_to_send()?)?;
@@ -445,7 +485,7 @@ impl Delivery {
         // Half of it empty: so that what is loaded can be sent at once, and reads are not small.
         let has_room = in_flight.cost <= self.settings.in_flight_bytes_max / 2
             && in_flight.batches <= IN_FLIGHT_BATCHES_MAX / 2;
-        let asks = self.phase == Phase::Running && self.is_sending();
+        let asks = self.phase == Phase::Running && self.is_sending() && self.uplink.may_send();
         let whole = !self.broker.lost && !self.writing.damaged;
         if !idle || !has_room || !asks || !whole {
             return None;

@@ -80,6 +80,20 @@ impl Settling {
         }
     }
 
+    /// Ranges that are settled and above what the database says: acknowledged, or in rows that came
+    /// to the spool before what lies below them.
+    pub fn beyond_checkpoints(&self) -> Vec<(Generation, u64, u64)> {
+        let mut beyond = Vec::new();
+        for (generation, progress) in &self.generations {
+            if progress.settled > progress.committed {
+                beyond.push((*generation, progress.committed, progress.settled));
+            }
+            let parked = progress.parked.iter();
+            beyond.extend(parked.map(|(start, end)| (*generation, *start, *end)));
+        }
+        beyond
+    }
+
     /// Whether a commit would move anything.
     pub fn moved(&self) -> bool {
         self.generations.values().any(Progress::moved)

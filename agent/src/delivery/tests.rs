@@ -3,6 +3,7 @@
 
 use headwater_record::{Generation, Kind, StreamId};
 
+use super::uplink::{Session, UplinkSettings};
 use super::*;
 use crate::batch::Entry;
 use crate::budget::Budget;
@@ -14,6 +15,8 @@ fn settings() -> Settings {
     Settings {
         spool_after: Duration::from_secs(2),
         spool_bytes_max: 1 << 30,
+        uplink: UplinkSettings::default(),
+        flash_bytes_per_day: None,
         when_full: [WhenFull::Pause; Lane::COUNT],
         checkpoint_every: Duration::from_secs(60),
         checkpoint_bytes: 1 << 20,
@@ -106,8 +109,9 @@ impl Rig {
             done.push(match action {
                 Action::Send { id, .. } => format!("send {id}"),
                 Action::Load { after, through, .. } => format!("load {after}..{through}"),
-                Action::Heal { first_free } => format!("heal from {}", first_free[0]),
+                Action::Heal(healing) => format!("heal from {}", healing.first_free[0]),
                 Action::Recreate => "recreate".into(),
+                Action::Disconnect => "disconnect".into(),
                 Action::Say(News::Refused { .. }) => "say Refused".into(),
                 Action::Say(News::ProducerLost { .. }) => "say ProducerLost".into(),
                 Action::Say(news) => format!("say {news:?}"),
@@ -475,4 +479,70 @@ fn a_stop_while_the_clock_is_unset_does_not_wait_for_the_broker() {
     rig.queue();
     assert_eq!(rig.apply(Event::Stop), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
     assert_eq!(rig.committed(1), ["done"]);
+}
+
+#[test]
+fn a_cycle_connects_for_what_there_is_and_spools_meanwhile() {
+    let mut rig = Rig::new(Settings {
+        uplink: UplinkSettings {
+            session: Session::Cycle,
+            every: Duration::from_secs(60),
+            place: 0,
+            hours: None,
+        },
+        ..settings()
+    });
+    rig.now = Monotonic(6_000_000);
+    assert_eq!(rig.queue(), [""; 0], "not now");
+    assert_eq!(
+        rig.wait(2000),
+        ["commit +[ 1 ] -[ ] @[ 10 ]"],
+        "no news: nobody is offline"
+    );
+    assert_eq!(rig.committed(1), [""; 0]);
+    assert_eq!(rig.wait(58_000), ["recreate", "load 0..1"]);
+    let batch = rig.batch(100, Kind::Data);
+    rig.apply(Event::Store(Reply::Loaded {
+        rows: vec![(BatchId(1), batch)],
+        through: BatchId(1),
+        lost: 0,
+    }));
+    rig.report(1, Outcome::Delivered);
+    rig.wait(500);
+    rig.committed(0);
+    assert_eq!(rig.wait(2000), ["disconnect"]);
+    assert_eq!(rig.delivery.counters().sessions, 1);
+}
+
+#[test]
+fn a_flash_budget_makes_commits_rarer_and_says_so() {
+    let mut rig = Rig::new(Settings {
+        flash_bytes_per_day: Some(256_000),
+        ..settings()
+    });
+    rig.queue();
+    rig.wait(2000);
+    let wrote = |written| {
+        let depth = Depth {
+            rows: 1,
+            written: Some(written),
+            ..Depth::default()
+        };
+        Event::Store(Reply::Committed(depth))
+    };
+    rig.apply(wrote(0));
+    rig.queue();
+    assert!(rig.wait(2000)[0].starts_with("commit"));
+    assert_eq!(
+        rig.apply(wrote(150_000)),
+        ["say FlashStretched { times: 2 }"]
+    );
+    rig.queue();
+    assert_eq!(rig.wait(2000), [""; 0]);
+    assert!(rig.wait(2000)[0].starts_with("commit"));
+    rig.apply(wrote(300_000));
+    rig.queue();
+    assert_eq!(rig.wait(60_000), [""; 0], "nothing is written");
+    assert_eq!(rig.delivery.counters().flash_waits, 1);
+    assert!(rig.wait(600_000)[0].starts_with("commit"));
 }

@@ -12,7 +12,9 @@ use super::evict::give_up;
 use super::{Action, Delivery, Moved, News, Phase};
 use crate::batch::Batch;
 use crate::clock::Monotonic;
-use crate::spool::{BatchId, Checkpoint, Depth, Evict, Lane, Transaction, Trouble, WhenFull};
+use crate::spool::{
+    BatchId, Checkpoint, Depth, Evict, Healing, Lane, Transaction, Trouble, WhenFull,
+};
 
 /// Values of one transaction, in bytes: a bound on how long it takes and on what it packs.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
@@ -165,7 +167,12 @@ impl Delivery {
         }
         let due = [self.rows_at(), self.checkpoint_at(), self.deletes_at()];
         let due = due.into_iter().flatten().min()?;
-        Some(due.max(self.writing.disk.not_before))
+        let flash = if self.is_last_commit() {
+            Monotonic::default()
+        } else {
+            self.flash.not_before()
+        };
+        Some(due.max(self.writing.disk.not_before).max(flash))
     }
 
     /// When a salvage is due: at once, but for the back-off of those that failed; and after the
@@ -184,7 +191,9 @@ impl Delivery {
     pub(super) fn heal(&mut self) {
         self.writing.healing = true;
         let first_free = self.window.reserve(HEAL_IDS);
-        self.actions.push_back(Action::Heal { first_free });
+        let beyond = self.settling.beyond_checkpoints();
+        self.actions
+            .push_back(Action::Heal(Healing { first_free, beyond }));
     }
 
     pub(super) fn healed(&mut self, depth: Depth, last: [BatchId; Lane::COUNT], now: Monotonic) {
@@ -217,17 +226,17 @@ impl Delivery {
             return self.writing.look_at;
         }
         // Rows that are being read cannot give way; the answer is a moment away.
-        if self.loading.is_some() && self.when_full(lane) == WhenFull::DropOldest && self.is_tight()
-        {
+        let may_evict = self.is_tight() && !self.giving_way_to(lane).is_empty();
+        if self.loading.is_some() && may_evict {
             return None;
         }
         // Nobody acknowledges, and the sources are about to wait: they need not.
-        let nobody = self.broker.silent || self.broker.clock_unset;
+        let nobody = self.broker.silent || self.broker.clock_unset || !self.uplink.may_send();
         let crowded = nobody && self.window.ram_bytes() >= self.settings.window_bytes / 2;
         if crowded || self.is_last_commit() {
             return Some(oldest);
         }
-        Some(oldest.plus(self.settings.spool_after))
+        Some(oldest.plus(self.flash.stretched(self.settings.spool_after)))
     }
 
     fn when_full(&self, lane: Lane) -> WhenFull {
@@ -266,14 +275,16 @@ impl Delivery {
             .writing
             .closed_since
             .map(|since| since.plus(CLOSE_DELAY));
-        let regular = since.plus(self.settings.checkpoint_every);
+        let every = self.flash.stretched(self.settings.checkpoint_every);
+        let regular = since.plus(every);
         Some(closed.map_or(regular, |closed| closed.min(regular)))
     }
 
     fn deletes_at(&self) -> Option<Monotonic> {
         let since = self.writing.gone_since?;
         let now = self.window.gone() >= DELETES_DUE || self.is_last_commit();
-        Some(if now { since } else { since.plus(DELETE_DELAY) })
+        let delay = self.flash.stretched(DELETE_DELAY);
+        Some(if now { since } else { since.plus(delay) })
     }
 
     pub(super) fn commit(&mut self, now: Monotonic) {
@@ -367,8 +378,11 @@ impl Delivery {
     /// A batch queued at `oldest` was late. On a slow uplink some always are; where nothing at all
     /// was acknowledged since, the broker is silent.
     fn note_late(&mut self, oldest: Option<Monotonic>) {
-        let before_sending = self.settings.spool_after.is_zero() || self.phase != Phase::Running;
-        if before_sending || self.broker.clock_unset || self.broker.acknowledged > oldest {
+        let before_sending = self.settings.spool_after.is_zero()
+            || self.phase != Phase::Running
+            || self.broker.clock_unset
+            || !self.uplink.may_send();
+        if before_sending || self.broker.acknowledged > oldest {
             return;
         }
         if !std::mem::replace(&mut self.broker.silent, true) {
@@ -388,6 +402,9 @@ impl Delivery {
         self.counters.checkpoints += u64::from(!done.checkpoints.is_empty());
 
         let writing = &mut self.writing;
+        let stretched = depth
+            .written
+            .and_then(|written| self.flash.wrote(written, now));
         let evicted = writing.depth.evicted;
         self.counters.dropped += depth.evicted.rows.saturating_sub(evicted.rows);
         self.counters.dropped_records += depth.evicted.records.saturating_sub(evicted.records);
@@ -411,5 +428,9 @@ impl Delivery {
         if was_full {
             self.say(News::SpoolRoom);
         }
+        if let Some(times) = stretched {
+            self.say(News::FlashStretched { times });
+        }
+        self.counters.flash_waits += u64::from(self.flash.not_before() > now);
     }
 }

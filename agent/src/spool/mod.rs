@@ -178,6 +178,26 @@ pub struct Evict {
     pub kept: BTreeSet<BatchId>,
 }
 
+/// What a salvage is to know besides the damaged database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Healing {
+    /// Notices take ids from here, in each lane by [`Lane::index`].
+    pub first_free: [BatchId; Lane::COUNT],
+    /// Ranges that count as settled, though no checkpoint in the database says so yet: their rows
+    /// may be among those that are lost.
+    pub beyond: Vec<(Generation, u64, u64)>,
+}
+
+impl Default for Healing {
+    /// At a start: nobody knows more than the database.
+    fn default() -> Self {
+        Self {
+            first_free: Lane::ALL_FIRST,
+            beyond: Vec::new(),
+        }
+    }
+}
+
 /// What happens where a lane has no room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -203,6 +223,8 @@ pub struct Depth {
     /// How much more the file system takes before its floors are reached; none where it was not
     /// looked at.
     pub room: Option<u64>,
+    /// Bytes that the process has written to storage since its start, as the kernel counts them.
+    pub written: Option<u64>,
     /// Sums of what was evicted since the start.
     pub evicted: Evicted,
 }

@@ -35,7 +35,7 @@ use super::folder::Folder;
 use super::generations::{self, Known};
 use super::pages::{Value, rows_of_page};
 use super::rows::{self, Lost};
-use super::{BatchId, Lane, schema};
+use super::{BatchId, Healing, Lane, schema};
 use crate::batch::Batch;
 
 /// Rows of one transaction of the new database.
@@ -86,14 +86,14 @@ struct Salvage {
 }
 
 /// Salvages the database of `folder` and puts the new one in its place. Notices take ids behind
-/// every row, and from `first_free` of their lane.
+/// every row, and from `healing.first_free` of their lane.
 ///
 /// # Errors
 /// See [`SalvageError`]; the damaged database is where it was then.
 pub(super) fn salvage(
     folder: &Folder,
     device: &DeviceId,
-    first_free: [BatchId; Lane::COUNT],
+    healing: &Healing,
     now_ms: u64,
 ) -> Result<Salvaged, SalvageError> {
     let path = folder.make_salvage()?;
@@ -103,7 +103,7 @@ pub(super) fn salvage(
         database,
         generations: BTreeMap::new(),
         spans: 0,
-        last: first_free.map(|id| id.before().0),
+        last: healing.first_free.map(|id| id.before().0),
         depth: [rows::Change::default(); Lane::COUNT],
         counted: None,
         in_transaction: 0,
@@ -119,6 +119,10 @@ pub(super) fn salvage(
         if let Some(error) = salvage.failed.take() {
             return Err(error.into());
         }
+    }
+    for (generation, start, end) in &healing.beyond {
+        let found = salvage.generations.entry(*generation).or_default();
+        found.beyond.push((*start, *end));
     }
     salvage.finish(device, now_ms)?;
     let salvaged = salvage.salvaged;

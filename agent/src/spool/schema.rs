@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::folder::Folder;
 use super::salvage::{self, SalvageError, Salvaged};
 use super::store::classify as trouble_of;
-use super::{BatchId, Lane, Trouble, generations};
+use super::{Healing, Lane, Trouble, generations};
 use crate::clock;
 
 /// "hwsp": so that `file` and we know whose database it is.
@@ -137,14 +137,14 @@ pub struct Opened {
 
 /// Opens the spool of a locked directory, makes it where there is none, and salvages it where it
 /// fails its checks, or `is_damaged` whatever they say. `device` says so then, in notices whose ids
-/// are not below `first_free`.
+/// are not below `healing.first_free`.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub(super) fn open(
     folder: &Folder,
     device: &DeviceId,
-    first_free: [BatchId; Lane::COUNT],
+    healing: &Healing,
     is_damaged: bool,
 ) -> Result<Opened, OpenError> {
     let path = folder.database();
@@ -167,7 +167,7 @@ pub(super) fn open(
     let opened = match first {
         Err(Refusal::Damaged(what)) => {
             tracing::error!("the spool is damaged ({what}); what can be read of it is salvaged");
-            let kept = salvage::salvage(folder, device, first_free, clock::stamp_ms())
+            let kept = salvage::salvage(folder, device, healing, clock::stamp_ms())
                 .map_err(|error| salvage_error(&path, error))?;
             tracing::error!(
                 batches = kept.rows,

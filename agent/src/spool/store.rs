@@ -14,12 +14,12 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{Kinds, Packer};
-use super::disk::Floors;
+use super::disk::{self, Floors};
 use super::evict::{self, Evicting};
 use super::folder::Folder;
 use super::registry::{Change, Markers};
 use super::schema::{OpenError, Opened, open};
-use super::{BatchId, Depth, Lane, Reply, Transaction, Trouble, generations, rows};
+use super::{BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, generations, rows};
 use crate::checkpoint::OpenGeneration;
 use crate::{clock, crash};
 
@@ -45,7 +45,7 @@ pub(super) enum Request {
         bytes_max: u64,
     },
     Change(Change, SyncSender<Result<(), Trouble>>),
-    Heal([BatchId; Lane::COUNT]),
+    Heal(Healing),
     Close,
 }
 
@@ -108,12 +108,12 @@ impl Store {
     }
 
     /// Asks for a salvage of the database, which was found to be damaged. Notices take ids from
-    /// `first_free` of their lane. The answer is [`Reply::Healed`] or [`Reply::HealFailed`].
+    /// `healing.first_free` of their lane. The answer is [`Reply::Healed`] or [`Reply::HealFailed`].
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn heal(&self, first_free: [BatchId; Lane::COUNT]) -> Result<(), Trouble> {
-        self.ask(Request::Heal(first_free))
+    pub fn heal(&self, healing: Healing) -> Result<(), Trouble> {
+        self.ask(Request::Heal(healing))
     }
 
     /// Asks for a transaction; the answer is [`Reply::Committed`] or [`Reply::CommitFailed`].
@@ -190,7 +190,7 @@ impl Owner {
             source,
         })?;
         let folder = Folder::lock(state_dir)?;
-        let opened = open(&folder, &device, Lane::ALL_FIRST, false)?;
+        let opened = open(&folder, &device, &Healing::default(), false)?;
         let mut found = found(&opened).map_err(|source| OpenError::Refused {
             path: folder.database(),
             trouble: classify(source.sqlite_error_code()),
@@ -232,7 +232,7 @@ impl Owner {
                     }
                     continue;
                 }
-                Request::Heal(first_free) => match self.heal(first_free) {
+                Request::Heal(healing) => match self.heal(&healing) {
                     Ok((depth, last)) => Reply::Healed { depth, last },
                     Err(trouble) => Reply::HealFailed(trouble),
                 },
@@ -294,6 +294,7 @@ impl Owner {
         };
         self.shrinking = depth.rows == 0 && (self.shrinking || !transaction.deletes.is_empty());
         depth.room = room(&opened.connection);
+        depth.written = disk::written();
         depth.evicted = self.evicting.evicted;
         Ok(depth)
     }
@@ -325,13 +326,10 @@ impl Owner {
     }
 
     /// Closes the database, salvages it, and opens what came of it.
-    fn heal(
-        &mut self,
-        first_free: [BatchId; Lane::COUNT],
-    ) -> Result<(Depth, [BatchId; Lane::COUNT]), Trouble> {
+    fn heal(&mut self, healing: &Healing) -> Result<(Depth, [BatchId; Lane::COUNT]), Trouble> {
         drop(self.opened.take());
         self.evicting.forget();
-        let opened = open(&self.folder, &self.device, first_free, true).map_err(|error| {
+        let opened = open(&self.folder, &self.device, healing, true).map_err(|error| {
             tracing::error!("cannot salvage the spool: {error}; it is tried again");
             match error {
                 OpenError::Refused { trouble, .. } => trouble,

@@ -63,7 +63,12 @@ impl<'a> Edge<'a> {
     /// Makes the first producer, so that what is wrong with its settings stops the start. While the
     /// clock is unset there is none: delivery asks for it when it is set.
     pub(super) fn start(&mut self) -> Result<(), ProducerError> {
-        if clock::is_set() {
+        if !self.delivery.connects_at_start() {
+            // In a session, or in its hours: delivery asks for it then.
+            if !clock::is_set() {
+                self.apply(Event::Clock { set: false });
+            }
+        } else if clock::is_set() {
             self.producer = Some(self.make_producer()?);
         } else {
             self.delivery.without_producer();
@@ -177,8 +182,8 @@ impl<'a> Edge<'a> {
                         .apply(Event::Store(Reply::LoadFailed(trouble)), now);
                 }
             }
-            Action::Heal { first_free } => {
-                if let Err(trouble) = self.store.heal(first_free) {
+            Action::Heal(healing) => {
+                if let Err(trouble) = self.store.heal(healing) {
                     self.delivery
                         .apply(Event::Store(Reply::HealFailed(trouble)), now);
                 }
@@ -194,6 +199,7 @@ impl<'a> Edge<'a> {
                     }
                 }
             }
+            Action::Disconnect => self.producer = None,
             Action::Say(news) => {
                 match news {
                     News::Offline => self.offline.store(true, Ordering::Relaxed),
@@ -237,6 +243,13 @@ fn say(news: News) {
         News::Dropping(lane) => tracing::warn!(
             ?lane,
             "the spool is full (spool.max_bytes, or what is to be kept free on the disk); the oldest batches of lanes with when_full = \"drop_oldest\" are given up, with loss notices"
+        ),
+        News::FlashStretched { times: 1 } => {
+            tracing::info!("commits are as often as configured again (flash.bytes_per_day)")
+        }
+        News::FlashStretched { times } => tracing::warn!(
+            times,
+            "the flash budget (flash.bytes_per_day) is being used up: commits are so many times rarer than configured, and stop where it is gone"
         ),
         News::SpoolRoom => tracing::info!("the spool has room again"),
         News::LeftBehind { batches } => tracing::error!(

@@ -127,3 +127,45 @@ fn a_reason_stands_beside_every_optional_key() {
         assert!(found.is_some(), "{key} is no key of the configuration");
     }
 }
+
+#[test]
+fn memory_is_divided_and_what_does_not_fit_is_refused() {
+    let with = |text: &str| {
+        plan(&format!(
+            "{KAFKA}{text}\n[[file]]\nid = \"a\"\npaths = [\"/a\"]\n"
+        ))
+    };
+    let window = |text: &str| with(text).map(|plan| plan.window_bytes >> 10);
+    assert_eq!(window("[memory]\nmax = \"22MiB\""), Ok(2048));
+    assert_eq!(
+        window("[memory]\nmax = \"22MiB\"\n[window]\nbytes = \"1MiB\""),
+        Ok(1024)
+    );
+    for text in [
+        "[memory]\nmax = \"20MiB\"",
+        "[memory]\nmax = \"22MiB\"\n[window]\nbytes = \"4MiB\"",
+    ] {
+        let problems = with(text).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "memory.max");
+    }
+}
+
+#[test]
+fn an_uplink_has_hours_and_a_place_of_its_own() {
+    let with = |device: &str, hours: &str| {
+        plan(&format!(
+            "device = \"{device}\"\n{KAFKA}[uplink]\nsession = \"cycle\"\nhours = \"{hours}\"\n[[file]]\nid = \"a\"\npaths = [\"/a\"]\n"
+        ))
+    };
+    let (a, b) = (
+        with("a", "22:00-06:30").unwrap(),
+        with("b", "22:00-06:30").unwrap(),
+    );
+    assert_ne!(a.uplink.place, b.uplink.place);
+    assert_eq!(a.uplink.hours.unwrap().to_string(), "22:00-06:30");
+    for wrong in ["22:00", "22-06", "24:00-06:00", "22:60-06:00", "x:00-06:00"] {
+        let problems = with("a", wrong).unwrap_err();
+        assert_eq!(problems[0].key, "uplink.hours", "{wrong}");
+    }
+}

@@ -39,6 +39,7 @@ pub(super) struct Disk {
     /// How much more it takes.
     pub(super) room: Option<u64>,
     pub(super) evicted: Evicted,
+    pub(super) written: u64,
 }
 
 impl Disk {
@@ -47,6 +48,7 @@ impl Disk {
             rows: self.rows.len() as u64,
             room: self.room,
             evicted: self.evicted,
+            written: Some(self.written),
             ..Depth::default()
         };
         for (id, row) in &self.rows {
@@ -181,10 +183,20 @@ pub(super) fn add(batch: &mut Batch, end: u64, kind: Kind, value: &[u8]) {
 
 /// What a salvage says of a file: what is settled and nowhere, in one batch for each range. `end`:
 /// what is settled; `gone`: its generation was forgotten, so it is closed.
-pub(super) fn losses(file: &File, disk: &Disk, end: u64, gone: bool) -> Vec<Batch> {
+pub(super) fn losses(
+    file: &File,
+    disk: &Disk,
+    end: u64,
+    (gone, beyond): (bool, &[(Generation, u64, u64)]),
+) -> Vec<Batch> {
     let mut lost = SpanSet::default();
     let span = |start, end| Span::new(start, end).unwrap_or(Span::empty_at(start));
     lost.push(span(0, end));
+    for (_, start, to) in beyond.iter().filter(|beyond| beyond.0 == file.generation) {
+        // They come in order, and the first may join what is settled.
+        let from = (*start).max(lost.iter().last().map_or(0, Span::end));
+        lost.push(span(from, (*to).max(from)));
+    }
     let mut closes = !gone;
     for row in disk
         .rows

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use headwater_record::{Generation, Kind, SourceId, Span};
 
+use super::super::uplink::{Hours, Session, UplinkSettings};
 use super::super::*;
 use super::parts::{Broker, Disk, File, add, copy, empty, losses};
 use crate::budget::Budget;
-use crate::spool::{Checkpoint, Transaction, WhenFull};
+use crate::spool::{Checkpoint, Healing, Transaction, WhenFull};
 
 /// Steps of a world in which things fail, between two starts at most.
 const STEPS: u64 = 150;
@@ -17,7 +18,7 @@ const FILES: u64 = 3;
 enum Request {
     Commit(Transaction),
     Load(BatchId, BatchId, u64),
-    Heal([BatchId; Lane::COUNT]),
+    Heal(Healing),
 }
 
 pub(super) struct World {
@@ -39,6 +40,7 @@ pub(super) struct World {
     broker_up: bool,
     disk_works: bool,
     damaged: bool,
+    connected: bool,
     healed: bool,
     dropped: bool,
     refused: bool,
@@ -52,6 +54,8 @@ impl World {
         let settings = Settings {
             spool_after: Duration::from_millis(pick(&[0, 200, 2000, 2000])),
             spool_bytes_max: pick(&[300, 2000, 1 << 30]),
+            uplink: uplink(&mut pick),
+            flash_bytes_per_day: [None, None, Some(50_000)][pick(&[0, 1, 2]) as usize],
             when_full: [0; Lane::COUNT].map(|_| match pick(&[0, 1]) {
                 0 => WhenFull::Pause,
                 _ => WhenFull::DropOldest,
@@ -106,6 +110,7 @@ impl World {
             broker_up: true,
             disk_works: true,
             damaged: false,
+            connected: settings.uplink.connects_at_start(),
             healed: false,
             dropped: false,
             refused: false,
@@ -182,7 +187,8 @@ impl World {
             "a record was new twice"
         );
         assert!(
-            !self.broker.disordered || self.refused,
+            // What was given up behind something in flight goes before it, after a crash.
+            !self.broker.disordered || self.refused || self.dropped,
             "first arrivals are out of order"
         );
         assert!(
@@ -308,7 +314,7 @@ impl World {
             Some(Request::Heal(_)) if !works => Reply::HealFailed(Trouble::Full),
             Some(Request::Commit(_)) if self.damaged => Reply::CommitFailed(Trouble::Damaged),
             Some(Request::Load(..)) if self.damaged => Reply::LoadFailed(Trouble::Damaged),
-            Some(Request::Heal(first_free)) => self.heal(first_free),
+            Some(Request::Heal(healing)) => self.heal(&healing),
             Some(Request::Commit(transaction)) if self.is_below_the_floor(&transaction) => {
                 Reply::CommitFailed(Trouble::Floor)
             }
@@ -322,7 +328,7 @@ impl World {
     }
 
     /// Some rows are gone; what is settled and nowhere else is said to be lost, in rows at the end.
-    fn heal(&mut self, first_free: [BatchId; Lane::COUNT]) -> Reply {
+    fn heal(&mut self, healing: &Healing) -> Reply {
         (self.damaged, self.healed, self.refused) = (false, true, true);
         let ids: Vec<_> = self.disk.rows.keys().copied().collect();
         for id in ids {
@@ -333,10 +339,10 @@ impl World {
         let lanes = self.lanes();
         for file in &self.files {
             let lane = lanes[&file.stream().source().parse().unwrap()].index();
-            let mut next = first_free[lane].max(self.disk.last()[lane].next());
+            let mut next = healing.first_free[lane].max(self.disk.last()[lane].next());
             let settled = self.disk.settled.get(&file.generation).copied();
             let end = settled.unwrap_or(file.length);
-            for batch in losses(file, &self.disk, end, settled.is_none()) {
+            for batch in losses(file, &self.disk, end, (settled.is_none(), &healing.beyond)) {
                 self.disk.rows.insert(next, batch);
                 next = next.next();
             }
@@ -364,6 +370,7 @@ impl World {
     fn commit(&mut self, transaction: Transaction) {
         let rows = transaction.rows.iter();
         let new_bytes = rows.map(|(_, batch)| batch.values.len() as u64).sum();
+        self.disk.written += 1000 + 2 * new_bytes;
         if let Some(evict) = &transaction.evict {
             self.disk.evict(evict, new_bytes);
         }
@@ -412,8 +419,8 @@ impl World {
             }
         }
         let data: u64 = self.disk.depth().data_bytes.iter().sum();
-        // What was in flight, or loaded, could not give way.
-        let most = self.settings.spool_bytes_max + self.settings.in_flight_bytes_max as u64;
+        // What was in flight, loaded, or acknowledged and not yet deleted could not give way.
+        let most = self.settings.spool_bytes_max + self.settings.in_flight_bytes_max as u64 + 1500;
         assert!(data <= most, "the spool is too large: {data}");
     }
 
@@ -453,7 +460,14 @@ impl World {
         self.dropped |= self.delivery.counters().dropped + self.disk.evicted.rows > 0;
         while let Some(action) = self.delivery.next_action() {
             match action {
-                Action::Send { id, batch } => self.client.push_back((id, batch)),
+                Action::Send { id, batch } => {
+                    assert!(self.connected, "sent to nobody");
+                    self.client.push_back((id, batch));
+                }
+                Action::Disconnect => {
+                    self.connected = false;
+                    self.lose_client();
+                }
                 Action::Commit(transaction) => {
                     self.requests.push_back(Request::Commit(transaction))
                 }
@@ -465,8 +479,11 @@ impl World {
                     self.requests
                         .push_back(Request::Load(after, through, bytes_max));
                 }
-                Action::Heal { first_free } => self.requests.push_back(Request::Heal(first_free)),
-                Action::Recreate => self.lose_client(),
+                Action::Heal(healing) => self.requests.push_back(Request::Heal(healing)),
+                Action::Recreate => {
+                    self.connected = true;
+                    self.lose_client();
+                }
                 Action::Say(_) => {}
                 Action::Done => self.done = true,
             }
@@ -548,19 +565,29 @@ impl World {
         self.requests.clear();
         self.lose_client();
         if self.damaged {
-            self.heal(Lane::ALL_FIRST);
+            self.heal(&Healing::default());
         }
         let last = self.disk.last();
         self.delivery = Delivery::new(self.settings, self.rng.draw(), self.disk.depth(), last)
             .with_lanes(self.lanes());
         self.budget = Budget::new(self.settings.window_bytes);
         self.done = false;
+        self.connected = self.settings.uplink.connects_at_start();
         for file in &mut self.files {
             let settled = self.disk.settled.get(&file.generation);
             file.closed = settled.is_none();
             file.read = settled.copied().unwrap_or(file.length);
         }
         self.apply(Event::Tick);
+    }
+}
+
+fn uplink(pick: &mut impl FnMut(&[u64]) -> u64) -> UplinkSettings {
+    UplinkSettings {
+        session: [Session::Always, Session::Cycle][pick(&[0, 0, 1]) as usize],
+        every: Duration::from_millis(pick(&[1000, 20_000])),
+        place: pick(&[0, 777]),
+        hours: (pick(&[0, 0, 0, 1]) == 1).then_some(Hours { from: 3, to: 2 }),
     }
 }
 

@@ -72,6 +72,8 @@ pub(super) struct Found {
     pub(super) stream: Option<StreamId>,
     pub(super) lane: Lane,
     pub(super) covered: Covered,
+    /// Ranges that count as settled beyond what `known` says.
+    pub(super) beyond: Vec<(u64, u64)>,
     /// A row that closes it was kept.
     pub(super) closes: bool,
 }
@@ -85,7 +87,15 @@ impl Found {
             // Its row is lost: it is not gone on with, so its end is not known.
             None => (self.covered.first().unwrap_or(0), last.unwrap_or(0), true),
         };
-        let mut losses: Vec<_> = (self.covered.holes(from, to).into_iter())
+        // Whatever of it is above `to` is what `to` does not say.
+        let mut settled = Covered::default();
+        settled.add(from, to);
+        for (start, end) in &self.beyond {
+            settled.add(*start, *end);
+        }
+        let holes = settled.0.iter();
+        let holes = holes.flat_map(|(start, end)| self.covered.holes(*start, *end));
+        let mut losses: Vec<_> = holes
             .map(|range| Lost {
                 range,
                 records: None,

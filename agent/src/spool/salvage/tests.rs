@@ -13,7 +13,7 @@ use crate::batch::{Batch, Entry};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::spool::disk::Floors;
 use crate::spool::store::{Found as Start, REPLIES, Store};
-use crate::spool::{Checkpoint, Reply, Transaction, Trouble};
+use crate::spool::{Checkpoint, Healing, Reply, Transaction, Trouble};
 use crate::stop::Stop;
 
 /// Batches of the sample, and the offsets that each takes.
@@ -83,7 +83,11 @@ impl Rig {
 
     fn heal(&mut self) {
         let first_free = [1000, (1 << 60) + 1, (2 << 60) + 1].map(BatchId);
-        self.store.heal(first_free).unwrap();
+        let healing = Healing {
+            first_free,
+            beyond: vec![(Generation(7), BATCHES * STEP + 50, BATCHES * STEP + 60)],
+        };
+        self.store.heal(healing).unwrap();
         match self.replies.blocking_recv() {
             Some(Reply::Healed { last, .. }) => self.found.last = last,
             other => panic!("{other:?}"),
@@ -360,7 +364,7 @@ fn a_salvage_cut_off_at_any_rename_is_finished_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let folder = Folder::lock(dir.path()).unwrap();
-    salvage(&folder, &device(), Lane::ALL_FIRST, 0).unwrap();
+    salvage(&folder, &device(), &Healing::default(), 0).unwrap();
     drop(folder);
     let whole = std::fs::read(dir.path().join("spool.db")).unwrap();
     // As it was before each of them: the whole one beside the old one, with or without its log.
@@ -417,5 +421,10 @@ fn damage_that_shows_later_is_healed_while_it_runs() {
         .filter(|batch| batch.records().any(|record| record.kind == Kind::Loss))
         .count();
     assert!(losses > 0);
+    let beyond = rig
+        .all()
+        .iter()
+        .any(|batch| batch.start == BATCHES * STEP + 50);
+    assert!(beyond, "what counted as settled beyond the checkpoint");
     rig.store.close();
 }

@@ -8,7 +8,7 @@ fn device() -> DeviceId {
 
 fn open(state: &Path, device: &DeviceId) -> Result<(Folder, Opened), OpenError> {
     let folder = Folder::lock(state)?;
-    let opened = super::open(&folder, device, Lane::ALL_FIRST, false)?;
+    let opened = super::open(&folder, device, &Healing::default(), false)?;
     Ok((folder, opened))
 }
 

@@ -104,7 +104,7 @@ impl Writer {
             origin: Origin::Sensor,
             settled: 0,
             skip_to: None,
-            cut: None,
+            cuts: Default::default(),
             marker: None,
         };
         generations::register(&self.connection, self.identity, &new).unwrap();

@@ -38,6 +38,7 @@ impl Rig {
         match self.replies.blocking_recv() {
             Some(Reply::Committed(depth)) => Depth {
                 room: None,
+                written: None,
                 ..depth
             },
             other => panic!("{other:?}"),

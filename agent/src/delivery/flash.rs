@@ -1,0 +1,156 @@
+//! The flash governor: a budget of bytes written a day. As it is used up, commits come less often and
+//! so gather more; when it is gone, nothing is written until some of it has come back. Pure.
+//!
+//! The budget is a bucket that holds one day's bytes and fills evenly over the day. What was written
+//! is what the kernel counts for the process, not an estimate. A restart begins with a full bucket:
+//! what is written there is one commit, and a loop of restarts is stopped by systemd.
+
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+
+const DAY_MS: u128 = 24 * 60 * 60 * 1000;
+/// Commits are at most so many times rarer than they are configured.
+const STRETCH_MAX: u32 = 16;
+
+/// The governor. Without a budget it changes nothing.
+#[derive(Debug, Default)]
+pub(super) struct Flash {
+    per_day: Option<u64>,
+    /// What may still be written.
+    level: u64,
+    filled: Monotonic,
+    /// What the kernel had counted when it was last told.
+    written: Option<u64>,
+    stretch: u32,
+}
+
+impl Flash {
+    pub(super) fn new(per_day: Option<u64>) -> Self {
+        Self {
+            per_day,
+            level: per_day.unwrap_or(0),
+            stretch: 1,
+            ..Self::default()
+        }
+    }
+
+    /// The process has written so many bytes in all. Returns how many times rarer commits are from
+    /// now on, where that has changed.
+    pub(super) fn wrote(&mut self, written: u64, now: Monotonic) -> Option<u32> {
+        let per_day = self.per_day?;
+        self.fill(per_day, now);
+        let new = written.saturating_sub(self.written.unwrap_or(written));
+        self.written = Some(written);
+        self.level = self.level.saturating_sub(new);
+        let stretch = self.stretch_now(per_day);
+        (std::mem::replace(&mut self.stretch, stretch) != stretch).then_some(stretch)
+    }
+
+    fn fill(&mut self, per_day: u64, now: Monotonic) {
+        let since = u128::from(now.0.saturating_sub(self.filled.0));
+        let gained = u128::from(per_day) * since / DAY_MS;
+        if gained > 0 {
+            self.filled = now;
+            let level = u128::from(self.level) + gained;
+            self.level = u64::try_from(level).unwrap_or(u64::MAX).min(per_day);
+        }
+    }
+
+    /// 1 while half of the budget is left, twice for each half of that.
+    fn stretch_now(&self, per_day: u64) -> u32 {
+        let mut stretch = 1;
+        let mut mark = per_day / 2;
+        while stretch < STRETCH_MAX && self.level < mark {
+            (stretch, mark) = (stretch * 2, mark / 2);
+        }
+        stretch
+    }
+
+    /// How long a wait of `period` is now.
+    pub(super) fn stretched(&self, period: Duration) -> Duration {
+        period.saturating_mul(self.stretch.max(1))
+    }
+
+    /// Nothing is written before; zero while some of the budget is left.
+    pub(super) fn not_before(&self) -> Monotonic {
+        let Some(per_day) = self.per_day.filter(|_| self.level == 0) else {
+            return Monotonic::default();
+        };
+        // Until a 256th of a day's bytes is there: some minutes.
+        let wait = u64::try_from(DAY_MS / 256).unwrap_or(u64::MAX);
+        if per_day == 0 {
+            return Monotonic(u64::MAX);
+        }
+        Monotonic(self.filled.0.saturating_add(wait))
+    }
+
+    /// The wait is over: what has come back in it may be used.
+    pub(super) fn turn(&mut self, now: Monotonic) {
+        if let Some(per_day) = self.per_day
+            && self.level == 0
+            && self.not_before() <= now
+        {
+            self.fill(per_day, now);
+            // A day of less than 256 bytes has nothing to give back in that time.
+            self.level = self.level.max(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn commits_become_rarer_and_then_stop_until_some_is_back() {
+        let mut flash = Flash::new(Some(256_000));
+        assert_eq!(
+            flash.wrote(5_000_000, Monotonic(0)),
+            None,
+            "what was before is not ours"
+        );
+        assert_eq!(flash.wrote(5_100_000, Monotonic(0)), None);
+        assert_eq!(flash.wrote(5_150_000, Monotonic(0)), Some(2));
+        assert_eq!(
+            flash.stretched(Duration::from_secs(2)),
+            Duration::from_secs(4)
+        );
+        assert_eq!(flash.not_before(), Monotonic(0));
+        assert_eq!(flash.wrote(5_300_000, Monotonic(0)), Some(16));
+        let back = Monotonic(24 * 60 * 60 * 1000 / 256);
+        assert_eq!(flash.not_before(), back);
+        flash.turn(back);
+        assert_eq!((flash.not_before(), flash.level), (Monotonic(0), 1000));
+        assert_eq!(flash.wrote(5_300_100, Monotonic(24 * 3_600_000)), Some(1));
+        let mut none = Flash::new(None);
+        assert_eq!(none.wrote(u64::MAX, Monotonic(5)), None);
+        assert_eq!(
+            (
+                none.stretched(Duration::from_secs(2)).as_secs(),
+                none.not_before()
+            ),
+            (2, Monotonic(0))
+        );
+    }
+
+    proptest! {
+        /// Whoever writes only when he may, and so much at a time, keeps to the budget over any days.
+        #[test]
+        fn the_budget_is_kept(per_day in 10_000_u64..1 << 30, commits in prop::collection::vec((0_u64..600_000, 1_u64..5000), 1..400)) {
+            let mut flash = Flash::new(Some(per_day));
+            let (mut now, mut written, mut last) = (Monotonic(0), 0, 0);
+            flash.wrote(0, now);
+            for (wait, bytes) in commits {
+                now = Monotonic(now.0 + wait).max(flash.not_before());
+                flash.turn(now);
+                written += bytes;
+                last = bytes;
+                flash.wrote(written, now);
+            }
+            let days = u128::from(per_day) + u128::from(per_day) * u128::from(now.0) / DAY_MS;
+            prop_assert!(u128::from(written) <= days + u128::from(last) + 400, "{} of {}", written, days);
+        }
+    }
+}
