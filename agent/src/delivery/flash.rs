@@ -2,7 +2,8 @@
 //! so gather more; when it is gone, nothing is written until some of it has come back. Pure.
 //!
 //! The budget is a bucket that holds one day's bytes and fills evenly over the day. What was written
-//! is what the kernel counts for the process, not an estimate. A restart begins with a full bucket:
+//! is what the kernel counts for the process, not an estimate. What a commit wrote beyond what was left
+//! is a debt, and is paid before anything comes back. A restart begins with a full bucket:
 //! what is written there is one commit, and a loop of restarts is stopped by systemd.
 
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub(super) struct Flash {
     per_day: Option<u64>,
     /// What may still be written.
     level: u64,
+    /// What was written beyond it.
+    debt: u64,
     filled: Monotonic,
     /// What the kernel had counted when it was last told.
     written: Option<u64>,
@@ -42,6 +45,7 @@ impl Flash {
         self.fill(per_day, now);
         let new = written.saturating_sub(self.written.unwrap_or(written));
         self.written = Some(written);
+        self.debt = self.debt.saturating_add(new.saturating_sub(self.level));
         self.level = self.level.saturating_sub(new);
         let stretch = self.stretch_now(per_day);
         (std::mem::replace(&mut self.stretch, stretch) != stretch).then_some(stretch)
@@ -52,7 +56,9 @@ impl Flash {
         let gained = u128::from(per_day) * since / DAY_MS;
         if gained > 0 {
             self.filled = now;
-            let level = u128::from(self.level) + gained;
+            let paid = u128::from(self.debt).min(gained);
+            self.debt -= u64::try_from(paid).unwrap_or(self.debt);
+            let level = u128::from(self.level) + (gained - paid);
             self.level = u64::try_from(level).unwrap_or(u64::MAX).min(per_day);
         }
     }
@@ -77,11 +83,12 @@ impl Flash {
         let Some(per_day) = self.per_day.filter(|_| self.level == 0) else {
             return Monotonic::default();
         };
-        // Until a 256th of a day's bytes is there: some minutes.
-        let wait = u64::try_from(DAY_MS / 256).unwrap_or(u64::MAX);
         if per_day == 0 {
             return Monotonic(u64::MAX);
         }
+        // Until the debt is paid and a 256th of a day's bytes is there: some minutes.
+        let paid = (DAY_MS * u128::from(self.debt)).div_ceil(u128::from(per_day));
+        let wait = u64::try_from(paid + DAY_MS / 256).unwrap_or(u64::MAX);
         Monotonic(self.filled.0.saturating_add(wait))
     }
 
@@ -119,7 +126,8 @@ mod tests {
         );
         assert_eq!(flash.not_before(), Monotonic(0));
         assert_eq!(flash.wrote(5_300_000, Monotonic(0)), Some(16));
-        let back = Monotonic(24 * 60 * 60 * 1000 / 256);
+        // 44,000 bytes of debt, and a 256th of the day's.
+        let back = Monotonic(24 * 60 * 60 * 1000 / 256 * 45);
         assert_eq!(flash.not_before(), back);
         flash.turn(back);
         assert_eq!((flash.not_before(), flash.level), (Monotonic(0), 1000));
