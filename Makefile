@@ -41,9 +41,10 @@ bench: tools
 	tests/bench.sh
 
 # What the build needs beyond the machine's own: a C toolchain, CMake and perl (for OpenSSL); and what
-# the tests need: Java with its compiler (the MSK emulator), Maven, the openssl command.
+# the tests need: Java with its compiler (the MSK emulator), Maven, the openssl command, and what reads
+# and writes journals of systemd.
 tools:
-	@tests/tools.sh cc cmake perl make java javac mvn openssl
+	@tests/tools.sh cc cmake perl make java javac mvn openssl journalctl systemd-journal-remote
 
 clean:
 	$(CARGO) clean

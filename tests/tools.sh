@@ -5,6 +5,7 @@ set -eu
 packages=""
 for command in "$@"; do
     command -v "$command" >/dev/null && continue
+    [ -x "/lib/systemd/$command" ] && continue
     case "$command" in
         cc) packages="$packages gcc g++ libc6-dev" ;;
         java) packages="$packages openjdk-17-jre-headless" ;;
@@ -12,7 +13,7 @@ for command in "$@"; do
         mvn) packages="$packages maven" ;;
         aarch64-linux-gnu-gcc) packages="$packages gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross" ;;
         qemu-aarch64) packages="$packages qemu-user" ;;
-        systemd-analyze) packages="$packages systemd" ;;
+        systemd-analyze | journalctl) packages="$packages systemd" ;;
         *) packages="$packages $command" ;;
     esac
 done

@@ -3,6 +3,7 @@
 //! ```text
 //!  files ─ discover ─ tail ─ frame ─┐
 //!                                   ├─ process ─ batch ─ delivery ───────► produce ─ Kafka
+//!  journal ──────────────────────────┤
 //!  sensors ─ sample ────────────────┘              (RAM)  ▲   │               │ delivery report
 //!                                        late, or no room │   │ settled       ▼
 //!                                                         spool (SQLite): batches and checkpoints
@@ -26,6 +27,7 @@ pub mod stop;
 
 pub mod discover;
 pub mod frame;
+pub mod journal;
 pub mod process;
 pub mod sample;
 pub mod sources;

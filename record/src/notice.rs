@@ -60,6 +60,8 @@ pub mod reason {
     pub const RATE_LIMITED: &str = "rate-limited";
     /// Loss: the source's steps made more of a line than Kafka takes in a message.
     pub const TOO_LARGE: &str = "too-large";
+    /// Loss: entries of the systemd journal were deleted before they were read.
+    pub const JOURNAL_VACUUMED: &str = "journal-vacuumed";
     /// Close: the file was renamed away or deleted, and was read to its end.
     pub const ROTATED: &str = "rotated";
     /// Close: the file was cut to a length below what was read.

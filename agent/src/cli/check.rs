@@ -14,6 +14,7 @@ use glob::Pattern;
 
 use crate::config::{ConfigFile, Host, Plan, defaults};
 use crate::discover::scan;
+use crate::journal::JOURNALCTL;
 use crate::sample::read::Kind;
 
 /// Most paths of one source that are listed.
@@ -74,6 +75,14 @@ fn check(
             readable,
         );
         found.write(json, out, err)?;
+    }
+    let has_journalctl = Path::new(JOURNALCTL).exists();
+    for source in plan.journals.iter().filter(|_| !has_journalctl) {
+        writeln!(
+            err,
+            "warning: journal {}: there is no {JOURNALCTL}",
+            source.id
+        )?;
     }
     for source in &plan.sensors {
         if let Some(command) = &source.reader.command {
@@ -219,6 +228,8 @@ mod tests {
         [[file]]
         id = "app"
         paths = ["@/*.log", "@/none"]
+        [[journal]]
+        id = "journal"
         [[sensor]]
         id = "load"
         paths = ["@/a.log"]

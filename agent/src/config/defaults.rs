@@ -13,7 +13,7 @@ macro_rules! defaults {
     ($( $(#[doc = $reason:literal])+ $key:literal $name:ident: $type:ty = $value:expr; )*) => {
         $( $(#[doc = $reason])+ pub const $name: $type = $value; )*
 
-        /// The key of each default, `section.key` (`file.…` and `sensor.…` for each source), and
+        /// The key of each default, `section.key` (`file.…`, `journal.…` and `sensor.…` for each source), and
         /// the lines of its reason.
         pub const REASONS: &[(&str, &[&str])] = &[ $( ($key, &[$($reason),+]) ),* ];
     };
@@ -101,6 +101,9 @@ defaults! {
 
     /// Longer than a program pauses within a line; used where `last_line` is not "wait".
     "file.last_line_after" LAST_LINE_AFTER: Period = Period::secs(5);
+
+    /// As with files: nothing that is there is left out unless somebody says so.
+    "journal.start_at" JOURNAL_START_AT: StartAt = StartAt::Beginning;
 
     /// The simplest that there is: a number in a file.
     "sensor.kind" KIND: Kind = Kind::Number;

@@ -50,6 +50,9 @@ pub struct ConfigFile {
     /// Followed files.
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<File>,
+    /// The systemd journal.
+    #[serde(default, rename = "journal", skip_serializing_if = "Vec::is_empty")]
+    pub journals: Vec<Journal>,
     /// Read sensors.
     #[serde(default, rename = "sensor", skip_serializing_if = "Vec::is_empty")]
     pub sensors: Vec<Sensor>,
@@ -269,6 +272,41 @@ pub struct File {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
     /// What is done with each line, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub process: Vec<StepFile>,
+}
+
+/// `[[journal]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// Name of the source.
+    pub id: String,
+    /// Which units; all where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<String>,
+    /// Which priorities: this and what is worse, or a range (`"err..alert"`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    /// From when on, at the first start, as `journalctl --since` takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Where to begin at the first start, without `since`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<StartAt>,
+    /// Folder of the journal's files, if not the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Fields of the journal that are passed on besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// Entries that are the same as the one before them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
+    /// How many records are too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// What is done with each entry, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub process: Vec<StepFile>,
 }

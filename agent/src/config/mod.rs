@@ -4,6 +4,7 @@
 pub mod defaults;
 pub mod file;
 pub mod host;
+mod journals;
 pub mod listen;
 pub mod plan;
 pub mod problems;
@@ -13,5 +14,5 @@ mod sensors;
 pub use file::ConfigFile;
 pub use host::Host;
 pub use listen::Listen;
-pub use plan::{FileSource, Plan, SensorSource};
+pub use plan::{FileSource, JournalSource, Plan, SensorSource};
 pub use problems::Problem;

@@ -51,6 +51,8 @@ pub struct Plan {
     pub admin_listen: Listen,
     /// Followed files.
     pub files: Vec<FileSource>,
+    /// The systemd journal.
+    pub journals: Vec<JournalSource>,
     /// Read sensors.
     pub sensors: Vec<SensorSource>,
 }
@@ -106,6 +108,27 @@ pub struct FileSource {
     pub process: ProcessPlan,
 }
 
+/// One `[[journal]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalSource {
+    /// Its name.
+    pub id: SourceId,
+    /// Which units; all where none is named.
+    pub units: Vec<String>,
+    /// Which priorities, as journalctl takes them.
+    pub priority: Option<String>,
+    /// From when on, at the first start, as journalctl takes it.
+    pub since: Option<String>,
+    /// Where to begin at the first start, without `since`.
+    pub start_at: StartAt,
+    /// Folder of the journal's files, if not the system's; absolute.
+    pub directory: Option<PathBuf>,
+    /// Fields of the journal that are passed on besides.
+    pub fields: Vec<String>,
+    /// What is done with its entries.
+    pub process: ProcessPlan,
+}
+
 /// One `[[sensor]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SensorSource {
@@ -157,24 +180,9 @@ impl Plan {
             defaults::CHECKPOINT_EVERY,
         );
         let admin_listen = check.listen(config.admin.listen, &state_dir);
-        let files: Vec<_> = (config.files.into_iter().enumerate())
-            .map(|(n, source)| check.file(&format!("file[{n}]"), source))
-            .collect();
-        let sensors: Vec<_> = (config.sensors.into_iter().enumerate())
-            .map(|(n, source)| check.sensor(&format!("sensor[{n}]"), source))
-            .collect();
-        if files.is_empty() && sensors.is_empty() {
-            check.problem(
-                "file",
-                "no source: write one [[file]] or [[sensor]] at least",
-            );
-        }
-        let sources = (
-            files.into_iter().collect::<Option<Vec<_>>>(),
-            sensors.into_iter().collect::<Option<Vec<_>>>(),
-        );
+        let sources = check.sources(config.files, config.journals, config.sensors);
         match (device, sources, check.problems) {
-            (Some(device), (Some(files), Some(sensors)), problems) if problems.is_empty() => {
+            (Some(device), Some((files, journals, sensors)), problems) if problems.is_empty() => {
                 Ok(Self {
                     device,
                     state_dir,
@@ -200,6 +208,7 @@ impl Plan {
                     shutdown_flush: config.shutdown.flush.unwrap_or(defaults::SHUTDOWN_FLUSH).0,
                     admin_listen,
                     files,
+                    journals,
                     sensors,
                 })
             }
@@ -257,6 +266,7 @@ impl Plan {
                 listen: Some(self.admin_listen.to_string()),
             },
             files: self.files.iter().map(FileSource::effective).collect(),
+            journals: self.journals.iter().map(JournalSource::effective).collect(),
             sensors: self.sensors.iter().map(SensorSource::effective).collect(),
         }
     }

@@ -11,7 +11,7 @@ use headwater_msk::{Bytes, Period};
 use headwater_record::{DeviceId, SourceId};
 
 use super::file::LastLine;
-use super::plan::FileSource;
+use super::plan::{FileSource, JournalSource, SensorSource};
 use super::{Host, Listen, defaults, file};
 use crate::delivery::uplink::{Hours, UplinkSettings};
 use crate::frame::encoding::Encoding;
@@ -151,6 +151,36 @@ impl Check {
             self.problem(key, format!("{value} is too short: at least {least}"));
         }
         value.0
+    }
+
+    /// Checks every source; nothing where one cannot be meant.
+    pub(super) fn sources(
+        &mut self,
+        files: Vec<file::File>,
+        journals: Vec<file::Journal>,
+        sensors: Vec<file::Sensor>,
+    ) -> Option<(Vec<FileSource>, Vec<JournalSource>, Vec<SensorSource>)> {
+        if files.is_empty() && journals.is_empty() && sensors.is_empty() {
+            self.problem(
+                "file",
+                "no source: write one [[file]], [[journal]] or [[sensor]] at least",
+            );
+        }
+        // Each is checked, also where one before it has a problem.
+        let files: Vec<_> = (files.into_iter().enumerate())
+            .map(|(n, source)| self.file(&format!("file[{n}]"), source))
+            .collect();
+        let journals: Vec<_> = (journals.into_iter().enumerate())
+            .map(|(n, source)| self.journal(&format!("journal[{n}]"), source))
+            .collect();
+        let sensors: Vec<_> = (sensors.into_iter().enumerate())
+            .map(|(n, source)| self.sensor(&format!("sensor[{n}]"), source))
+            .collect();
+        Some((
+            files.into_iter().collect::<Option<_>>()?,
+            journals.into_iter().collect::<Option<_>>()?,
+            sensors.into_iter().collect::<Option<_>>()?,
+        ))
     }
 
     pub(super) fn file(&mut self, key: &str, source: file::File) -> Option<FileSource> {

@@ -4,7 +4,7 @@
 //! so, and the line is offered again to the next batch, as if it had not been seen.
 
 use headwater_record::notice::{Notice, reason};
-use headwater_record::steps::Ran;
+use headwater_record::steps::{Ran, Row};
 use headwater_record::value::{Piece, ValueWriter, append_number, decoded_row, line_row};
 use headwater_record::{Generation, Kind};
 
@@ -107,7 +107,36 @@ impl<'a> Stage<'a> {
         let mut value = std::mem::take(&mut self.value);
         value.clear();
         let ran = self.make(&mut value, line);
-        let taken = ran.dropped || self.gate(draft, line, &value);
+        let may_repeat = line.piece == Piece::default();
+        self.take(draft, line.end, ran, may_repeat, value)
+    }
+
+    /// As [`Stage::line`], for what is a row already: it ends at `end`.
+    #[must_use]
+    pub fn row(&mut self, draft: &mut Draft, end: u64, time_ms: u64, mut row: Row) -> bool {
+        let is_due = |at: Monotonic| at <= self.now;
+        if self.state.due_at(self.plan).is_some_and(is_due) && !self.tell(draft) {
+            return false;
+        }
+        self.time_ms = time_ms;
+        let mut value = std::mem::take(&mut self.value);
+        value.clear();
+        let ran = self.plan.steps.run(&mut row, self.generation.0 ^ end);
+        if !ran.dropped {
+            self.writer.row(&mut value, time_ms, &row);
+        }
+        self.take(draft, end, ran, true, value)
+    }
+
+    fn take(
+        &mut self,
+        draft: &mut Draft,
+        end: u64,
+        ran: Ran,
+        may_repeat: bool,
+        value: Vec<u8>,
+    ) -> bool {
+        let taken = ran.dropped || self.gate(draft, end, may_repeat, &value);
         if taken {
             self.tally.filtered += u64::from(ran.dropped);
             self.tally.unparsed += u64::from(ran.unparsed);
@@ -168,21 +197,21 @@ impl<'a> Stage<'a> {
     }
 
     /// Whether the value repeats the last one; if not, it goes on.
-    fn gate(&mut self, draft: &mut Draft, line: &Line<'_>, value: &[u8]) -> bool {
+    fn gate(&mut self, draft: &mut Draft, end: u64, may_repeat: bool, value: &[u8]) -> bool {
         let Some(within) = self.plan.repeats else {
-            return self.emit(draft, line.end, value);
+            return self.emit(draft, end, value);
         };
         let repeats = &mut self.state.repeats;
-        let is_short = line.piece == Piece::default() && value.len() <= KEPT_BYTES_MAX;
+        let is_short = may_repeat && value.len() <= KEPT_BYTES_MAX;
         if is_short
             && !repeats.value.is_empty()
             && self.writer.said(&repeats.value) == self.writer.said(value)
         {
-            repeats.hold(line.end, self.time_ms, within, self.now);
+            repeats.hold(end, self.time_ms, within, self.now);
             self.tally.repeated += 1;
             return true;
         }
-        if !self.tell_repeats(draft) || !self.emit(draft, line.end, value) {
+        if !self.tell_repeats(draft) || !self.emit(draft, end, value) {
             return false;
         }
         let kept = &mut self.state.repeats.value;

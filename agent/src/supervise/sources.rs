@@ -12,6 +12,7 @@ use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Origin};
 use crate::config::Plan;
+use crate::journal::{self, JOURNALCTL, JournalInput};
 use crate::sample::{self, SensorsInput};
 use crate::sources::SourceError;
 use crate::spool::store::Store;
@@ -22,7 +23,7 @@ use crate::tail::files::{self, FilesInput};
 /// bytes.
 const BATCHES: usize = 16;
 /// One thread for files, and one for sensors: reading a 1-Wire sensor blocks for most of a second,
-/// and must not hold up the files.
+/// and must not hold up the files. Besides, one for each journal source.
 const THREADS: usize = 2;
 
 /// A source's thread is over.
@@ -54,7 +55,7 @@ impl Sources {
         seed: u64,
     ) -> Result<Self, StartError> {
         let (sender, batches) = channel(BATCHES);
-        let (ends, ended) = channel(THREADS);
+        let (ends, ended) = channel(THREADS + plan.journals.len());
         let samples = Arc::new(sample::Counters::default());
         let mut sources = Self {
             batches,
@@ -69,6 +70,7 @@ impl Sources {
             known,
             sender,
         };
+        sources.start_journals(plan, store, &inputs, seed, &ends)?;
         if !plan.files.is_empty() {
             let stop = sources.add_stop();
             let input = FilesInput {
@@ -89,7 +91,10 @@ impl Sources {
             let input = SensorsInput {
                 device: inputs.device.clone(),
                 sources: plan.sensors.clone(),
-                known: inputs.known.to_vec(),
+                known: (inputs.known.iter())
+                    .filter(|open| !is_of_journal(plan, open))
+                    .cloned()
+                    .collect(),
                 registry: store.registry(stop.clone(), !seed),
                 budget: sources.budget.clone(),
                 batches: inputs.sender.clone(),
@@ -100,6 +105,36 @@ impl Sources {
             spawn("sensors", ends, move || sample::run(input))?;
         }
         Ok(sources)
+    }
+
+    fn start_journals(
+        &mut self,
+        plan: &Plan,
+        store: &Store,
+        inputs: &Inputs<'_>,
+        seed: u64,
+        ends: &Sender<Ended>,
+    ) -> Result<(), StartError> {
+        for (nth, source) in (0_u64..).zip(&plan.journals) {
+            let stop = self.add_stop();
+            let seed = seed.rotate_left(17) ^ nth;
+            let is_its = |open: &&OpenGeneration| {
+                is_of_journal(plan, open) && open.stream.source() == source.id.as_str()
+            };
+            let input = JournalInput {
+                device: inputs.device.clone(),
+                source: source.clone(),
+                program: JOURNALCTL.into(),
+                known: inputs.known.iter().filter(is_its).cloned().collect(),
+                registry: store.registry(stop.clone(), seed),
+                budget: self.budget.clone(),
+                batches: inputs.sender.clone(),
+                stop,
+                seed,
+            };
+            spawn("journal", ends.clone(), move || journal::run(input))?;
+        }
+        Ok(())
     }
 
     fn add_stop(&mut self) -> Stop {
@@ -114,6 +149,17 @@ impl Sources {
             stop.set();
         }
     }
+}
+
+/// Whether a generation is of a journal source: it has no file and no identity, as a sensor's, and its
+/// source goes on with it.
+fn is_of_journal(plan: &Plan, open: &OpenGeneration) -> bool {
+    let source = open.stream.source();
+    open.stream.device() == plan.device.as_str()
+        && plan
+            .journals
+            .iter()
+            .any(|journal| journal.id.as_str() == source)
 }
 
 /// What every source is given.

@@ -40,6 +40,8 @@ fn the_effective_configuration_gives_the_same_plan() {
          [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n\
          kind = \"csv\"\ncolumn = \"t\"\nseparator = \";\"\ndeadband = \"7%\"\nalign = true\njitter = \"1s\"\n\
          min = -40\nstale_after = \"5m\"\nrollup = {{ window = \"1m\", when = \"offline\" }}\n\
+         [[journal]]\nid = \"j\"\nunits = [\"a.service\"]\npriority = \"err\"\nsince = \"today\"\n\
+         fields = [\"_UID\"]\ndirectory = \"/j\"\n[[journal.process]]\nstep = \"redact\"\npattern = \"a\"\n\
          [[sensor]]\nid = \"c\"\nkind = \"one_wire\"\n\
          [[sensor]]\nid = \"d\"\ncommand = [\"/usr/bin/vcgencmd\", \"measure_temp\"]\ndeadband = \"0.1\"\n\
          [[file]]\nid = \"e\"\npaths = [\"/e\"]\nrepeats = {{ within = \"30s\" }}\n\
@@ -102,7 +104,7 @@ fn a_configuration_without_sources_or_identity_is_refused() {
         told,
         [
             "device: not set, and /etc/machine-id holds no id to stand in: name the device",
-            "file: no source: write one [[file]] or [[sensor]] at least",
+            "file: no source: write one [[file]], [[journal]] or [[sensor]] at least",
         ]
     );
 }
@@ -110,7 +112,8 @@ fn a_configuration_without_sources_or_identity_is_refused() {
 #[test]
 fn a_reason_stands_beside_every_optional_key() {
     let plan = plan(&format!(
-        "{KAFKA}[[file]]\nid = \"a\"\npaths = [\"/a\"]\n[[sensor]]\nid = \"b\"\npaths = [\"/b\"]\n"
+        "{KAFKA}[[file]]\nid = \"a\"\npaths = [\"/a\"]\n[[journal]]\nid = \"j\"\n\
+         [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\n"
     ))
     .unwrap();
     let table = toml::Table::try_from(plan.effective()).unwrap();

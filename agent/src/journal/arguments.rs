@@ -1,0 +1,57 @@
+//! How journalctl is called. Pure.
+
+use super::entry::{Cursor, output_fields};
+use crate::config::JournalSource;
+use crate::config::file::StartAt;
+
+impl JournalSource {
+    /// To follow: from an entry on, or from where a first start begins.
+    pub(super) fn arguments(&self, after: Option<&Cursor>) -> Vec<String> {
+        let mut arguments = self.common();
+        arguments.push("--follow".into());
+        arguments.extend(self.units.iter().map(|unit| format!("--unit={unit}")));
+        arguments.extend(
+            self.priority
+                .iter()
+                .map(|priority| format!("--priority={priority}")),
+        );
+        match (after, &self.since, self.start_at) {
+            (Some(cursor), _, _) => {
+                arguments.push("--no-tail".into());
+                // Not --after-cursor: systemd 252 skips an entry for it whether or not that is the
+                // cursor's own, so that one is lost where a filter leaves the cursor's out. What was
+                // taken comes again, and is passed over by its number.
+                arguments.push(format!("--cursor={}", cursor.argument()));
+            }
+            (None, Some(since), _) => {
+                arguments.push("--no-tail".into());
+                arguments.push(format!("--since={since}"));
+            }
+            (None, None, StartAt::Beginning) => arguments.push("--no-tail".into()),
+            (None, None, StartAt::End) => arguments.push("--lines=0".into()),
+        }
+        arguments
+    }
+
+    /// To find an entry again, whatever it is of: it, or the next that is there.
+    pub(super) fn arguments_for(&self, cursor: &Cursor) -> Vec<String> {
+        let mut arguments = self.common();
+        arguments.push("--lines=1".into());
+        arguments.push(format!("--cursor={}", cursor.argument()));
+        arguments
+    }
+
+    fn common(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "--output=json".to_owned(),
+            format!("--output-fields={}", output_fields(&self.fields)),
+            "--all".into(),
+            "--no-pager".into(),
+            "--quiet".into(),
+        ];
+        if let Some(directory) = &self.directory {
+            arguments.push(format!("--directory={}", directory.display()));
+        }
+        arguments
+    }
+}

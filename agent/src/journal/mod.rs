@@ -1,0 +1,483 @@
+//! Follows the systemd journal, by cursor, through `journalctl`.
+//!
+//! ```text
+//!   journalctl -f -o json --cursor=…  ─►  whole lines  ─►  entry  ─►  process  ─►  Batch
+//! ```
+//!
+//! - [`entry`]: pure; one entry.
+//! - [`child`]: journalctl, running.
+//! - [`place`]: pure; where reading begins, from what the database knows.
+//!
+//! The journal numbers its entries, and an entry's number is its offset: the settled offset *is* the
+//! cursor, and nothing more is written down for it. One sequence of numbers (journald begins another
+//! when its files are gone) is one stream, `<source>/journal/<sequence>`, and one generation. Entries
+//! that a filter of journalctl's left out lie in the next record's span, as dropped lines do. Entries
+//! that were deleted before they were read are a loss, and said.
+//!
+//! Without journalctl nothing is read: it is said, and tried again.
+
+mod arguments;
+mod child;
+pub mod entry;
+mod place;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use headwater_record::notice::{Notice, Tail, reason};
+use headwater_record::value::ValueWriter;
+use headwater_record::{DeviceId, Generation, Kind, StreamId};
+use tokio::sync::mpsc::Sender;
+
+use self::child::{Output, Running};
+use self::entry::{Cursor, Entry};
+use self::place::{Place, marker_of};
+use crate::batch::Batch;
+use crate::budget::{Budget, Permit};
+use crate::checkpoint::{OpenGeneration, Origin, Registry};
+use crate::clock::{Monotonic, monotonic, wall_ms};
+use crate::config::JournalSource;
+use crate::delivery::backoff::{Backoff, Jitter};
+use crate::process::{BATCH_BYTES, Draft, Stage, State};
+use crate::sample::read::command;
+use crate::sources::{SourceError, draw_generation, send};
+use crate::stop::Stop;
+
+/// The program.
+pub const JOURNALCTL: &str = "/usr/bin/journalctl";
+/// How long one wait for room lasts before the thread looks whether it should stop.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Longest wait where nothing is due.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the thread works on.
+#[derive(Debug)]
+pub struct JournalInput<R> {
+    /// Identity of the device.
+    pub device: DeviceId,
+    /// What to follow.
+    pub source: JournalSource,
+    /// The program.
+    pub program: PathBuf,
+    /// Open generations of this source.
+    pub known: Vec<OpenGeneration>,
+    /// Where new generations are entered.
+    pub registry: R,
+    /// The RAM window.
+    pub budget: Budget,
+    /// Where records go.
+    pub batches: Sender<Batch>,
+    /// This thread's own.
+    pub stop: Stop,
+    /// Spreads retries.
+    pub seed: u64,
+}
+
+/// Follows the journal until told to stop.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn run<R: Registry>(input: JournalInput<R>) -> Result<(), SourceError> {
+    let (stop, seed) = (input.stop.clone(), input.seed);
+    let mut journal = Journal::new(input);
+    let (mut backoff, mut jitter) = (Backoff::default(), Jitter::new(seed));
+    let mut said = String::new();
+    while !stop.is_set() {
+        let trouble = match journal.follow(&mut backoff)? {
+            Some(trouble) if !stop.is_set() => trouble,
+            _ => break,
+        };
+        if said != trouble {
+            tracing::warn!(
+                "source {}: the journal cannot be followed: {trouble}; it is tried again, from where \
+                 it ended",
+                journal.source.id
+            );
+            said = trouble;
+        }
+        if stop.sleep(Duration::from_millis(backoff.next_ms(&mut jitter))) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One source.
+#[derive(Debug)]
+struct Journal<R> {
+    device: DeviceId,
+    source: JournalSource,
+    program: PathBuf,
+    writer: ValueWriter,
+    /// Open generations that are not the current one.
+    known: Vec<Place>,
+    current: Option<Sequence>,
+    registry: R,
+    budget: Budget,
+    batches: Sender<Batch>,
+    stop: Stop,
+}
+
+/// The sequence that is read.
+#[derive(Debug)]
+struct Sequence {
+    id: String,
+    stream: StreamId,
+    generation: Generation,
+    /// The next record's span starts here.
+    given: u64,
+    /// The last entry that was taken.
+    read: Cursor,
+    /// Entries up to here are gone, and are in no notice yet: and why.
+    lost: Option<(u64, &'static str)>,
+    /// What lies behind it may be gone.
+    torn: bool,
+    state: State,
+}
+
+impl<R: Registry> Journal<R> {
+    fn new(input: JournalInput<R>) -> Self {
+        Self {
+            writer: ValueWriter::new(&input.device, &input.source.id),
+            known: input.known.iter().filter_map(Place::of).collect(),
+            device: input.device,
+            source: input.source,
+            program: input.program,
+            current: None,
+            registry: input.registry,
+            budget: input.budget,
+            batches: input.batches,
+            stop: input.stop,
+        }
+    }
+
+    /// Runs journalctl until it ends, and says why it did; nothing where the agent stops.
+    fn follow(&mut self, backoff: &mut Backoff) -> Result<Option<String>, SourceError> {
+        if self.current.is_none()
+            && let Some(place) = place::first(&mut self.known)
+        {
+            self.current = Some(Sequence::resume(place));
+        }
+        if let Some(trouble) = self.look_for_deleted() {
+            return Ok(Some(trouble));
+        }
+        let after = self.current.as_ref().map(|current| &current.read);
+        let arguments = self.source.arguments(after);
+        let mut running = match Running::start(&self.program, &arguments, &self.stop) {
+            Ok(running) => running,
+            Err(error) => {
+                return Ok(Some(format!(
+                    "{} cannot be run: {error}",
+                    self.program.display()
+                )));
+            }
+        };
+        let mut too_long = false;
+        loop {
+            match running.next() {
+                Some(Output::Lines(lines)) => {
+                    backoff.reset();
+                    if !self.take(&lines, &mut too_long)? {
+                        return Ok(None);
+                    }
+                }
+                Some(Output::TooLong) => too_long = true,
+                Some(Output::Ended) => {
+                    let how = running
+                        .end()
+                        .unwrap_or_else(|| "it closed its output".into());
+                    return Ok(Some(format!("{} ended: {how}", self.program.display())));
+                }
+                None => {
+                    let now = monotonic();
+                    let due = self
+                        .current
+                        .as_ref()
+                        .and_then(|current| current.due_at(&self.source));
+                    if due.is_some_and(|at| at <= now) && !self.tell(now)? {
+                        return Ok(None);
+                    }
+                    if self.stop.wait(
+                        due.map_or(IDLE, |at| at.since(now))
+                            .max(Duration::from_millis(1)),
+                    ) {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks, without any filter, for the entry that was taken last: where it is no longer there,
+    /// entries behind it may be gone as well, and the next one that is there says how many. Returns
+    /// what is wrong with journalctl.
+    fn look_for_deleted(&mut self) -> Option<String> {
+        let current = self.current.as_mut()?;
+        let mut line = vec![self.program.to_string_lossy().into_owned()];
+        line.extend(self.source.arguments_for(&current.read));
+        let output = match command::run(&line) {
+            Ok(output) => output,
+            Err(error) => return Some(error.to_string()),
+        };
+        let first = output
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        let found = entry::parse(first, &[], false)
+            .ok()
+            .map(|entry| entry.cursor);
+        match found {
+            Some(found) if found.id == current.id && found.number > current.read.number => {
+                current.lost = Some((found.number - 1, reason::JOURNAL_VACUUMED));
+            }
+            Some(found) if found.id == current.id => {}
+            Some(_) | None => current.torn = true,
+        }
+        None
+    }
+
+    /// Takes whole lines; `false` where the agent stops.
+    fn take(&mut self, lines: &[u8], too_long: &mut bool) -> Result<bool, SourceError> {
+        let mut batch = None;
+        for line in lines
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            let exact = !self.source.process.steps.redacts();
+            let entry = match entry::parse(line, &self.source.fields, exact) {
+                Ok(entry) => entry,
+                Err(why) => {
+                    tracing::debug!("source {}: a line of journalctl's: {why}", self.source.id);
+                    continue;
+                }
+            };
+            let current = self.current.as_ref();
+            let is_other = current.is_none_or(|current| current.id != entry.cursor.id);
+            if is_other && !(self.give(batch.take())? && self.change(&entry.cursor)?) {
+                return Ok(false);
+            }
+            if !self.push(&mut batch, entry, std::mem::take(too_long))? {
+                return Ok(false);
+            }
+        }
+        self.give(batch)
+    }
+
+    /// Puts an entry into the batch under construction; gives that away where it is full.
+    fn push(
+        &mut self,
+        batch: &mut Option<(Draft, Permit)>,
+        entry: Entry,
+        after_too_long: bool,
+    ) -> Result<bool, SourceError> {
+        let time_ms = entry.cursor.time_us / 1000;
+        loop {
+            let Some((mut draft, permit)) = batch.take().map_or_else(|| self.begin(), Some) else {
+                return Ok(false);
+            };
+            let Some(current) = &mut self.current else {
+                return Ok(true);
+            };
+            if entry.cursor.number <= current.read.number {
+                *batch = Some((draft, permit));
+                return Ok(true);
+            }
+            if after_too_long
+                && current.lost.is_none()
+                && entry.cursor.number - 1 > current.read.number
+            {
+                current.lost = Some((entry.cursor.number - 1, reason::TOO_LARGE));
+            }
+            let told = current.tell_lost(&mut draft, &self.writer);
+            let moment = (wall_ms(), monotonic());
+            let (plan, writer) = (&self.source.process, &self.writer);
+            let mut stage =
+                Stage::new(plan, writer, current.generation, &mut current.state, moment);
+            let taken =
+                told && stage.row(&mut draft, entry.cursor.number, time_ms, entry.row.clone());
+            if taken {
+                stage.tell_filtered(&mut draft, entry.cursor.number);
+            }
+            plan.counters.add(stage.tally);
+            if taken {
+                current.read = entry.cursor;
+                self.registry
+                    .mark(current.generation, marker_of(&current.read), 0);
+                *batch = Some((draft, permit));
+                return Ok(true);
+            }
+            if !self.give(Some((draft, permit)))? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// A batch to fill, once there is room; nothing where the agent stops.
+    fn begin(&self) -> Option<(Draft, Permit)> {
+        let permit = self.room(BATCH_BYTES)?;
+        Some((Draft::new(self.current.as_ref()?.given), permit))
+    }
+
+    fn room(&self, bytes: usize) -> Option<Permit> {
+        while !self.stop.is_set() {
+            if let Some(permit) = self.budget.take(bytes, PATIENCE) {
+                return Some(permit);
+            }
+        }
+        None
+    }
+
+    /// Gives a batch away; `false` where the agent stops.
+    fn give(&mut self, batch: Option<(Draft, Permit)>) -> Result<bool, SourceError> {
+        let Some((draft, mut permit)) = batch else {
+            return Ok(true);
+        };
+        if draft.bytes() > BATCH_BYTES {
+            // First given back, then asked for anew: who waits while holding could wait for ever.
+            drop(permit);
+            match self.room(draft.bytes()) {
+                Some(larger) => permit = larger,
+                None => return Ok(false),
+            }
+        }
+        let Some(current) = &mut self.current else {
+            return Ok(true);
+        };
+        current.given = draft.end();
+        if let Some(batch) = draft.finish(&current.stream, current.generation, Some(permit)) {
+            send(&self.batches, batch)?;
+        }
+        Ok(true)
+    }
+
+    /// Tells what is held back.
+    fn tell(&mut self, now: Monotonic) -> Result<bool, SourceError> {
+        let Some((mut draft, permit)) = self.begin() else {
+            return Ok(self.current.is_none());
+        };
+        if let Some(current) = &mut self.current {
+            let (plan, writer) = (&self.source.process, &self.writer);
+            let moment = (wall_ms(), now);
+            let mut stage =
+                Stage::new(plan, writer, current.generation, &mut current.state, moment);
+            let told = stage.tell(&mut draft);
+            debug_assert!(told, "an empty batch holds two records");
+            plan.counters.add(stage.tally);
+        }
+        self.give(Some((draft, permit)))
+    }
+
+    /// Closes the current sequence, and goes on with the one of `next`; `false` where the agent stops.
+    fn change(&mut self, next: &Cursor) -> Result<bool, SourceError> {
+        if self.current.is_some() {
+            if !self.tell(monotonic())? {
+                return Ok(false);
+            }
+            let Some((mut draft, permit)) = self.begin() else {
+                return Ok(false);
+            };
+            if let Some(current) = &mut self.current {
+                let told = current.tell_lost(&mut draft, &self.writer);
+                let notice = Notice::Close {
+                    reason: reason::ROTATED.to_owned(),
+                    tail: if current.torn {
+                        Tail::Unknown
+                    } else {
+                        Tail::Complete
+                    },
+                };
+                let end = current.read.number.max(draft.end());
+                let added = draft.notice(&self.writer, wall_ms(), end, &notice);
+                debug_assert!(told && added, "an empty batch holds two records");
+                tracing::info!("{}: the journal's sequence ends at {end}", current.stream);
+            }
+            if !self.give(Some((draft, permit)))? {
+                return Ok(false);
+            }
+            self.current = None;
+        }
+        let known = self.known.iter().position(|place| place.read.id == next.id);
+        let place = match known {
+            Some(index) => self.known.swap_remove(index),
+            None => self.register(next)?,
+        };
+        self.current = Some(Sequence::resume(place));
+        Ok(true)
+    }
+
+    /// Enters a sequence that begins, for us, with the entry `first`: what lies before is skipped, as
+    /// configured, and the first record's span covers it.
+    fn register(&self, first: &Cursor) -> Result<Place, SourceError> {
+        let path = format!("{}{}", place::PATH, first.id);
+        let Ok(stream) = StreamId::new(&self.device, &self.source.id, path.as_bytes()) else {
+            // An id and 40 letters always name a stream.
+            return Err(SourceError::Downstream);
+        };
+        let read = Cursor {
+            number: first.number - 1,
+            ..first.clone()
+        };
+        let open = OpenGeneration {
+            generation: draw_generation()?,
+            stream: stream.clone(),
+            origin: Origin::Sensor,
+            settled: 0,
+            skip_to: Some(read.number),
+            cuts: Vec::new(),
+            marker: Some(marker_of(&read)),
+        };
+        self.registry.register(std::slice::from_ref(&open))?;
+        tracing::info!(
+            "{stream}: followed from entry {}, generation {}",
+            first.number,
+            open.generation
+        );
+        Ok(Place {
+            stream,
+            generation: open.generation,
+            given: 0,
+            read,
+        })
+    }
+}
+
+impl Sequence {
+    fn resume(place: Place) -> Self {
+        Self {
+            id: place.read.id.clone(),
+            stream: place.stream,
+            generation: place.generation,
+            given: place.given,
+            read: place.read,
+            lost: None,
+            torn: false,
+            state: State::default(),
+        }
+    }
+
+    fn due_at(&self, source: &JournalSource) -> Option<Monotonic> {
+        self.state.due_at(&source.process)
+    }
+
+    /// Tells what is gone. `false` where the batch has no room for it.
+    fn tell_lost(&mut self, draft: &mut Draft, writer: &ValueWriter) -> bool {
+        let Some((end, reason)) = self.lost else {
+            return true;
+        };
+        let notice = Notice::Loss {
+            reason: reason.to_owned(),
+            records: None,
+        };
+        let told = end <= draft.end()
+            || draft.push(end, Kind::Loss, |out| {
+                writer.notice(out, wall_ms(), &notice)
+            });
+        if told {
+            self.lost = None;
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests;

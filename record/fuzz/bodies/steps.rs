@@ -1,0 +1,40 @@
+//! A line through every parser, and through a redaction behind it. What must hold for any line:
+//! nothing panics; a text that is not of a format stays as it is; headwater's own fields are never
+//! taken; what a pattern finds is not left.
+
+use headwater_record::steps::{Pattern, RESERVED, Row, StepFile, Steps};
+
+const PARSERS: [&str; 10] = [
+    r#"{"step":"parse","format":"json"}"#,
+    r#"{"step":"parse","format":"logfmt","numbers":["a"]}"#,
+    r#"{"step":"parse","format":"key_value"}"#,
+    r#"{"step":"parse","format":"key_value","separator":";","assign":":"}"#,
+    r#"{"step":"parse","format":"regex","pattern":"(?<a>\\w+)(?<b>.*)"}"#,
+    r#"{"step":"parse","format":"syslog"}"#,
+    r#"{"step":"parse","format":"syslog_3164"}"#,
+    r#"{"step":"parse","format":"syslog_5424"}"#,
+    r#"{"step":"parse","format":"cri"}"#,
+    r#"{"step":"parse","format":"csv","columns":["a","b","c"]}"#,
+];
+
+pub(crate) fn run(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let secret = Pattern::new("[0-9]{3}").expect("it is one");
+    let redact = r#"{"step":"redact","pattern":"[0-9]{3}","replace":"x"}"#;
+    for parser in PARSERS {
+        let steps =
+            [parser, redact].map(|step| serde_json::from_str::<StepFile>(step).expect("it is one"));
+        let steps = Steps::new(steps.to_vec()).expect("they can run");
+        let mut row = Row::new();
+        row.insert("message".into(), (&*text).into());
+        let ran = steps.run(&mut row, 0);
+        assert!(!ran.dropped);
+        if ran.unparsed {
+            assert!(row.contains_key("parse_error") && row.contains_key("message"));
+        }
+        assert!(RESERVED.iter().all(|name| !row.contains_key(*name)));
+        for value in row.values().filter_map(|value| value.as_str()) {
+            assert!(!secret.is_in(value), "{value:?} of {text:?}");
+        }
+    }
+}
