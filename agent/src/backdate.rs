@@ -48,7 +48,7 @@ impl Backdate {
 
 #[cfg(test)]
 mod tests {
-    use headwater_record::value::{CLOCK_SET_MS, Piece, ValueWriter};
+    use headwater_record::value::{Piece, SINCE_BOOT_MS_MAX, ValueWriter};
     use proptest::prelude::*;
 
     use super::*;
@@ -89,7 +89,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_has_a_time_is_left_alone(
-            time_ms in CLOCK_SET_MS..CLOCK_SET_MS * 2,
+            time_ms in SINCE_BOOT_MS_MAX..SINCE_BOOT_MS_MAX * 20,
             text in "(\"time\":\"boot\\+|[ -~]){0,5}",
             id in 0_u64..20,
         ) {
@@ -99,7 +99,7 @@ mod tests {
 
         #[test]
         fn only_the_time_changes(
-            since_boot_ms in 0..CLOCK_SET_MS,
+            since_boot_ms in 0..SINCE_BOOT_MS_MAX,
             text in "(\"time\":\"boot\\+|[ -~]){0,5}",
         ) {
             let value = line(since_boot_ms, text.as_bytes());

@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
-use headwater_record::value::CLOCK_SET_MS;
+use headwater_record::value::{CLOCK_SET_MS, SINCE_BOOT_MS_MAX};
 use rustix::time::{ClockId, clock_gettime};
 
 /// A moment of this process: milliseconds since it first asked.
@@ -62,13 +62,13 @@ pub fn since_boot_ms() -> u64 {
 }
 
 /// Now, for what a record says of itself: Unix time in milliseconds; the time since the boot, which
-/// is below [`CLOCK_SET_MS`], while the clock is unset.
+/// is below [`SINCE_BOOT_MS_MAX`], while the clock is unset.
 pub fn stamp_ms() -> u64 {
     let wall = wall_ms();
     if wall >= CLOCK_SET_MS {
         return wall;
     }
-    since_boot_ms().min(CLOCK_SET_MS - 1)
+    since_boot_ms().min(SINCE_BOOT_MS_MAX - 1)
 }
 
 /// Unix time at which the device booted, milliseconds, by the clock as it is now.

@@ -26,8 +26,11 @@ use crate::notice::Notice;
 use crate::steps::Row;
 
 /// 2026-11-01, Unix time in milliseconds: before any build of this. A clock that shows less was
-/// never set, and a time below it is one since the boot.
+/// never set.
 pub const CLOCK_SET_MS: u64 = 1_793_491_200_000;
+/// Ten years, in milliseconds; as a date, 1980. A time below it is one since the boot. Far below
+/// [`CLOCK_SET_MS`]: what others have dated (the journal's entries) may be older than this program.
+pub const SINCE_BOOT_MS_MAX: u64 = 315_532_800_000;
 
 /// What stands before a record's time.
 const TIME: &[u8] = b",\"time\":\"";
@@ -87,7 +90,7 @@ impl ValueWriter {
     }
 
     /// Appends the value of a line (or a piece of one) to `out`. `time_ms`: Unix time of the
-    /// reading, milliseconds; below [`CLOCK_SET_MS`] the time since the boot.
+    /// reading, milliseconds; below [`SINCE_BOOT_MS_MAX`] the time since the boot.
     pub fn line(&self, out: &mut Vec<u8>, time_ms: u64, line: &[u8], piece: Piece) {
         self.decoded_line(out, time_ms, line, None, piece);
     }
@@ -271,7 +274,7 @@ pub fn rfc3339(time_ms: u64) -> [u8; TIME_BYTES] {
 
 /// A time as a value has it: a date, or the time since the boot.
 fn time_text(time_ms: u64) -> [u8; TIME_BYTES] {
-    if time_ms < CLOCK_SET_MS {
+    if time_ms < SINCE_BOOT_MS_MAX {
         since_boot(time_ms)
     } else {
         rfc3339(time_ms)
@@ -410,6 +413,8 @@ mod tests {
         assert_eq!(since_boot_ms, 93_784_123);
         assert_eq!(&out[at..at + 5], b"boot+");
         assert_eq!(since_boot(0).len(), rfc3339(CLOCK_SET_MS).len());
+        // A date of somebody else's, older than this program.
+        assert_eq!(time_text(1_600_000_000_000), *b"2020-09-13T12:26:40.000Z");
         // The longest ids there are, all of it escaped.
         let longest = "\"".repeat(crate::names::ID_BYTES_MAX);
         let mut out = Vec::new();

@@ -544,5 +544,10 @@ fn a_flash_budget_makes_commits_rarer_and_says_so() {
     rig.queue();
     assert_eq!(rig.wait(60_000), [""; 0], "nothing is written");
     assert_eq!(rig.delivery.counters().flash_waits, 1);
-    assert!(rig.wait(600_000)[0].starts_with("commit"));
+    assert_eq!(
+        rig.wait(600_000),
+        [""; 0],
+        "44,000 bytes of debt are paid first"
+    );
+    assert!(rig.wait(15_000_000)[0].starts_with("commit"));
 }

@@ -35,7 +35,7 @@ use self::place::{Place, marker_of};
 use crate::batch::Batch;
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
-use crate::clock::{Monotonic, monotonic, wall_ms};
+use crate::clock::{Monotonic, monotonic, stamp_ms};
 use crate::config::JournalSource;
 use crate::delivery::backoff::{Backoff, Jitter};
 use crate::process::{BATCH_BYTES, Draft, Stage, State};
@@ -289,7 +289,7 @@ impl<R: Registry> Journal<R> {
                 current.lost = Some((entry.cursor.number - 1, reason::TOO_LARGE));
             }
             let told = current.tell_lost(&mut draft, &self.writer);
-            let moment = (wall_ms(), monotonic());
+            let moment = (stamp_ms(), monotonic());
             let (plan, writer) = (&self.source.process, &self.writer);
             let mut stage =
                 Stage::new(plan, writer, current.generation, &mut current.state, moment);
@@ -357,7 +357,7 @@ impl<R: Registry> Journal<R> {
         };
         if let Some(current) = &mut self.current {
             let (plan, writer) = (&self.source.process, &self.writer);
-            let moment = (wall_ms(), now);
+            let moment = (stamp_ms(), now);
             let mut stage =
                 Stage::new(plan, writer, current.generation, &mut current.state, moment);
             let told = stage.tell(&mut draft);
@@ -387,7 +387,7 @@ impl<R: Registry> Journal<R> {
                     },
                 };
                 let end = current.read.number.max(draft.end());
-                let added = draft.notice(&self.writer, wall_ms(), end, &notice);
+                let added = draft.notice(&self.writer, stamp_ms(), end, &notice);
                 debug_assert!(told && added, "an empty batch holds two records");
                 tracing::info!("{}: the journal's sequence ends at {end}", current.stream);
             }
@@ -470,7 +470,7 @@ impl Sequence {
         };
         let told = end <= draft.end()
             || draft.push(end, Kind::Loss, |out| {
-                writer.notice(out, wall_ms(), &notice)
+                writer.notice(out, stamp_ms(), &notice)
             });
         if told {
             self.lost = None;
