@@ -38,6 +38,25 @@ enum Command {
         /// Say of this file which source follows it, and how far; or why not.
         #[arg(long, value_name = "PATH", conflicts_with = "json")]
         explain: Option<PathBuf>,
+        /// Go the way to the topic as well (clock, credentials, names, TLS, authentication, rights),
+        /// and say at which step it ends. Writes one record, a notice that holds nothing.
+        #[arg(long, conflicts_with_all = ["json", "explain"])]
+        connect: bool,
+    },
+    /// Print a token for MSK's IAM, from the configured credentials or those of the AWS environment.
+    Token {
+        /// The cluster's region; the configuration's by default.
+        #[arg(long)]
+        region: Option<String>,
+        /// A configuration whose credentials are used.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// When it is signed, such as 2026-11-24T08:15:00Z; now by default.
+        #[arg(long, value_name = "RFC3339")]
+        at: Option<jiff::Timestamp>,
+        /// Show what it says, not the token.
+        #[arg(long)]
+        decode: bool,
     },
     /// Show what a source makes of the sample on standard input.
     Test {
@@ -88,9 +107,10 @@ fn main() -> ExitCode {
             config,
             json,
             explain,
+            connect,
         } => match explain {
             Some(path) => cli::explain::run(&config, &path),
-            None => cli::check::run(&config, json),
+            None => cli::check::run(&config, json, connect),
         },
         Command::Test { config, source } => cli::test::run(&config, &source),
         Command::Status { config, json } => cli::status::run(&config, json),
@@ -99,6 +119,17 @@ fn main() -> ExitCode {
             source,
             count,
         } => cli::tap::run(&config, source.as_deref(), count),
+        Command::Token {
+            region,
+            config,
+            at,
+            decode,
+        } => cli::token::run(cli::token::Request {
+            config: config.as_deref(),
+            region: region.as_deref(),
+            at,
+            decode,
+        }),
     };
     match ended {
         Ok(code) => code,

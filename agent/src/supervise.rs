@@ -18,6 +18,8 @@ mod sources;
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_msk::Cluster;
+use headwater_msk::cluster::ClusterError;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -53,6 +55,9 @@ pub enum StartError {
     /// The store's thread ended.
     #[error("the store's thread panicked: please report this with the log")]
     Store,
+    /// The secrets that the cluster wants.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// librdkafka.
     #[error(transparent)]
     Producer(#[from] ProducerError),
@@ -215,6 +220,7 @@ impl<'a> Agent<'a> {
             listen: plan.admin_listen.clone(),
             source,
         })?;
+        let cluster = Cluster::open(&plan.kafka, &plan.credentials, plan.device.as_str())?;
         // It only spreads retries: a clock does where the system has no random number.
         let seed = getrandom::u64().unwrap_or_else(|_| clock::wall_ms());
         let delivery =
@@ -223,7 +229,7 @@ impl<'a> Agent<'a> {
             first_of_boot: first_of_this_boot(plan, found.last),
             through: found.last,
         };
-        let to = (&plan.kafka, &plan.device);
+        let to = (cluster, &plan.device);
         let mut edge = Edge::new(delivery, store, Arc::clone(&news), to, undated);
         edge.start()?;
         let sources = Sources::start(plan, &edge.store, &found.known, seed)?;

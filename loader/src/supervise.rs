@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use headwater_msk::Cluster;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -67,6 +68,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
         int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
     };
+    let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
     let store = open_store(&plan.output).await;
     tokio::select! {
         ready = prepare(&store, &plan) => ready?,
@@ -91,7 +93,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     }
     let mut backoff = Backoff::new(u64::from(std::process::id()));
     loop {
-        match member(&shared, &mut signals, &stop).await? {
+        match member(&shared, &cluster, &mut signals, &stop).await? {
             Left::Stopped => break,
             Left::Again(reason) => {
                 shared.metrics.rejoined.inc();
@@ -110,6 +112,13 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     }
     report(&shared, "stopped");
     Ok(())
+}
+
+/// Whom the session of an assumed role is named after, where the configuration does not say. It stays
+/// the same while this process runs.
+pub(crate) fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("headwater-loader-{}", name.trim())
 }
 
 /// The output is there, and the pipeline is stored in it.
@@ -137,15 +146,17 @@ async fn prepare(store: &Store, plan: &Plan) -> anyhow::Result<()> {
 /// One membership in the group, from joining to leaving.
 async fn member(
     shared: &Arc<Shared>,
+    cluster: &Arc<Cluster>,
     signals: &mut Signals,
     stop: &watch::Sender<bool>,
 ) -> anyhow::Result<Left> {
     let (sender, mut assigned) = mpsc::channel::<Assigned>(ASSIGNED);
-    let member = Arc::new(Member::join(
-        &shared.plan,
-        sender,
-        (Arc::clone(&shared.prefetch), Arc::clone(&shared.metrics)),
-    )?);
+    let ours = (Arc::clone(&shared.prefetch), Arc::clone(&shared.metrics));
+    let member = match Member::join(&shared.plan, cluster, sender, ours) {
+        Ok(member) => Arc::new(member),
+        Err(ConsumerError::Again(reason)) => return Ok(Left::Again(reason)),
+        Err(error) => return Err(error.into()),
+    };
     tracing::info!(
         group = shared.plan.group,
         topic = shared.plan.kafka.topic,

@@ -1,10 +1,14 @@
-//! The `[kafka]` section, and the librdkafka configuration made of it.
+//! The `[kafka]` section, and what of librdkafka's configuration is made of it alone; what
+//! `[kafka.security]` adds is added where a client is made ([`crate::Cluster`]).
 
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::credentials::CredentialSettings;
+use crate::security::{Security, SecurityProblem};
 
 /// How to reach the cluster. Both programs have this section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +18,9 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     /// The topic.
     pub topic: String,
+    /// How both sides prove who they are.
+    #[serde(default)]
+    pub security: Security,
     /// Further librdkafka properties, passed on as written. Those that headwater's promises rest on
     /// are refused.
     #[serde(default)]
@@ -37,6 +44,12 @@ pub enum KafkaError {
     /// A property that headwater sets itself.
     #[error("kafka.options: {0:?} is set by headwater, since its promises rest on it; remove it")]
     Reserved(String),
+    /// A property that [`Security`] stands for.
+    #[error("kafka.options: {0:?} is set by [kafka.security]; write it there")]
+    Secured(String),
+    /// What [`Security::problems`] found.
+    #[error(transparent)]
+    Security(#[from] SecurityProblem),
 }
 
 /// Properties that delivery or accounting rests on.
@@ -59,9 +72,18 @@ const RESERVED: &[&str] = &[
     "transactional.id",
 ];
 
+/// Whether a property is one that `[kafka.security]` stands for. Every `ssl.` and `sasl.` property
+/// is, but those that only choose among good ciphers: the others weaken the proof, or hold secrets.
+fn is_of_security(name: &str) -> bool {
+    const CHOICES: &[&str] = &["ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list"];
+    let prefixes = ["sasl.", "ssl.", "enable.ssl.", "enable.sasl.", "https."];
+    name == "security.protocol"
+        || prefixes.iter().any(|prefix| name.starts_with(prefix)) && !CHOICES.contains(&name)
+}
+
 impl Kafka {
-    /// Everything that is wrong with the section.
-    pub fn problems(&self) -> Vec<KafkaError> {
+    /// Everything that is wrong with the section, given the `[credentials]` beside it.
+    pub fn problems(&self, credentials: &CredentialSettings) -> Vec<KafkaError> {
         let mut problems = Vec::new();
         if self.brokers.is_empty() {
             problems.push(KafkaError::NoBrokers);
@@ -85,16 +107,20 @@ impl Kafka {
         for name in self.options.keys() {
             if RESERVED.contains(&name.as_str()) {
                 problems.push(KafkaError::Reserved(name.clone()));
+            } else if is_of_security(name) {
+                problems.push(KafkaError::Secured(name.clone()));
             }
         }
+        let security = self.security.problems(&self.brokers, credentials);
+        problems.extend(security.into_iter().map(KafkaError::Security));
         problems
     }
 
-    /// The client configuration that producer and consumer share. `client_id` shows in the broker's
-    /// logs and quotas.
+    /// The client configuration that producer and consumer share, without `[kafka.security]`.
+    /// `client_id` shows in the broker's logs and quotas.
     ///
     /// Options come last, so that a person can change what is not reserved.
-    pub fn client_config(&self, client_id: &str) -> ClientConfig {
+    pub(crate) fn client_config(&self, client_id: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", self.brokers.join(","))
@@ -121,6 +147,7 @@ mod tests {
         Kafka {
             brokers: brokers.iter().map(ToString::to_string).collect(),
             topic: topic.into(),
+            security: Security::default(),
             options: options
                 .iter()
                 .map(|(k, v)| (k.to_string(), v.to_string()))
@@ -135,13 +162,36 @@ mod tests {
             "no topic",
             &[("acks", "0"), ("linger.ms", "5")],
         );
-        assert_eq!(bad.problems().len(), 4);
+        let credentials = CredentialSettings::default();
+        assert_eq!(bad.problems(&credentials).len(), 4);
         let good = kafka(
-            &["b-1.example:9098", "[::1]:9092"],
+            &["localhost:9098", "[::1]:9092"],
             "logs.v1",
-            &[("linger.ms", "5")],
+            &[("linger.ms", "5"), ("ssl.cipher.suites", "x")],
         );
-        assert_eq!(good.problems(), []);
+        assert_eq!(good.problems(&credentials), []);
         assert_eq!(good.client_config("x").get("linger.ms"), Some("5"));
+    }
+
+    #[test]
+    fn what_security_stands_for_is_no_option() {
+        for name in [
+            "security.protocol",
+            "sasl.mechanism",
+            "sasl.mechanisms",
+            "sasl.password",
+            "sasl.oauthbearer.config",
+            "ssl.ca.location",
+            "ssl.key.pem",
+            "ssl.endpoint.identification.algorithm",
+            "enable.ssl.certificate.verification",
+            "enable.sasl.oauthbearer.unsecure.jwt",
+        ] {
+            let kafka = kafka(&["localhost:1"], "t", &[(name, "x")]);
+            assert_eq!(
+                kafka.problems(&CredentialSettings::default()),
+                [KafkaError::Secured(name.to_owned())]
+            );
+        }
     }
 }

@@ -19,6 +19,7 @@ pub mod kafka;
 
 pub mod iot;
 pub mod pki;
+pub mod signer;
 
 pub mod s3;
 

@@ -52,6 +52,8 @@ impl<'a> Loading<'a> {
             [kafka]
             brokers = {brokers}
             topic = "{topic}"
+            [kafka.security]
+            allow_plaintext = true
             [kafka.options]
             "reconnect.backoff.ms" = "100"
             "reconnect.backoff.max.ms" = "500"
@@ -103,6 +105,8 @@ impl<'a> Loading<'a> {
             [kafka]
             brokers = {brokers}
             topic = "{topic}"
+            [kafka.security]
+            allow_plaintext = true
             [kafka.options]
             "reconnect.backoff.ms" = "50"
             "reconnect.backoff.max.ms" = "200"

@@ -13,6 +13,7 @@ use rcgen::{
 };
 use sha2::{Digest, Sha256};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The authorities, and a folder for what they issue.
@@ -225,6 +226,9 @@ fn fingerprint(certificate: &Certificate) -> String {
     fingerprint_of(certificate.der())
 }
 
+/// Some of it is a key, and clients refuse a key that others can read.
 fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(path, text)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o600)))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

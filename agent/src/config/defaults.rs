@@ -1,6 +1,7 @@
 //! Each default once, with its reason. `headwater-agent check` prints these very sentences beside
 //! the effective configuration, so that neither can drift from the other.
 
+use headwater_msk::security::Mode;
 use headwater_msk::{Bytes, Period};
 
 use super::file::{LastLine, StartAt};
@@ -22,6 +23,13 @@ macro_rules! defaults {
 defaults! {
     /// Where systemd's `StateDirectory=headwater` points, so that the unit and the binary agree.
     "state_dir" STATE_DIR: &str = "/var/lib/headwater";
+
+    /// Enough between programs of one machine, and refused to any other unless `allow_plaintext` says
+    /// otherwise. For MSK: "iam", or "mtls", "scram-sha-512", "tls".
+    "kafka.security.mode" SECURITY_MODE: Mode = Mode::Plaintext;
+
+    /// What is sent in plaintext can be read and changed on its way.
+    "kafka.security.allow_plaintext" ALLOW_PLAINTEXT: bool = false;
 
     /// Holds some 13,000 lines of 200 bytes on their way: seconds of a busy device, and small beside
     /// 64 MiB of memory.

@@ -1,7 +1,7 @@
 //! The configuration exactly as its TOML is written. What is optional there is an `Option` here:
 //! defaults stand in [`super::defaults`], and meaning in [`super::plan`].
 
-use headwater_msk::{Bytes, Kafka, Period};
+use headwater_msk::{Bytes, CredentialSettings, Kafka, Period};
 use headwater_record::steps::StepFile;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ pub struct ConfigFile {
     pub state_dir: Option<String>,
     /// How to reach the cluster.
     pub kafka: Kafka,
+    /// Where AWS credentials come from.
+    #[serde(default, skip_serializing_if = "CredentialSettings::is_default")]
+    pub credentials: CredentialSettings,
     /// The RAM between a source and its settlement.
     #[serde(default)]
     pub window: Window,

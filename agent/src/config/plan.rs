@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use glob::Pattern;
-use headwater_msk::{Bytes, Kafka, Period};
+use headwater_msk::{Bytes, CredentialSettings, Kafka, Period};
 use headwater_record::{DeviceId, SourceId};
 
 use super::file::{self, ConfigFile, LastLine, StartAt};
@@ -33,6 +33,8 @@ pub struct Plan {
     pub state_dir: PathBuf,
     /// How to reach the cluster.
     pub kafka: Kafka,
+    /// Where AWS credentials come from.
+    pub credentials: CredentialSettings,
     /// Bound on all records in RAM, bytes.
     pub window_bytes: usize,
     /// When the agent is connected.
@@ -161,7 +163,7 @@ impl Plan {
         let mut check = Check::default();
         let device = check.device(config.device, host);
         let state_dir = check.state_dir(config.state_dir);
-        for problem in config.kafka.problems() {
+        for problem in config.kafka.problems(&config.credentials) {
             // Its text begins with the key: "kafka.topic: …", "kafka.brokers is empty: …".
             let text = problem.to_string();
             let (key, message) = text.split_once([':', ' ']).unwrap_or(("kafka", &text));
@@ -187,6 +189,7 @@ impl Plan {
                     device,
                     state_dir,
                     kafka: config.kafka,
+                    credentials: config.credentials,
                     window_bytes: to_usize(window_bytes),
                     uplink,
                     flash_bytes_per_day: config.flash.bytes_per_day.map(|bytes| bytes.0),
@@ -230,6 +233,7 @@ impl Plan {
             device: Some(self.device.as_str().to_owned()),
             state_dir: Some(self.state_dir.to_string_lossy().into_owned()),
             kafka: self.kafka.clone(),
+            credentials: self.credentials.clone(),
             window: file::Window {
                 bytes: Some(Bytes(self.window_bytes as u64)),
             },

@@ -13,17 +13,23 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use headwater_msk::Kafka;
+use headwater_msk::Cluster;
 use headwater_msk::context::Voice;
+use headwater_msk::credentials::TokenUser;
+use headwater_msk::credentials::session::LocalToken;
+use headwater_msk::push::set_token;
+use headwater_msk::security::secret_file::SecretError;
 use headwater_record::headers::{self, SpanHeader};
 use headwater_record::{DeviceId, Kind};
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
@@ -75,6 +81,9 @@ pub enum ProducerError {
         "cannot make a Kafka producer: {0}; check [kafka] and its options in the configuration"
     )]
     Client(#[source] KafkaError),
+    /// A file of a secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The system gives no thread.
     #[error("cannot start the producer's thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -115,6 +124,8 @@ pub struct Producer {
     /// For batches up to this one: some of their records may have no time yet.
     undated: Undated,
     reports: Arc<Reports>,
+    /// Where tokens come in (`iam`); the session holds it weakly.
+    _token_user: Arc<Inlet>,
     /// Of the reports thread.
     stop: Stop,
     thread: Option<JoinHandle<()>>,
@@ -154,6 +165,28 @@ struct Reports {
 struct Context {
     voice: Voice,
     reports: Arc<Reports>,
+    cluster: Arc<Cluster>,
+}
+
+/// Where the credentials' thread reaches the client.
+struct Inlet {
+    client: Weak<BaseProducer<Context>>,
+    reports: Arc<Reports>,
+}
+
+impl TokenUser for Inlet {
+    fn take_token(&self, token: &LocalToken) {
+        let Some(client) = self.client.upgrade() else {
+            return;
+        };
+        if let Err(reason) = set_token(client.client(), token) {
+            tracing::warn!(reason, "librdkafka does not take a new token");
+        }
+    }
+
+    fn principal_changed(&self) {
+        self.reports.put(Report::Lost);
+    }
 }
 
 impl Producer {
@@ -162,7 +195,7 @@ impl Producer {
     /// # Errors
     /// See [`ProducerError`]. A broker that cannot be reached is none: librdkafka tries for ever.
     pub fn new(
-        kafka: &Kafka,
+        cluster: &Arc<Cluster>,
         device: &DeviceId,
         undated: Undated,
         news: Arc<Notify>,
@@ -175,8 +208,9 @@ impl Producer {
         let context = Context {
             voice: Voice::default(),
             reports: Arc::clone(&reports),
+            cluster: Arc::clone(cluster),
         };
-        let client: BaseProducer<Context> = properties(kafka, device)
+        let client: BaseProducer<Context> = properties(cluster, device)?
             .create_with_context(context)
             .map_err(ProducerError::Client)?;
         let (client, stop) = (Arc::new(client), Stop::new());
@@ -185,13 +219,21 @@ impl Producer {
             .name("reports".into())
             .spawn(move || hear(&polled, &heard, &end))
             .map_err(ProducerError::Thread)?;
+        let inlet = Arc::new(Inlet {
+            client: Arc::downgrade(&client),
+            reports: Arc::clone(&reports),
+        });
+        if let Some(session) = cluster.session() {
+            session.subscribe(&inlet);
+        }
         Ok(Self {
             client,
-            topic: kafka.topic.clone(),
+            topic: cluster.topic().to_owned(),
             key: device.as_str().to_owned(),
             waiting: VecDeque::new(),
             undated,
             reports,
+            _token_user: inlet,
             stop,
             thread: Some(thread),
         })
@@ -297,14 +339,14 @@ fn hear(client: &BaseProducer<Context>, reports: &Reports, stop: &Stop) {
     }
 }
 
-fn properties(kafka: &Kafka, device: &DeviceId) -> ClientConfig {
-    let mut config = kafka.client_config(&format!("headwater-{device}"));
+fn properties(cluster: &Cluster, device: &DeviceId) -> Result<ClientConfig, SecretError> {
+    let mut config = cluster.client_config(&format!("headwater-{device}"))?;
     for (name, value) in PROPERTIES {
         if config.get(name).is_none() {
             config.set(*name, *value);
         }
     }
-    config
+    Ok(config)
 }
 
 /// Hands over the records that are left: `NoError` once librdkafka has all of them.
@@ -387,15 +429,22 @@ impl Reports {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.voice.log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.voice.error(&error, reason);
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+        let is_fatal = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal);
+        if is_fatal || self.cluster.is_outdated(&error, reason) {
             self.reports.put(Report::Lost);
         }
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.cluster.oauth_token()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use headwater_msk::Cluster;
 use headwater_record::DeviceId;
 use tokio::sync::Notify;
 
@@ -29,7 +30,7 @@ pub(super) struct Edge<'a> {
     pub(super) offline: Arc<AtomicBool>,
     producer: Option<Producer>,
     news: Arc<Notify>,
-    kafka: &'a headwater_msk::Kafka,
+    cluster: Arc<Cluster>,
     device: &'a DeviceId,
     undated: Undated,
     done: bool,
@@ -44,7 +45,7 @@ impl<'a> Edge<'a> {
         delivery: Delivery,
         store: Store,
         news: Arc<Notify>,
-        (kafka, device): (&'a headwater_msk::Kafka, &'a DeviceId),
+        (cluster, device): (Arc<Cluster>, &'a DeviceId),
         undated: Undated,
     ) -> Self {
         Self {
@@ -53,7 +54,7 @@ impl<'a> Edge<'a> {
             offline: Arc::default(),
             producer: None,
             news,
-            kafka,
+            cluster,
             device,
             undated,
             done: false,
@@ -95,7 +96,7 @@ impl<'a> Edge<'a> {
 
     fn make_producer(&self) -> Result<Producer, ProducerError> {
         Producer::new(
-            self.kafka,
+            &self.cluster,
             self.device,
             self.undated,
             Arc::clone(&self.news),

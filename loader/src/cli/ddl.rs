@@ -227,7 +227,7 @@ mod tests {
 
     fn ddl(output: &str) -> anyhow::Result<String> {
         let text = format!(
-            "[kafka]\nbrokers=['a:1']\ntopic='logs.v1'\n[group]\nid='g'\n[output]\nurl='s3://bucket/data'\n{output}"
+            "[kafka]\nbrokers=['localhost:1']\ntopic='logs.v1'\n[group]\nid='g'\n[output]\nurl='s3://bucket/data'\n{output}"
         );
         let file: ConfigFile = headwater_msk::config_file::parse(&text).unwrap();
         let plan = Plan::new(&file, crate::config::file::Tables::new(), None).unwrap();

@@ -144,7 +144,7 @@ mod tests {
 
     fn made(more: &str, records: &str) -> String {
         let text = format!(
-            "[kafka]\nbrokers=['a:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='s3://b/p'\npath='d={{time:%Y}}'\n{more}"
+            "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='s3://b/p'\npath='d={{time:%Y}}'\n{more}"
         );
         let file: ConfigFile = headwater_msk::config_file::parse(&text).unwrap();
         let plan = Plan::new(&file, crate::config::file::Tables::new(), None).unwrap();

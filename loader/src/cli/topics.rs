@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use headwater_msk::Cluster;
+use headwater_msk::cluster::Visitor;
 use headwater_msk::topic::admin::{TopicError, create, describe};
 use headwater_msk::topic::{Finding, Severity, TopicState, check};
 use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
 use serde::Serialize;
 
 use crate::cli::print;
 use crate::config::Plan;
+use crate::supervise::host_name;
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,7 +80,7 @@ pub async fn topics(plan: &Plan, verb: Verb, json: bool) -> anyhow::Result<ExitC
 /// Describes a topic that was made a moment ago: not every broker knows of it at once, nor does each
 /// partition have its leader. After 20 s it is described as it is.
 async fn when_it_is_seen(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<Visitor>,
     name: &str,
 ) -> Result<TopicState, TopicError> {
     for _ in 0..100 {
@@ -92,9 +94,13 @@ async fn when_it_is_seen(
     describe(admin, name).await
 }
 
-fn connect(plan: &Plan) -> anyhow::Result<AdminClient<DefaultClientContext>> {
-    let config = plan.kafka.client_config("headwater-loader");
-    config.create().context("cannot make an admin client")
+fn connect(plan: &Plan) -> anyhow::Result<AdminClient<Visitor>> {
+    let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
+    cluster.wait_for_token().map_err(anyhow::Error::msg)?;
+    let config = cluster.client_config("headwater-loader")?;
+    config
+        .create_with_context(Visitor::new(&cluster))
+        .context("cannot make an admin client")
 }
 
 fn described(topic: &TopicState) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use headwater_msk::{Bytes, Kafka, Period, Topic};
+use headwater_msk::{Bytes, CredentialSettings, Kafka, Period, Topic};
 use serde::{Deserialize, Serialize};
 
 use crate::config::defaults;
@@ -16,6 +16,9 @@ use crate::transform::StepFile;
 pub struct ConfigFile {
     /// Where records come from.
     pub kafka: Kafka,
+    /// Where AWS credentials for Kafka come from (S3's come from AWS's own chain).
+    #[serde(default, skip_serializing_if = "CredentialSettings::is_default")]
+    pub credentials: CredentialSettings,
     /// What the topic should be, for `topics create` and `topics check`.
     #[serde(default)]
     pub topic: Topic,

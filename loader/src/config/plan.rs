@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use headwater_msk::{Bytes, Kafka, Period, Topic};
+use headwater_msk::{Bytes, CredentialSettings, Kafka, Period, Topic};
 
 use crate::config::defaults;
 use crate::config::file::{ConfigFile, EncryptionFile, Flush, Group, Protocol, S3File, Tables};
@@ -23,6 +23,8 @@ use crate::transform::lookup::TABLE_BYTES_MAX;
 pub struct Plan {
     /// Where records come from.
     pub kafka: Kafka,
+    /// Where AWS credentials for Kafka come from.
+    pub credentials: CredentialSettings,
     /// What the topic should be.
     pub topic: Topic,
     /// Consumer group id.
@@ -106,7 +108,7 @@ impl Plan {
     ) -> Result<Self, Vec<String>> {
         let mut problems: Vec<String> = file
             .kafka
-            .problems()
+            .problems(&file.credentials)
             .iter()
             .map(ToString::to_string)
             .collect();
@@ -137,6 +139,7 @@ impl Plan {
         };
         Ok(Self {
             kafka: file.kafka.clone(),
+            credentials: file.credentials.clone(),
             topic: file.topic.clone(),
             group: file.group.id.clone(),
             instance: file.group.instance.clone(),

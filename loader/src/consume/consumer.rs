@@ -1,13 +1,18 @@
 //! The consumer: its configuration, its callbacks, its polling thread, its commits.
 
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use headwater_msk::Cluster;
 use headwater_msk::context::Voice;
+use headwater_msk::credentials::TokenUser;
+use headwater_msk::credentials::session::LocalToken;
+use headwater_msk::push::set_token;
 use headwater_record::headers;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -69,15 +74,46 @@ pub struct Context {
     lanes: Mutex<BTreeMap<i32, Lane>>,
     failure: Mutex<Option<String>>,
     voice: Voice,
+    cluster: Arc<Cluster>,
+}
+
+/// Where the credentials' thread reaches the consumer.
+struct Inlet(Weak<BaseConsumer<Context>>);
+
+impl TokenUser for Inlet {
+    fn take_token(&self, token: &LocalToken) {
+        let Some(consumer) = self.0.upgrade() else {
+            return;
+        };
+        if let Err(reason) = set_token(consumer.client(), token) {
+            tracing::warn!(reason, "librdkafka does not take a new token");
+        }
+    }
+
+    fn principal_changed(&self) {
+        if let Some(consumer) = self.0.upgrade() {
+            let reason = "the credentials are of another principal".to_owned();
+            consumer.context().fail(reason);
+        }
+    }
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.voice.log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.voice.error(&error, reason);
+        if self.cluster.is_outdated(&error, reason) {
+            self.fail(format!("the cluster lets this client in no more: {reason}"));
+        }
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn StdError>> {
+        self.cluster.oauth_token()
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -215,7 +251,9 @@ impl Context {
 
 /// A member of the group, and its commits.
 pub struct Member {
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
+    /// Where tokens come in (`iam`); the session holds it weakly.
+    _token_user: Arc<Inlet>,
     gate: Arc<Gate>,
     topic: String,
     failed: AtomicBool,
@@ -256,12 +294,13 @@ impl Commit for Member {
 }
 
 impl Member {
-    /// Joins the group. Assignments come through `assigned`.
+    /// Joins the group of `cluster`. Assignments come through `assigned`.
     ///
     /// # Errors
-    /// A configuration that librdkafka refuses.
+    /// A configuration that librdkafka refuses, or a file of a secret that cannot be used.
     pub fn join(
         plan: &Plan,
+        cluster: &Arc<Cluster>,
         assigned: mpsc::Sender<Assigned>,
         (prefetch, metrics): (Arc<Prefetch>, Arc<Metrics>),
     ) -> Result<Self, ConsumerError> {
@@ -277,13 +316,20 @@ impl Member {
             lanes: Mutex::default(),
             failure: Mutex::default(),
             voice: Voice::default(),
+            cluster: Arc::clone(cluster),
         };
-        let consumer: BaseConsumer<Context> = client_config(plan)
+        let consumer: BaseConsumer<Context> = client_config(plan, cluster)?
             .create_with_context(context)
             .map_err(fatal)?;
         consumer.subscribe(&[&plan.kafka.topic]).map_err(fatal)?;
+        let consumer = Arc::new(consumer);
+        let inlet = Arc::new(Inlet(Arc::downgrade(&consumer)));
+        if let Some(session) = cluster.session() {
+            session.subscribe(&inlet);
+        }
         Ok(Self {
             consumer,
+            _token_user: inlet,
             gate,
             topic: plan.kafka.topic.clone(),
             failed: AtomicBool::new(false),
@@ -481,8 +527,10 @@ impl Lane {
 }
 
 /// librdkafka's configuration for a plan. What a person may change in `[kafka.options]` stays.
-fn client_config(plan: &Plan) -> ClientConfig {
-    let mut config = plan.kafka.client_config("headwater-loader");
+fn client_config(plan: &Plan, cluster: &Cluster) -> Result<ClientConfig, ConsumerError> {
+    let mut config = cluster
+        .client_config("headwater-loader")
+        .map_err(|error| ConsumerError::Again(error.to_string()))?;
     let fixed = [
         ("group.id", plan.group.as_str()),
         ("enable.auto.commit", "false"),
@@ -531,7 +579,7 @@ fn client_config(plan: &Plan) -> ClientConfig {
     if let Some(instance) = &plan.instance {
         config.set("group.instance.id", instance);
     }
-    config
+    Ok(config)
 }
 
 /// Reads a message's headers; the stream's text is shared with the record before, where it is the same.

@@ -82,6 +82,8 @@ fn agent_config(loading: &Loading<'_>, app: &Path) -> String {
         [kafka]
         brokers = ["{brokers}"]
         topic = "{topic}"
+        [kafka.security]
+        allow_plaintext = true
         [kafka.options]
         "reconnect.backoff.ms" = "100"
         "reconnect.backoff.max.ms" = "500"

@@ -228,6 +228,15 @@ impl Iam {
         self.change(|table| table["keys"][&key.id]["revoked"] = json!(true));
     }
 
+    /// Every secret and session token that was handed out: what must stand in no file and no log.
+    pub fn secrets(&self) -> Vec<String> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = table["keys"].as_object().into_iter().flatten();
+        keys.flat_map(|(_, key)| [&key["secret"], &key["session_token"]])
+            .filter_map(|secret| secret.as_str().map(str::to_owned))
+            .collect()
+    }
+
     /// The shortest session that is granted; below it a client is told `Session too short`.
     pub fn set_session_min(&self, shortest: Duration) {
         let shortest = u64::try_from(shortest.as_millis()).unwrap_or(u64::MAX);

@@ -20,7 +20,7 @@ pub(super) fn folder() -> Result<PathBuf> {
 }
 
 /// Returns the folder `name` of the cache, after filling it with `fill` if it is not there.
-pub(super) fn kept(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn kept(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = cache()?;
     let ready = cache.join(name);
     if ready.is_dir() {

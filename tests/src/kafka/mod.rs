@@ -10,7 +10,7 @@
 
 mod emulator;
 pub mod iam;
-mod jars;
+pub(crate) mod jars;
 mod listener;
 pub mod msk;
 mod node;

@@ -24,6 +24,11 @@ fn what_is_left_out_has_its_default() {
     .unwrap();
     assert_eq!(plan.device.as_str(), "0123abcd");
     assert_eq!(plan.state_dir, Path::new("/var/lib/headwater"));
+    assert_eq!(plan.kafka.security.mode, defaults::SECURITY_MODE);
+    assert_eq!(
+        plan.kafka.security.allow_plaintext,
+        defaults::ALLOW_PLAINTEXT
+    );
     assert_eq!(plan.window_bytes, 4 << 20);
     assert_eq!(plan.spool.after, Duration::from_secs(2));
     assert_eq!(plan.checkpoint.bytes, 64 << 20);
@@ -35,7 +40,9 @@ fn what_is_left_out_has_its_default() {
 #[test]
 fn the_effective_configuration_gives_the_same_plan() {
     let first = plan(&format!(
-        "device = \"pi-7\"\n{KAFKA}[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\n\
+        "device = \"pi-7\"\n{KAFKA}[kafka.security]\nmode = \"iam\"\nregion = \"eu-west-1\"\n\
+         [credentials.iot]\nendpoint = \"https://x.example\"\nrole_alias = \"fleet\"\n\
+         certificate = \"/c\"\nkey = \"credential:k\"\n[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\n\
          [[file]]\nid = \"a\"\npaths = [\"/a/**/*.log\"]\nexclude = [\"/a/x\"]\nstart_at = \"end\"\n\
          [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n\
          kind = \"csv\"\ncolumn = \"t\"\nseparator = \";\"\ndeadband = \"7%\"\nalign = true\njitter = \"1s\"\n\
@@ -58,7 +65,7 @@ fn the_effective_configuration_gives_the_same_plan() {
 fn every_problem_is_told_at_once_with_its_key() {
     let problems = plan(
         "device = \"a/b\"\nstate_dir = \"state\"\n[kafka]\nbrokers = []\ntopic = \"a b\"\n\
-         [kafka.options]\nacks = \"0\"\n[window]\nbytes = \"1KiB\"\n[spool]\nmax_bytes = \"1B\"\n\
+         [kafka.options]\nacks = \"0\"\n[kafka.security]\nca = \"x\"\n[window]\nbytes = \"1KiB\"\n[spool]\nmax_bytes = \"1B\"\n\
          [checkpoint]\nevery = \"1ms\"\n\
          [[file]]\nid = \"a\"\npaths = [\"log\", \"/x/[\"]\nexclude = [\"/a/***\"]\n\
          max_line = \"1MiB\"\nrescan = \"1ms\"\nclose_after = \"0s\"\n\
@@ -76,6 +83,8 @@ fn every_problem_is_told_at_once_with_its_key() {
         "kafka.brokers",
         "kafka.topic",
         "kafka.options",
+        "kafka.security.ca",
+        "kafka.security.ca",
         "window.bytes",
         "spool.max_bytes",
         "checkpoint.every",

@@ -2,6 +2,8 @@
 
 use super::*;
 
+use headwater_msk::security::Security;
+use headwater_msk::{CredentialSettings, Kafka};
 use headwater_record::{Generation, StreamId, Tag};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -12,33 +14,35 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::batch::Entry;
 
-type Cluster = MockCluster<'static, DefaultProducerContext>;
+type Mock = MockCluster<'static, DefaultProducerContext>;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn cluster() -> Cluster {
+fn cluster() -> Mock {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
     cluster
 }
 
-fn kafka(cluster: &Cluster, options: &[(&str, &str)]) -> Kafka {
+fn kafka(cluster: &Mock, options: &[(&str, &str)]) -> Arc<Cluster> {
     let quick = [
         ("reconnect.backoff.ms", "50"),
         ("reconnect.backoff.max.ms", "200"),
     ];
-    Kafka {
+    let kafka = Kafka {
         brokers: vec![cluster.bootstrap_servers()],
         topic: "t".into(),
+        security: Security::default(),
         options: quick
             .iter()
             .chain(options)
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect(),
-    }
+    };
+    Cluster::open(&kafka, &CredentialSettings::default(), "pi-7").unwrap()
 }
 
-fn producer(kafka: &Kafka) -> (Producer, Arc<Notify>) {
+fn producer(kafka: &Arc<Cluster>) -> (Producer, Arc<Notify>) {
     let news = Arc::new(Notify::new());
     let producer = Producer::new(
         kafka,
@@ -100,7 +104,7 @@ fn ok(id: u64) -> Report {
     }
 }
 
-fn read(cluster: &Cluster, count: usize) -> Vec<(String, String, String)> {
+fn read(cluster: &Mock, count: usize) -> Vec<(String, String, String)> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
         .set("group.id", "reader")
@@ -262,7 +266,8 @@ fn options_go_before_what_is_not_reserved() {
     let config = properties(
         &kafka(&cluster, &[("compression.codec", "lz4")]),
         &"d".parse().unwrap(),
-    );
+    )
+    .unwrap();
     assert_eq!(config.get("compression.codec"), Some("lz4"));
     assert_eq!(config.get("message.timeout.ms"), Some("0"));
     assert_eq!(config.get("client.id"), Some("headwater-d"));

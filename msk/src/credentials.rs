@@ -1,0 +1,24 @@
+//! Where AWS credentials come from, and how they are kept: in memory, fresh, and nowhere else.
+//!
+//! ```text
+//!   settings ─► source: iot | chain ──fetch──► session ──sign──► token ─► librdkafka
+//!                          ▲                     │ ▲
+//!                          └──── schedule ◄──────┘ └── clock (which time to sign with)
+//! ```
+//!
+//! - [`settings`]: `[credentials]`, as it is written.
+//! - [`source`]: what a source is; [`iot`]: AWS IoT Core; [`chain`]: as AWS's tools find them.
+//! - [`schedule`] and [`clock`]: when to fetch and sign, and with which time. Pure.
+//! - [`session`]: the thread that keeps both fresh, and hands tokens to the clients.
+
+pub mod chain;
+pub mod clock;
+pub mod iot;
+pub mod schedule;
+pub mod session;
+pub mod settings;
+pub mod source;
+
+pub use session::{Session, TokenUser};
+pub use settings::{CredentialSettings, IotSettings};
+pub use source::{CredentialSource, Fetched, SourceError};

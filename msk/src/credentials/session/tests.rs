@@ -1,0 +1,180 @@
+//! Against a source that says what a test wants, and users that forward to a channel. Real time, but
+//! no test waits for more than a first back-off.
+
+use super::*;
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::credentials::source::BoxFuture;
+
+const PATIENT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Token(String),
+    Other,
+}
+
+struct User(SyncSender<Heard>);
+
+impl TokenUser for User {
+    fn take_token(&self, token: &LocalToken) {
+        let parts = token::decode(&token.token.text).unwrap();
+        self.0.try_send(Heard::Token(parts.key_id)).unwrap();
+    }
+
+    fn principal_changed(&self) {
+        self.0.try_send(Heard::Other).unwrap();
+    }
+}
+
+fn user() -> (Arc<User>, Receiver<Heard>) {
+    let (sender, heard) = sync_channel(1000);
+    (Arc::new(User(sender)), heard)
+}
+
+/// Answers in a row; the last of them again and again.
+#[derive(Debug)]
+struct Script(Mutex<VecDeque<Result<Fetched, &'static str>>>);
+
+impl CredentialSource for Script {
+    fn fetch(&self) -> BoxFuture<'_, Result<Fetched, SourceError>> {
+        let mut answers = self.0.lock().unwrap();
+        let answer = match answers.len() {
+            1 => answers[0].clone(),
+            _ => answers.pop_front().unwrap(),
+        };
+        Box::pin(async { answer.map_err(|error| SourceError::Setup(error.to_owned())) })
+    }
+
+    fn name(&self) -> &'static str {
+        "a script"
+    }
+}
+
+fn fetched(key_id: &str, identity: &str, left: Option<Duration>) -> Result<Fetched, &'static str> {
+    let wall = clock::now().wall;
+    let expiry = left.map(|left| wall + left);
+    Ok(Fetched {
+        credentials: Credentials::new(key_id, "s3cret", Some("t0ken".into()), expiry, "test"),
+        identity: identity.to_owned(),
+        said: None,
+    })
+}
+
+fn session(answers: impl IntoIterator<Item = Result<Fetched, &'static str>>) -> Session {
+    let script = Script(Mutex::new(answers.into_iter().collect()));
+    Session::start("eu-west-1", Box::new(script), 7).unwrap()
+}
+
+fn token(key_id: &str) -> Heard {
+    Heard::Token(key_id.to_owned())
+}
+
+#[test]
+fn a_user_is_handed_the_first_token_and_a_late_one_the_present_one() {
+    let session = session([fetched("A", "i", None)]);
+    let (early, heard) = user();
+    session.subscribe(&early);
+    assert_eq!(heard.recv_timeout(PATIENT), Ok(token("A")));
+    let (late, heard) = user();
+    session.subscribe(&late);
+    assert_eq!(heard.try_recv(), Ok(token("A")), "at once");
+    assert!(session.token().is_ok());
+}
+
+#[test]
+fn a_source_that_fails_is_asked_again_and_its_reason_is_told() {
+    let session = session([Err("no route"), Err("no route"), fetched("A", "i", None)]);
+    let (user, heard) = user();
+    session.subscribe(&user);
+    assert_eq!(heard.recv_timeout(PATIENT), Ok(token("A")));
+    assert!(session.stats().failures.load(Ordering::Relaxed) >= 2);
+    let broken = self::session([Err("no route")]);
+    let reason = loop {
+        match broken.token() {
+            Err(reason) if reason.contains("no route") => break reason,
+            Err(_) => std::thread::yield_now(),
+            Ok(_) => panic!("there are no credentials"),
+        }
+    };
+    assert!(reason.contains("a script"), "{reason}");
+}
+
+#[test]
+fn other_credentials_of_the_same_principal_change_nothing_else() {
+    let second = Duration::from_secs(1);
+    let session = session([
+        fetched("A", "i", Some(second)),
+        fetched("B", "i", Some(second * 2)),
+        fetched("C", "other", None),
+    ]);
+    let (user, heard) = user();
+    session.subscribe(&user);
+    let mut all = Vec::new();
+    while all.last() != Some(&token("C")) {
+        let next = heard.recv_timeout(PATIENT).expect("the next comes in time");
+        if all.last() != Some(&next) {
+            all.push(next);
+        }
+    }
+    // The first two may be over before the first token is made: a second is short on a busy machine.
+    let others = all.iter().filter(|heard| **heard == Heard::Other).count();
+    assert_eq!(others, 1, "{all:?}");
+    assert_eq!(
+        all[all.len() - 2..],
+        [Heard::Other, token("C")],
+        "told before the new token"
+    );
+}
+
+#[test]
+fn expired_credentials_make_no_token() {
+    let session = session([fetched("A", "i", Some(Duration::ZERO)), Err("gone")]);
+    loop {
+        match session.token() {
+            Err(reason) if reason.contains("expired") && reason.contains("gone") => break,
+            Err(_) => std::thread::yield_now(),
+            Ok(_) => panic!("they have expired"),
+        }
+    }
+}
+
+#[test]
+fn a_corrected_token_ends_in_local_time() {
+    let local = clock::now().wall;
+    // This device is an hour behind.
+    let hour = Duration::from_secs(3600);
+    let mut answer = fetched("A", "i", Some(hour * 2)).unwrap();
+    answer.said = Some((local, local + hour));
+    let session = session([Ok(answer)]);
+    let (user, heard) = user();
+    session.subscribe(&user);
+    assert_eq!(heard.recv_timeout(PATIENT), Ok(token("A")));
+    let token = session.token().unwrap();
+    let expires_ms = token.token.expires_ms();
+    let ahead_ms = expires_ms - token.expires_local_ms;
+    assert!((3_598_000..=3_600_000).contains(&ahead_ms), "{ahead_ms}");
+    let stats = session.stats();
+    assert_eq!(stats.clock_offset_ms.load(Ordering::Relaxed), 3_600_000);
+}
+
+#[test]
+fn a_user_that_is_gone_is_forgotten_and_no_secret_is_shown() {
+    let session = session([fetched("A", "i", None)]);
+    let (user, heard) = user();
+    session.subscribe(&user);
+    assert_eq!(heard.recv_timeout(PATIENT), Ok(token("A")));
+    drop(user);
+    // The thread may hold it for the moment in which it hands a token over.
+    while !session.shared.users().is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(session.shared.state().users.len(), 0);
+    let shown = format!("{session:?} {:?}", fetched("A", "i", None));
+    assert!(
+        !shown.contains("s3cret") && !shown.contains("t0ken"),
+        "{shown}"
+    );
+}
