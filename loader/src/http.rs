@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use headwater_msk::Cluster;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::clock;
+use crate::metrics::Credentials;
 use crate::worker::Shared;
 
 /// Connections at once; one above waits.
@@ -33,11 +35,17 @@ const POLL_SILENT_MAX_MS: u64 = 60_000;
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub async fn serve(listen: SocketAddr, shared: Arc<Shared>) -> anyhow::Result<()> {
+pub async fn serve(
+    listen: SocketAddr,
+    shared: Arc<Shared>,
+    cluster: Arc<Cluster>,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("http.listen: cannot listen on {listen}"))?;
-    let registry = Arc::new(shared.metrics.registry());
+    let mut registry = shared.metrics.registry();
+    registry.register_collector(Box::new(Credentials(cluster)));
+    let registry = Arc::new(registry);
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::spawn(async move {
         loop {

@@ -17,6 +17,10 @@ use prometheus_client::registry::Registry;
 
 use crate::partition::batch::Counts;
 
+mod credentials;
+
+pub use credentials::Credentials;
+
 /// One partition's label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfPartition {

@@ -89,7 +89,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         stop: stopped,
     });
     if let Some(listen) = shared.plan.listen {
-        http::serve(listen, Arc::clone(&shared)).await?;
+        http::serve(listen, Arc::clone(&shared), Arc::clone(&cluster)).await?;
     }
     let mut backoff = Backoff::new(u64::from(std::process::id()));
     loop {

@@ -2,7 +2,6 @@
 //! opened once for all clients of a process.
 
 use std::error::Error;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::client::Kafka;
 use crate::context::Voice;
 use crate::credentials::chain::ChainSource;
 use crate::credentials::iot::IotSource;
-use crate::credentials::{CredentialSettings, CredentialSource, Session};
+use crate::credentials::{CredentialSettings, CredentialSource, Health, Session};
 use crate::security::secret_file::SecretError;
 use crate::security::{Mode, session_name_from};
 
@@ -99,6 +98,11 @@ impl Cluster {
         self.session.as_ref()
     }
 
+    /// How it stands with credentials; none in other modes than `iam`.
+    pub fn health(&self) -> Option<Health> {
+        self.session.as_ref().map(Session::health)
+    }
+
     /// Waits until there is a token, for a client that is to be used at once and then dropped: asked
     /// too early, librdkafka asks again ten seconds later. In other modes than `iam` nothing is
     /// waited for.
@@ -110,11 +114,11 @@ impl Cluster {
             return Ok(());
         };
         loop {
+            // Asked before: the token's reason is then that of the failure.
+            let has_failed = session.health().failures > 0;
             match session.token() {
                 Ok(_) => return Ok(()),
-                Err(why) if session.stats().failures.load(Ordering::Relaxed) > 0 => {
-                    return Err(why);
-                }
+                Err(why) if has_failed => return Err(why),
                 // A clock that is unset is set by somebody else, who knows when.
                 Err(why) if why.starts_with("clock-unset") => return Err(why),
                 Err(_) => std::thread::sleep(LOOK),

@@ -9,16 +9,19 @@
 //! - [`settings`]: `[credentials]`, as it is written.
 //! - [`source`]: what a source is; [`iot`]: AWS IoT Core; [`chain`]: as AWS's tools find them.
 //! - [`schedule`] and [`clock`]: when to fetch and sign, and with which time. Pure.
-//! - [`session`]: the thread that keeps both fresh, and hands tokens to the clients.
+//! - [`session`]: the thread that keeps both fresh, and hands tokens to the clients; [`health`]: how
+//!   it goes with that.
 
 pub mod chain;
 pub mod clock;
+pub mod health;
 pub mod iot;
 pub mod schedule;
 pub mod session;
 pub mod settings;
 pub mod source;
 
+pub use health::Health;
 pub use session::{Session, TokenUser};
 pub use settings::{CredentialSettings, IotSettings};
 pub use source::{CredentialSource, Fetched, SourceError};

@@ -57,6 +57,12 @@ fn seconds(ms: u64) -> Option<f64> {
     whole(ms).map(|ms| ms / 1000.0)
 }
 
+/// Of milliseconds, which may be below zero.
+#[expect(clippy::cast_precision_loss, reason = "as for `whole`")]
+fn signed_seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}
+
 #[rustfmt::skip]
 const METRICS: &[Metric] = metrics! {
     Gauge "up" Some(Unit::Seconds), "Time since the start", |s| seconds(s.up_ms);
@@ -64,6 +70,14 @@ const METRICS: &[Metric] = metrics! {
     Gauge "clock_unset" None, "1 while the clock was never set: nothing is sent", |s| whole(u64::from(s.clock_unset));
     Gauge "broker_online" None, "1 where the broker acknowledges in time, as far as anything was sent", |s| whole(u64::from(s.broker.online));
     Gauge "broker_acknowledged_age" Some(Unit::Seconds), "Time since the broker acknowledged last", |s| s.broker.acknowledged_ms_ago.and_then(seconds);
+    Gauge "credentials_valid" None, "1 where there are AWS credentials that have not ended", |s| s.credentials.as_ref().and_then(|c| whole(u64::from(c.valid)));
+    Gauge "credentials_left" Some(Unit::Seconds), "Time until they end", |s| s.credentials.as_ref().and_then(|c| c.left_ms).and_then(seconds);
+    Counter "credentials_fetched" None, "Times that the source gave credentials", |s| s.credentials.as_ref().and_then(|c| whole(c.fetched));
+    Counter "credentials_failures" None, "Times that it gave none", |s| s.credentials.as_ref().and_then(|c| whole(c.failures));
+    Counter "principals_changed" None, "Times that the credentials were another principal's than before", |s| s.credentials.as_ref().and_then(|c| whole(c.principals_changed));
+    Counter "tokens_signed" None, "Tokens signed", |s| s.credentials.as_ref().and_then(|c| whole(c.tokens));
+    Gauge "clock_offset" Some(Unit::Seconds), "AWS's clock less the device's, where the source of the credentials tells the time", |s| s.credentials.as_ref().and_then(|c| c.clock_offset_ms).map(signed_seconds);
+    Counter "clock_steps" None, "Times that the clock was set, where the cluster wants tokens", |s| s.credentials.as_ref().and_then(|c| whole(c.clock_steps));
     Counter "records" None, "Records that came from the sources", |s| whole(s.counters.records);
     Counter "values" Some(Unit::Bytes), "Bytes of their values", |s| whole(s.counters.bytes);
     Counter "batches" None, "Batches that they came in", |s| whole(s.counters.batches);
@@ -146,6 +160,8 @@ mod tests {
             "# TYPE headwater_agent_up_seconds gauge\n# UNIT headwater_agent_up_seconds seconds\nheadwater_agent_up_seconds 93784.0\n",
             "headwater_agent_storage_written_bytes_total 3145728.0\n",
             "headwater_agent_stuck 0.0\n",
+            "headwater_agent_credentials_left_seconds 3141.0\n",
+            "headwater_agent_clock_offset_seconds -0.812\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
@@ -156,7 +172,11 @@ mod tests {
     fn what_is_not_known_is_left_out() {
         let mut status = example();
         status.broker.acknowledged_ms_ago = None;
-        assert!(!text(status).unwrap().contains("acknowledged_age"));
+        status.credentials = None;
+        let text = text(status).unwrap();
+        for name in ["acknowledged_age", "credentials", "offset", "tokens"] {
+            assert!(!text.contains(name), "{name}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Agent<'_> {
                 online: delivery.is_online(),
                 acknowledged_ms_ago: delivery.acknowledged().map(ago),
             },
+            credentials: self.edge.cluster.health(),
             counters: delivery.counters(),
             samples: Samples {
                 taken: samples.taken.load(Ordering::Relaxed),

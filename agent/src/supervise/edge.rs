@@ -30,7 +30,7 @@ pub(super) struct Edge<'a> {
     pub(super) offline: Arc<AtomicBool>,
     producer: Option<Producer>,
     news: Arc<Notify>,
-    cluster: Arc<Cluster>,
+    pub(super) cluster: Arc<Cluster>,
     device: &'a DeviceId,
     undated: Undated,
     done: bool,

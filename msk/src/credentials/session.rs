@@ -17,7 +17,7 @@
 //! - Secrets are wiped from memory when replaced. They are never written anywhere.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -26,6 +26,7 @@ use aws_credential_types::Credentials;
 use tokio::sync::Notify;
 
 use super::clock::{Corrected, OFFSET_LEAST};
+use super::health::{self, Counters, Failure, Health, count};
 use super::schedule::{Due, Schedule};
 use super::source::{CredentialSource, Fetched, SourceError};
 use crate::clock::{self, Moment};
@@ -58,26 +59,6 @@ pub trait TokenUser: Send + Sync {
     fn principal_changed(&self);
 }
 
-/// Counters and gauges, for metrics and the log. Relaxed: each stands for itself.
-#[derive(Debug, Default)]
-pub struct SessionStats {
-    /// Fetches that brought credentials.
-    pub fetches: AtomicU64,
-    /// Fetches that did not.
-    pub failures: AtomicU64,
-    /// Tokens signed.
-    pub tokens: AtomicU64,
-    /// Times that the principal changed.
-    pub principals_changed: AtomicU64,
-    /// Times that the wall clock was set.
-    pub clock_steps: AtomicU64,
-    /// Server time less local time, milliseconds; 0 where it is not known.
-    pub clock_offset_ms: AtomicI64,
-    /// When the credentials end, seconds since 1970, local time; 0 without credentials, `i64::MAX`
-    /// where they do not end.
-    pub credentials_expire_s: AtomicI64,
-}
-
 /// Keeps credentials fresh while it lives. Dropped, the thread ends.
 pub struct Session {
     shared: Arc<Shared>,
@@ -88,7 +69,7 @@ struct Shared {
     region: String,
     source: Box<dyn CredentialSource>,
     state: Mutex<State>,
-    stats: SessionStats,
+    counters: Counters,
     stop: AtomicBool,
     news: Notify,
 }
@@ -100,6 +81,8 @@ struct State {
     clock: Corrected,
     /// Why there are no, or no new, credentials.
     trouble: Option<String>,
+    /// The last trouble, and when (monotonic) it was met last; it stays when it is over.
+    failed: Option<(String, Duration)>,
     users: Vec<Weak<dyn TokenUser>>,
 }
 
@@ -126,7 +109,7 @@ impl Session {
             region: region.to_owned(),
             source,
             state: Mutex::default(),
-            stats: SessionStats::default(),
+            counters: Counters::default(),
             stop: AtomicBool::new(false),
             news: Notify::new(),
         });
@@ -164,9 +147,9 @@ impl Session {
         self.shared.state().users.push(weak);
     }
 
-    /// Counters and gauges.
-    pub fn stats(&self) -> &SessionStats {
-        &self.shared.stats
+    /// How it stands.
+    pub fn health(&self) -> Health {
+        self.shared.health(clock::now())
     }
 }
 
@@ -213,7 +196,7 @@ impl Shared {
                     None => error.to_string(),
                 },
             )?;
-        self.stats.tokens.fetch_add(1, Ordering::Relaxed);
+        count(&self.counters.tokens);
         let left = token
             .expires
             .duration_since(signing_time)
@@ -224,6 +207,32 @@ impl Shared {
                 .unwrap_or(i64::MAX),
             token,
         })
+    }
+
+    fn health(&self, now: Moment) -> Health {
+        let state = self.state();
+        let signing_time = state.clock.signing_time(now.wall).ok();
+        let expiry = state.credentials.as_ref().map(Credentials::expiry);
+        let left = |expiry: SystemTime| {
+            let left = signing_time.map(|at| expiry.duration_since(at).unwrap_or_default());
+            left.unwrap_or_default()
+        };
+        let left = expiry.flatten().map(left);
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let has_ended = left.is_some_and(|left| left.is_zero());
+        Health {
+            source: self.source.name().to_owned(),
+            valid: expiry.is_some() && signing_time.is_some() && !has_ended,
+            left_ms: left.map(millis),
+            clock_offset_ms: state.clock.offset_ms(),
+            last_failure: state.failed.as_ref().map(|(reason, at)| Failure {
+                reason: reason.clone(),
+                ago_ms: millis(now.mono.saturating_sub(*at)),
+                mended: state.trouble.is_none(),
+            }),
+            ..Health::default()
+        }
+        .counted(&self.counters)
     }
 
     /// The users that are still there. Called without the lock held: a user may drop a client.
@@ -255,7 +264,6 @@ impl Shared {
     /// for the lock.
     fn take(&self, fetched: Fetched) -> bool {
         let key_id = fetched.credentials.access_key_id().to_owned();
-        let expiry = fetched.credentials.expiry();
         let (before_ms, offset_ms, is_other, is_news) = {
             let mut state = self.state();
             let before_ms = state.clock.offset_ms().unwrap_or(0);
@@ -270,18 +278,7 @@ impl Shared {
             state.trouble = None;
             (before_ms, offset_ms, is_other, is_news)
         };
-        self.stats.fetches.fetch_add(1, Ordering::Relaxed);
-        self.stats
-            .clock_offset_ms
-            .store(offset_ms, Ordering::Relaxed);
-        let expire_s = expiry.map_or(i64::MAX, |expiry| {
-            let since = expiry.duration_since(SystemTime::UNIX_EPOCH);
-            let since = since.unwrap_or_default().as_secs();
-            i64::try_from(since).unwrap_or(i64::MAX) - offset_ms / 1000
-        });
-        self.stats
-            .credentials_expire_s
-            .store(expire_s, Ordering::Relaxed);
+        count(&self.counters.fetched);
         let is_off = u128::from(offset_ms.unsigned_abs()) > OFFSET_LEAST.as_millis();
         if is_off && offset_ms.abs_diff(before_ms) > 1000 {
             tracing::warn!(
@@ -307,7 +304,7 @@ async fn keep(shared: &Shared, mut schedule: Schedule) {
             (step, state.clock.signing_time(now.wall))
         };
         if let Some(step_ms) = step {
-            shared.stats.clock_steps.fetch_add(1, Ordering::Relaxed);
+            count(&shared.counters.clock_steps);
             tracing::info!(step_ms, "the clock was set; tokens are made anew");
             schedule.stepped(now.mono);
         }
@@ -352,10 +349,7 @@ async fn fetch(shared: &Shared, schedule: &mut Schedule, said: &mut Option<Durat
             *said = None;
             schedule.fetched(now.mono, left);
             if is_other {
-                shared
-                    .stats
-                    .principals_changed
-                    .fetch_add(1, Ordering::Relaxed);
+                count(&shared.counters.principals_changed);
                 tracing::info!(
                     "the credentials are of another principal; the Kafka client is made anew"
                 );
@@ -367,16 +361,21 @@ async fn fetch(shared: &Shared, schedule: &mut Schedule, said: &mut Option<Durat
         }
         Err(error) => {
             schedule.failed(now.mono);
-            shared.stats.failures.fetch_add(1, Ordering::Relaxed);
             let text = format!("{}: {error}", shared.source.name());
-            trouble(shared, &text, said, now.mono);
+            trouble(shared, &health::bounded(&text), said, now.mono);
+            // Behind the reason: whoever sees the number finds it.
+            count(&shared.counters.failures);
         }
     }
 }
 
 /// Remembers why there are no credentials, and says so when it is new or was not said for long.
 fn trouble(shared: &Shared, text: &str, said: &mut Option<Duration>, now: Duration) {
-    let before = shared.state().trouble.replace(text.to_owned());
+    let before = {
+        let mut state = shared.state();
+        state.failed = Some((text.to_owned(), now));
+        state.trouble.replace(text.to_owned())
+    };
     let is_due = said.is_none_or(|said| now.saturating_sub(said) >= REPEAT);
     if before.as_deref() != Some(text) || is_due {
         *said = Some(now);

@@ -90,7 +90,7 @@ fn a_source_that_fails_is_asked_again_and_its_reason_is_told() {
     let (user, heard) = user();
     session.subscribe(&user);
     assert_eq!(heard.recv_timeout(PATIENT), Ok(token("A")));
-    assert!(session.stats().failures.load(Ordering::Relaxed) >= 2);
+    assert!(session.health().failures >= 2);
     let broken = self::session([Err("no route")]);
     let reason = loop {
         match broken.token() {
@@ -156,8 +156,34 @@ fn a_corrected_token_ends_in_local_time() {
     let expires_ms = token.token.expires_ms();
     let ahead_ms = expires_ms - token.expires_local_ms;
     assert!((3_598_000..=3_600_000).contains(&ahead_ms), "{ahead_ms}");
-    let stats = session.stats();
-    assert_eq!(stats.clock_offset_ms.load(Ordering::Relaxed), 3_600_000);
+    let health = session.health();
+    assert_eq!(health.clock_offset_ms, Some(3_600_000));
+    // The credentials end two hours from now by our clock, one by the server's.
+    let left_ms = health.left_ms.expect("they end");
+    assert!((3_500_000..=3_600_000).contains(&left_ms), "{left_ms}");
+}
+
+#[test]
+fn health_tells_what_is_there_and_what_went_wrong() {
+    let waiting = |session: &Session, what: &dyn Fn(&Health) -> bool| loop {
+        let health = session.health();
+        if what(&health) {
+            return health;
+        }
+        std::thread::yield_now();
+    };
+    let broken = session([Err("no route")]);
+    let health = waiting(&broken, &|health| health.failures > 0);
+    assert!(!health.valid && health.fetched == 0 && health.left_ms.is_none());
+    let failure = health.last_failure.expect("the reason is there first");
+    assert!(failure.reason.contains("no route") && !failure.mended);
+    let mended = session([Err("no route"), fetched("A", "i", None)]);
+    let health = waiting(&mended, &|health| health.fetched > 0);
+    assert!(health.valid && health.left_ms.is_none(), "{health:?}");
+    assert!(health.last_failure.expect("it failed once").mended);
+    let over = session([fetched("A", "i", Some(Duration::ZERO)), Err("gone")]);
+    let health = waiting(&over, &|health| health.fetched > 0);
+    assert!(!health.valid && health.left_ms == Some(0), "{health:?}");
 }
 
 #[test]
