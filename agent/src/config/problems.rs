@@ -13,7 +13,7 @@ use headwater_record::{DeviceId, SourceId};
 use super::file::LastLine;
 use super::plan::{FileSource, JournalSource, SensorSource};
 use super::{Host, Listen, defaults, file};
-use crate::delivery::uplink::{Hours, UplinkSettings};
+use crate::delivery::uplink::{self, Hours, UplinkSettings};
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::frame::multiline::{self, Multiline};
@@ -130,11 +130,10 @@ impl Check {
             hours.ok()
         });
         let name = device.map_or("", |device| device.as_str()).as_bytes();
-        let half = |sum| u64::from(crc32c::crc32c_append(sum, name));
         UplinkSettings {
             session: written.session.unwrap_or(defaults::UPLINK_SESSION),
             every: self.interval("uplink.every", written.every, defaults::UPLINK_EVERY),
-            place: half(0) << 32 | half(1),
+            place: uplink::place(name),
             hours,
         }
     }

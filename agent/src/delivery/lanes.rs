@@ -74,6 +74,12 @@ impl Lanes {
         self.windows.iter().any(waits)
     }
 
+    /// Whether the broker has not acknowledged everything up to and with `through`, the last of each
+    /// lane.
+    pub(super) fn is_behind(&self, through: [BatchId; Lane::COUNT]) -> bool {
+        (self.windows.iter().zip(through)).any(|(window, through)| window.is_behind(through))
+    }
+
     pub(super) fn look(&self, id: BatchId) -> Option<(usize, bool)> {
         self.of(id.lane()).look(id)
     }

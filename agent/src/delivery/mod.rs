@@ -94,6 +94,8 @@ pub struct Delivery {
     writing: Writing,
     broker: Broker,
     uplink: Uplink,
+    /// What a session, where there are any, is there to deliver: all that was queued when it began.
+    session_through: InLanes,
     flash: Flash,
     /// The place behind which rows were asked for.
     loading: Option<BatchId>,
@@ -117,6 +119,7 @@ impl Delivery {
             writing: Writing::new(depth),
             broker: Broker::default(),
             uplink: Uplink::new(settings.uplink),
+            session_through: InLanes::default(),
             flash: Flash::new(settings.flash_bytes_per_day),
             loading: None,
             jitter: Jitter::new(seed),
@@ -369,11 +372,14 @@ impl Delivery {
         let work = Work {
             waiting: self.is_sending() && self.window.is_waiting(),
             in_flight: self.window.in_flight().batches > 0,
+            behind: self.is_sending() && self.window.is_behind(self.session_through),
+            acknowledged: self.acknowledged(),
         };
         match self.uplink.turn(work, now, self.wall_ms(now)) {
             None => {}
             Some(Change::Connect) => {
                 self.counters.sessions += 1;
+                self.session_through = self.window.last_queued();
                 self.broker.lost = true;
                 self.broker.not_before = now;
             }

@@ -4,7 +4,8 @@
 //! A broker of Amazon MSK takes some thousands of connections that sign with IAM, and about a hundred
 //! new ones a second: a large fleet cannot all stay connected, nor come at once. So a session's
 //! place in its cycle is drawn from the device's name: the same after every restart, and spread
-//! over the fleet.
+//! over the fleet. And it ends when what was there at its beginning is delivered, whatever came in
+//! meanwhile: a device that writes all the time would never leave.
 
 use std::time::Duration;
 
@@ -15,8 +16,14 @@ use crate::clock::Monotonic;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long a session that must end waits for what is in flight.
 const END_PATIENCE: Duration = Duration::from_secs(30);
-/// How long it is open after the last batch: another may follow.
+/// How long it is open after the last batch that it began for: what came in meanwhile may follow.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// A session of a cycle in which the broker acknowledges nothing for so long ends, and the next one
+/// comes in its place. After an outage a fleet would otherwise be in session as a whole, and hold the
+/// brokers' connections while it waits for more of them. Longer than librdkafka waits for an answer
+/// (`socket.timeout.ms`, 60 s), with time to connect again.
+const GIVE_UP: Duration = Duration::from_secs(120);
 
 /// How the agent is connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +113,12 @@ impl UplinkSettings {
     }
 }
 
+/// Where in a cycle the session of the device of this name begins, for [`UplinkSettings::place`].
+pub fn place(name: &[u8]) -> u64 {
+    let half = |sum| u64::from(crc32c::crc32c_append(sum, name));
+    half(0) << 32 | half(1)
+}
+
 /// What there is to do for a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Work {
@@ -113,6 +126,10 @@ pub(super) struct Work {
     pub(super) waiting: bool,
     /// Something is sent and not reported.
     pub(super) in_flight: bool,
+    /// Of what was there when the session began something is not acknowledged.
+    pub(super) behind: bool,
+    /// When the broker acknowledged last.
+    pub(super) acknowledged: Option<Monotonic>,
 }
 
 /// What is to be done about the connection.
@@ -126,7 +143,8 @@ pub(super) enum Change {
 enum State {
     Closed,
     Open {
-        /// Since when nothing has been left to do.
+        began: Monotonic,
+        /// Since when everything is delivered that the session began for.
         idle: Option<Monotonic>,
     },
     /// Nothing more is sent; what is in flight is waited for until then.
@@ -147,7 +165,10 @@ impl Uplink {
     pub(super) fn new(settings: UplinkSettings) -> Self {
         Self {
             state: if settings.connects_at_start() {
-                State::Open { idle: None }
+                State::Open {
+                    began: Monotonic(0),
+                    idle: None,
+                }
             } else {
                 State::Closed
             },
@@ -189,18 +210,15 @@ impl Uplink {
         self.state = match self.state {
             State::Closed if allowed && due && work.waiting => {
                 self.begins = self.next_begin(now);
-                State::Open { idle: None }
+                State::Open {
+                    began: now,
+                    idle: None,
+                }
             }
             State::Closed => State::Closed,
             State::Open { .. } if !allowed => State::Ending(now.plus(END_PATIENCE)),
-            State::Open { .. } if work.waiting || work.in_flight => State::Open { idle: None },
-            State::Open { idle } if self.settings.session == Session::Cycle => {
-                let since = idle.unwrap_or(now);
-                if now.since(since) >= LINGER {
-                    State::Closed
-                } else {
-                    State::Open { idle: Some(since) }
-                }
+            State::Open { began, idle } if self.settings.session == Session::Cycle => {
+                go_on(began, idle, work, now)
             }
             open @ State::Open { .. } => open,
             State::Ending(until) if !work.in_flight || until <= now => State::Closed,
@@ -212,7 +230,10 @@ impl Uplink {
         }
         let own = match self.state {
             State::Closed => self.begins,
-            State::Open { idle } => idle.map(|since| since.plus(LINGER)),
+            State::Open { began, idle } if self.settings.session == Session::Cycle => {
+                Some(idle.map_or(moved(began, work).plus(GIVE_UP), |since| since.plus(LINGER)))
+            }
+            State::Open { .. } => None,
             State::Ending(until) => Some(until),
         };
         self.next = [own, changes_at].into_iter().flatten().min();
@@ -249,6 +270,33 @@ impl Uplink {
     }
 }
 
+/// What becomes of an open session of a cycle.
+fn go_on(began: Monotonic, idle: Option<Monotonic>, work: Work, now: Monotonic) -> State {
+    if work.behind {
+        return match now.since(moved(began, work)) >= GIVE_UP {
+            true => State::Closed,
+            false => State::Open { began, idle: None },
+        };
+    }
+    let since = idle.unwrap_or(now);
+    match now.since(since) >= LINGER {
+        true if work.in_flight => State::Ending(now.plus(END_PATIENCE)),
+        true => State::Closed,
+        false => State::Open {
+            began,
+            idle: Some(since),
+        },
+    }
+}
+
+/// When a session moved last.
+fn moved(began: Monotonic, work: Work) -> Monotonic {
+    work.acknowledged.map_or(began, |at| at.max(began))
+}
+
+#[cfg(test)]
+mod fleet;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,10 +305,14 @@ mod tests {
     const WORK: Work = Work {
         waiting: true,
         in_flight: false,
+        behind: true,
+        acknowledged: None,
     };
     const NONE: Work = Work {
         waiting: false,
         in_flight: false,
+        behind: false,
+        acknowledged: None,
     };
 
     fn cycle(place: u64) -> Uplink {
@@ -288,6 +340,7 @@ mod tests {
         );
         let flying = Work {
             in_flight: true,
+            behind: true,
             ..NONE
         };
         assert_eq!(uplink.turn(flying, Monotonic(30_000), 0), None);
@@ -306,6 +359,56 @@ mod tests {
         // With nothing to send there is no session.
         assert_eq!(uplink.turn(NONE, Monotonic(67_000), 0), None);
         assert_eq!(uplink.next(), Some(Monotonic(127_000)));
+    }
+
+    #[test]
+    fn a_session_ends_though_more_comes_in_all_the_time() {
+        let mut uplink = cycle(7_000);
+        uplink.turn(WORK, Monotonic(0), 0);
+        uplink.turn(WORK, Monotonic(7_000), 0);
+        // All that it began for is delivered; later lines are on their way and wait.
+        let later = Work {
+            in_flight: true,
+            behind: false,
+            ..WORK
+        };
+        assert_eq!(uplink.turn(later, Monotonic(8_000), 0), None);
+        assert_eq!(uplink.turn(later, Monotonic(10_000), 0), None);
+        assert!(!uplink.may_send(), "what is on its way is waited for");
+        let left = Work {
+            behind: false,
+            ..WORK
+        };
+        assert_eq!(
+            uplink.turn(left, Monotonic(10_200), 0),
+            Some(Change::Disconnect)
+        );
+        assert_eq!(uplink.next(), Some(Monotonic(67_000)));
+    }
+
+    #[test]
+    fn a_session_without_an_answer_gives_up_and_comes_again_in_its_place() {
+        let mut uplink = cycle(7_000);
+        uplink.turn(WORK, Monotonic(0), 0);
+        uplink.turn(WORK, Monotonic(7_000), 0);
+        assert_eq!(uplink.turn(WORK, Monotonic(126_999), 0), None);
+        assert_eq!(uplink.next(), Some(Monotonic(127_000)));
+        // An answer: the link is slow, and not dead.
+        let moving = Work {
+            acknowledged: Some(Monotonic(126_000)),
+            ..WORK
+        };
+        assert_eq!(uplink.turn(moving, Monotonic(127_000), 0), None);
+        assert_eq!(uplink.next(), Some(Monotonic(246_000)));
+        assert_eq!(
+            uplink.turn(moving, Monotonic(246_000), 0),
+            Some(Change::Disconnect)
+        );
+        assert_eq!(uplink.next(), Some(Monotonic(247_000)));
+        assert_eq!(
+            uplink.turn(moving, Monotonic(247_000), 0),
+            Some(Change::Connect)
+        );
     }
 
     #[test]
@@ -334,8 +437,8 @@ mod tests {
         );
         // At the end, what is in flight is waited for, and then no longer.
         let flying = Work {
-            waiting: true,
             in_flight: true,
+            ..WORK
         };
         let morning = Monotonic(18 * 3_600_000);
         assert_eq!(uplink.turn(flying, morning, noon + morning.0), None);

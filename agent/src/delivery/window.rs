@@ -416,6 +416,13 @@ impl Window {
         (self.load_after < self.spool_last).then_some((self.load_after, self.spool_last))
     }
 
+    /// Whether the broker has not acknowledged everything up to and with `through`.
+    pub(super) fn is_behind(&self, through: BatchId) -> bool {
+        let first = self.items.first_key_value();
+        first.is_some_and(|(first, _)| *first <= through)
+            || self.load_after < self.spool_last.min(through)
+    }
+
     /// Rows came from the spool: all that are behind `asked_after`, up to and with `through`.
     pub(super) fn loaded(
         &mut self,
