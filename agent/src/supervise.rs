@@ -28,6 +28,7 @@ use self::edge::Edge;
 use self::progress::Progress;
 use self::sources::{Ended, Sources};
 use crate::admin::server::{ASKS, Ask, Server, serve};
+use crate::admin::status::Reloads;
 use crate::admin::tap::Taps;
 use crate::batch::Batch;
 use crate::clock::{self, Monotonic};
@@ -203,6 +204,7 @@ struct Agent<'a> {
     progress: Progress,
     taps: Taps,
     asks: mpsc::Receiver<Ask>,
+    reloads: Reloads,
     /// Listens for as long as it is held.
     _server: Server,
 }
@@ -223,8 +225,9 @@ impl<'a> Agent<'a> {
         let cluster = Cluster::open(&plan.kafka, &plan.credentials, plan.device.as_str())?;
         // It only spreads retries: a clock does where the system has no random number.
         let seed = getrandom::u64().unwrap_or_else(|_| clock::wall_ms());
-        let delivery =
-            Delivery::new(settings(plan), seed, found.depth, found.last).with_lanes(plan.lanes());
+        let delivery = Delivery::new(settings(plan), seed, found.depth, found.last)
+            .with_lanes(plan.lanes())
+            .with_usage(&found.usage, clock::wall_ms(), clock::monotonic());
         let undated = Undated {
             first_of_boot: first_of_this_boot(plan, found.last),
             through: found.last,
@@ -257,6 +260,7 @@ impl<'a> Agent<'a> {
             progress: Progress::new(now),
             taps: Taps::default(),
             asks,
+            reloads: Reloads::default(),
             _server: server,
         }))
     }

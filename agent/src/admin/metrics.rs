@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::status::Status;
+use crate::delivery::allowance::Period;
 
 /// Media type of [`text`], with the version that it follows.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -57,6 +58,15 @@ fn seconds(ms: u64) -> Option<f64> {
     whole(ms).map(|ms| ms / 1000.0)
 }
 
+fn used(status: &Status, period: Period) -> Option<f64> {
+    whole(status.uplink.of(period)?.used_bytes)
+}
+
+fn left(status: &Status, period: Period) -> Option<f64> {
+    let used = status.uplink.of(period)?;
+    whole(used.max_bytes.saturating_sub(used.used_bytes))
+}
+
 /// Of milliseconds, which may be below zero.
 #[expect(clippy::cast_precision_loss, reason = "as for `whole`")]
 fn signed_seconds(ms: i64) -> f64 {
@@ -98,10 +108,28 @@ const METRICS: &[Metric] = metrics! {
     Gauge "spool" Some(Unit::Bytes), "Their bytes, as stored", |s| whole(s.spool.bytes);
     Gauge "spool_max" Some(Unit::Bytes), "Bound of the same (spool.max_bytes)", |s| whole(s.spool.bytes_max);
     Gauge "spool_oldest" Some(Unit::Seconds), "Age of the oldest batch in the spool; 0 where it is empty", |s| seconds(s.spool.oldest_ms.unwrap_or(0));
+    Counter "batches_dropped" None, "Batches given up since the spool was full; loss notices say so", |s| whole(s.counters.dropped);
+    Counter "records_dropped" None, "Records in them", |s| whole(s.counters.dropped_records);
+    Counter "sessions" None, "Sessions that began, where the agent is not always connected", |s| whole(s.counters.sessions);
+    Counter "uplink" Some(Unit::Bytes), "Bytes between the agent and the brokers, both ways; where there is a budget", |s| s.uplink.bytes.and_then(whole);
+    Gauge "uplink_hour_used" Some(Unit::Bytes), "Used of uplink.bytes_per_hour", |s| used(s, Period::Hour);
+    Gauge "uplink_hour_left" Some(Unit::Bytes), "Left of it", |s| left(s, Period::Hour);
+    Gauge "uplink_day_used" Some(Unit::Bytes), "Used of uplink.bytes_per_day", |s| used(s, Period::Day);
+    Gauge "uplink_day_left" Some(Unit::Bytes), "Left of it", |s| left(s, Period::Day);
+    Gauge "uplink_month_used" Some(Unit::Bytes), "Used of uplink.bytes_per_month", |s| used(s, Period::Month);
+    Gauge "uplink_month_left" Some(Unit::Bytes), "Left of it", |s| left(s, Period::Month);
+    Gauge "flash_left" Some(Unit::Bytes), "Left of flash.bytes_per_day", |s| s.flash_left_bytes.and_then(whole);
+    Counter "flash_waits" None, "Commits that waited for the flash budget", |s| whole(s.counters.flash_waits);
+    Counter "config_reloads" None, "New configurations taken (SIGHUP)", |s| whole(s.reloads.taken);
+    Counter "config_reload_failures" None, "New configurations refused; the one before stayed", |s| whole(s.reloads.refused);
+    Gauge "config_last_reload_successful" None, "0 where the last new configuration was refused", |s| whole(u64::from(!s.reloads.last_refused));
     Gauge "resident_memory" Some(Unit::Bytes), "Memory of the process", |s| whole(s.process.rss_bytes);
     Counter "cpu" Some(Unit::Seconds), "CPU time of the process, user and system", |s| seconds(s.process.cpu_ms);
     Counter "storage_written" Some(Unit::Bytes), "Bytes written to storage, as the kernel counts them: what flash wears by", |s| whole(s.process.written_bytes);
     Gauge "open_files" None, "Open files of the process", |s| whole(s.process.open_files);
+    Gauge "threads" None, "Its threads", |s| whole(s.process.threads);
+    Gauge "wakeups" None, "How often the threads that run now have waited and were woken", |s| whole(s.process.wakeups);
+    Gauge "preemptions" None, "How often they were stopped for other programs", |s| whole(s.process.preemptions);
     Counter "tap_missed" None, "Records that watchers (tap) missed, since they were slower", |s| whole(s.tap_missed);
 };
 

@@ -9,6 +9,7 @@
 //!
 //! - [`status`]: plain data: everything that is shown, in one place.
 //! - [`metrics`]: pure: the same as OpenMetrics text.
+//! - [`process`]: what the kernel counts of us.
 //! - [`tap`]: who watches; a watcher who is slow misses records, the agent never waits for one.
 //! - [`server`]: the edge: HTTP on a Unix socket or a loopback port.
 //! - [`client`]: the other end, for our own commands.
@@ -18,6 +19,7 @@
 
 pub mod client;
 pub mod metrics;
+pub mod process;
 pub mod server;
 pub mod status;
 pub mod tap;

@@ -2,14 +2,15 @@
 //! as a table, and [`super::metrics`] as OpenMetrics. Times are milliseconds, sizes bytes.
 
 use std::fmt;
-use std::fs;
 use std::time::Duration;
 
 use headwater_msk::Bytes;
 use headwater_msk::credentials::Health;
 use serde::{Deserialize, Serialize};
 
+use super::process::Process;
 use crate::delivery::Counters;
+use crate::delivery::allowance::{BudgetUse, Period};
 
 /// Everything that is shown of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,15 @@ pub struct Status {
     pub window: Window,
     /// Batches on disk.
     pub spool: Spool,
+    /// What passed to the brokers, and how it stands with the budgets for it.
+    #[serde(default)]
+    pub uplink: Uplink,
+    /// What is left of the flash budget, bytes; none where there is none.
+    #[serde(default)]
+    pub flash_left_bytes: Option<u64>,
+    /// How it went with new configurations.
+    #[serde(default)]
+    pub reloads: Reloads,
     /// What the kernel counts of the process.
     pub process: Process,
     /// Records that watchers (`tap`) missed, since they were slower than the agent.
@@ -50,6 +60,34 @@ pub struct Broker {
     pub online: bool,
     /// Time since it acknowledged last; none where it never did.
     pub acknowledged_ms_ago: Option<u64>,
+}
+
+/// The way to the brokers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Bytes that passed since the start, both ways; none where there is no budget, and so nobody
+    /// counts.
+    pub bytes: Option<u64>,
+    /// The budgets that there are.
+    pub budgets: Vec<BudgetUse>,
+}
+
+impl Uplink {
+    /// The budget of a period.
+    pub(super) fn of(&self, period: Period) -> Option<&BudgetUse> {
+        self.budgets.iter().find(|used| used.period == period)
+    }
+}
+
+/// Configurations that were read again (SIGHUP).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloads {
+    /// Taken.
+    pub taken: u64,
+    /// Refused: the one before stayed.
+    pub refused: u64,
+    /// The last one was refused.
+    pub last_refused: bool,
 }
 
 /// Samples of sensors.
@@ -81,50 +119,6 @@ pub struct Spool {
     pub bytes_max: u64,
     /// Age of the oldest; none where it is empty.
     pub oldest_ms: Option<u64>,
-}
-
-/// What the kernel counts of the process; 0 where it does not tell.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Process {
-    /// Resident memory.
-    pub rss_bytes: u64,
-    /// CPU time, user and system.
-    pub cpu_ms: u64,
-    /// Bytes written to storage (`write_bytes` of `/proc/self/io`): what flash wears by.
-    pub written_bytes: u64,
-    /// Open files.
-    pub open_files: u64,
-}
-
-impl Process {
-    /// This process, now.
-    pub fn read() -> Self {
-        let read = |file| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
-        let open_files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        Self {
-            rss_bytes: number(&read("status"), "VmRSS:").saturating_mul(1024),
-            cpu_ms: cpu_ms(&read("stat")),
-            written_bytes: number(&read("io"), "write_bytes:"),
-            open_files: open_files as u64,
-        }
-    }
-}
-
-/// The number behind `name` at the beginning of a line.
-fn number(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let first = line.and_then(|line| line.split_whitespace().next());
-    first.and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// `utime` and `stime` of `man 5 proc_pid_stat`, in ticks of 10 ms: the kernel's `USER_HZ` is 100 on
-/// every architecture that we build for.
-fn cpu_ms(stat: &str) -> u64 {
-    // The second field is a name in parentheses, which may hold anything.
-    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    let ticks = after.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    ticks.saturating_mul(10)
 }
 
 impl fmt::Display for Status {
@@ -180,6 +174,13 @@ impl fmt::Display for Status {
             Bytes(self.spool.bytes_max),
             (self.spool.oldest_ms).map_or(String::new(), |ms| format!(", oldest {}", period(ms)))
         )?;
+        budget_lines(f, &self.uplink)?;
+        if self.reloads.last_refused {
+            writeln!(
+                f,
+                "config      the last new one was REFUSED: the one before it is in force"
+            )?;
+        }
         writeln!(
             f,
             "process     {} of memory, {:.1} s of CPU, {} written to storage, {} open files",
@@ -239,6 +240,20 @@ fn credentials_line(f: &mut fmt::Formatter<'_>, health: &Health) -> fmt::Result 
     }
 }
 
+fn budget_lines(f: &mut fmt::Formatter<'_>, uplink: &Uplink) -> fmt::Result {
+    for used in &uplink.budgets {
+        let part = u128::from(used.used_bytes) * 100 / u128::from(used.max_bytes.max(1));
+        writeln!(
+            f,
+            "uplink      {} of {} ({part} %) used of {}",
+            size(used.used_bytes),
+            Bytes(used.max_bytes),
+            used.period.key()
+        )?;
+    }
+    Ok(())
+}
+
 /// A size to read, to a tenth of its unit.
 fn size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
@@ -268,6 +283,20 @@ fn period(ms: u64) -> String {
 pub(super) mod tests {
     use super::*;
     use headwater_msk::credentials::health::Failure;
+
+    fn uplink() -> Uplink {
+        Uplink {
+            bytes: Some(2 << 20),
+            budgets: (Period::ALL.into_iter())
+                .map(|period| BudgetUse {
+                    period,
+                    used_bytes: 1 << 20,
+                    max_bytes: 50 << 20,
+                    ends_ms: 1_795_583_400_000,
+                })
+                .collect(),
+        }
+    }
 
     pub(in crate::admin) fn example() -> Status {
         Status {
@@ -322,6 +351,16 @@ pub(super) mod tests {
                 cpu_ms: 12_340,
                 written_bytes: 3 << 20,
                 open_files: 17,
+                threads: 6,
+                wakeups: 4711,
+                preemptions: 12,
+            },
+            uplink: uplink(),
+            flash_left_bytes: Some(12_000_000),
+            reloads: Reloads {
+                taken: 2,
+                refused: 1,
+                last_refused: true,
             },
             tap_missed: 4,
         }
@@ -340,6 +379,10 @@ pub(super) mod tests {
              sensors     900 samples taken, 1 lost\n\
              window      130.0 KiB of 4MiB\n\
              spool       2 batches, 20.0 KiB of 1GiB, oldest 1 min 1 s\n\
+             uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_hour\n\
+             uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_day\n\
+             uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_month\n\
+             config      the last new one was REFUSED: the one before it is in force\n\
              process     20.0 MiB of memory, 12.3 s of CPU, 3.0 MiB written to storage, 17 open files\n"
         );
         let mut worse = example();
@@ -380,22 +423,6 @@ pub(super) mod tests {
     fn a_program_reads_it() {
         let json = serde_json::to_string(&example()).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), example());
-    }
-
-    #[test]
-    fn the_kernel_is_read() {
-        let process = Process::read();
-        assert!(
-            process.rss_bytes > 1 << 20 && process.open_files > 2,
-            "{process:?}"
-        );
-        let stat = "4711 (a) b (c) S 1 4711 4711 0 -1 4194560 2 0 0 0 123 45 0 0 20 0 1 0 9 9 9";
-        assert_eq!(cpu_ms(stat), 1680);
-        assert_eq!(
-            number("rchar: 5\nwrite_bytes: 4096\n", "write_bytes:"),
-            4096
-        );
-        assert_eq!(number("", "write_bytes:"), 0);
     }
 
     #[test]

@@ -143,6 +143,9 @@ pub const WINDOW_BYTES_LEAST: Bytes = Bytes::kib(256);
 pub const MEMORY_BASE: Bytes = Bytes::mib(20);
 /// Smallest `spool.max_bytes`: what an empty database with its write-ahead log takes, and a batch.
 pub const SPOOL_MAX_BYTES_LEAST: Bytes = Bytes::kib(256);
+/// Smallest budget of the uplink: connecting by TLS and asking for the topic takes some 10 KB, and a
+/// batch of one line a few hundred bytes.
+pub const UPLINK_BYTES_LEAST: Bytes = Bytes::kib(64);
 /// Smallest `file.max_line`: shorter pieces would be more header than line.
 pub const MAX_LINE_LEAST: Bytes = Bytes::kib(1);
 /// Largest `file.max_line`. A line of control characters is written as six bytes each, and where

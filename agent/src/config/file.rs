@@ -131,6 +131,15 @@ pub struct Uplink {
     /// Hours of each day in which it may be connected, UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hours: Option<String>,
+    /// Most bytes between agent and brokers in an hour,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_hour: Option<Bytes>,
+    /// in a day,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_day: Option<Bytes>,
+    /// and in a month of the calendar (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_month: Option<Bytes>,
 }
 
 /// `[flash]`

@@ -224,7 +224,9 @@ impl Plan {
         let files = self.files.iter().map(|file| (file.id.clone(), file.lane));
         let sensors = self.sensors.iter();
         let sensors = sensors.map(|sensor| (sensor.id.clone(), sensor.lane));
-        files.chain(sensors).collect()
+        let journals = self.journals.iter();
+        let journals = journals.map(|journal| (journal.id.clone(), Lane::default()));
+        files.chain(sensors).chain(journals).collect()
     }
 
     /// The plan written back as a configuration file, with nothing left out.
@@ -256,6 +258,9 @@ impl Plan {
                 session: Some(self.uplink.session),
                 every: Some(Period(self.uplink.every)),
                 hours: self.uplink.hours.map(|hours| hours.to_string()),
+                bytes_per_hour: self.uplink.budgets.hour.map(Bytes),
+                bytes_per_day: self.uplink.budgets.day.map(Bytes),
+                bytes_per_month: self.uplink.budgets.month.map(Bytes),
             },
             flash: file::Flash {
                 bytes_per_day: self.flash_bytes_per_day.map(Bytes),

@@ -13,6 +13,7 @@ use headwater_record::{DeviceId, SourceId};
 use super::file::LastLine;
 use super::plan::{FileSource, JournalSource, SensorSource};
 use super::{Host, Listen, defaults, file};
+use crate::delivery::allowance::Budgets;
 use crate::delivery::uplink::{self, Hours, UplinkSettings};
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
@@ -129,12 +130,23 @@ impl Check {
             }
             hours.ok()
         });
+        let mut budget = |name: &str, written: Option<Bytes>| {
+            let key = format!("uplink.bytes_per_{name}");
+            let least = defaults::UPLINK_BYTES_LEAST;
+            written.map(|bytes| self.at_least(&key, bytes, least).0)
+        };
+        let budgets = Budgets {
+            hour: budget("hour", written.bytes_per_hour),
+            day: budget("day", written.bytes_per_day),
+            month: budget("month", written.bytes_per_month),
+        };
         let name = device.map_or("", |device| device.as_str()).as_bytes();
         UplinkSettings {
             session: written.session.unwrap_or(defaults::UPLINK_SESSION),
             every: self.interval("uplink.every", written.every, defaults::UPLINK_EVERY),
             place: uplink::place(name),
             hours,
+            budgets,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allowance::Closed;
 use super::uplink::UplinkSettings;
 use crate::batch::Batch;
 use crate::produce::outcome::Outcome;
@@ -59,6 +60,8 @@ pub enum Event {
     Stop,
     /// The wall clock says so, Unix milliseconds: at the start, and now and then, since it may be set.
     Wall(u64),
+    /// So many bytes more have passed between the client and the brokers.
+    Wire(u64),
     /// A deadline, or nothing: time has passed.
     Tick,
 }
@@ -130,6 +133,8 @@ pub enum News {
         /// 1 where they are as configured again.
         times: u32,
     },
+    /// What is left of a budget of the uplink is not for every lane; none: all may send again.
+    UplinkBudget(Option<Closed>),
     /// It has room again.
     SpoolRoom,
     /// The stop ends, and so many batches are neither acknowledged nor committed. Files are read

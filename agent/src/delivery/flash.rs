@@ -3,13 +3,18 @@
 //!
 //! The budget is a bucket that holds one day's bytes and fills evenly over the day. What was written
 //! is what the kernel counts for the process, not an estimate. What a commit wrote beyond what was left
-//! is a debt, and is paid before anything comes back. A restart begins with a full bucket:
-//! what is written there is one commit, and a loop of restarts is stopped by systemd.
+//! is a debt, and is paid before anything comes back. A restart goes on with what was left at the
+//! last commit before it, and with what has come back since.
 
 use std::time::Duration;
 
-use crate::clock::Monotonic;
+use headwater_record::value::CLOCK_SET_MS;
 
+use crate::clock::Monotonic;
+use crate::spool::Used;
+
+/// This budget's number in the database.
+pub(crate) const BUDGET: u8 = 3;
 const DAY_MS: u128 = 24 * 60 * 60 * 1000;
 /// Commits are at most so many times rarer than they are configured.
 const STRETCH_MAX: u32 = 16;
@@ -36,6 +41,45 @@ impl Flash {
             stretch: 1,
             ..Self::default()
         }
+    }
+
+    /// Goes on with what an earlier run left: as much less has come back as time has passed, if the
+    /// clock tells.
+    pub(super) fn restore(&mut self, usage: &[Used], wall_ms: u64, now: Monotonic) {
+        let used = usage.iter().find(|used| used.budget == BUDGET);
+        let (Some(per_day), Some(used)) = (self.per_day, used) else {
+            return;
+        };
+        let known = used.at_ms >= CLOCK_SET_MS && wall_ms >= CLOCK_SET_MS;
+        let since = if known {
+            wall_ms.saturating_sub(used.at_ms)
+        } else {
+            0
+        };
+        let gained = u128::from(per_day) * u128::from(since) / DAY_MS;
+        let gained = i64::try_from(gained).unwrap_or(i64::MAX);
+        let balance = used.bytes.saturating_add(gained);
+        self.level = u64::try_from(balance).unwrap_or(0).min(per_day);
+        self.debt = u64::try_from(balance.saturating_neg()).unwrap_or(0);
+        self.filled = now;
+        self.stretch = self.stretch_now(per_day);
+    }
+
+    /// What is left, for the next run, and the least change of it that is worth a write.
+    pub(super) fn usage(&self, wall_ms: u64, now: Monotonic) -> Option<(Used, u64)> {
+        let per_day = self.per_day?;
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let used = Used {
+            budget: BUDGET,
+            at_ms: wall_ms.saturating_sub(now.0.saturating_sub(self.filled.0)),
+            bytes: signed(self.level).saturating_sub(signed(self.debt)),
+        };
+        Some((used, per_day / 256))
+    }
+
+    /// What is left of the budget, bytes; none where there is none.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.per_day.map(|_| self.level)
     }
 
     /// The process has written so many bytes in all. Returns how many times rarer commits are from
@@ -141,6 +185,27 @@ mod tests {
             ),
             (2, Monotonic(0))
         );
+    }
+
+    #[test]
+    fn a_restart_goes_on_with_what_was_left() {
+        const WALL: u64 = CLOCK_SET_MS + 1_000_000_000;
+        let mut before = Flash::new(Some(86_400));
+        before.wrote(0, Monotonic(0));
+        before.wrote(86_400 + 100, Monotonic(0));
+        let left = before.usage(WALL + 7, Monotonic(7)).unwrap().0;
+        assert_eq!(left.bytes, -100);
+        let after = |wall_ms| {
+            let mut flash = Flash::new(Some(86_400));
+            flash.restore(&[left], wall_ms, Monotonic(5));
+            (flash.level, flash.debt, flash.stretch)
+        };
+        assert_eq!(after(WALL), (0, 100, 16));
+        assert_eq!(after(WALL + 600_000), (500, 0, 16), "ten minutes bring 600");
+        assert_eq!(after(WALL + 12 * 3_600_000), (43_100, 0, 2));
+        assert_eq!(after(WALL + 99 * 3_600_000), (86_400, 0, 1));
+        assert_eq!(after(0), (0, 100, 16), "an unset clock brings nothing");
+        assert_eq!(after(WALL - 1), (0, 100, 16));
     }
 
     proptest! {

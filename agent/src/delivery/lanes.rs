@@ -68,10 +68,11 @@ impl Lanes {
         None
     }
 
-    /// Whether anything is to be sent, at hand or in the spool.
-    pub(super) fn is_waiting(&self) -> bool {
+    /// The highest lane of which anything is to be sent, at hand or in the spool.
+    pub(super) fn waiting(&self) -> Option<Lane> {
         let waits = |window: &Window| window.next_to_send().is_some() || window.to_load().is_some();
-        self.windows.iter().any(waits)
+        let mut lanes = self.ordered();
+        lanes.find_map(|(lane, window)| waits(window).then_some(lane))
     }
 
     /// Whether the broker has not acknowledged everything up to and with `through`, the last of each
@@ -88,8 +89,11 @@ impl Lanes {
         self.of(id.lane()).stretch(id)
     }
 
-    pub(super) fn send(&mut self, id: BatchId) -> Option<Arc<Batch>> {
-        self.holding(id).send(id)
+    /// Marks the batch whose turn it is as handed over, and returns it with what it costs.
+    pub(super) fn send_next(&mut self) -> Option<(BatchId, usize, Arc<Batch>)> {
+        let id = self.next_to_send()?;
+        let (cost, _) = self.look(id)?;
+        Some((id, cost, self.holding(id).send(id)?))
     }
 
     pub(super) fn acknowledge(&mut self, id: BatchId) -> Option<Acknowledged> {

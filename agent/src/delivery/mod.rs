@@ -16,6 +16,7 @@
 //! - `plan` alone decides; the edge that waits and performs is [`crate::supervise`], and another one
 //!   is the simulation that tests this.
 
+pub mod allowance;
 pub mod backoff;
 pub mod counters;
 pub mod event;
@@ -33,9 +34,11 @@ use std::time::Duration;
 
 use headwater_record::SourceId;
 
+use self::allowance::{Allowance, BudgetUse};
 use self::backoff::{Backoff, Jitter};
 pub use self::counters::Counters;
 pub use self::event::{Action, Event, News, Settings};
+pub(crate) use self::flash::BUDGET as FLASH_BUDGET;
 use self::flash::Flash;
 use self::lanes::Lanes;
 use self::settle::{Moved, Settling};
@@ -45,7 +48,7 @@ use crate::batch::Batch;
 use crate::clock::Monotonic;
 use crate::produce::outcome::Outcome;
 use crate::spool::boot::InLanes;
-use crate::spool::{BatchId, Depth, Lane, Reply, Trouble, WhenFull};
+use crate::spool::{BatchId, Depth, Lane, Reply, Trouble, Used, WhenFull};
 
 /// Most batches in librdkafka at a time, however small: what a report costs is bounded, too.
 pub const IN_FLIGHT_BATCHES_MAX: usize = 256;
@@ -96,6 +99,7 @@ pub struct Delivery {
     uplink: Uplink,
     /// What a session, where there are any, is there to deliver: all that was queued when it began.
     session_through: InLanes,
+    allowance: Allowance,
     flash: Flash,
     /// The place behind which rows were asked for.
     loading: Option<BatchId>,
@@ -103,6 +107,8 @@ pub struct Delivery {
     phase: Phase,
     counters: Counters,
     actions: VecDeque<Action>,
+    /// What of the budgets' use was written down last.
+    written_down: Vec<Used>,
     /// What the wall clock said last, and when.
     wall: (Monotonic, u64),
 }
@@ -120,12 +126,14 @@ impl Delivery {
             broker: Broker::default(),
             uplink: Uplink::new(settings.uplink),
             session_through: InLanes::default(),
+            allowance: Allowance::new(settings.uplink.budgets),
             flash: Flash::new(settings.flash_bytes_per_day),
             loading: None,
             jitter: Jitter::new(seed),
             phase: Phase::Running,
             counters: Counters::default(),
             actions: VecDeque::new(),
+            written_down: Vec::new(),
             wall: (Monotonic::default(), 0),
         }
     }
@@ -148,8 +156,54 @@ impl Delivery {
     /// Says which sources are of another lane than the normal one.
     #[must_use]
     pub fn with_lanes(mut self, lane_of: BTreeMap<SourceId, Lane>) -> Self {
+        self.allowance.set_lanes(lane_of.values().copied());
         self.lane_of = lane_of;
         self
+    }
+
+    /// Goes on with what earlier runs used of the budgets of uplink and flash. `wall_ms`: the wall
+    /// clock, Unix milliseconds.
+    #[must_use]
+    pub fn with_usage(mut self, usage: &[Used], wall_ms: u64, now: Monotonic) -> Self {
+        self.wall = (now, wall_ms);
+        self.allowance.restore(usage);
+        self.flash.restore(usage, wall_ms, now);
+        self
+    }
+
+    /// What was used of the budgets, for the next run; nothing where hardly anything was since it
+    /// was written down last, since that costs a page.
+    fn usage(&mut self, now: Monotonic) -> Vec<Used> {
+        let flash = self.flash.usage(self.wall_ms(now), now);
+        let (now_used, steps): (Vec<_>, Vec<_>) = self.allowance.usage().chain(flash).unzip();
+        let is_near = |((old, new), step): ((&Used, &Used), &u64)| {
+            let is_of_one = old.budget == new.budget && (old.at_ms == new.at_ms || new.is_level());
+            is_of_one && old.bytes.abs_diff(new.bytes) <= *step
+        };
+        let is_same = self.written_down.len() == now_used.len()
+            && (self.written_down.iter().zip(&now_used))
+                .zip(&steps)
+                .all(is_near);
+        if is_same && self.phase == Phase::Running {
+            return Vec::new();
+        }
+        self.written_down.clone_from(&now_used);
+        now_used
+    }
+
+    /// Bytes that passed between the agent and the brokers; none where nothing counts them.
+    pub fn uplink_bytes(&self) -> Option<u64> {
+        self.allowance.total()
+    }
+
+    /// What is left of the flash budget; none where there is none.
+    pub fn flash_left_bytes(&self) -> Option<u64> {
+        self.flash.left()
+    }
+
+    /// How it stands with the budgets of the uplink.
+    pub fn budgets(&self) -> Vec<BudgetUse> {
+        self.allowance.uses()
     }
 
     /// Takes note of what happened, and plans what follows from it.
@@ -196,6 +250,10 @@ impl Delivery {
                 self.phase = Phase::Flushing(now.plus(self.settings.flush));
             }
             Event::Wall(wall_ms) => self.wall = (now, wall_ms),
+            Event::Wire(bytes) => {
+                let in_flight = self.window.in_flight().cost;
+                self.allowance.counted(bytes, in_flight);
+            }
             Event::Stop | Event::Tick => {}
         }
         self.plan(now);
@@ -329,6 +387,7 @@ impl Delivery {
         }
         self.counters.retries += self.window.in_flight().batches as u64;
         self.window.unsend_all();
+        self.allowance.uncounted();
         self.actions
             .retain(|action| !matches!(action, Action::Send { .. }));
         let wait_ms = self.hold_back(now);
@@ -369,13 +428,24 @@ impl Delivery {
     }
 
     fn turn_uplink(&mut self, now: Monotonic) {
+        let wall_ms = self.wall_ms(now);
+        self.allowance.turn(wall_ms);
+        if let Some(closed) = self.allowance.news() {
+            self.say(News::UplinkBudget(closed));
+        }
+        let lane = self.window.waiting();
+        let waiting = self.is_sending() && lane.is_some_and(|lane| self.allowance.has_left(lane));
+        let in_flight = self.window.in_flight().batches > 0;
+        let moves = waiting || in_flight;
         let work = Work {
-            waiting: self.is_sending() && self.window.is_waiting(),
-            in_flight: self.window.in_flight().batches > 0,
-            behind: self.is_sending() && self.window.is_behind(self.session_through),
+            waiting,
+            in_flight,
+            // What waits for a budget is not what a session waits for.
+            behind: moves && self.is_sending() && self.window.is_behind(self.session_through),
             acknowledged: self.acknowledged(),
         };
-        match self.uplink.turn(work, now, self.wall_ms(now)) {
+        let closed_for = self.allowance.closed_for(wall_ms);
+        match self.uplink.turn(work, closed_for, now, wall_ms) {
             None => {}
             Some(Change::Connect) => {
                 self.counters.sessions += 1;
@@ -385,6 +455,7 @@ impl Delivery {
             }
             Some(Change::Disconnect) => {
                 self.window.unsend_all();
+                self.allowance.uncounted();
                 self.actions
                     .retain(|action| !matches!(action, Action::Send { .. } | Action::Recreate));
                 self.broker.lost = false;
@@ -411,12 +482,11 @@ impl Delivery {
         }
         loop {
             while due(self.send_at()) {
-                let next = self.window.next_to_send();
-                let Some((id, batch)) = next.and_then(|id| Some((id, self.window.send(id)?)))
-                else {
+                let Some((id, cost, batch)) = self.window.send_next() else {
                     break;
                 };
                 self.counters.sent += 1;
+                self.allowance.sent(cost);
                 self.actions.push_back(Action::Send { id, batch });
             }
             // What was committed and not sent at once waits for its turn on the disk; a lower lane
@@ -433,10 +503,10 @@ impl Delivery {
     fn go_on_stopping(&mut self, now: Monotonic) {
         if let Phase::Flushing(until) = self.phase {
             // What stands behind a backlog cannot be sent in time.
+            let next = self.window.next_to_send();
             let waits = self.is_sending()
                 && self.window.unsettled() > 0
-                && self.window.next_to_send().is_some()
-                && self.uplink.may_send();
+                && next.is_some_and(|id| self.may_send(id.lane()));
             let quiet = !waits && self.window.in_flight().batches == 0;
             if quiet || until <= now {
                 self.phase = Phase::Committing(now.plus(writing::LAST_COMMIT_MAX));
@@ -464,6 +534,11 @@ impl Delivery {
         !self.broker.clock_unset && matches!(self.phase, Phase::Running | Phase::Flushing(_))
     }
 
+    /// Whether the uplink is open for a lane: in a session, in its hours, within its budgets.
+    fn may_send(&self, lane: Lane) -> bool {
+        self.uplink.may_send() && self.allowance.has_left(lane)
+    }
+
     fn recreate_at(&self) -> Option<Monotonic> {
         let wanted = self.broker.lost && self.uplink.is_connected() && self.is_sending();
         wanted.then_some(self.broker.not_before)
@@ -473,7 +548,11 @@ impl Delivery {
         if self.broker.lost || !self.uplink.may_send() || !self.is_sending() {
             return None;
         }
-        let (cost, is_row) = self.window.look(self.window.next_to_send()?)?;
+        let next = self.window.next_to_send()?;
+        let (cost, is_row) = self.window.look(next)?;
+        if !self.allowance.allows(next.lane(), cost) {
+            return None;
+        }
         let in_flight = self.window.in_flight();
         let has_room = in_flight.batches < IN_FLIGHT_BATCHES_MAX
             && in_flight.cost + cost <= self.settings.in_flight_bytes_max;
@@ -496,7 +575,10 @@ impl Delivery {
         if !idle || !has_room || !asks || !whole {
             return None;
         }
-        self.window.to_load()?;
+        let (_, through) = self.window.to_load()?;
+        if !self.allowance.has_left(through.lane()) {
+            return None;
+        }
         Some(self.broker.not_before.max(self.writing.disk.not_before))
     }
 

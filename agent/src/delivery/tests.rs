@@ -3,6 +3,7 @@
 
 use headwater_record::{Generation, Kind, StreamId};
 
+use super::allowance::Budgets;
 use super::uplink::{Session, UplinkSettings};
 use super::*;
 use crate::batch::Entry;
@@ -489,6 +490,7 @@ fn a_cycle_connects_for_what_there_is_and_spools_meanwhile() {
             every: Duration::from_secs(60),
             place: 0,
             hours: None,
+            budgets: Budgets::default(),
         },
         ..settings()
     });
@@ -550,4 +552,83 @@ fn a_flash_budget_makes_commits_rarer_and_says_so() {
         "44,000 bytes of debt are paid first"
     );
     assert!(rig.wait(15_000_000)[0].starts_with("commit"));
+}
+
+/// 2026-11-25T05:10:00Z
+const WALL: u64 = 1_795_583_400_000;
+
+fn with_hourly(bytes: u64) -> Settings {
+    Settings {
+        uplink: UplinkSettings {
+            budgets: Budgets {
+                hour: Some(bytes),
+                ..Budgets::default()
+            },
+            ..UplinkSettings::default()
+        },
+        ..settings()
+    }
+}
+
+#[test]
+fn a_used_up_uplink_budget_spools_until_the_next_hour() {
+    let mut rig = Rig::new(with_hourly(1000));
+    rig.apply(Event::Wall(WALL));
+    assert_eq!(rig.queue(), ["recreate", "send 1"]);
+    rig.report(1, Outcome::Delivered);
+    let told = rig.apply(Event::Wire(1000));
+    assert!(told[0].starts_with("say UplinkBudget(Some("), "{told:?}");
+    assert_eq!(told[1..], ["disconnect"], "idle traffic would cost, too");
+    assert_eq!(rig.queue(), [""; 0]);
+    assert_eq!(
+        rig.wait(2000),
+        ["commit +[ 2 ] -[ ] @[ 20 ]"],
+        "nobody is offline"
+    );
+    rig.committed(1);
+    assert_eq!(rig.delivery.budgets()[0].used_bytes, 1000);
+    let at = rig.delivery.next_deadline().unwrap();
+    assert!(at.since(rig.now) <= Duration::from_secs(50 * 60), "{at:?}");
+    let back = rig.wait(50 * 60_000);
+    assert_eq!(
+        back,
+        ["say UplinkBudget(None)", "recreate", "load 1..2"],
+        "the spool first"
+    );
+}
+
+#[test]
+fn what_is_not_counted_yet_holds_back_what_might_not_fit() {
+    let mut rig = Rig::new(with_hourly(1000));
+    rig.apply(Event::Wall(WALL));
+    rig.queue();
+    assert_eq!(rig.queue(), ["send 2"]);
+    let (cost, _) = rig.delivery.window.look(BatchId(2)).unwrap();
+    for id in 3.. {
+        if rig.queue().is_empty() {
+            assert!(id * cost > 1000, "{id} of {cost}");
+            break;
+        }
+    }
+    // They were smaller than they looked.
+    let sent = rig.delivery.counters().sent;
+    for id in 1..=sent {
+        rig.report(id, Outcome::Delivered);
+    }
+    let next = format!("send {}", sent + 1);
+    assert_eq!(rig.apply(Event::Wire(50)), [next]);
+}
+
+#[test]
+fn the_use_of_a_budget_is_written_down_where_it_is_worth_a_page() {
+    let mut rig = Rig::new(with_hourly(256_000));
+    rig.apply(Event::Wall(WALL));
+    rig.queue();
+    let usage = |rig: &mut Rig, bytes: u64| {
+        rig.delivery.apply(Event::Wire(bytes), rig.now);
+        rig.delivery.usage(rig.now)
+    };
+    assert_eq!(usage(&mut rig, 10)[0].bytes, 10);
+    assert_eq!(usage(&mut rig, 1000), []);
+    assert_eq!(usage(&mut rig, 1)[0].bytes, 1011);
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::allowance::Budgets;
 use crate::clock::Monotonic;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -104,12 +105,14 @@ pub struct UplinkSettings {
     pub place: u64,
     /// When it may be connected at all.
     pub hours: Option<Hours>,
+    /// How much may pass.
+    pub budgets: Budgets,
 }
 
 impl UplinkSettings {
     /// Whether a connection may be made before anything is planned.
     pub fn connects_at_start(&self) -> bool {
-        self.session == Session::Always && self.hours.is_none()
+        self.session == Session::Always && self.hours.is_none() && !self.budgets.is_any()
     }
 }
 
@@ -193,8 +196,15 @@ impl Uplink {
         self.next
     }
 
-    /// Looks at the time and at what there is to do.
-    pub(super) fn turn(&mut self, work: Work, now: Monotonic, wall_ms: u64) -> Option<Change> {
+    /// Looks at the time and at what there is to do. `closed_for`: the budgets allow nothing for so
+    /// long.
+    pub(super) fn turn(
+        &mut self,
+        work: Work,
+        closed_for: Option<Duration>,
+        now: Monotonic,
+        wall_ms: u64,
+    ) -> Option<Change> {
         if self.settings.connects_at_start() {
             return None;
         }
@@ -205,6 +215,10 @@ impl Uplink {
                 (allowed, Some(now.plus(Duration::from_millis(ms))))
             }
         };
+        let allowed = allowed && closed_for.is_none();
+        let changes_at = (changes_at.into_iter())
+            .chain(closed_for.map(|closed| now.plus(closed)))
+            .min();
         let due = self.is_due(now);
         let before = self.is_connected();
         self.state = match self.state {
@@ -216,6 +230,7 @@ impl Uplink {
                 }
             }
             State::Closed => State::Closed,
+            State::Open { .. } if !allowed && !work.in_flight => State::Closed,
             State::Open { .. } if !allowed => State::Ending(now.plus(END_PATIENCE)),
             State::Open { began, idle } if self.settings.session == Session::Cycle => {
                 go_on(began, idle, work, now)
@@ -321,6 +336,7 @@ mod tests {
             every: Duration::from_secs(60),
             place,
             hours: None,
+            budgets: Budgets::default(),
         })
     }
 
@@ -329,13 +345,13 @@ mod tests {
         let mut uplink = cycle(7_000);
         assert!(!uplink.may_send());
         assert_eq!(
-            uplink.turn(WORK, Monotonic(0), 0),
+            uplink.turn(WORK, None, Monotonic(0), 0),
             None,
             "its place is to come"
         );
         assert_eq!(uplink.next(), Some(Monotonic(7_000)));
         assert_eq!(
-            uplink.turn(WORK, Monotonic(7_000), 0),
+            uplink.turn(WORK, None, Monotonic(7_000), 0),
             Some(Change::Connect)
         );
         let flying = Work {
@@ -343,44 +359,48 @@ mod tests {
             behind: true,
             ..NONE
         };
-        assert_eq!(uplink.turn(flying, Monotonic(30_000), 0), None);
-        assert_eq!(uplink.turn(NONE, Monotonic(30_500), 0), None, "it lingers");
+        assert_eq!(uplink.turn(flying, None, Monotonic(30_000), 0), None);
+        assert_eq!(
+            uplink.turn(NONE, None, Monotonic(30_500), 0),
+            None,
+            "it lingers"
+        );
         assert_eq!(uplink.next(), Some(Monotonic(32_500)));
         assert_eq!(
-            uplink.turn(NONE, Monotonic(32_500), 0),
+            uplink.turn(NONE, None, Monotonic(32_500), 0),
             Some(Change::Disconnect)
         );
         assert_eq!(
-            uplink.turn(WORK, Monotonic(33_000), 0),
+            uplink.turn(WORK, None, Monotonic(33_000), 0),
             None,
             "until the next"
         );
         assert_eq!(uplink.next(), Some(Monotonic(67_000)));
         // With nothing to send there is no session.
-        assert_eq!(uplink.turn(NONE, Monotonic(67_000), 0), None);
+        assert_eq!(uplink.turn(NONE, None, Monotonic(67_000), 0), None);
         assert_eq!(uplink.next(), Some(Monotonic(127_000)));
     }
 
     #[test]
     fn a_session_ends_though_more_comes_in_all_the_time() {
         let mut uplink = cycle(7_000);
-        uplink.turn(WORK, Monotonic(0), 0);
-        uplink.turn(WORK, Monotonic(7_000), 0);
+        uplink.turn(WORK, None, Monotonic(0), 0);
+        uplink.turn(WORK, None, Monotonic(7_000), 0);
         // All that it began for is delivered; later lines are on their way and wait.
         let later = Work {
             in_flight: true,
             behind: false,
             ..WORK
         };
-        assert_eq!(uplink.turn(later, Monotonic(8_000), 0), None);
-        assert_eq!(uplink.turn(later, Monotonic(10_000), 0), None);
+        assert_eq!(uplink.turn(later, None, Monotonic(8_000), 0), None);
+        assert_eq!(uplink.turn(later, None, Monotonic(10_000), 0), None);
         assert!(!uplink.may_send(), "what is on its way is waited for");
         let left = Work {
             behind: false,
             ..WORK
         };
         assert_eq!(
-            uplink.turn(left, Monotonic(10_200), 0),
+            uplink.turn(left, None, Monotonic(10_200), 0),
             Some(Change::Disconnect)
         );
         assert_eq!(uplink.next(), Some(Monotonic(67_000)));
@@ -389,24 +409,24 @@ mod tests {
     #[test]
     fn a_session_without_an_answer_gives_up_and_comes_again_in_its_place() {
         let mut uplink = cycle(7_000);
-        uplink.turn(WORK, Monotonic(0), 0);
-        uplink.turn(WORK, Monotonic(7_000), 0);
-        assert_eq!(uplink.turn(WORK, Monotonic(126_999), 0), None);
+        uplink.turn(WORK, None, Monotonic(0), 0);
+        uplink.turn(WORK, None, Monotonic(7_000), 0);
+        assert_eq!(uplink.turn(WORK, None, Monotonic(126_999), 0), None);
         assert_eq!(uplink.next(), Some(Monotonic(127_000)));
         // An answer: the link is slow, and not dead.
         let moving = Work {
             acknowledged: Some(Monotonic(126_000)),
             ..WORK
         };
-        assert_eq!(uplink.turn(moving, Monotonic(127_000), 0), None);
+        assert_eq!(uplink.turn(moving, None, Monotonic(127_000), 0), None);
         assert_eq!(uplink.next(), Some(Monotonic(246_000)));
         assert_eq!(
-            uplink.turn(moving, Monotonic(246_000), 0),
+            uplink.turn(moving, None, Monotonic(246_000), 0),
             Some(Change::Disconnect)
         );
         assert_eq!(uplink.next(), Some(Monotonic(247_000)));
         assert_eq!(
-            uplink.turn(moving, Monotonic(247_000), 0),
+            uplink.turn(moving, None, Monotonic(247_000), 0),
             Some(Change::Connect)
         );
     }
@@ -428,11 +448,11 @@ mod tests {
         };
         let mut uplink = Uplink::new(settings);
         let noon = 12 * 3_600_000;
-        assert_eq!(uplink.turn(WORK, Monotonic(0), noon), None);
+        assert_eq!(uplink.turn(WORK, None, Monotonic(0), noon), None);
         let evening = Monotonic(10 * 3_600_000);
         assert_eq!(uplink.next(), Some(evening));
         assert_eq!(
-            uplink.turn(WORK, evening, noon + evening.0),
+            uplink.turn(WORK, None, evening, noon + evening.0),
             Some(Change::Connect)
         );
         // At the end, what is in flight is waited for, and then no longer.
@@ -441,11 +461,11 @@ mod tests {
             ..WORK
         };
         let morning = Monotonic(18 * 3_600_000);
-        assert_eq!(uplink.turn(flying, morning, noon + morning.0), None);
+        assert_eq!(uplink.turn(flying, None, morning, noon + morning.0), None);
         assert!(!uplink.may_send());
         let later = morning.plus(END_PATIENCE);
         assert_eq!(
-            uplink.turn(flying, later, noon + later.0),
+            uplink.turn(flying, None, later, noon + later.0),
             Some(Change::Disconnect)
         );
     }
@@ -458,6 +478,7 @@ mod tests {
                 every: Duration::from_millis(every),
                 place,
                 hours: None,
+                budgets: Budgets::default(),
             });
             let next = uplink.next_begin(Monotonic(now)).unwrap().0;
             prop_assert!(next > now && next <= now + every, "{} {}", now, next);

@@ -231,7 +231,7 @@ impl Delivery {
             return None;
         }
         // Nobody acknowledges, and the sources are about to wait: they need not.
-        let nobody = self.broker.silent || self.broker.clock_unset || !self.uplink.may_send();
+        let nobody = self.broker.silent || self.broker.clock_unset || !self.may_send(lane);
         let crowded = nobody && self.window.ram_bytes() >= self.settings.window_bytes / 2;
         if crowded || self.is_last_commit() {
             return Some(oldest);
@@ -298,7 +298,7 @@ impl Delivery {
                 let oldest = self.window.of(lane).oldest_in_ram();
                 (rows, evict) = self.start_spooling(lane, now);
                 if !rows.is_empty() {
-                    self.note_late(oldest);
+                    self.note_late(lane, oldest);
                 }
             }
         }
@@ -314,11 +314,13 @@ impl Delivery {
             rows: rows.len() as u64,
             since: now,
         });
+        let usage = self.usage(now);
         self.actions.push_back(Action::Commit(Transaction {
             rows,
             deletes,
             checkpoints,
             evict,
+            usage,
         }));
     }
 
@@ -377,11 +379,11 @@ impl Delivery {
 
     /// A batch queued at `oldest` was late. On a slow uplink some always are; where nothing at all
     /// was acknowledged since, the broker is silent.
-    fn note_late(&mut self, oldest: Option<Monotonic>) {
+    fn note_late(&mut self, lane: Lane, oldest: Option<Monotonic>) {
         let before_sending = self.settings.spool_after.is_zero()
             || self.phase != Phase::Running
             || self.broker.clock_unset
-            || !self.uplink.may_send();
+            || !self.may_send(lane);
         if before_sending || self.broker.acknowledged > oldest {
             return;
         }

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,6 +51,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// How long it sleeps while none is. What librdkafka has to say then (that a broker is away) can
 /// wait so long; the next batch wakes it.
 const IDLE: Duration = Duration::from_secs(30);
+/// How often bytes are counted, where there is a budget for them; the thread does not sleep longer
+/// then.
+const WIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// The producer's properties, with what each is for. `[kafka.options]` goes before those that are
 /// not reserved.
@@ -111,6 +114,8 @@ pub enum Report {
     },
     /// The client is of no use any more.
     Lost,
+    /// So many bytes more have passed between it and the brokers, requests and answers.
+    Wire(u64),
 }
 
 /// A librdkafka client and the thread that hears its reports. Dropped, it takes back whatever was
@@ -166,6 +171,17 @@ struct Context {
     voice: Voice,
     reports: Arc<Reports>,
     cluster: Arc<Cluster>,
+    /// Bytes that were reported already.
+    wire: AtomicU64,
+}
+
+/// What is read of librdkafka's statistics: bytes of requests and answers, without TLS.
+#[derive(serde::Deserialize)]
+struct Passed {
+    #[serde(default)]
+    tx_bytes: u64,
+    #[serde(default)]
+    rx_bytes: u64,
 }
 
 /// Where the credentials' thread reaches the client.
@@ -191,13 +207,14 @@ impl TokenUser for Inlet {
 
 impl Producer {
     /// A client for the records of `device`. `news` is notified when there are reports to take.
+    /// `counts`: whether it is to say how many bytes pass ([`Report::Wire`]), each second.
     ///
     /// # Errors
     /// See [`ProducerError`]. A broker that cannot be reached is none: librdkafka tries for ever.
     pub fn new(
         cluster: &Arc<Cluster>,
         device: &DeviceId,
-        undated: Undated,
+        (undated, counts): (Undated, bool),
         news: Arc<Notify>,
     ) -> Result<Self, ProducerError> {
         let reports = Arc::new(Reports {
@@ -209,15 +226,22 @@ impl Producer {
             voice: Voice::default(),
             reports: Arc::clone(&reports),
             cluster: Arc::clone(cluster),
+            wire: AtomicU64::new(0),
         };
-        let client: BaseProducer<Context> = properties(cluster, device)?
+        let mut properties = properties(cluster, device)?;
+        if counts {
+            let every = WIRE_EVERY.as_millis().to_string();
+            properties.set("statistics.interval.ms", every);
+        }
+        let client: BaseProducer<Context> = properties
             .create_with_context(context)
             .map_err(ProducerError::Client)?;
         let (client, stop) = (Arc::new(client), Stop::new());
+        let idle = if counts { WIRE_EVERY } else { IDLE };
         let (polled, heard, end) = (Arc::clone(&client), Arc::clone(&reports), stop.clone());
         let thread = std::thread::Builder::new()
             .name("reports".into())
-            .spawn(move || hear(&polled, &heard, &end))
+            .spawn(move || hear(&polled, &heard, &end, idle))
             .map_err(ProducerError::Thread)?;
         let inlet = Arc::new(Inlet {
             client: Arc::downgrade(&client),
@@ -329,11 +353,11 @@ impl Drop for Producer {
 }
 
 /// The reports thread. With nothing in flight, nothing can be reported, and it sleeps.
-fn hear(client: &BaseProducer<Context>, reports: &Reports, stop: &Stop) {
+fn hear(client: &BaseProducer<Context>, reports: &Reports, stop: &Stop, idle: Duration) {
     while !stop.is_set() {
         if reports.open.load(Ordering::Acquire) > 0 {
             client.poll(POLL);
-        } else if !stop.wait(IDLE) {
+        } else if !stop.wait(idle) {
             client.poll(Duration::ZERO);
         }
     }
@@ -440,6 +464,21 @@ impl ClientContext for Context {
         let is_fatal = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal);
         if is_fatal || self.cluster.is_outdated(&error, reason) {
             self.reports.put(Report::Lost);
+        }
+    }
+
+    /// Only asked for where bytes are counted. Of some kilobytes of JSON, two numbers.
+    fn stats_raw(&self, statistics: &[u8]) {
+        let passed = match serde_json::from_slice::<Passed>(statistics) {
+            Ok(passed) => passed.tx_bytes.saturating_add(passed.rx_bytes),
+            Err(error) => {
+                tracing::debug!(%error, "librdkafka's statistics are not understood");
+                return;
+            }
+        };
+        let before = self.wire.swap(passed, Ordering::AcqRel);
+        if passed > before {
+            self.reports.put(Report::Wire(passed - before));
         }
     }
 

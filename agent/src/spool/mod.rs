@@ -15,7 +15,7 @@
 //! - `folder`: the state directory, its lock and its files.
 //! - [`salvage`]: from a damaged database to a whole one, over `pages` and `wal`, which read
 //!   SQLite's formats.
-//! - [`boot`]: which rows are of the present boot.
+//! - [`boot`]: which rows are of the present boot; `usage`: what was used of the budgets.
 //! - [`batch`]: pure: a batch into a row, and any bytes back into a batch or an error.
 //!
 //! This file holds what passes the border to [`crate::delivery`]: plain data.
@@ -42,6 +42,7 @@ pub mod store;
     reason = "SQLite's interface to files is C, and its numbers are; for tests only"
 )]
 mod test_disk;
+mod usage;
 mod wal;
 
 use std::collections::BTreeSet;
@@ -164,6 +165,27 @@ pub struct Transaction {
     pub checkpoints: Vec<Checkpoint>,
     /// Room that is made for `rows` before they enter.
     pub evict: Option<Evict>,
+    /// What was used of the budgets, where there are any.
+    pub usage: Vec<Used>,
+}
+
+/// What was used of a budget, so that a restart does not begin with a new one. Plain numbers: what
+/// they mean is for whoever keeps the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// Which.
+    pub budget: u8,
+    /// As of when, or since when; Unix milliseconds.
+    pub at_ms: u64,
+    /// How many.
+    pub bytes: i64,
+}
+
+impl Used {
+    /// Whether it is a level as of a moment, not a sum since one.
+    pub(crate) fn is_level(self) -> bool {
+        self.budget == crate::delivery::FLASH_BUDGET
+    }
 }
 
 /// Which rows give way to new ones: the oldest that hold data, each becoming a notice of its loss.

@@ -35,7 +35,7 @@ use super::folder::Folder;
 use super::generations::{self, Known};
 use super::pages::{Value, rows_of_page};
 use super::rows::{self, Lost};
-use super::{BatchId, Healing, Lane, schema};
+use super::{BatchId, Healing, Lane, schema, usage};
 use crate::batch::Batch;
 
 /// Rows of one transaction of the new database.
@@ -136,6 +136,13 @@ impl Salvage {
     /// Keeps a row, if it is one of ours and whole.
     fn take(&mut self, id: i64, values: &[Value<'_>]) {
         match values.len() {
+            4 => {
+                if let Some(used) = usage::of_page(id, values)
+                    && let Err(error) = usage::write(&self.database, &[used])
+                {
+                    self.failed = Some(error);
+                }
+            }
             5 => {
                 if let Some((_, rows)) = depth_of(values) {
                     *self.counted.get_or_insert(0) += rows;

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::folder::Folder;
 use super::salvage::{self, SalvageError, Salvaged};
 use super::store::classify as trouble_of;
-use super::{Healing, Lane, Trouble, generations};
+use super::{Healing, Lane, Trouble, generations, usage};
 use crate::clock;
 
 /// "hwsp": so that `file` and we know whose database it is.
@@ -270,6 +270,7 @@ fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
     if is_new {
         create(&connection).map_err(error)?;
     }
+    connection.execute_batch(usage::SCHEMA).map_err(error)?;
     Ok(connection)
 }
 
@@ -314,13 +315,15 @@ pub(super) fn create_salvage(path: &Path) -> rusqlite::Result<Connection> {
     connection.execute_batch(&format!(
         "PRAGMA page_size = {PAGE_BYTES};\nPRAGMA auto_vacuum = INCREMENTAL;\n\
          PRAGMA journal_mode = MEMORY;\nPRAGMA synchronous = OFF;\nPRAGMA cache_size = -1024;\n\
-         BEGIN;\n{SCHEMA}\nPRAGMA application_id = {APPLICATION_ID};\n\
-         PRAGMA user_version = {VERSION};\nCOMMIT;"
+         BEGIN;\n{SCHEMA}\n{}\nPRAGMA application_id = {APPLICATION_ID};\n\
+         PRAGMA user_version = {VERSION};\nCOMMIT;",
+        usage::SCHEMA
     ))?;
     Ok(connection)
 }
 
-/// Looks at what a start has the time for, whatever the backlog: every generation, the sums, and the
+/// Looks at what a start has the time for, whatever the backlog: every generation, the sums, what was
+/// used of budgets, and the
 /// first and the last row of each lane. Returns the identity.
 fn check(connection: &Connection, path: &Path) -> Result<u64, Refusal> {
     let error = |source| refusal(path, source);
@@ -339,6 +342,7 @@ fn check(connection: &Connection, path: &Path) -> Result<u64, Refusal> {
     };
     let identity = identity.cast_unsigned();
     generations::all(connection, identity).map_err(error)?;
+    usage::all(connection).map_err(error)?;
     for lane in Lane::ALL {
         for direction in ["ASC", "DESC"] {
             connection

@@ -19,7 +19,9 @@ use super::evict::{self, Evicting};
 use super::folder::Folder;
 use super::registry::{Change, Markers};
 use super::schema::{OpenError, Opened, open};
-use super::{BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, generations, rows};
+use super::{
+    BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, Used, generations, rows, usage,
+};
 use crate::checkpoint::OpenGeneration;
 use crate::{clock, crash};
 
@@ -58,6 +60,8 @@ pub struct Found {
     pub depth: Depth,
     /// The last row of each lane, by [`Lane::index`]; the one before its first where there is none.
     pub last: [BatchId; Lane::COUNT],
+    /// What earlier runs used of the budgets.
+    pub usage: Vec<Used>,
 }
 
 /// Where the thread says what it found, or why it ends.
@@ -163,6 +167,7 @@ fn found(opened: &Opened) -> rusqlite::Result<Found> {
         known: generations::all(connection, opened.identity)?,
         depth: rows::depth(connection)?,
         last: rows::last(connection)?,
+        usage: usage::all(connection)?,
     })
 }
 
@@ -391,6 +396,7 @@ fn write(
         }
     }
     rows::add_depth(&open, &sums)?;
+    usage::write(&open, &transaction.usage)?;
     let depth = rows::depth(&open)?;
     for checkpoint in &transaction.checkpoints {
         generations::settle(&open, *checkpoint, depth.rows == 0)?;

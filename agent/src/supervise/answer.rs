@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::Agent;
 use super::progress::stuck;
+use crate::admin::process::Process;
 use crate::admin::server::Ask;
-use crate::admin::status::{Broker, Process, Samples, Spool, Status, Window};
+use crate::admin::status::{Broker, Samples, Spool, Status, Uplink, Window};
 use crate::clock;
 
 impl Agent<'_> {
@@ -52,6 +53,12 @@ impl Agent<'_> {
                 bytes_max: self.plan.spool.max_bytes,
                 oldest_ms: (depth.oldest_ms).map(|oldest| clock::wall_ms().saturating_sub(oldest)),
             },
+            uplink: Uplink {
+                bytes: delivery.uplink_bytes(),
+                budgets: delivery.budgets(),
+            },
+            flash_left_bytes: delivery.flash_left_bytes(),
+            reloads: self.reloads,
             process: Process::read(),
             tap_missed: self.taps.missed(),
         }

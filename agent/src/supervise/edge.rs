@@ -98,7 +98,7 @@ impl<'a> Edge<'a> {
         Producer::new(
             &self.cluster,
             self.device,
-            self.undated,
+            (self.undated, self.delivery.uplink_bytes().is_some()),
             Arc::clone(&self.news),
         )
     }
@@ -130,6 +130,7 @@ impl<'a> Edge<'a> {
             self.apply(match report {
                 Report::Batch { id, outcome } => Event::Reported { id, outcome },
                 Report::Lost => Event::ProducerLost,
+                Report::Wire(bytes) => Event::Wire(bytes),
             });
         }
     }
@@ -252,6 +253,24 @@ fn say(news: News) {
             times,
             "the flash budget (flash.bytes_per_day) is being used up: commits are so many times rarer than configured, and stop where it is gone"
         ),
+        News::UplinkBudget(None) => {
+            tracing::info!("the uplink's budgets have room again: sending goes on")
+        }
+        News::UplinkBudget(Some(closed)) => {
+            let until = jiff::Timestamp::from_millisecond(closed.until_ms.cast_signed());
+            let until = until.map_or_else(|_| "its end".to_owned(), |until| until.to_string());
+            let key = closed.period.key();
+            if closed.all {
+                tracing::warn!(
+                    "the uplink's budget ({key}) is used up: what is read waits in the spool until {until}"
+                );
+            } else {
+                tracing::warn!(
+                    lane = ?closed.lane,
+                    "what is left of the uplink's budget ({key}) is kept for higher lanes: this lane and those below wait in the spool until {until}"
+                );
+            }
+        }
         News::SpoolRoom => tracing::info!("the spool has room again"),
         News::LeftBehind { batches } => tracing::error!(
             batches,

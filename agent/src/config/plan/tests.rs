@@ -43,6 +43,7 @@ fn the_effective_configuration_gives_the_same_plan() {
         "device = \"pi-7\"\n{KAFKA}[kafka.security]\nmode = \"iam\"\nregion = \"eu-west-1\"\n\
          [credentials.iot]\nendpoint = \"https://x.example\"\nrole_alias = \"fleet\"\n\
          certificate = \"/c\"\nkey = \"credential:k\"\n[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\n\
+         [uplink]\nbytes_per_hour = \"1MB\"\nbytes_per_day = \"2MB\"\nbytes_per_month = \"3GiB\"\n\
          [[file]]\nid = \"a\"\npaths = [\"/a/**/*.log\"]\nexclude = [\"/a/x\"]\nstart_at = \"end\"\n\
          [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n\
          kind = \"csv\"\ncolumn = \"t\"\nseparator = \";\"\ndeadband = \"7%\"\nalign = true\njitter = \"1s\"\n\
@@ -176,6 +177,16 @@ fn an_uplink_has_hours_and_a_place_of_its_own() {
     );
     assert_ne!(a.uplink.place, b.uplink.place);
     assert_eq!(a.uplink.hours.unwrap().to_string(), "22:00-06:30");
+    let budgets = |text: &str| {
+        plan(&format!(
+            "device = 'a'\n{KAFKA}[uplink]\n{text}\n[[file]]\nid = \"a\"\npaths = [\"/a\"]\n"
+        ))
+    };
+    let month = budgets("bytes_per_month = '500MB'").unwrap().uplink.budgets;
+    assert_eq!((month.hour, month.month), (None, Some(500_000_000)));
+    let problems = budgets("bytes_per_hour = '1KiB'\nbytes_per_day = '1B'").unwrap_err();
+    let keys: Vec<_> = problems.iter().map(|problem| &problem.key).collect();
+    assert_eq!(keys, ["uplink.bytes_per_hour", "uplink.bytes_per_day"]);
     for wrong in ["22:00", "22-06", "24:00-06:00", "22:60-06:00", "x:00-06:00"] {
         let problems = with("a", wrong).unwrap_err();
         assert_eq!(problems[0].key, "uplink.hours", "{wrong}");

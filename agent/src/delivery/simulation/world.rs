@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use headwater_record::{Generation, Kind, SourceId, Span};
 
+use super::super::allowance::Budgets;
 use super::super::uplink::{Hours, Session, UplinkSettings};
 use super::super::*;
 use super::parts::{Broker, Disk, File, add, copy, empty, losses};
@@ -588,6 +589,7 @@ fn uplink(pick: &mut impl FnMut(&[u64]) -> u64) -> UplinkSettings {
         every: Duration::from_millis(pick(&[1000, 20_000])),
         place: pick(&[0, 777]),
         hours: (pick(&[0, 0, 0, 1]) == 1).then_some(Hours { from: 3, to: 2 }),
+        budgets: Budgets::default(),
     }
 }
 

@@ -93,6 +93,7 @@ impl Fleet {
                     every,
                     place,
                     hours: None,
+                    budgets: Budgets::default(),
                 }),
                 connections: 0,
                 failures: 0,
@@ -148,7 +149,7 @@ impl Fleet {
             behind,
             acknowledged: None,
         };
-        match device.uplink.turn(work, Monotonic(now), now) {
+        match device.uplink.turn(work, None, Monotonic(now), now) {
             Some(Change::Connect) => {
                 device.in_session = true;
                 device.failures = 0;

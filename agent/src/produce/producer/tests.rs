@@ -47,7 +47,7 @@ fn producer(kafka: &Arc<Cluster>) -> (Producer, Arc<Notify>) {
     let producer = Producer::new(
         kafka,
         &"pi-7".parse().unwrap(),
-        Undated::default(),
+        (Undated::default(), false),
         Arc::clone(&news),
     )
     .unwrap();
@@ -247,7 +247,7 @@ fn a_client_that_is_given_up_is_silent() {
     let mut new = Producer::new(
         &kafka(&cluster, &[]),
         &"pi-7".parse().unwrap(),
-        Undated::default(),
+        (Undated::default(), false),
         Arc::clone(&news),
     )
     .unwrap();
@@ -271,4 +271,35 @@ fn options_go_before_what_is_not_reserved() {
     assert_eq!(config.get("compression.codec"), Some("lz4"));
     assert_eq!(config.get("message.timeout.ms"), Some("0"));
     assert_eq!(config.get("client.id"), Some("headwater-d"));
+}
+
+#[test]
+fn bytes_that_pass_are_counted_where_somebody_asks() {
+    let cluster = cluster();
+    let news = Arc::new(Notify::new());
+    let mut producer = Producer::new(
+        &kafka(&cluster, &[]),
+        &"pi-7".parse().unwrap(),
+        (Undated::default(), true),
+        Arc::clone(&news),
+    )
+    .unwrap();
+    let value = "x".repeat(50_000);
+    producer.send(BatchId(1), batch(0, &[&value]));
+    let (mut delivered, mut bytes) = (false, 0);
+    while !delivered || bytes == 0 {
+        for report in producer.take_reports() {
+            match report {
+                Report::Batch { id, outcome } => {
+                    assert_eq!((id, outcome), (BatchId(1), Outcome::Delivered));
+                    delivered = true;
+                }
+                Report::Wire(more) => bytes += more,
+                Report::Lost => panic!("lost"),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(bytes < 50_000, "{bytes}: compressed");
+    producer.close();
 }

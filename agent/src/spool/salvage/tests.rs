@@ -122,6 +122,7 @@ fn sample(dir: &Path) {
             rows: vec![(BatchId(nth + 1), Arc::new(batch(nth)))],
             deletes: Vec::new(),
             evict: None,
+            usage: Vec::new(),
             checkpoints: vec![Checkpoint {
                 generation: Generation(7),
                 settled: (nth + 1) * STEP,

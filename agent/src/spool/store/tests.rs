@@ -648,3 +648,43 @@ fn what_is_to_be_kept_free_is_refused_and_nothing_is_written() {
     owner.floors.bytes = 0;
     assert_eq!(owner.commit(&transaction).map(|depth| depth.rows), Ok(1));
 }
+
+#[test]
+fn what_was_used_of_budgets_survives_a_restart_and_a_salvage() {
+    let dir = tempfile::tempdir().unwrap();
+    let used = |budget, bytes| Used {
+        budget,
+        at_ms: u64::MAX - 1,
+        bytes,
+    };
+    let mut rig = Rig::start(dir.path());
+    assert_eq!(rig.found.usage, []);
+    for bytes in [1, -7] {
+        rig.commit(Transaction {
+            usage: vec![used(0, 5), used(3, bytes)],
+            rows: spooled(u64::from(bytes == 1)..=1),
+            ..Transaction::default()
+        });
+    }
+    rig.store.close();
+    let mut rig = Rig::start(dir.path());
+    assert_eq!(rig.found.usage, [used(0, 5), used(3, -7)]);
+    rig.store.heal(Healing::default()).unwrap();
+    assert!(matches!(
+        rig.replies.blocking_recv(),
+        Some(Reply::Healed { .. })
+    ));
+    rig.store.close();
+    let database = Connection::open(dir.path().join("spool.db")).unwrap();
+    database
+        .execute("UPDATE usage SET bytes = 6 WHERE budget = 0", [])
+        .unwrap();
+    drop(database);
+    let rig = Rig::start(dir.path());
+    assert_eq!(
+        rig.found.usage,
+        [used(3, -7)],
+        "one that is not whole is none"
+    );
+    rig.store.close();
+}
