@@ -4,6 +4,7 @@
 //! bytes back when it is dropped. Files wait for room (the file is the buffer); a sensor asks once,
 //! since it has nothing to wait with.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ pub struct Budget {
 struct Shared {
     total: usize,
     /// Of the total, what those who can wait leave to those who cannot.
-    reserve: usize,
+    reserve: AtomicUsize,
     free: Mutex<usize>,
     freed: Condvar,
 }
@@ -41,13 +42,19 @@ impl Budget {
     pub fn with_reserve(total: usize, reserve: usize) -> Self {
         let shared = Shared {
             total,
-            reserve: reserve.min(total / 2),
+            reserve: AtomicUsize::new(reserve.min(total / 2)),
             free: Mutex::new(total),
             freed: Condvar::new(),
         };
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// Another reserve, from the next [`Budget::take`] on.
+    pub fn set_reserve(&self, reserve: usize) {
+        let reserve = reserve.min(self.shared.total / 2);
+        self.shared.reserve.store(reserve, Ordering::Relaxed);
     }
 
     /// Takes `bytes` if they are free. A wish above the whole budget is cut to it, so that it can
@@ -70,7 +77,7 @@ impl Budget {
     /// beyond it is cut to that. The caller asks again, and looks between
     /// two tries whether it should stop.
     pub fn take(&self, bytes: usize, patience: Duration) -> Option<Permit> {
-        let reserve = self.shared.reserve;
+        let reserve = self.shared.reserve.load(Ordering::Relaxed);
         let bytes = bytes.min(self.shared.total - reserve);
         let free = self
             .shared
@@ -161,6 +168,12 @@ mod tests {
         assert!(file.is_some(), "so much stays free, whoever has the rest");
         drop((file, sample));
         assert_eq!(budget.used(), 0);
+        budget.set_reserve(0);
+        assert!(
+            budget
+                .take(100, Duration::ZERO)
+                .is_some_and(|all| all.bytes == 100)
+        );
     }
 
     #[test]

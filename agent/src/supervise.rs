@@ -6,6 +6,8 @@
 //! takes back what it holds; the store writes its log back and ends. A second signal ends the
 //! process at once: nothing is lost by that either, some of it is only sent again.
 //!
+//! SIGHUP takes a new configuration without a stop ([`reload`]).
+//!
 //! One thread runs all of this on a tokio runtime without a pool; it never blocks on a disk or a
 //! socket. Every wait ends at a deadline, and an idle agent's nearest one is half a minute away.
 
@@ -13,6 +15,7 @@ mod answer;
 mod edge;
 mod opening;
 mod progress;
+mod reload;
 mod sources;
 
 use std::sync::Arc;
@@ -26,18 +29,20 @@ use tokio::sync::{Notify, mpsc};
 
 use self::edge::Edge;
 use self::progress::Progress;
+use self::reload::Reload;
 use self::sources::{Ended, Sources};
 use crate::admin::server::{ASKS, Ask, Server, serve};
 use crate::admin::status::Reloads;
 use crate::admin::tap::Taps;
 use crate::batch::Batch;
+use crate::checkpoint::OpenGeneration;
 use crate::clock::{self, Monotonic};
 use crate::config::{Listen, Plan};
 use crate::delivery::{Delivery, Event, Settings};
 use crate::produce::producer::{ProducerError, Undated};
 use crate::spool::boot::{InLanes, first_of_boot};
 use crate::spool::schema::OpenError;
-use crate::spool::{BatchId, Reply};
+use crate::spool::{BatchId, Reply, Trouble};
 use crate::systemd;
 
 /// Most that librdkafka holds. It copies what it is given, so this comes on top of the window; some
@@ -97,11 +102,14 @@ pub enum Ending {
     Failed,
 }
 
-/// Runs the agent until it is told to stop.
+/// Reads the configuration again, or says all that is wrong with it.
+pub type Reread<'a> = &'a dyn Fn() -> Result<Plan, String>;
+
+/// Runs the agent until it is told to stop. `reread`: for SIGHUP.
 ///
 /// # Errors
 /// See [`StartError`]; nothing was read or sent then.
-pub fn run(plan: &Plan) -> Result<Ending, StartError> {
+pub fn run(plan: &Plan, reread: Reread<'_>) -> Result<Ending, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -110,7 +118,7 @@ pub fn run(plan: &Plan) -> Result<Ending, StartError> {
             source,
         })?;
     runtime.block_on(async {
-        let Some(mut agent) = Agent::start(plan).await? else {
+        let Some(mut agent) = Agent::start(plan, reread).await? else {
             return Ok(Ending::Stopped);
         };
         agent.turn().await;
@@ -185,11 +193,15 @@ enum Wake {
     Ended(Ended),
     Asked(Ask),
     Signal(SignalKind),
+    Known(Result<Vec<OpenGeneration>, Trouble>),
     Deadline,
 }
 
 struct Agent<'a> {
-    plan: &'a Plan,
+    /// In force now.
+    plan: Plan,
+    reread: Reread<'a>,
+    reload: Option<Reload>,
     started: Monotonic,
     edge: Edge<'a>,
     sources: Sources,
@@ -211,7 +223,7 @@ struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     /// Starts every part. None where it is told to stop while it waits for its spool.
-    async fn start(plan: &'a Plan) -> Result<Option<Self>, StartError> {
+    async fn start(plan: &'a Plan, reread: Reread<'a>) -> Result<Option<Self>, StartError> {
         let mut signals = Signals::new()?;
         let Some((store, found, replies)) = opening::open(plan, &mut signals).await? else {
             return Ok(None);
@@ -247,7 +259,9 @@ impl<'a> Agent<'a> {
         edge.offline = Arc::clone(&sources.offline);
         let now = clock::monotonic();
         Ok(Some(Self {
-            plan,
+            plan: plan.clone(),
+            reread,
+            reload: None,
             started: now,
             edge,
             sources,
@@ -296,6 +310,7 @@ impl<'a> Agent<'a> {
                 }
                 Wake::Ended(ended) => self.source_ended(&ended),
                 Wake::Asked(ask) => self.answer(ask),
+                Wake::Known(known) => self.known(known),
                 Wake::Signal(kind) => self.signalled(kind),
                 Wake::Deadline => {
                     self.edge.take_reports();
@@ -304,6 +319,7 @@ impl<'a> Agent<'a> {
             }
             let now = clock::monotonic();
             self.lose_patience(now);
+            self.look_at_reload(now);
             let used = self.sources.budget.used();
             if self.progress.tell(&self.edge.delivery, used, now) {
                 self.edge.apply(Event::Wall(clock::wall_ms()));
@@ -323,6 +339,7 @@ impl<'a> Agent<'a> {
             batch = self.sources.batches.recv(), if !self.drained => Wake::Batch(batch),
             Some(ended) = self.sources.ended.recv() => Wake::Ended(ended),
             Some(ask) = self.asks.recv() => Wake::Asked(ask),
+            known = Reload::answered(&mut self.reload) => Wake::Known(known),
             () = sleep => Wake::Deadline,
         }
     }
@@ -332,14 +349,19 @@ impl<'a> Agent<'a> {
         // Nobody tells when the clock is set.
         let unset = self.edge.delivery.clock_unset();
         let look = unset.then(|| now.plus(CLOCK_LOOK));
-        [self.edge.next_deadline(now), grace, look]
+        let reload = self.reload.as_ref().and_then(Reload::next_deadline);
+        [self.edge.next_deadline(now), grace, look, reload]
             .into_iter()
             .flatten()
             .fold(self.progress.next_deadline(), Monotonic::min)
     }
 
     fn source_ended(&mut self, ended: &Ended) {
-        let thread = ended.thread;
+        self.sources.forget(&ended.part);
+        if self.ended_for_reload(ended) {
+            return;
+        }
+        let thread = ended.part.to_string();
         match &ended.result {
             Some(Ok(())) if self.grace.is_some() => {}
             Some(Ok(())) => self.fail(&format!(
@@ -360,7 +382,7 @@ impl<'a> Agent<'a> {
 
     fn signalled(&mut self, kind: SignalKind) {
         if kind == SignalKind::hangup() {
-            tracing::warn!("SIGHUP does nothing yet: restart the agent for a new configuration");
+            self.reload();
             return;
         }
         if self.grace.is_some() {
@@ -377,6 +399,7 @@ impl<'a> Agent<'a> {
         if self.grace.is_none() {
             self.grace = Some(clock::monotonic().plus(SOURCES_GRACE));
             systemd::stopping();
+            self.reload = None;
             self.sources.stop();
         }
     }

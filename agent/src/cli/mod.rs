@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use tokio::runtime::Runtime;
 
-use crate::config::{ConfigFile, Host, Plan};
+use crate::config::{ConfigFile, Host, Listen, Plan, Problem};
 
 pub mod check;
 mod connect;
@@ -22,19 +22,27 @@ pub mod token;
 /// It cannot be read, or is refused: with everything that is wrong with it.
 fn load_plan(path: &Path) -> anyhow::Result<Plan> {
     let file: ConfigFile = headwater_msk::config_file::read(path)?;
-    match Plan::new(file, &Host::read()) {
-        Ok(plan) => Ok(plan),
-        Err(problems) => {
-            let list: Vec<String> = (problems.iter())
-                .map(|problem| format!("  {problem}"))
-                .collect();
-            bail!(
-                "configuration {} is refused:\n{}",
-                path.display(),
-                list.join("\n")
-            );
-        }
-    }
+    Plan::new(file, &Host::read()).map_err(|problems| refused(path, &problems))
+}
+
+/// Where the agent that runs on the configuration at `path` can be asked.
+///
+/// # Errors
+/// It cannot be read, or does not tell.
+fn load_listen(path: &Path) -> anyhow::Result<Listen> {
+    let file: ConfigFile = headwater_msk::config_file::read(path)?;
+    Plan::listen_of(&file).map_err(|problems| refused(path, &problems))
+}
+
+fn refused(path: &Path, problems: &[Problem]) -> anyhow::Error {
+    let list: Vec<String> = (problems.iter())
+        .map(|problem| format!("  {problem}"))
+        .collect();
+    anyhow!(
+        "configuration {} is refused:\n{}",
+        path.display(),
+        list.join("\n")
+    )
 }
 
 /// For commands that ask a running agent.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::load_plan;
+use super::load_listen;
 use crate::admin::client;
 use crate::admin::status::Status;
 
@@ -14,11 +14,11 @@ use crate::admin::status::Status;
 /// it answered. Exit code 0 where the pipeline moves, 1 where it is stuck.
 ///
 /// # Errors
-/// The configuration is refused, no agent answers, or the output cannot be written.
+/// The configuration does not say where, no agent answers, or the output cannot be written.
 pub fn run(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let plan = load_plan(config)?;
+    let listen = load_listen(config)?;
     let runtime = super::runtime()?;
-    let answer = runtime.block_on(client::get(&plan.admin_listen, "/status"))?;
+    let answer = runtime.block_on(client::get(&listen, "/status"))?;
     let status: Status = serde_json::from_slice(&answer)
         .context("the agent's answer is not understood: is it of another version?")?;
     let mut out = io::stdout().lock();

@@ -1,6 +1,8 @@
 //! Configuration: as it is written ([`file`]), as it is meant ([`plan`]), what is wrong with it
-//! ([`problems`]), and what stands in where nothing was written ([`defaults`]). Nothing but `plan` and `check` sees `file`.
+//! ([`problems`]), what stands in where nothing was written
+//! ([`defaults`]), and what of it may change while the agent runs ([`changes`]). Nothing but `plan` and `check` sees `file`.
 
+pub mod changes;
 pub mod defaults;
 pub mod file;
 pub mod host;

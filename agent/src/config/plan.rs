@@ -219,6 +219,21 @@ impl Plan {
         }
     }
 
+    /// Where a running agent can be asked, whatever else is wrong with the configuration: it may run on
+    /// the one before.
+    ///
+    /// # Errors
+    /// What is wrong with that.
+    pub fn listen_of(config: &ConfigFile) -> Result<Listen, Vec<Problem>> {
+        let mut check = Check::default();
+        let state_dir = check.state_dir(config.state_dir.clone());
+        let listen = check.listen(config.admin.listen.clone(), &state_dir);
+        match check.problems {
+            problems if problems.is_empty() => Ok(listen),
+            problems => Err(problems),
+        }
+    }
+
     /// The lane of each source.
     pub fn lanes(&self) -> BTreeMap<SourceId, Lane> {
         let files = self.files.iter().map(|file| (file.id.clone(), file.lane));

@@ -32,7 +32,7 @@ mod writing;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use headwater_record::SourceId;
+use headwater_record::{Generation, SourceId};
 
 use self::allowance::{Allowance, BudgetUse};
 use self::backoff::{Backoff, Jitter};
@@ -41,7 +41,7 @@ pub use self::event::{Action, Event, News, Settings};
 pub(crate) use self::flash::BUDGET as FLASH_BUDGET;
 use self::flash::Flash;
 use self::lanes::Lanes;
-use self::settle::{Moved, Settling};
+use self::settle::{Given, Moved, Settling};
 use self::uplink::{Change, Uplink, Work};
 use self::writing::Writing;
 use crate::batch::Batch;
@@ -156,9 +156,19 @@ impl Delivery {
     /// Says which sources are of another lane than the normal one.
     #[must_use]
     pub fn with_lanes(mut self, lane_of: BTreeMap<SourceId, Lane>) -> Self {
+        self.set_lanes(lane_of);
+        self
+    }
+
+    /// Says so anew, for what is queued from now on.
+    pub fn set_lanes(&mut self, lane_of: BTreeMap<SourceId, Lane>) {
         self.allowance.set_lanes(lane_of.values().copied());
         self.lane_of = lane_of;
-        self
+    }
+
+    /// How far each generation was given, settled or not.
+    pub fn given(&self) -> BTreeMap<Generation, Given> {
+        self.settling.given()
     }
 
     /// Goes on with what earlier runs used of the budgets of uplink and flash. `wall_ms`: the wall

@@ -43,8 +43,18 @@ pub struct Settling {
     generations: BTreeMap<Generation, Progress>,
 }
 
+/// How far a generation was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// Offset behind its last batch.
+    pub end: u64,
+    /// That batch closes it.
+    pub closes: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Progress {
+    given: Given,
     /// What the database says, or will once the last commit's answer is here.
     committed: u64,
     settled: u64,
@@ -57,14 +67,28 @@ struct Progress {
 impl Settling {
     /// Takes note of a stretch that is to settle. Of one generation they come in order.
     pub fn expect(&mut self, stretch: Stretch) {
+        let given = Given {
+            end: stretch.end,
+            closes: stretch.closes,
+        };
         self.generations
             .entry(stretch.generation)
             .or_insert(Progress {
+                given,
                 committed: stretch.start,
                 settled: stretch.start,
                 parked: BTreeMap::new(),
                 end: None,
-            });
+            })
+            .given = given;
+    }
+
+    /// How far each generation was given that gave a batch since the start, and is not forgotten yet.
+    pub fn given(&self) -> BTreeMap<Generation, Given> {
+        let generations = self.generations.iter();
+        generations
+            .map(|(generation, progress)| (*generation, progress.given))
+            .collect()
     }
 
     /// A stretch is settled: acknowledged, or in the spool. Says what a checkpoint would gain.

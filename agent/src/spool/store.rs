@@ -47,6 +47,7 @@ pub(super) enum Request {
         bytes_max: u64,
     },
     Change(Change, SyncSender<Result<(), Trouble>>),
+    Known(oneshot::Sender<Result<Vec<OpenGeneration>, Trouble>>),
     Heal(Healing),
     Close,
 }
@@ -140,6 +141,18 @@ impl Store {
             through,
             bytes_max,
         })
+    }
+
+    /// Asks for every generation that is open, as of what was asked before.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn known(
+        &self,
+    ) -> Result<oneshot::Receiver<Result<Vec<OpenGeneration>, Trouble>>, Trouble> {
+        let (answer, known) = oneshot::channel();
+        self.ask(Request::Known(answer))?;
+        Ok(known)
     }
 
     fn ask(&self, request: Request) -> Result<(), Trouble> {
@@ -237,6 +250,12 @@ impl Owner {
                     }
                     continue;
                 }
+                Request::Known(answer) => {
+                    if answer.send(self.known()).is_err() {
+                        tracing::debug!("nobody waits for what is known any more");
+                    }
+                    continue;
+                }
                 Request::Heal(healing) => match self.heal(&healing) {
                     Ok((depth, last)) => Reply::Healed { depth, last },
                     Err(trouble) => Reply::HealFailed(trouble),
@@ -328,6 +347,12 @@ impl Owner {
             crash::point("register-after-commit");
         }
         Ok(())
+    }
+
+    fn known(&self) -> Result<Vec<OpenGeneration>, Trouble> {
+        let opened = self.opened.as_ref().ok_or(Trouble::Damaged)?;
+        generations::all(&opened.connection, opened.identity)
+            .map_err(|error| Failure::from(error).trouble("read what is open"))
     }
 
     /// Closes the database, salvages it, and opens what came of it.

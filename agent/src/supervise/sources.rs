@@ -1,10 +1,11 @@
 //! The threads of the sources: started, stopped, and heard when they end, however they end.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use headwater_record::DeviceId;
+use headwater_record::SourceId;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::StartError;
@@ -22,14 +23,49 @@ use crate::tail::files::{self, FilesInput};
 /// Batches between the sources and delivery, which takes them at once; the window bounds their
 /// bytes.
 const BATCHES: usize = 16;
-/// One thread for files, and one for sensors: reading a 1-Wire sensor blocks for most of a second,
-/// and must not hold up the files. Besides, one for each journal source.
-const THREADS: usize = 2;
+/// Threads that may have ended and not been heard yet; one more waits.
+const ENDS: usize = 16;
+
+/// What one thread works on. One for all files, and one for all sensors: reading a 1-Wire sensor
+/// blocks for most of a second, and must not hold up the files. Besides, one for each journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    Files,
+    Sensors,
+    Journal(SourceId),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Files => "files",
+            Self::Sensors => "sensors",
+            Self::Journal(_) => "journal",
+        })
+    }
+}
+
+impl Part {
+    /// Those that a configuration asks for.
+    pub(super) fn of(plan: &Plan) -> Vec<Self> {
+        let journals = plan.journals.iter();
+        let mut parts: Vec<_> = journals
+            .map(|journal| Self::Journal(journal.id.clone()))
+            .collect();
+        if !plan.files.is_empty() {
+            parts.push(Self::Files);
+        }
+        if !plan.sensors.is_empty() {
+            parts.push(Self::Sensors);
+        }
+        parts
+    }
+}
 
 /// A source's thread is over.
 #[derive(Debug)]
 pub(super) struct Ended {
-    pub(super) thread: &'static str,
+    pub(super) part: Part,
     /// None where it panicked.
     pub(super) result: Option<Result<(), SourceError>>,
 }
@@ -43,11 +79,15 @@ pub(super) struct Sources {
     pub(super) samples: Arc<sample::Counters>,
     /// Whether the broker does not acknowledge, for who reads sensors.
     pub(super) offline: Arc<AtomicBool>,
-    stops: Vec<Stop>,
+    running: Vec<(Part, Stop)>,
+    /// None once all were told to stop: the channel closes behind the last of them.
+    sender: Option<Sender<Batch>>,
+    ends: Sender<Ended>,
+    seed: u64,
 }
 
 impl Sources {
-    /// Starts a thread for each kind that is configured, over what the database knows.
+    /// Starts a thread for each part that is configured, over what the database knows.
     pub(super) fn start(
         plan: &Plan,
         store: &Store,
@@ -55,99 +95,166 @@ impl Sources {
         seed: u64,
     ) -> Result<Self, StartError> {
         let (sender, batches) = channel(BATCHES);
-        let (ends, ended) = channel(THREADS + plan.journals.len());
-        let samples = Arc::new(sample::Counters::default());
+        let (ends, ended) = channel(ENDS);
         let mut sources = Self {
             batches,
             ended,
-            budget: budget(plan),
-            samples: Arc::clone(&samples),
+            budget: Budget::with_reserve(plan.window_bytes, reserve(plan)),
+            samples: Arc::default(),
             offline: Arc::default(),
-            stops: Vec::new(),
+            running: Vec::new(),
+            sender: Some(sender),
+            ends,
+            seed,
         };
-        let inputs = Inputs {
-            device: &plan.device,
-            known,
-            sender,
-        };
-        sources.start_journals(plan, store, &inputs, seed, &ends)?;
-        if !plan.files.is_empty() {
-            let stop = sources.add_stop();
-            let input = FilesInput {
-                device: inputs.device.clone(),
-                sources: plan.files.clone(),
-                known: inputs.known.to_vec(),
-                registry: store.registry(stop.clone(), seed),
-                budget: sources.budget.clone(),
-                batches: inputs.sender.clone(),
-                stop,
-            };
-            spawn("files", ends.clone(), move || files::run(input))?;
-        }
+        let mut parts = Part::of(plan);
         // Also where none is configured any more: what an earlier run left open is to be closed.
         let any_open = known.iter().any(|open| open.origin == Origin::Sensor);
-        if !plan.sensors.is_empty() || any_open {
-            let stop = sources.add_stop();
-            let input = SensorsInput {
-                device: inputs.device.clone(),
-                sources: plan.sensors.clone(),
-                known: (inputs.known.iter())
-                    .filter(|open| !is_of_journal(plan, open))
-                    .cloned()
-                    .collect(),
-                registry: store.registry(stop.clone(), !seed),
-                budget: sources.budget.clone(),
-                batches: inputs.sender.clone(),
-                stop,
-                counters: samples,
-                offline: Arc::clone(&sources.offline),
-            };
-            spawn("sensors", ends, move || sample::run(input))?;
+        if any_open && !parts.contains(&Part::Sensors) {
+            parts.push(Part::Sensors);
+        }
+        for part in &parts {
+            sources.start_part(part, plan, store, known)?;
         }
         Ok(sources)
     }
 
-    fn start_journals(
+    /// Those that run.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        self.running.iter().map(|(part, _)| part.clone()).collect()
+    }
+
+    /// Another configuration: what is left to sensors of the window.
+    pub(super) fn adapt(&self, plan: &Plan) {
+        self.budget.set_reserve(reserve(plan));
+    }
+
+    /// Starts one thread; nothing where all were told to stop.
+    pub(super) fn start_part(
         &mut self,
+        part: &Part,
         plan: &Plan,
         store: &Store,
-        inputs: &Inputs<'_>,
-        seed: u64,
-        ends: &Sender<Ended>,
+        known: &[OpenGeneration],
     ) -> Result<(), StartError> {
-        for (nth, source) in (0_u64..).zip(&plan.journals) {
-            let stop = self.add_stop();
-            let seed = seed.rotate_left(17) ^ nth;
-            let is_its = |open: &&OpenGeneration| {
-                is_of_journal(plan, open) && open.stream.source() == source.id.as_str()
-            };
-            let input = JournalInput {
-                device: inputs.device.clone(),
-                source: source.clone(),
-                program: JOURNALCTL.into(),
-                known: inputs.known.iter().filter(is_its).cloned().collect(),
-                registry: store.registry(stop.clone(), seed),
-                budget: self.budget.clone(),
-                batches: inputs.sender.clone(),
-                stop,
-                seed,
-            };
-            spawn("journal", ends.clone(), move || journal::run(input))?;
+        let Some(batches) = self.sender.clone() else {
+            return Ok(());
+        };
+        let stop = Stop::new();
+        let give = Given {
+            plan,
+            store,
+            known,
+            batches,
+            stop: stop.clone(),
+        };
+        match part {
+            Part::Files => self.start_files(give)?,
+            Part::Sensors => self.start_sensors(give)?,
+            Part::Journal(id) => self.start_journal(id, give)?,
         }
+        self.running.push((part.clone(), stop));
         Ok(())
     }
 
-    fn add_stop(&mut self) -> Stop {
-        let stop = Stop::new();
-        self.stops.push(stop.clone());
-        stop
+    fn start_files(&self, give: Given<'_>) -> Result<(), StartError> {
+        let input = FilesInput {
+            device: give.plan.device.clone(),
+            sources: give.plan.files.clone(),
+            known: give.known.to_vec(),
+            registry: give.store.registry(give.stop.clone(), self.seed),
+            budget: self.budget.clone(),
+            batches: give.batches,
+            stop: give.stop,
+        };
+        self.spawn(Part::Files, move || files::run(input))
     }
 
-    /// Tells every thread to stop; its channel closes behind it.
-    pub(super) fn stop(&self) {
-        for stop in &self.stops {
+    fn start_sensors(&self, give: Given<'_>) -> Result<(), StartError> {
+        let known = give.known.iter();
+        let input = SensorsInput {
+            device: give.plan.device.clone(),
+            sources: give.plan.sensors.clone(),
+            known: known
+                .filter(|open| !is_of_journal(give.plan, open))
+                .cloned()
+                .collect(),
+            registry: give.store.registry(give.stop.clone(), !self.seed),
+            budget: self.budget.clone(),
+            batches: give.batches,
+            stop: give.stop,
+            counters: Arc::clone(&self.samples),
+            offline: Arc::clone(&self.offline),
+        };
+        self.spawn(Part::Sensors, move || sample::run(input))
+    }
+
+    fn start_journal(&self, id: &SourceId, give: Given<'_>) -> Result<(), StartError> {
+        let mut numbered = (0_u64..).zip(&give.plan.journals);
+        let Some((nth, source)) = numbered.find(|(_, source)| source.id == *id) else {
+            return Ok(());
+        };
+        let seed = self.seed.rotate_left(17) ^ nth;
+        let is_its = |open: &&OpenGeneration| {
+            is_of_journal(give.plan, open) && open.stream.source() == id.as_str()
+        };
+        let input = JournalInput {
+            device: give.plan.device.clone(),
+            source: source.clone(),
+            program: JOURNALCTL.into(),
+            known: give.known.iter().filter(is_its).cloned().collect(),
+            registry: give.store.registry(give.stop.clone(), seed),
+            budget: self.budget.clone(),
+            batches: give.batches,
+            stop: give.stop,
+            seed,
+        };
+        self.spawn(Part::Journal(id.clone()), move || journal::run(input))
+    }
+
+    /// Tells one thread to stop; [`Ended`] follows.
+    pub(super) fn stop_part(&self, part: &Part) {
+        for (_, stop) in self.running.iter().filter(|(other, _)| other == part) {
             stop.set();
         }
+    }
+
+    /// A thread is over.
+    pub(super) fn forget(&mut self, part: &Part) {
+        self.running.retain(|(other, _)| other != part);
+    }
+
+    /// Tells every thread to stop; their channel closes behind them.
+    pub(super) fn stop(&mut self) {
+        self.sender = None;
+        for (_, stop) in &self.running {
+            stop.set();
+        }
+    }
+
+    fn spawn(
+        &self,
+        part: Part,
+        work: impl FnOnce() -> Result<(), SourceError> + Send + 'static,
+    ) -> Result<(), StartError> {
+        let thread = match part {
+            Part::Files => "files",
+            Part::Sensors => "sensors",
+            Part::Journal(_) => "journal",
+        };
+        let ends = self.ends.clone();
+        thread::Builder::new()
+            .name(thread.into())
+            .spawn(move || {
+                let mut end = End {
+                    part,
+                    ends,
+                    result: None,
+                };
+                end.result = Some(work());
+            })
+            .map(drop)
+            .map_err(|source| StartError::Thread { thread, source })
     }
 }
 
@@ -162,45 +269,27 @@ fn is_of_journal(plan: &Plan, open: &OpenGeneration) -> bool {
             .any(|journal| journal.id.as_str() == source)
 }
 
-/// What every source is given.
-struct Inputs<'a> {
-    device: &'a DeviceId,
+/// What a thread is given.
+struct Given<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
     known: &'a [OpenGeneration],
-    sender: Sender<Batch>,
+    batches: Sender<Batch>,
+    stop: Stop,
 }
 
-/// The window; where there are sensors, an eighth of it is theirs alone.
-fn budget(plan: &Plan) -> Budget {
-    let reserve = if plan.sensors.is_empty() {
+/// Where there are sensors, an eighth of the window is theirs alone.
+fn reserve(plan: &Plan) -> usize {
+    if plan.sensors.is_empty() {
         0
     } else {
         plan.window_bytes / 8
-    };
-    Budget::with_reserve(plan.window_bytes, reserve)
-}
-
-fn spawn(
-    thread: &'static str,
-    ends: Sender<Ended>,
-    work: impl FnOnce() -> Result<(), SourceError> + Send + 'static,
-) -> Result<(), StartError> {
-    thread::Builder::new()
-        .name(thread.into())
-        .spawn(move || {
-            let mut end = End {
-                thread,
-                ends,
-                result: None,
-            };
-            end.result = Some(work());
-        })
-        .map(drop)
-        .map_err(|source| StartError::Thread { thread, source })
+    }
 }
 
 /// Says that the thread is over when it is dropped, so that a panic is heard too.
 struct End {
-    thread: &'static str,
+    part: Part,
     ends: Sender<Ended>,
     result: Option<Result<(), SourceError>>,
 }
@@ -208,10 +297,10 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         let ended = Ended {
-            thread: self.thread,
+            part: self.part.clone(),
             result: self.result.take(),
         };
-        // There is a place for each thread; nobody listens any more only after the end.
-        drop(self.ends.try_send(ended));
+        // Nobody listens any more only after the end.
+        drop(self.ends.blocking_send(ended));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::sources::Part;
 use super::*;
 use crate::config::{ConfigFile, Host};
 use crate::spool::store::{REPLIES, Store};
@@ -16,6 +17,10 @@ fn plan(dir: &Path, text: &str) -> Plan {
     Plan::new(file, &Host::default()).unwrap()
 }
 
+fn no_other() -> Result<Plan, String> {
+    Err("there is no other".into())
+}
+
 #[test]
 fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     let dir = tempfile::tempdir().unwrap();
@@ -27,15 +32,8 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
         .build()
         .unwrap();
     let ending = runtime.block_on(async {
-        let mut agent = Agent::start(&plan).await.unwrap().unwrap();
-        // Until everything was read: the channel is the agent's own, so it is asked, not us.
-        while agent.edge.delivery.counters().records < 1000 {
-            match agent.wait().await {
-                Wake::Batch(Some(batch)) => agent.edge.apply(Event::Queued(batch)),
-                Wake::Store(Some(reply)) => agent.edge.apply(Event::Store(reply)),
-                _ => agent.edge.apply(Event::Tick),
-            }
-        }
+        let mut agent = Agent::start(&plan, &no_other).await.unwrap().unwrap();
+        read_until(&mut agent, 1000).await;
         agent.signalled(SignalKind::terminate());
         agent.turn().await;
         agent.end()
@@ -56,6 +54,104 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     store.close();
 }
 
+/// Lets the agent go on while something is not yet so.
+async fn go_on_while(agent: &mut Agent<'_>, not_yet: impl Fn(&Agent<'_>) -> bool) {
+    while not_yet(agent) {
+        match agent.wait().await {
+            Wake::Batch(Some(batch)) => agent.edge.apply(Event::Queued(batch)),
+            Wake::Store(Some(reply)) => agent.edge.apply(Event::Store(reply)),
+            Wake::Known(known) => agent.known(known),
+            Wake::Ended(ended) => agent.source_ended(&ended),
+            _ => agent.edge.apply(Event::Tick),
+        }
+    }
+}
+
+/// Until so many records were read.
+async fn read_until(agent: &mut Agent<'_>, records: u64) {
+    go_on_while(agent, |agent| {
+        agent.edge.delivery.counters().records < records
+    })
+    .await;
+}
+
+#[test]
+fn a_new_configuration_is_taken_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, from: usize| {
+        let lines: String = (from..from + 500).map(|n| format!("line {n}\n")).collect();
+        let path = dir.path().join(name);
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path);
+        std::io::Write::write_all(&mut file.unwrap(), lines.as_bytes()).unwrap();
+    };
+    write("a.log", 0);
+    write("b.txt", 0);
+    let next = std::cell::RefCell::new(Err("it is no TOML".to_owned()));
+    let reread = || next.borrow().clone();
+    let first = plan(dir.path(), "");
+    let more = format!(
+        "[[file]]\nid = 'g'\npaths = ['{0}/*.txt']\nlane = 'high'\n\
+         [[sensor]]\nid = 's'\npaths = ['{0}/number']\n",
+        dir.path().display()
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let reloads = runtime.block_on(async {
+        let mut agent = Agent::start(&first, &reread).await.unwrap().unwrap();
+        read_until(&mut agent, 500).await;
+        // What is no configuration, and what cannot be changed, changes nothing.
+        agent.signalled(SignalKind::hangup());
+        *next.borrow_mut() = Ok(plan(dir.path(), &format!("[spool]\nafter = '9s'\n{more}")));
+        agent.signalled(SignalKind::hangup());
+        assert!(agent.reload.is_none());
+        assert_eq!(
+            (agent.reloads.refused, agent.reloads.last_refused),
+            (2, true)
+        );
+        assert_eq!(agent.sources.parts(), [Part::Files]);
+        // What can, goes on where it was, though nothing of it is settled.
+        *next.borrow_mut() = Ok(plan(dir.path(), &more));
+        agent.signalled(SignalKind::hangup());
+        write("a.log", 500);
+        read_until(&mut agent, 1500).await;
+        assert_eq!(agent.sources.parts(), [Part::Files, Part::Sensors]);
+        let lanes = agent.plan.lanes();
+        assert_eq!(lanes[&"g".parse().unwrap()], crate::spool::Lane::High);
+        // And what is gone is read no more; its place is kept.
+        *next.borrow_mut() = Ok(plan(dir.path(), ""));
+        agent.signalled(SignalKind::hangup());
+        agent.signalled(SignalKind::hangup());
+        go_on_while(&mut agent, |agent| agent.reload.is_some()).await;
+        assert_eq!(agent.sources.parts(), [Part::Files]);
+        let reloads = agent.reloads;
+        agent.signalled(SignalKind::terminate());
+        agent.turn().await;
+        let read = agent.edge.delivery.counters().records;
+        assert!(
+            (1500..1503).contains(&read),
+            "nothing is read twice: {read}"
+        );
+        assert_eq!(agent.end(), Ending::Stopped);
+        reloads
+    });
+    assert_eq!((reloads.taken, reloads.last_refused), (3, false));
+    let known = crate::spool::peek::generations(&first.state_dir).unwrap();
+    let settled = |source: &str| -> u64 {
+        let its = known.iter().filter(|open| open.stream.source() == source);
+        its.map(|open| open.settled).sum()
+    };
+    let bytes = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+    assert_eq!(
+        (settled("f"), settled("g")),
+        (bytes("a.log"), bytes("b.txt"))
+    );
+}
+
 #[test]
 fn a_state_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,7 +160,7 @@ fn a_state_directory_in_use_is_refused() {
     let (store, opening) =
         Store::start(&plan.state_dir, (&plan.device, plan.spool.floors), reply).unwrap();
     opening.blocking_recv().unwrap().unwrap();
-    let error = run(&plan).unwrap_err().to_string();
+    let error = run(&plan, &no_other).unwrap_err().to_string();
     assert!(error.contains("another agent runs on"), "{error}");
     store.close();
 }

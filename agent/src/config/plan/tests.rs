@@ -120,6 +120,18 @@ fn a_configuration_without_sources_or_identity_is_refused() {
 }
 
 #[test]
+fn a_running_agent_is_found_by_a_configuration_that_is_refused() {
+    let listen = |text: &str| {
+        let config = headwater_msk::config_file::parse(text).unwrap();
+        Plan::listen_of(&config)
+    };
+    let bad = "state_dir = \"/s\"\n[kafka]\nbrokers = []\ntopic = \"a b\"\n";
+    assert_eq!(listen(bad), Ok(Listen::Unix("/s/agent.sock".into())));
+    let problems = listen("[kafka]\nbrokers = []\ntopic = 't'\n[admin]\nlisten = 'x'\n");
+    assert_eq!(problems.unwrap_err()[0].key, "admin.listen");
+}
+
+#[test]
 fn a_reason_stands_beside_every_optional_key() {
     let plan = plan(&format!(
         "{KAFKA}[[file]]\nid = \"a\"\npaths = [\"/a\"]\n[[journal]]\nid = \"j\"\n\

@@ -1,0 +1,168 @@
+//! What a new configuration changes while the agent runs: sources come, go and change; everything
+//! else needs a restart. Pure.
+
+use std::collections::BTreeMap;
+
+use super::Plan;
+
+/// Sources, by their ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New ones.
+    pub added: Vec<String>,
+    /// Those whose settings are others.
+    pub changed: Vec<String>,
+    /// Those that are gone.
+    pub removed: Vec<String>,
+    /// One of the above is a `[[file]]`.
+    pub files: bool,
+    /// One of the above is a `[[sensor]]`.
+    pub sensors: bool,
+}
+
+impl Changes {
+    /// What leads from one plan to the other.
+    ///
+    /// # Errors
+    /// The settings, by section or key, that differ and need a restart.
+    pub fn between(old: &Plan, new: &Plan) -> Result<Self, Vec<&'static str>> {
+        let fixed = needs_restart(old, new);
+        if !fixed.is_empty() {
+            return Err(fixed);
+        }
+        let mut changes = Self::default();
+        let before = changes.count();
+        changes.note(by_id(&old.files, |s| &s.id), by_id(&new.files, |s| &s.id));
+        changes.files = changes.count() > before;
+        let before = changes.count();
+        changes.note(
+            by_id(&old.sensors, |s| &s.id),
+            by_id(&new.sensors, |s| &s.id),
+        );
+        changes.sensors = changes.count() > before;
+        changes.note(
+            by_id(&old.journals, |s| &s.id),
+            by_id(&new.journals, |s| &s.id),
+        );
+        Ok(changes)
+    }
+
+    /// Whether a source of this id is other than it was.
+    pub fn concerns(&self, id: &str) -> bool {
+        let all = [&self.added, &self.changed, &self.removed];
+        all.iter().any(|ids| ids.iter().any(|other| other == id))
+    }
+
+    /// How many sources.
+    pub fn count(&self) -> usize {
+        self.added.len() + self.changed.len() + self.removed.len()
+    }
+
+    fn note<S: PartialEq>(&mut self, old: BTreeMap<&str, &S>, new: BTreeMap<&str, &S>) {
+        for (id, source) in &new {
+            match old.get(id) {
+                None => self.added.push((*id).to_owned()),
+                Some(before) if before != source => self.changed.push((*id).to_owned()),
+                Some(_) => {}
+            }
+        }
+        let gone = old.keys().filter(|id| !new.contains_key(*id));
+        self.removed.extend(gone.map(|id| (*id).to_owned()));
+    }
+}
+
+fn by_id<S>(sources: &[S], id: impl Fn(&S) -> &headwater_record::SourceId) -> BTreeMap<&str, &S> {
+    let pair = |source| (id(source).as_str(), source);
+    sources.iter().map(pair).collect()
+}
+
+/// Of a plan without its sources: everything that a part was given at its start and keeps.
+fn needs_restart(old: &Plan, new: &Plan) -> Vec<&'static str> {
+    // Named one by one, so that a new setting is not forgotten here.
+    let Plan {
+        device,
+        state_dir,
+        kafka,
+        credentials,
+        window_bytes,
+        uplink,
+        flash_bytes_per_day,
+        memory_max,
+        spool,
+        checkpoint,
+        shutdown_flush,
+        admin_listen,
+        files: _,
+        journals: _,
+        sensors: _,
+    } = new;
+    let same = [
+        ("device", *device == old.device),
+        ("state_dir", *state_dir == old.state_dir),
+        ("kafka", *kafka == old.kafka),
+        ("credentials", *credentials == old.credentials),
+        ("window", *window_bytes == old.window_bytes),
+        ("uplink", *uplink == old.uplink),
+        ("flash", *flash_bytes_per_day == old.flash_bytes_per_day),
+        ("memory", *memory_max == old.memory_max),
+        ("spool", *spool == old.spool),
+        ("checkpoint", *checkpoint == old.checkpoint),
+        ("shutdown", *shutdown_flush == old.shutdown_flush),
+        ("admin", *admin_listen == old.admin_listen),
+    ];
+    let other = same.into_iter().filter(|(_, same)| !same);
+    other.map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Host;
+
+    fn plan(text: &str) -> Plan {
+        let text = format!("device = 'd'\n{text}\n[[file]]\nid = 'stays'\npaths = ['/stays']\n");
+        let text = text.replace("KAFKA", "[kafka]\nbrokers = ['localhost:1']\ntopic = 't'\n");
+        Plan::new(
+            headwater_msk::config_file::parse(&text).unwrap(),
+            &Host::default(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn sources_come_go_and_change() {
+        let old = plan(
+            "KAFKA[[file]]\nid = 'a'\npaths = ['/a']\n[[journal]]\nid = 'j'\n\
+             [[sensor]]\nid = 's'\npaths = ['/s']\n",
+        );
+        let new = plan(
+            "KAFKA[[file]]\nid = 'a'\npaths = ['/a']\nlane = 'high'\n[[journal]]\nid = 'k'\n\
+             [[sensor]]\nid = 's'\npaths = ['/s']\n",
+        );
+        let changes = Changes::between(&old, &new).unwrap();
+        let expected = Changes {
+            added: vec!["k".into()],
+            changed: vec!["a".into()],
+            removed: vec!["j".into()],
+            files: true,
+            sensors: false,
+        };
+        assert_eq!(changes, expected);
+        assert!(changes.concerns("j") && !changes.concerns("stays") && !changes.concerns("s"));
+        assert_eq!(Changes::between(&new, &new), Ok(Changes::default()));
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let old = plan("KAFKA");
+        let new = plan(
+            "state_dir = '/s'\nKAFKA[spool]\nafter = '1s'\n[uplink]\nbytes_per_day = '1MB'\n\
+             [[file]]\nid = 'b'\npaths = ['/b']\n",
+        );
+        assert_eq!(
+            Changes::between(&old, &new),
+            Err(vec!["state_dir", "uplink", "spool", "admin"]),
+            "the socket lies in the state directory"
+        );
+    }
+}

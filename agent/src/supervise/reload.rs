@@ -1,0 +1,274 @@
+//! A new configuration while the agent runs (SIGHUP): all of it is taken, or none.
+//!
+//! ```text
+//!   SIGHUP ─► read, check ─► parts whose sources changed are told to stop ─► their batches are queued
+//!                 │ refused: said, and nothing happens
+//!                 └─► what the database knows, as far as they have given ─► the new parts start
+//! ```
+//!
+//! Parts whose sources did not change go on. A file goes on where the thread before it ended, at what it
+//! *gave*, not at what is settled: nothing is read twice, and nothing has to be waited for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headwater_record::Generation;
+use tokio::sync::oneshot;
+
+use super::Agent;
+use super::sources::{Ended, Part};
+use crate::checkpoint::OpenGeneration;
+use crate::clock::{self, Monotonic};
+use crate::config::Plan;
+use crate::config::changes::Changes;
+use crate::delivery::Event;
+use crate::delivery::settle::Given;
+use crate::spool::Trouble;
+
+/// Where the database does not answer as it should, it is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A part that does not stop within this is said.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the database knows, on its way.
+type Known = oneshot::Receiver<Result<Vec<OpenGeneration>, Trouble>>;
+
+/// A reload under way.
+#[derive(Debug)]
+pub(super) struct Reload {
+    plan: Plan,
+    changes: Changes,
+    /// They stop.
+    stopping: Vec<Part>,
+    /// They start then.
+    starting: Vec<Part>,
+    /// How far every generation was given when the database was asked.
+    given: BTreeMap<Generation, Given>,
+    known: Option<Known>,
+    /// When to look at it again though nothing happens.
+    look_at: Monotonic,
+    /// Another one was asked for meanwhile.
+    again: bool,
+}
+
+impl Reload {
+    /// When something is to be done though nothing happens; none while the database owes an answer.
+    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
+        self.known.is_none().then_some(self.look_at)
+    }
+
+    /// The database's answer; never where it was not asked.
+    pub(super) async fn answered(
+        reload: &mut Option<Self>,
+    ) -> Result<Vec<OpenGeneration>, Trouble> {
+        let known = reload.as_mut().and_then(|reload| reload.known.as_mut());
+        let Some(known) = known else {
+            return std::future::pending().await;
+        };
+        // Its thread is gone: that is heard elsewhere, too.
+        known.await.unwrap_or(Err(Trouble::Bug))
+    }
+}
+
+impl Agent<'_> {
+    /// Reads the configuration again, and begins to take it.
+    pub(super) fn reload(&mut self) {
+        if self.grace.is_some() {
+            return;
+        }
+        if let Some(reload) = &mut self.reload {
+            reload.again = true;
+            return;
+        }
+        let changes = (self.reread)().and_then(|plan| {
+            let changes = Changes::between(&self.plan, &plan)
+                .map_err(|fixed| format!("changes in {} need a restart", fixed.join(", ")))?;
+            Ok((plan, changes))
+        });
+        let (plan, changes) = match changes {
+            Ok(changed) => changed,
+            Err(why) => {
+                self.reloads.refused += 1;
+                self.reloads.last_refused = true;
+                tracing::error!(
+                    "the new configuration is not taken, and the one before it stays in force: {why}"
+                );
+                return;
+            }
+        };
+        let concerns = |part: &Part| match part {
+            Part::Files => changes.files,
+            Part::Sensors => changes.sensors,
+            Part::Journal(id) => changes.concerns(id.as_str()),
+        };
+        let running = self.sources.parts();
+        let stopping: Vec<_> = running.into_iter().filter(concerns).collect();
+        let starting = Part::of(&plan).into_iter().filter(concerns).collect();
+        for part in &stopping {
+            self.sources.stop_part(part);
+        }
+        self.reload = Some(Reload {
+            plan,
+            changes,
+            stopping,
+            starting,
+            given: BTreeMap::new(),
+            known: None,
+            look_at: clock::monotonic().plus(PATIENCE),
+            again: false,
+        });
+        self.ask_what_is_known();
+    }
+
+    /// Whether a thread ended since it was told to by a reload.
+    pub(super) fn ended_for_reload(&mut self, ended: &Ended) -> bool {
+        let Some(reload) = &mut self.reload else {
+            return false;
+        };
+        let before = reload.stopping.len();
+        reload.stopping.retain(|part| *part != ended.part);
+        if reload.stopping.len() == before || !matches!(ended.result, Some(Ok(()))) {
+            return false;
+        }
+        // What it gave lies in the channel, since it is over.
+        while let Ok(batch) = self.sources.batches.try_recv() {
+            self.taps.show(&batch);
+            self.edge.apply(Event::Queued(batch));
+        }
+        self.ask_what_is_known();
+        true
+    }
+
+    /// Asks the database, once everything that was given is queued.
+    fn ask_what_is_known(&mut self) {
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        if !reload.stopping.is_empty() {
+            return;
+        }
+        // Before the question: what closes meanwhile is still known to be closing.
+        reload.given = self.edge.delivery.given();
+        reload.known = self.edge.store.known().ok();
+        reload.look_at = clock::monotonic().plus(AGAIN);
+    }
+
+    /// A deadline, or nothing.
+    pub(super) fn look_at_reload(&mut self, now: Monotonic) {
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        if reload.next_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        reload.look_at = now.plus(PATIENCE);
+        match reload.stopping.first() {
+            Some(part) => tracing::warn!(
+                "the new configuration waits for the thread {:?}, which does not stop yet",
+                part.to_string()
+            ),
+            None => self.ask_what_is_known(),
+        }
+    }
+
+    /// The database says what it knows: the new parts start.
+    pub(super) fn known(&mut self, known: Result<Vec<OpenGeneration>, Trouble>) {
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        reload.known = None;
+        let known = match known {
+            Ok(known) => known,
+            Err(trouble) => {
+                tracing::warn!(
+                    "the new configuration waits for the spool: {}",
+                    trouble.advice()
+                );
+                return;
+            }
+        };
+        let Some(reload) = self.reload.take() else {
+            return;
+        };
+        let known = goes_on(known, &reload.given);
+        self.edge.delivery.set_lanes(reload.plan.lanes());
+        self.sources.adapt(&reload.plan);
+        for part in &reload.starting {
+            // A sensor's generation ended with its thread, or was closed when the agent started.
+            let known = match part {
+                Part::Sensors => &[],
+                Part::Files | Part::Journal(_) => known.as_slice(),
+            };
+            let store = &self.edge.store;
+            if let Err(error) = (self.sources).start_part(part, &reload.plan, store, known) {
+                self.fail(&error.to_string());
+                return;
+            }
+        }
+        self.plan = reload.plan;
+        self.reloads.taken += 1;
+        self.reloads.last_refused = false;
+        let list = |ids: &[String]| ids.join(", ");
+        tracing::info!(
+            added = list(&reload.changes.added),
+            changed = list(&reload.changes.changed),
+            removed = list(&reload.changes.removed),
+            "the new configuration is in force"
+        );
+        if reload.again {
+            self.reload();
+        }
+    }
+}
+
+/// What a new thread begins with: each generation where the thread before it ended. Those that it
+/// closed are over, though the database may not know yet.
+fn goes_on(known: Vec<OpenGeneration>, given: &BTreeMap<Generation, Given>) -> Vec<OpenGeneration> {
+    let mut goes_on = Vec::with_capacity(known.len());
+    for mut open in known {
+        match given.get(&open.generation) {
+            Some(given) if given.closes => continue,
+            Some(given) => open.settled = open.settled.max(given.end),
+            None => {}
+        }
+        let settled = open.settled;
+        open.cuts.retain(|cut| *cut > settled);
+        goes_on.push(open);
+    }
+    goes_on
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_record::StreamId;
+
+    use super::*;
+    use crate::checkpoint::Origin;
+
+    #[test]
+    fn a_generation_goes_on_where_it_was_given_to() {
+        let open = |generation, settled| OpenGeneration {
+            generation: Generation(generation),
+            stream: StreamId::parse("d/s//p").unwrap(),
+            origin: Origin::Sensor,
+            settled,
+            skip_to: None,
+            cuts: vec![15, 25],
+            marker: None,
+        };
+        let given = |end, closes| Given { end, closes };
+        let given = [
+            (Generation(1), given(20, false)),
+            (Generation(2), given(20, true)),
+        ];
+        let known = vec![open(1, 10), open(2, 10), open(3, 10)];
+        let on = goes_on(known, &given.into_iter().collect());
+        let on: Vec<_> = on
+            .iter()
+            .map(|open| (open.generation.0, open.settled))
+            .collect();
+        assert_eq!(on, [(1, 20), (3, 10)]);
+        let cuts = goes_on(vec![open(1, 10)], &given.into_iter().collect());
+        assert_eq!(cuts[0].cuts, [25]);
+    }
+}
