@@ -42,6 +42,7 @@ use crate::delivery::{Delivery, Event, Settings};
 use crate::produce::producer::{ProducerError, Undated};
 use crate::spool::boot::{InLanes, first_of_boot};
 use crate::spool::schema::OpenError;
+use crate::spool::sealing::KeyError;
 use crate::spool::{BatchId, Reply, Trouble};
 use crate::systemd;
 
@@ -58,6 +59,9 @@ pub enum StartError {
     /// The state directory or its database.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The keys that the spool is sealed with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The store's thread ended.
     #[error("the store's thread panicked: please report this with the log")]
     Store,

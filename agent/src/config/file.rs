@@ -1,6 +1,7 @@
 //! The configuration exactly as its TOML is written. What is optional there is an `Option` here:
 //! defaults stand in [`super::defaults`], and meaning in [`super::plan`].
 
+use headwater_msk::security::secret_file::SecretFile;
 use headwater_msk::{Bytes, CredentialSettings, Kafka, Period};
 use headwater_record::steps::StepFile;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,12 @@ pub struct Spool {
     /// Inodes kept free on the file system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_inodes_min: Option<u64>,
+    /// The key that seals batches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<SecretFile>,
+    /// Those that did before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub old_keys: Vec<SecretFile>,
     /// What happens to a lane that has no room.
     #[serde(default)]
     pub when_full: LanesWhenFull,

@@ -22,6 +22,7 @@ use crate::sample::read::Reader;
 use crate::sample::reading::Conversion;
 use crate::sample::schedule::Beat;
 use crate::spool::disk::Floors;
+use crate::spool::sealing::KeyFiles;
 use crate::spool::{Lane, WhenFull};
 
 /// What the agent runs on.
@@ -45,6 +46,8 @@ pub struct Plan {
     pub memory_max: Option<u64>,
     /// When, and how much, goes to the database.
     pub spool: SpoolPlan,
+    /// What it is sealed with.
+    pub spool_keys: KeyFiles,
     /// How often settled offsets are written down.
     pub checkpoint: CheckpointPlan,
     /// Time for the broker's last acknowledgements at an orderly end.
@@ -176,6 +179,7 @@ impl Plan {
             config.spool.max_bytes.unwrap_or(defaults::SPOOL_MAX_BYTES),
             defaults::SPOOL_MAX_BYTES_LEAST,
         );
+        let spool_keys = check.spool_keys(&config.spool);
         let checkpoint_every = check.interval(
             "checkpoint.every",
             config.checkpoint.every,
@@ -200,6 +204,7 @@ impl Plan {
                         floors: floors(&config.spool),
                         when_full: when_full(&config.spool.when_full),
                     },
+                    spool_keys,
                     checkpoint: CheckpointPlan {
                         every: checkpoint_every,
                         bytes: (config
@@ -259,6 +264,8 @@ impl Plan {
                 max_bytes: Some(Bytes(self.spool.max_bytes)),
                 free_bytes_min: Some(Bytes(self.spool.floors.bytes)),
                 free_inodes_min: Some(self.spool.floors.inodes),
+                key: self.spool_keys.key.clone(),
+                old_keys: self.spool_keys.old_keys.clone(),
                 when_full: file::LanesWhenFull {
                     high: Some(self.spool.when_full[Lane::High.index()]),
                     normal: Some(self.spool.when_full[Lane::Normal.index()]),

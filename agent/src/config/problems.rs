@@ -18,6 +18,7 @@ use crate::delivery::uplink::{self, Hours, UplinkSettings};
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::frame::multiline::{self, Multiline};
+use crate::spool::sealing::KeyFiles;
 
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,22 @@ impl Check {
                 Listen::Off
             }
         }
+    }
+
+    pub(super) fn spool_keys(&mut self, written: &file::Spool) -> KeyFiles {
+        let (key, old_keys) = (written.key.clone(), written.old_keys.clone());
+        let named = (key.iter().map(|file| ("spool.key".to_owned(), file))).chain(
+            (old_keys.iter().enumerate()).map(|(n, file)| (format!("spool.old_keys[{n}]"), file)),
+        );
+        for (name, file) in named {
+            if let Some(path) = file.written_path().filter(|path| !path.is_absolute()) {
+                let what = format!(
+                    "{path:?} is not absolute: begin it with '/', or name a systemd credential (\"credential:NAME\")"
+                );
+                self.problem(&name, what);
+            }
+        }
+        KeyFiles { key, old_keys }
     }
 
     pub(super) fn at_least(&mut self, key: &str, value: Bytes, least: Bytes) -> Bytes {

@@ -6,17 +6,22 @@
 //!              values, one behind the other )
 //! ```
 //!
+//! Where there is a key, the blob is sealed with it ([`super::sealing`]).
+//!
 //! Kinds: 0 data, 1 loss, 2 close. Id, stream, generation and start stand in columns beside it, and
 //! one CRC-32C covers them and the blob: a row is right as a whole or not at all. What is read is
 //! hostile: lengths are checked before they are believed, and memory grows with what the blob
 //! really holds, never with what it claims.
 
+use std::borrow::Cow;
 use std::io::Read;
+use std::sync::Arc;
 
 use headwater_record::{Generation, Kind, StreamId};
 use thiserror::Error;
 
 use super::BatchId;
+use super::sealing::{KeyId, Keys, Sealed};
 use crate::batch::{Batch, Entry};
 
 /// zstd's own default: 5 to 1 on logs, at a speed that a small ARM core shrugs off.
@@ -44,6 +49,12 @@ pub enum Unreadable {
     /// Unpacked, but not of the form above.
     #[error("it has another form than a batch")]
     Form,
+    /// It was sealed with this key, which is not here: nothing is wrong with it.
+    #[error("it is sealed with the key {0}, which is neither spool.key nor one of spool.old_keys")]
+    Key(KeyId),
+    /// Its key is here, and it is not what was sealed with it.
+    #[error("it is not what was sealed")]
+    Seal,
 }
 
 /// What a batch holds, as bits: so that a row says it without being unpacked.
@@ -99,6 +110,8 @@ pub struct Row {
     pub kinds: Kinds,
     /// How many records.
     pub records: u32,
+    /// Whether the blob is sealed.
+    pub sealed: bool,
     /// Its entries and values, packed.
     pub blob: Vec<u8>,
     /// CRC-32C over all of the above.
@@ -110,6 +123,7 @@ pub struct Row {
 pub struct Packer {
     compressor: zstd::bulk::Compressor<'static>,
     plain: Vec<u8>,
+    keys: Arc<Keys>,
 }
 
 impl std::fmt::Debug for Packer {
@@ -119,21 +133,27 @@ impl std::fmt::Debug for Packer {
 }
 
 impl Packer {
-    /// A packer.
+    /// A packer, which seals where there is a key for it.
     ///
     /// # Errors
     /// No memory for the compressor.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new(keys: Arc<Keys>) -> std::io::Result<Self> {
         Ok(Self {
             compressor: zstd::bulk::Compressor::new(LEVEL)?,
             plain: Vec::new(),
+            keys,
         })
+    }
+
+    /// What it seals with.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The batch as a row.
     ///
     /// # Errors
-    /// The compressor's: no memory.
+    /// The compressor's: no memory. Or the system gives no random numbers.
     pub fn pack(&mut self, id: BatchId, batch: &Batch) -> std::io::Result<Row> {
         self.plain.clear();
         put_varint(&mut self.plain, batch.entries.len() as u64);
@@ -157,26 +177,46 @@ impl Packer {
             end: batch.end(),
             kinds: Kinds::of(batch),
             records: u32::try_from(batch.entries.len()).unwrap_or(u32::MAX),
+            sealed: false,
             blob,
             checksum: 0,
         };
+        if let Some(sealed) = self.keys.seal(&row.columns(), &row.blob)? {
+            (row.sealed, row.blob) = (true, sealed);
+        }
         row.checksum = row.checksum_now();
         Ok(row)
     }
 }
 
 impl Row {
-    fn checksum_now(&self) -> u32 {
-        let mut sum = crc32c::crc32c(self.stream.as_bytes());
-        for number in [
+    fn numbers(&self) -> [u64; 6] {
+        [
             self.id.0,
             self.generation.0,
             self.start,
             self.end,
             u64::from(self.kinds.0),
             u64::from(self.records),
-        ] {
+        ]
+    }
+
+    /// What stands beside the blob, as it is sealed with it.
+    fn columns(&self) -> Vec<u8> {
+        let mut columns = self.stream.as_bytes().to_vec();
+        for number in self.numbers() {
+            columns.extend_from_slice(&number.to_le_bytes());
+        }
+        columns
+    }
+
+    fn checksum_now(&self) -> u32 {
+        let mut sum = crc32c::crc32c(self.stream.as_bytes());
+        for number in self.numbers() {
             sum = crc32c::crc32c_append(sum, &number.to_le_bytes());
+        }
+        if self.sealed {
+            sum = crc32c::crc32c_append(sum, &[1]);
         }
         crc32c::crc32c_append(sum, &self.blob)
     }
@@ -190,13 +230,22 @@ impl Row {
     ///
     /// # Errors
     /// See [`Unreadable`].
-    pub fn unpack(&self) -> Result<Batch, Unreadable> {
+    pub fn unpack(&self, keys: &Keys) -> Result<Batch, Unreadable> {
         if !self.is_whole() {
             return Err(Unreadable::Checksum);
         }
         let stream = StreamId::parse(&self.stream).map_err(|_| Unreadable::Form)?;
+        let blob = if self.sealed {
+            let opened = keys.open(&self.columns(), &self.blob);
+            Cow::Owned(opened.map_err(|sealed| match sealed {
+                Sealed::OtherKey(id) => Unreadable::Key(id),
+                Sealed::Broken => Unreadable::Seal,
+            })?)
+        } else {
+            Cow::Borrowed(&self.blob)
+        };
         let mut plain = Vec::new();
-        let unpacked = zstd::Decoder::with_buffer(self.blob.as_slice()).and_then(|mut packed| {
+        let unpacked = zstd::Decoder::with_buffer(blob.as_slice()).and_then(|mut packed| {
             packed.window_log_max(WINDOW_LOG_MAX)?;
             packed.take(UNPACKED_BYTES_MAX + 1).read_to_end(&mut plain)
         });
@@ -336,6 +385,7 @@ mod tests {
             end,
             kinds: Kinds::DATA,
             records: 1,
+            sealed: false,
             blob: zstd::bulk::compress(plain, LEVEL).unwrap(),
             checksum: 0,
         };
@@ -347,7 +397,12 @@ mod tests {
     fn forms_that_are_refused() {
         let good = row_of(&[1, 5, 3 << 2, b'a', b'b', b'c'], 10, 15);
         assert_eq!(
-            good.unpack().unwrap().records().next().unwrap().value,
+            good.unpack(&Keys::default())
+                .unwrap()
+                .records()
+                .next()
+                .unwrap()
+                .value,
             b"abc"
         );
         let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
@@ -377,7 +432,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                row_of(&plain, 10, 15).unpack().unwrap_err(),
+                row_of(&plain, 10, 15).unpack(&Keys::default()).unwrap_err(),
                 Unreadable::Form,
                 "{what}"
             );
@@ -385,35 +440,58 @@ mod tests {
         let mut stream = good.clone();
         stream.stream = "no stream".into();
         stream.checksum = stream.checksum_now();
-        assert_eq!(stream.unpack().unwrap_err(), Unreadable::Form);
+        assert_eq!(
+            stream.unpack(&Keys::default()).unwrap_err(),
+            Unreadable::Form
+        );
         let mut bomb = good;
         bomb.blob = zstd::bulk::compress(&vec![0; UNPACKED_BYTES_MAX as usize + 1], 1).unwrap();
         bomb.checksum = bomb.checksum_now();
-        assert_eq!(bomb.unpack().unwrap_err(), Unreadable::Packing);
+        assert_eq!(
+            bomb.unpack(&Keys::default()).unwrap_err(),
+            Unreadable::Packing
+        );
+    }
+
+    #[test]
+    fn a_sealed_row_in_anothers_place_is_refused_and_a_missing_key_is_no_damage() {
+        let keys = Keys::of(Some(1), &[]);
+        let batch = row_of(&[1, 5, 3 << 2, b'a', b'b', b'c'], 10, 15);
+        let batch = batch.unpack(&keys).unwrap();
+        let mut packer = Packer::new(Arc::new(Keys::of(Some(1), &[]))).unwrap();
+        let mut row = packer.pack(BatchId(7), &batch).unwrap();
+        let id = keys.current().unwrap();
+        let none = Keys::default();
+        assert_eq!(row.unpack(&none).unwrap_err(), Unreadable::Key(id));
+        row.id = BatchId(8);
+        row.checksum = row.checksum_now();
+        assert_eq!(row.unpack(&keys).unwrap_err(), Unreadable::Seal);
     }
 
     proptest! {
         #[test]
-        fn rows_round_trip_and_notice_every_flipped_bit(batch in batches(), at: prop::sample::Index, bit in 0_u32..8) {
-            let mut row = Packer::new().unwrap().pack(BatchId(7), &batch).unwrap();
-            let back = row.unpack().unwrap();
+        fn rows_round_trip_and_notice_every_flipped_bit(batch in batches(), sealed: bool, at: prop::sample::Index, bit in 0_u32..8) {
+            let mut row = Packer::new(Arc::new(Keys::of(sealed.then_some(7), &[]))).unwrap().pack(BatchId(7), &batch).unwrap();
+            let keys = Keys::of(None, &[7]);
+            prop_assert_eq!(row.sealed, sealed);
+            let back = row.unpack(&keys).unwrap();
             prop_assert_eq!((&back.stream, back.generation, back.start), (&batch.stream, batch.generation, batch.start));
             prop_assert_eq!((&back.entries, &back.values), (&batch.entries, &batch.values));
             let at = at.index(row.blob.len());
             row.blob[at] ^= 1_u8 << bit;
-            prop_assert_eq!(row.unpack().unwrap_err(), Unreadable::Checksum);
+            prop_assert_eq!(row.unpack(&keys).unwrap_err(), Unreadable::Checksum);
         }
 
         #[test]
         fn any_bytes_unpack_or_are_refused(plain in prop::collection::vec(any::<u8>(), 0..200), start: u64, end: u64) {
             let mut row = row_of(&plain, start, end);
-            if let Ok(batch) = row.unpack() {
+            if let Ok(batch) = row.unpack(&Keys::default()) {
                 prop_assert_eq!(batch.end(), end);
                 prop_assert_eq!(batch.records().map(|record| record.value.len()).sum::<usize>(), batch.values.len());
             }
             row.blob = plain;
             row.checksum = row.checksum_now();
-            prop_assert!(row.unpack().is_err());
+            prop_assert!(row.unpack(&Keys::default()).is_err());
         }
 
         #[test]

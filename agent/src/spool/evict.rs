@@ -107,8 +107,8 @@ impl Evicting {
         self.evicted.rows += 1;
         if row.kinds != Kinds::DATA {
             self.joined.remove(&row.generation);
-            // Damaged as well: then all of it is lost, and what it noted too.
-            let Ok(batch) = row.unpack() else {
+            // Damaged as well, or sealed with a key that is not here: it stays as it is.
+            let Ok(batch) = row.unpack(packer.keys()) else {
                 return Ok(0);
             };
             let left = give_up(&batch, now_ms);

@@ -16,6 +16,7 @@
 //! - [`salvage`]: from a damaged database to a whole one, over `pages` and `wal`, which read
 //!   SQLite's formats.
 //! - [`boot`]: which rows are of the present boot; `usage`: what was used of the budgets.
+//! - [`sealing`]: batches encrypted, where there is a key.
 //! - [`batch`]: pure: a batch into a row, and any bytes back into a batch or an error.
 //!
 //! This file holds what passes the border to [`crate::delivery`]: plain data.
@@ -32,6 +33,7 @@ pub mod registry;
 mod rows;
 pub mod salvage;
 pub mod schema;
+pub mod sealing;
 pub mod store;
 #[cfg(test)]
 #[expect(
@@ -276,6 +278,8 @@ pub enum Trouble {
     Io,
     /// The database is damaged.
     Damaged,
+    /// A batch is sealed with a key that is not here.
+    Key,
     /// Anything else: our own mistake.
     Bug,
 }
@@ -292,6 +296,9 @@ impl Trouble {
             Self::ReadOnly => "the file system is read-only: remount it writable, check the disk",
             Self::Io => "the disk fails: check it",
             Self::Damaged => "the database is damaged: it is salvaged and replaced",
+            Self::Key => {
+                "a batch in it is sealed with a key that is neither spool.key nor one of spool.old_keys: put the key back"
+            }
             Self::Bug => "this should not happen: please report it with the log",
         }
     }

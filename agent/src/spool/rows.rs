@@ -6,8 +6,9 @@ use headwater_record::{Generation, Kind, Notice, StreamId};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::batch::{Kinds, Row};
-use super::{BatchId, Depth, Lane, Reply};
+use super::batch::{Kinds, Row, Unreadable};
+use super::sealing::{KeyId, Keys};
+use super::{BatchId, Depth, Lane, Reply, Trouble};
 use crate::batch::{Batch, Entry};
 
 /// What a row counts against `spool.max_bytes`.
@@ -34,7 +35,7 @@ pub(super) fn insert(
             row.end.cast_signed(),
             row.kinds.0,
             row.records,
-            false,
+            row.sealed,
             stored,
             plain_bytes.cast_signed(),
             committed_ms.cast_signed(),
@@ -154,7 +155,7 @@ pub(super) fn load(
     after: BatchId,
     through: BatchId,
     bytes_max: u64,
-    now_ms: u64,
+    (keys, now_ms): (&Keys, u64),
 ) -> rusqlite::Result<Reply> {
     let mut statement = connection.prepare_cached(include_str!("sql/load_batches.sql"))?;
     let mut found = statement.query([after.0.cast_signed(), through.0.cast_signed()])?;
@@ -170,8 +171,20 @@ pub(super) fn load(
         }
         reached = BatchId(row.get::<_, i64>(0)?.cast_unsigned());
         let stored = stored_row(row)?;
-        match stored.unpack() {
+        match stored.unpack(keys) {
             Ok(batch) => batches.push((reached, batch)),
+            Err(Unreadable::Key(key)) => {
+                // Not lost: it waits for its key, and so does what stands behind it.
+                tracing::debug!(%key, row = %reached, "a batch is sealed with another key");
+                return Ok(match batches.is_empty() {
+                    true => Reply::LoadFailed(Trouble::Key),
+                    false => Reply::Loaded {
+                        rows: batches,
+                        through: reached.before(),
+                        lost,
+                    },
+                });
+            }
             Err(error) => {
                 lost += 1;
                 tracing::error!(
@@ -204,6 +217,7 @@ pub(super) fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         end: number(4)?,
         kinds: Kinds(u8::try_from(number(5)?).unwrap_or_default()),
         records: u32::try_from(number(6)?).unwrap_or_default(),
+        sealed: number(7)? != 0,
         checksum: u32::try_from(number(9)?).unwrap_or_default(),
         blob: row.get::<_, Option<Vec<u8>>>(10)?.unwrap_or_default(),
     })
@@ -291,6 +305,20 @@ pub(super) fn last(connection: &Connection) -> rusqlite::Result<[BatchId; Lane::
         last[lane.index()] = found.map_or(lane.first().before(), |id| BatchId(id.cast_unsigned()));
     }
     Ok(last)
+}
+
+/// Takes note that rows are sealed with this key.
+pub(super) fn note_key(open: &Connection, key: KeyId) -> rusqlite::Result<()> {
+    open.prepare_cached("INSERT OR IGNORE INTO sealing VALUES (?1)")?
+        .execute([key.number()])
+        .map(drop)
+}
+
+/// With which keys rows may be sealed.
+pub(super) fn keys(connection: &Connection) -> rusqlite::Result<Vec<KeyId>> {
+    let mut statement = connection.prepare("SELECT key FROM sealing")?;
+    let keys = statement.query_map([], |row| row.get(0).map(KeyId::of_number))?;
+    keys.collect()
 }
 
 /// Writes the write-ahead log back into the database and empties it.

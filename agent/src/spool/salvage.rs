@@ -22,6 +22,7 @@ mod found;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use headwater_record::{DeviceId, Generation, StreamId};
 use rusqlite::{Connection, ErrorCode};
@@ -35,6 +36,7 @@ use super::folder::Folder;
 use super::generations::{self, Known};
 use super::pages::{Value, rows_of_page};
 use super::rows::{self, Lost};
+use super::sealing::id_of;
 use super::{BatchId, Healing, Lane, schema, usage};
 use crate::batch::Batch;
 
@@ -207,6 +209,11 @@ impl Salvage {
         let Some(stored) = rows::insert(&self.database, row, plain_bytes, committed_ms)? else {
             return Ok(());
         };
+        if row.sealed
+            && let Some(key) = id_of(&row.blob)
+        {
+            rows::note_key(&self.database, key)?;
+        }
         let lane = row.id.lane().index();
         self.last[lane] = self.last[lane].max(row.id.0);
         self.depth[lane].put(Some(stored), row.kinds.has(Kinds::DATA));
@@ -224,7 +231,8 @@ impl Salvage {
         self.salvaged.complete = !self.full && self.counted == i64::try_from(found).ok();
         self.full = false;
         let identity = getrandom::u64().unwrap_or(now_ms);
-        let mut packer = Packer::new()?;
+        // Notices hold nothing that is to be sealed.
+        let mut packer = Packer::new(Arc::default())?;
         for (generation, found) in std::mem::take(&mut self.generations) {
             let Some(stream) = &found.stream else {
                 continue;

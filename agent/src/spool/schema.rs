@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::folder::Folder;
 use super::salvage::{self, SalvageError, Salvaged};
+use super::sealing::KeyId;
 use super::store::classify as trouble_of;
 use super::{Healing, Lane, Trouble, generations, usage};
 use crate::clock;
@@ -19,6 +20,8 @@ const APPLICATION_ID: i64 = 0x6877_7370;
 /// Of `sql/schema.sql`.
 const VERSION: i64 = 2;
 const SCHEMA: &str = include_str!("sql/schema.sql");
+/// Tables that came later, made where they are missing: an earlier agent passes them over.
+const LATER: [&str; 2] = [usage::SCHEMA, include_str!("sql/sealing.sql")];
 /// Bytes of a page. The system writes pages of 4 KiB whatever SQLite does, and flash larger ones.
 pub(super) const PAGE_BYTES: usize = 4096;
 
@@ -91,6 +94,16 @@ pub enum OpenError {
         /// What it must read as.
         wanted: &'static str,
     },
+    /// Batches are sealed with a key that is not here.
+    #[error(
+        "the spool {path} holds batches that are sealed with the key {key}, which is neither spool.key nor one of spool.old_keys: name its file there; nothing of the spool is touched until then"
+    )]
+    Key {
+        /// The database.
+        path: PathBuf,
+        /// The key's id.
+        key: KeyId,
+    },
     /// Not now: what is in the way may go away.
     #[error("cannot open the spool {path}: {source}: {}", trouble.advice())]
     Refused {
@@ -116,7 +129,9 @@ impl OpenError {
                         | std::io::ErrorKind::QuotaExceeded
                 ) || source.raw_os_error() == Some(EIO)
             }
-            Self::Locked { .. } | Self::Version { .. } | Self::Pragma { .. } => false,
+            Self::Locked { .. } | Self::Version { .. } | Self::Pragma { .. } | Self::Key { .. } => {
+                false
+            }
         }
     }
 }
@@ -270,7 +285,9 @@ fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
     if is_new {
         create(&connection).map_err(error)?;
     }
-    connection.execute_batch(usage::SCHEMA).map_err(error)?;
+    for later in LATER {
+        connection.execute_batch(later).map_err(error)?;
+    }
     Ok(connection)
 }
 
@@ -317,7 +334,7 @@ pub(super) fn create_salvage(path: &Path) -> rusqlite::Result<Connection> {
          PRAGMA journal_mode = MEMORY;\nPRAGMA synchronous = OFF;\nPRAGMA cache_size = -1024;\n\
          BEGIN;\n{SCHEMA}\n{}\nPRAGMA application_id = {APPLICATION_ID};\n\
          PRAGMA user_version = {VERSION};\nCOMMIT;",
-        usage::SCHEMA
+        LATER.concat()
     ))?;
     Ok(connection)
 }
@@ -343,6 +360,7 @@ fn check(connection: &Connection, path: &Path) -> Result<u64, Refusal> {
     let identity = identity.cast_unsigned();
     generations::all(connection, identity).map_err(error)?;
     usage::all(connection).map_err(error)?;
+    super::rows::keys(connection).map_err(error)?;
     for lane in Lane::ALL {
         for direction in ["ASC", "DESC"] {
             connection

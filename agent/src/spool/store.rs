@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -19,6 +20,7 @@ use super::evict::{self, Evicting};
 use super::folder::Folder;
 use super::registry::{Change, Markers};
 use super::schema::{OpenError, Opened, open};
+use super::sealing::{KeyId, Keys};
 use super::{
     BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, Used, generations, rows, usage,
 };
@@ -85,7 +87,7 @@ impl Store {
     /// The system refuses a thread.
     pub fn start(
         state_dir: &Path,
-        (device, floors): (&DeviceId, Floors),
+        (device, floors, keys): (&DeviceId, Floors, Keys),
         replies: mpsc::Sender<Reply>,
     ) -> io::Result<(Self, Opening)> {
         let (requests, queue) = sync_channel(QUEUE);
@@ -96,7 +98,7 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
-                let (told, owner) = match Owner::open(&state_dir, (device, floors), held) {
+                let (told, owner) = match Owner::open(&state_dir, (device, floors, keys), held) {
                     Ok((owner, found)) => (tell.send(Ok(found)), Some(owner)),
                     Err(error) => (tell.send(Err(error)), None),
                 };
@@ -184,6 +186,24 @@ fn found(opened: &Opened) -> rusqlite::Result<Found> {
     })
 }
 
+/// Takes note of the key that seals from now on, and returns one that rows are sealed with and that is
+/// not here. Without rows there is none, and the others are forgotten.
+fn note_keys(connection: &Connection, keys: &Keys, rows: u64) -> rusqlite::Result<Option<KeyId>> {
+    let noted = rows::keys(connection)?;
+    let missing = noted.iter().find(|key| !keys.ids().any(|id| id == **key));
+    if rows > 0 && missing.is_some() {
+        return Ok(missing.copied());
+    }
+    if missing.is_some() {
+        connection.execute_batch("DELETE FROM sealing")?;
+    }
+    match keys.current() {
+        Some(key) if !noted.contains(&key) || missing.is_some() => rows::note_key(connection, key)?,
+        _ => {}
+    }
+    Ok(None)
+}
+
 struct Owner {
     folder: Folder,
     device: DeviceId,
@@ -200,20 +220,26 @@ struct Owner {
 impl Owner {
     fn open(
         state_dir: &Path,
-        (device, floors): (DeviceId, Floors),
+        (device, floors, keys): (DeviceId, Floors, Keys),
         markers: Markers,
     ) -> Result<(Self, Found), OpenError> {
-        let packer = Packer::new().map_err(|source| OpenError::Directory {
+        let packer = Packer::new(Arc::new(keys)).map_err(|source| OpenError::Directory {
             path: PathBuf::from(state_dir),
             source,
         })?;
         let folder = Folder::lock(state_dir)?;
         let opened = open(&folder, &device, &Healing::default(), false)?;
-        let mut found = found(&opened).map_err(|source| OpenError::Refused {
+        let refused = |source: rusqlite::Error| OpenError::Refused {
             path: folder.database(),
             trouble: classify(source.sqlite_error_code()),
             source: source.into(),
-        })?;
+        };
+        let mut found = found(&opened).map_err(refused)?;
+        let missing = note_keys(&opened.connection, packer.keys(), found.depth.rows);
+        if let Some(key) = missing.map_err(refused)? {
+            let path = folder.database();
+            return Err(OpenError::Key { path, key });
+        }
         let reusable = reusable_bytes(&opened.connection).unwrap_or(0);
         found.depth.room = floors.room_at(folder.path(), reusable);
         let opened = Some(opened);
@@ -328,7 +354,8 @@ impl Owner {
             return Reply::LoadFailed(Trouble::Damaged);
         };
         let now_ms = clock::stamp_ms();
-        match rows::load(&opened.connection, after, through, bytes_max, now_ms) {
+        let with = (self.packer.keys(), now_ms);
+        match rows::load(&opened.connection, after, through, bytes_max, with) {
             Ok(reply) => reply,
             Err(error) => Reply::LoadFailed(Failure::from(error).trouble("read the spool")),
         }
@@ -366,8 +393,9 @@ impl Owner {
                 _ => Trouble::Io,
             }
         })?;
-        let found =
-            found(&opened).map_err(|error| Failure::from(error).trouble("read the spool"))?;
+        let found = note_keys(&opened.connection, self.packer.keys(), 1)
+            .and_then(|_| found(&opened))
+            .map_err(|error| Failure::from(error).trouble("read the spool"))?;
         self.opened = Some(opened);
         Ok((found.depth, found.last))
     }

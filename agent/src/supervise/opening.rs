@@ -11,6 +11,7 @@ use crate::clock;
 use crate::config::Plan;
 use crate::delivery::backoff::{Backoff, Jitter};
 use crate::spool::Reply;
+use crate::spool::sealing::Keys;
 use crate::spool::store::{Found, REPLIES, Store};
 use crate::systemd;
 
@@ -29,13 +30,18 @@ pub(super) async fn open(
     let (mut said, since) = (None, clock::monotonic());
     loop {
         let (reply, replies) = mpsc::channel(REPLIES);
+        let keys = Keys::load(&plan.spool_keys)?;
+        if let Some(key) = keys.current()
+            && said.is_none()
+        {
+            tracing::info!(%key, "batches in the spool are sealed");
+        }
+        let to = (&plan.device, plan.spool.floors, keys);
         let (store, mut opening) =
-            Store::start(&plan.state_dir, (&plan.device, plan.spool.floors), reply).map_err(
-                |source| StartError::Thread {
-                    thread: "store",
-                    source,
-                },
-            )?;
+            Store::start(&plan.state_dir, to, reply).map_err(|source| StartError::Thread {
+                thread: "store",
+                source,
+            })?;
         let opened = loop {
             tokio::select! {
                 opened = &mut opening => break opened,

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::sources::Part;
 use super::*;
 use crate::config::{ConfigFile, Host};
+use crate::spool::sealing::Keys;
 use crate::spool::store::{REPLIES, Store};
 
 fn plan(dir: &Path, text: &str) -> Plan {
@@ -41,8 +42,12 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     assert_eq!(ending, Ending::Stopped);
 
     let (reply, mut replies) = mpsc::channel(REPLIES);
-    let (store, opening) =
-        Store::start(&plan.state_dir, (&plan.device, plan.spool.floors), reply).unwrap();
+    let (store, opening) = Store::start(
+        &plan.state_dir,
+        (&plan.device, plan.spool.floors, Keys::default()),
+        reply,
+    )
+    .unwrap();
     let found = opening.blocking_recv().unwrap().unwrap();
     assert_eq!(found.known[0].settled, lines.len() as u64);
     store.load(BatchId(0), found.last[0], u64::MAX).unwrap();
@@ -157,8 +162,12 @@ fn a_state_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let plan = plan(dir.path(), "");
     let (reply, _replies) = mpsc::channel(REPLIES);
-    let (store, opening) =
-        Store::start(&plan.state_dir, (&plan.device, plan.spool.floors), reply).unwrap();
+    let (store, opening) = Store::start(
+        &plan.state_dir,
+        (&plan.device, plan.spool.floors, Keys::default()),
+        reply,
+    )
+    .unwrap();
     opening.blocking_recv().unwrap().unwrap();
     let error = run(&plan, &no_other).unwrap_err().to_string();
     assert!(error.contains("another agent runs on"), "{error}");

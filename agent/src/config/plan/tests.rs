@@ -42,7 +42,7 @@ fn the_effective_configuration_gives_the_same_plan() {
     let first = plan(&format!(
         "device = \"pi-7\"\n{KAFKA}[kafka.security]\nmode = \"iam\"\nregion = \"eu-west-1\"\n\
          [credentials.iot]\nendpoint = \"https://x.example\"\nrole_alias = \"fleet\"\n\
-         certificate = \"/c\"\nkey = \"credential:k\"\n[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\n\
+         certificate = \"/c\"\nkey = \"credential:k\"\n[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\nkey = \"credential:k\"\nold_keys = [\"/k\"]\n\
          [uplink]\nbytes_per_hour = \"1MB\"\nbytes_per_day = \"2MB\"\nbytes_per_month = \"3GiB\"\n\
          [[file]]\nid = \"a\"\npaths = [\"/a/**/*.log\"]\nexclude = [\"/a/x\"]\nstart_at = \"end\"\n\
          [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n\
@@ -66,7 +66,7 @@ fn the_effective_configuration_gives_the_same_plan() {
 fn every_problem_is_told_at_once_with_its_key() {
     let problems = plan(
         "device = \"a/b\"\nstate_dir = \"state\"\n[kafka]\nbrokers = []\ntopic = \"a b\"\n\
-         [kafka.options]\nacks = \"0\"\n[kafka.security]\nca = \"x\"\n[window]\nbytes = \"1KiB\"\n[spool]\nmax_bytes = \"1B\"\n\
+         [kafka.options]\nacks = \"0\"\n[kafka.security]\nca = \"x\"\n[window]\nbytes = \"1KiB\"\n[spool]\nmax_bytes = \"1B\"\nkey = \"k\"\nold_keys = [\"/k\", \"k\"]\n\
          [checkpoint]\nevery = \"1ms\"\n\
          [[file]]\nid = \"a\"\npaths = [\"log\", \"/x/[\"]\nexclude = [\"/a/***\"]\n\
          max_line = \"1MiB\"\nrescan = \"1ms\"\nclose_after = \"0s\"\n\
@@ -88,6 +88,8 @@ fn every_problem_is_told_at_once_with_its_key() {
         "kafka.security.ca",
         "window.bytes",
         "spool.max_bytes",
+        "spool.key",
+        "spool.old_keys[1]",
         "checkpoint.every",
         "file[0].paths[0]",
         "file[0].paths[1]",

@@ -139,6 +139,7 @@ pub(super) fn row_of(id: i64, values: &[Value<'_>]) -> Option<(Row, u64, u64)> {
         end: number(4)?,
         kinds: Kinds(u8::try_from(number(5)?).ok()?),
         records: u32::try_from(number(6)?).ok()?,
+        sealed: number(7)? != 0,
         checksum: u32::try_from(number(11)?).ok()?,
         blob: values.get(12)?.bytes()?.to_vec(),
     };

@@ -12,6 +12,7 @@ use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::spool::disk::Floors;
+use crate::spool::sealing::Keys;
 use crate::spool::store::{Found as Start, REPLIES, Store};
 use crate::spool::{Checkpoint, Healing, Reply, Transaction, Trouble};
 use crate::stop::Stop;
@@ -55,7 +56,8 @@ struct Rig {
 
 fn start(dir: &Path) -> Rig {
     let (sender, replies) = mpsc::channel(REPLIES);
-    let (store, opening) = Store::start(dir, (&device(), Floors::default()), sender).unwrap();
+    let (store, opening) =
+        Store::start(dir, (&device(), Floors::default(), Keys::default()), sender).unwrap();
     let found = opening.blocking_recv().unwrap().unwrap();
     Rig {
         store,

@@ -36,7 +36,14 @@ impl Model {
     fn read(connection: &Connection, identity: u64) -> Self {
         let mut model = Self::default();
         let last = rows::last(connection).unwrap()[0];
-        let loaded = rows::load(connection, BatchId(0), last, u64::MAX, 0).unwrap();
+        let loaded = rows::load(
+            connection,
+            BatchId(0),
+            last,
+            u64::MAX,
+            (&Keys::default(), 0),
+        )
+        .unwrap();
         let Reply::Loaded { rows, lost, .. } = loaded else {
             panic!("{loaded:?}");
         };
@@ -78,7 +85,7 @@ impl Writer {
         Self {
             connection,
             identity,
-            packer: Packer::new().unwrap(),
+            packer: Packer::new(Arc::default()).unwrap(),
             evicting: Evicting::default(),
         }
     }
@@ -293,7 +300,14 @@ fn a_start_does_not_read_the_backlog() {
         let last = rows::last(&writer.connection).unwrap()[0];
         assert_eq!(last, BatchId(rows));
         assert_eq!(rows::depth(&writer.connection).unwrap().rows, rows);
-        let first = rows::load(&writer.connection, BatchId(0), last, 1, 0).unwrap();
+        let first = rows::load(
+            &writer.connection,
+            BatchId(0),
+            last,
+            1,
+            (&Keys::default(), 0),
+        )
+        .unwrap();
         assert!(matches!(first, Reply::Loaded { rows, .. } if rows.len() == 1));
         disk.reads() - before
     };
