@@ -142,12 +142,16 @@ impl Cluster {
 
     /// Whether an error that librdkafka reports means that this client will not be let in any more,
     /// and one that is made anew will: the broker saw another principal than before, or a file of a
-    /// secret was changed.
+    /// secret was changed. Where it means that a token was refused, the source of the credentials is
+    /// asked for others.
     pub fn is_outdated(&self, error: &KafkaError, reason: &str) -> bool {
         let is_refusal = matches!(
             error.rdkafka_error_code(),
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
         );
+        if is_refusal && let Some(session) = &self.session {
+            session.refused();
+        }
         // Kafka's own words (SaslServerAuthenticator.ensurePrincipalUnchanged).
         is_refusal && (reason.contains("Cannot change principals") || self.secrets_changed())
     }

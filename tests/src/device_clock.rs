@@ -1,4 +1,4 @@
-//! A device's wall clock that a test can leave unset, by libfaketime: the binary under test asks the
+//! A device's wall clock that a test can leave unset, or set wrong, by libfaketime: the binary under test asks the
 //! C library for the time, and gets what a file says. Monotonic time and the time since the boot stay
 //! as they are, as on a device whose clock is set late.
 
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The clock of one device: unset until [`DeviceClock::set`].
+/// The clock of one device.
 #[derive(Debug)]
 pub struct DeviceClock {
     file: PathBuf,
@@ -20,9 +20,21 @@ impl DeviceClock {
     /// # Panics
     /// Where `faketime` is not installed (`make test` does so).
     pub fn unset() -> Self {
+        Self::at("-20000d")
+    }
+
+    /// A clock that is right.
+    ///
+    /// # Panics
+    /// Where `faketime` is not installed (`make test` does so).
+    pub fn right() -> Self {
+        Self::at("+0")
+    }
+
+    fn at(offset: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("faketime");
-        fs::write(&file, "-20000d\n").expect("a file can be written");
+        fs::write(&file, format!("{offset}\n")).expect("a file can be written");
         let told = Command::new("faketime")
             .args(["-f", "+0", "printenv", "LD_PRELOAD"])
             .output();
@@ -54,9 +66,18 @@ impl DeviceClock {
     /// # Panics
     /// Where the file cannot be written.
     pub fn set(&self) {
+        self.set_off(0);
+    }
+
+    /// Somebody sets it: it is off by so many seconds from now on; above 0 it is ahead.
+    ///
+    /// # Panics
+    /// Where the file cannot be written.
+    pub fn set_off(&self, seconds: i64) {
         // A reader must never see half of it.
         let fresh = self.file.with_extension("new");
-        let written = fs::write(&fresh, "+0\n").and_then(|()| fs::rename(&fresh, &self.file));
+        let written = fs::write(&fresh, format!("{seconds:+}\n"))
+            .and_then(|()| fs::rename(&fresh, &self.file));
         written.expect("a file can be written");
     }
 }

@@ -17,8 +17,10 @@ pub mod process;
 
 pub mod kafka;
 
+pub mod aws;
 pub mod iot;
 pub mod pki;
+pub mod secured;
 pub mod signer;
 
 pub mod s3;

@@ -13,12 +13,12 @@ use aws_config::Region;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
-use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileSet};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::web_identity_token::{StaticConfiguration, WebIdentityTokenCredentialsProvider};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_types::os_shim_internal::{Env, Fs};
 
 use super::source::{BoxFuture, CredentialSource, Fetched, SourceError};
@@ -48,7 +48,8 @@ impl ChainSource {
         if env.get("AWS_ACCESS_KEY_ID").is_ok() {
             // Nothing else is looked at then, and no TLS is needed.
             let given = EnvironmentVariableCredentialsProvider::new();
-            return fetched(&given, &env).await;
+            let links = [("environment", SharedCredentialsProvider::new(given))];
+            return first_of(&links, &env).await;
         }
         check_profile(&env).await?;
         let tls = Tls::new(None, None)?;
@@ -56,33 +57,30 @@ impl ChainSource {
             .with_behavior_version(Some(BehaviorVersion::latest()))
             .with_region(Some(Region::new(self.region.clone())))
             .with_http_client(for_aws(tls));
-        let mut chain = CredentialsProviderChain::first_try(
-            "Profile",
-            ProfileFileCredentialsProvider::builder()
-                .configure(&config)
-                .build(),
-        );
+        let profile = ProfileFileCredentialsProvider::builder().configure(&config);
+        let mut links = vec![("profile", SharedCredentialsProvider::new(profile.build()))];
         if let Some(web_identity) = self.web_identity(&env) {
-            chain = chain.or_else(
-                "WebIdentityToken",
-                WebIdentityTokenCredentialsProvider::builder()
-                    .static_configuration(web_identity)
-                    .configure(&config)
-                    .build(),
-            );
+            let web_identity = WebIdentityTokenCredentialsProvider::builder()
+                .static_configuration(web_identity)
+                .configure(&config);
+            links.push((
+                "web identity",
+                SharedCredentialsProvider::new(web_identity.build()),
+            ));
         }
-        let chain = chain
-            .or_else(
-                "Container",
-                EcsCredentialsProvider::builder().configure(&config).build(),
-            )
-            .or_else(
-                "Instance",
-                ImdsCredentialsProvider::builder()
-                    .configure(&config)
-                    .build(),
-            );
-        fetched(&chain, &env).await
+        let container = EcsCredentialsProvider::builder().configure(&config);
+        let instance = ImdsCredentialsProvider::builder().configure(&config);
+        links.extend([
+            (
+                "container endpoint",
+                SharedCredentialsProvider::new(container.build()),
+            ),
+            (
+                "instance (IMDSv2)",
+                SharedCredentialsProvider::new(instance.build()),
+            ),
+        ]);
+        first_of(&links, &env).await
     }
 
     fn web_identity(&self, env: &Env) -> Option<StaticConfiguration> {
@@ -109,16 +107,31 @@ impl CredentialSource for ChainSource {
     }
 }
 
-async fn fetched(provider: &impl ProvideCredentials, env: &Env) -> Result<Fetched, SourceError> {
-    let credentials = provider
-        .provide_credentials()
-        .await
-        .map_err(|error| SourceError::Setup(reason(&error)))?;
-    Ok(Fetched {
-        identity: identity(&credentials, env.get("AWS_ROLE_ARN").ok().as_deref()),
-        credentials,
-        said: None,
-    })
+/// Credentials of the first link that has some. One that has some and cannot give them ends the
+/// chain, as with AWS's tools: the next one's would be somebody else's.
+async fn first_of(
+    links: &[(&'static str, SharedCredentialsProvider)],
+    env: &Env,
+) -> Result<Fetched, SourceError> {
+    for (name, link) in links {
+        match link.provide_credentials().await {
+            Ok(credentials) => {
+                return Ok(Fetched {
+                    identity: identity(&credentials, env.get("AWS_ROLE_ARN").ok().as_deref()),
+                    credentials,
+                    said: None,
+                });
+            }
+            Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
+                tracing::debug!(link = name, reason = reason(&error), "no credentials here");
+            }
+            Err(error) => return Err(SourceError::Setup(format!("{name}: {}", reason(&error)))),
+        }
+    }
+    Err(SourceError::Setup(
+        "none of environment, profile, web identity, container endpoint and instance has credentials"
+            .to_owned(),
+    ))
 }
 
 /// Whose credentials they are. Long-term keys are told apart by their id; temporary ones have a new
@@ -142,7 +155,6 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    text.push_str("; none of environment, profile, web identity, container and instance has credentials, or the first that has some cannot give them");
     text
 }
 

@@ -22,6 +22,11 @@ const FOREVER_LOOK: Duration = Duration::from_secs(300);
 /// First and last bound of the wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
+/// After a broker refused a token, credentials are fetched again within this time, unless the last
+/// fetch is younger than the least: where a policy is wrong new ones help nobody, and a fleet must not
+/// ask for them all the time.
+const REFUSED_SPREAD: Duration = Duration::from_secs(10);
+const REFUSED_LEAST: Duration = Duration::from_secs(150);
 /// Shortest wait of any kind, so that a broken source is no busy loop.
 const WAIT_LEAST: Duration = Duration::from_millis(200);
 /// After the clock was set, credentials are fetched again within this time.
@@ -43,6 +48,7 @@ pub enum Due {
 pub struct Schedule {
     random: u64,
     fetch: Duration,
+    fetched: Option<Duration>,
     token: Option<Duration>,
     failures: u32,
 }
@@ -53,6 +59,7 @@ impl Schedule {
         Self {
             random: seed,
             fetch: Duration::ZERO,
+            fetched: None,
             token: None,
             failures: 0,
         }
@@ -73,6 +80,7 @@ impl Schedule {
     /// Credentials came, which live for `left`, or for ever.
     pub fn fetched(&mut self, now: Duration, left: Option<Duration>) {
         self.failures = 0;
+        self.fetched = Some(now);
         let wait = match left {
             None => self.between(FOREVER_LOOK / 2, FOREVER_LOOK),
             Some(left) => {
@@ -109,6 +117,16 @@ impl Schedule {
         let soon = now + self.between(Duration::ZERO, STEP_SPREAD);
         self.fetch = self.fetch.min(soon);
         self.token = Some(now);
+    }
+
+    /// A broker refused a token: the credentials may be revoked, and there may be others.
+    pub fn refused(&mut self, now: Duration) {
+        let Some(fetched) = self.fetched else {
+            return; // There are none to doubt, and they are being fetched.
+        };
+        let soon = now + self.between(Duration::ZERO, REFUSED_SPREAD);
+        let least = fetched + self.between(REFUSED_LEAST, 2 * REFUSED_LEAST);
+        self.fetch = self.fetch.min(soon.max(least));
     }
 
     /// Failures since the last success.
@@ -196,6 +214,28 @@ mod tests {
         schedule.fetched(HOUR, Some(HOUR));
         schedule.not_made();
         assert_eq!(schedule.due(HOUR), Due::Nothing(schedule.fetch));
+    }
+
+    #[test]
+    fn a_refusal_brings_the_fetch_forward_but_not_again_and_again() {
+        for seed in 0..100 {
+            let mut schedule = Schedule::new(seed);
+            schedule.refused(Duration::ZERO);
+            assert_eq!(schedule.due(Duration::ZERO), Due::Fetch);
+            schedule.fetched(HOUR, Some(12 * HOUR));
+            let planned = schedule.fetch;
+            let late = HOUR + 2 * REFUSED_LEAST;
+            schedule.refused(late);
+            assert!(schedule.fetch < planned && schedule.fetch >= late);
+            assert!(schedule.fetch <= late + REFUSED_SPREAD);
+            schedule.fetched(late, Some(12 * HOUR));
+            schedule.refused(late + Duration::from_secs(1));
+            let wait = schedule.fetch - late;
+            assert!(
+                wait >= REFUSED_LEAST && wait <= 2 * REFUSED_LEAST,
+                "{wait:?}"
+            );
+        }
     }
 
     #[test]

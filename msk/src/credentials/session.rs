@@ -17,6 +17,7 @@
 //! - Secrets are wiped from memory when replaced. They are never written anywhere.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -71,6 +72,8 @@ struct Shared {
     state: Mutex<State>,
     counters: Counters,
     stop: AtomicBool,
+    /// A broker refused a token since the thread looked last.
+    refused: AtomicBool,
     news: Notify,
 }
 
@@ -111,6 +114,7 @@ impl Session {
             state: Mutex::default(),
             counters: Counters::default(),
             stop: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             news: Notify::new(),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -145,6 +149,12 @@ impl Session {
         }
         let weak: Weak<dyn TokenUser> = Arc::downgrade(user) as _;
         self.shared.state().users.push(weak);
+    }
+
+    /// A broker refused a token: other credentials may be there to be had. Never blocks.
+    pub fn refused(&self) {
+        self.shared.refused.store(true, Ordering::Release);
+        self.shared.news.notify_one();
     }
 
     /// How it stands.
@@ -308,6 +318,9 @@ async fn keep(shared: &Shared, mut schedule: Schedule) {
             tracing::info!(step_ms, "the clock was set; tokens are made anew");
             schedule.stepped(now.mono);
         }
+        if shared.refused.swap(false, Ordering::AcqRel) {
+            schedule.refused(now.mono);
+        }
         let until = match signing_time {
             Err(unset) => {
                 let unset = unset.to_string();
@@ -335,9 +348,16 @@ async fn keep(shared: &Shared, mut schedule: Schedule) {
 }
 
 async fn fetch(shared: &Shared, schedule: &mut Schedule, said: &mut Option<Duration>) {
-    let fetched = tokio::select! {
-        fetched = tokio::time::timeout(PATIENCE, shared.source.fetch()) => fetched,
-        () = shared.news.notified() => return,
+    let mut asked = pin!(tokio::time::timeout(PATIENCE, shared.source.fetch()));
+    let fetched = loop {
+        tokio::select! {
+            fetched = &mut asked => break fetched,
+            () = shared.news.notified() => {
+                if shared.stop.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        }
     };
     let now = clock::now();
     match fetched.unwrap_or(Err(SourceError::Late(PATIENCE.as_secs()))) {

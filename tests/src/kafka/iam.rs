@@ -228,6 +228,22 @@ impl Iam {
         self.change(|table| table["keys"][&key.id]["revoked"] = json!(true));
     }
 
+    /// Refuses every key that a principal has had so far.
+    pub fn revoke_all(&self, principal: &str) {
+        self.change(|table| {
+            let keys = table["keys"].as_object_mut().into_iter().flatten();
+            for (_, key) in keys.filter(|(_, key)| key["principal"] == principal) {
+                key["revoked"] = json!(true);
+            }
+        });
+    }
+
+    /// Whether a key is, or was, a principal's.
+    pub fn is_of(&self, key_id: &str, principal: &str) -> bool {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table["keys"][key_id]["principal"] == principal
+    }
+
     /// Every secret and session token that was handed out: what must stand in no file and no log.
     pub fn secrets(&self) -> Vec<String> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
