@@ -76,6 +76,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look into the spool: what waits there for the broker. An agent may run on it, or none.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Show records as they pass through the running agent, as lines of JSON.
     Tap {
         /// The configuration file that it runs on.
@@ -87,6 +90,31 @@ enum Command {
         /// End after so many lines.
         #[arg(long)]
         count: Option<u64>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SpoolCommand {
+    /// Show what waits, by lane and stream.
+    List {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every record that waits, as lines of JSON. Exit status 1 where a batch cannot be read.
+    Export {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Only records of this source.
+        #[arg(long)]
+        source: Option<String>,
+        /// Read this damaged database instead, page by page: what `spool.damaged` holds after a salvage.
+        #[arg(long, value_name = "FILE")]
+        damaged: Option<PathBuf>,
     },
 }
 
@@ -114,6 +142,12 @@ fn main() -> ExitCode {
         },
         Command::Test { config, source } => cli::test::run(&config, &source),
         Command::Status { config, json } => cli::status::run(&config, json),
+        Command::Spool(SpoolCommand::List { config, json }) => cli::spool::list(&config, json),
+        Command::Spool(SpoolCommand::Export {
+            config,
+            source,
+            damaged,
+        }) => cli::spool::export(&config, source.as_deref(), damaged.as_deref()),
         Command::Tap {
             config,
             source,

@@ -176,7 +176,7 @@ impl Setup {
         };
         let mut process = Command::new(binary_path(self.binary, self.bin_dir.as_deref())?);
         process
-            .arg(command)
+            .args(command.split(' '))
             .arg("--config")
             .arg(self.config_path())
             .args(more)

@@ -255,7 +255,7 @@ fn budget_lines(f: &mut fmt::Formatter<'_>, uplink: &Uplink) -> fmt::Result {
 }
 
 /// A size to read, to a tenth of its unit.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.iter().find(|(_, shift)| bytes >> shift > 0) {
         None => format!("{bytes} B"),
@@ -267,7 +267,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// A length of time to read: its two largest units.
-fn period(ms: u64) -> String {
+pub(crate) fn period(ms: u64) -> String {
     let seconds = ms / 1000;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

@@ -81,7 +81,7 @@ fn wants(tap: &Tap, batch: &Batch) -> bool {
 }
 
 /// One line a record: its headers as the wire has them, and its value.
-fn render(batch: &Batch, out: &mut Vec<u8>) {
+pub(crate) fn render(batch: &Batch, out: &mut Vec<u8>) {
     let stream = serde_json::to_string(batch.stream.as_str()).unwrap_or_default();
     let mut head = String::new();
     for record in batch.records() {

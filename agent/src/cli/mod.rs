@@ -11,6 +11,7 @@ pub mod check;
 mod connect;
 pub mod explain;
 pub mod run;
+pub mod spool;
 pub mod status;
 pub mod tap;
 pub mod test;

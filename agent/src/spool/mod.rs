@@ -16,6 +16,7 @@
 //! - [`salvage`]: from a damaged database to a whole one, over `pages` and `wal`, which read
 //!   SQLite's formats.
 //! - [`boot`]: which rows are of the present boot; `usage`: what was used of the budgets.
+//! - [`read`]: from beside the agent; [`peek`]: generations alone.
 //! - [`sealing`]: batches encrypted, where there is a key.
 //! - [`batch`]: pure: a batch into a row, and any bytes back into a batch or an error.
 //!
@@ -29,6 +30,7 @@ mod folder;
 mod generations;
 mod pages;
 pub mod peek;
+pub mod read;
 pub mod registry;
 mod rows;
 pub mod salvage;

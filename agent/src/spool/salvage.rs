@@ -22,6 +22,7 @@ mod found;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use headwater_record::{DeviceId, Generation, StreamId};
@@ -32,7 +33,7 @@ use self::files::Files;
 pub(super) use self::files::{is_cut_short, set_foreign_log_aside};
 use self::found::{Found, depth_of, known_of, row_of};
 use super::batch::{Kinds, Packer, Row};
-use super::folder::Folder;
+use super::folder::{Folder, with_suffix};
 use super::generations::{self, Known};
 use super::pages::{Value, rows_of_page};
 use super::rows::{self, Lost};
@@ -70,6 +71,31 @@ pub struct Salvaged {
     pub losses: u64,
     /// As many batches were found as the database counted.
     pub complete: bool,
+}
+
+/// Every batch of a damaged database whose checksum holds, page by page, until `take` returns false; those
+/// of the log beside it, if that is whole, before its own. In the order of the pages; one whose page was
+/// left may come again, or though it was delivered.
+///
+/// # Errors
+/// There is no such file, or it cannot be read.
+pub fn each_row(database: &Path, mut take: impl FnMut(&Row) -> bool) -> io::Result<()> {
+    // It is not there: not a database without pages.
+    std::fs::metadata(database)?;
+    let mut image = Files::open_at(database, &with_suffix(database, "-wal"), true)?;
+    let mut goes_on = true;
+    for number in 1..=image.pages {
+        rows_of_page(&mut image, number, &mut |id, values| {
+            let row = row_of(id, values).filter(|_| goes_on && values.len() == 13);
+            if let Some((row, ..)) = row.filter(|(row, ..)| row.is_whole()) {
+                goes_on = take(&row);
+            }
+        });
+        if !goes_on {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A salvage under way.

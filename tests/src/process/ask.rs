@@ -50,7 +50,7 @@ impl Process {
         let create = |path| File::create(path).context("cannot create a file for output");
         let mut process = Command::new(binary_path(setup.binary, setup.bin_dir.as_deref())?);
         process
-            .arg(command)
+            .args(command.split(' '))
             .arg("--config")
             .arg(setup.config_path())
             .args(more)

@@ -26,7 +26,12 @@ pub(super) struct Files {
 impl Files {
     /// Opens what is there; with nothing at all it has no pages.
     pub(super) fn open(folder: &Folder, with_log: bool) -> io::Result<Self> {
-        let main = existing(&folder.database())?;
+        Self::open_at(&folder.database(), &folder.log(), with_log)
+    }
+
+    /// The same of files that lie anywhere.
+    pub(super) fn open_at(database: &Path, log: &Path, with_log: bool) -> io::Result<Self> {
+        let main = existing(database)?;
         let mut header = [0; 100];
         let is_sqlite = main.as_ref().is_some_and(|file| {
             file.read_exact_at(&mut header, 0).is_ok() && header.starts_with(MAGIC)
@@ -36,7 +41,7 @@ impl Files {
             bytes => bytes as usize,
         };
         let written = (is_sqlite && is_page_size(written)).then_some(written);
-        let log = existing(&folder.log())?.filter(|_| with_log);
+        let log = existing(log)?.filter(|_| with_log);
         let log = log.and_then(|file| Some((Wal::read(&file)?, file)));
         let of_log = log.as_ref().map(|(wal, _)| wal.page_size);
         let page_size = written.or(of_log).unwrap_or(schema::PAGE_BYTES);
