@@ -1,5 +1,11 @@
 //! What fuzzing has found worth keeping, run as a plain test.
 
+#[path = "../fuzz/bodies/batch.rs"]
+mod batch;
+#[path = "../fuzz/bodies/config.rs"]
+mod config;
+#[path = "../fuzz/bodies/framing.rs"]
+mod framing;
 #[path = "../fuzz/bodies/journal.rs"]
 mod journal;
 #[path = "../fuzz/bodies/sensors.rs"]
@@ -25,4 +31,19 @@ fn the_corpus_of_the_sensors() {
 #[test]
 fn the_corpus_of_the_journal() {
     replay("journal", journal::run);
+}
+
+#[test]
+fn the_corpus_of_framing() {
+    replay("framing", framing::run);
+}
+
+#[test]
+fn the_corpus_of_batches() {
+    replay("batch", batch::run);
+}
+
+#[test]
+fn the_corpus_of_configurations() {
+    replay("config", config::run);
 }

@@ -221,6 +221,13 @@ impl Row {
         crc32c::crc32c_append(sum, &self.blob)
     }
 
+    /// The same with the checksum that belongs to it.
+    #[must_use]
+    pub fn with_checksum(mut self) -> Self {
+        self.checksum = self.checksum_now();
+        self
+    }
+
     /// Whether it is as it was written.
     pub fn is_whole(&self) -> bool {
         self.checksum == self.checksum_now()

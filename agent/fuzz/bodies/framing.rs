@@ -1,15 +1,19 @@
 //! Any bytes, in any encoding, with any rule: framing never panics, accounts for every byte, and
 //! gives the same records however the bytes were cut into chunks.
 
-#![no_main]
-
 use headwater_agent::frame::encoding::Encoding;
 use headwater_agent::frame::frames::{AtCut, Chunk, Frames, Framing};
 use headwater_agent::frame::multiline::{Multiline, Preset};
-use libfuzzer_sys::fuzz_target;
 
 const LABELS: [&str; 8] = [
-    "utf-8", "utf-16", "utf-16be", "latin1", "shift_jis", "gb18030", "big5", "iso-2022-jp",
+    "utf-8",
+    "utf-16",
+    "utf-16be",
+    "latin1",
+    "shift_jis",
+    "gb18030",
+    "big5",
+    "iso-2022-jp",
 ];
 
 fn rule(choice: u8) -> Option<Multiline> {
@@ -45,26 +49,31 @@ fn ends(framing: &Framing, bytes: &[u8], step: usize) -> Vec<u64> {
             };
             let mut frames = Frames::new(framing, encoding, chunk, &cuts);
             ends.extend(frames.by_ref().map(|frame| frame.end));
-            let reached = usize::try_from(frames.offset()).unwrap();
+            let reached = usize::try_from(frames.offset()).expect("within the bytes");
             if reached == at {
                 break;
             }
             at = reached;
         }
-        assert!(visible < bytes.len() || at == bytes.len(), "bytes are left over");
+        assert!(
+            visible < bytes.len() || at == bytes.len(),
+            "bytes are left over"
+        );
     }
     ends
 }
 
-fuzz_target!(|input: (u8, u8, u8, Vec<u8>)| {
-    let (label, choice, step, bytes) = input;
+pub(crate) fn run(bytes: &[u8]) {
+    let [label, choice, step, bytes @ ..] = bytes else {
+        return;
+    };
     let framing = Framing {
-        encoding: Encoding::parse(LABELS[usize::from(label) % LABELS.len()]).unwrap(),
+        encoding: Encoding::parse(LABELS[usize::from(*label) % LABELS.len()]).expect("a label"),
         max_line: 64,
-        multiline: rule(choice),
+        multiline: rule(*choice),
         at_cut: AtCut::Complete,
     };
-    let whole = ends(&framing, &bytes, bytes.len());
+    let whole = ends(&framing, bytes, bytes.len());
     assert!(whole.is_sorted_by(|a, b| a < b));
-    assert_eq!(whole, ends(&framing, &bytes, usize::from(step)));
-});
+    assert_eq!(whole, ends(&framing, bytes, usize::from(*step)));
+}
