@@ -194,3 +194,43 @@ fn start_log(level: Level) {
         log.init();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn pages(folder: &Path) -> BTreeMap<String, String> {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        let page = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(entry.path()).unwrap())
+        };
+        entries.map(page).collect()
+    }
+
+    /// `HEADWATER_WRITE_MAN=1 cargo test -p headwater-agent --bins` writes them anew.
+    #[test]
+    fn the_man_pages_say_what_the_arguments_are() {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/man");
+        let made = tempfile::tempdir().unwrap();
+        let command = Arguments::command().disable_help_subcommand(true);
+        clap_mangen::generate_to(command, made.path()).unwrap();
+        let made = pages(made.path());
+        if std::env::var_os("HEADWATER_WRITE_MAN").is_some() {
+            std::fs::create_dir_all(&kept).unwrap();
+            for (name, page) in &made {
+                std::fs::write(kept.join(name), page).unwrap();
+            }
+        }
+        assert!(made.len() > 8, "one of each command");
+        assert!(
+            made == pages(&kept),
+            "docs/man is of other arguments: write it anew, as said above"
+        );
+    }
+}
