@@ -10,6 +10,7 @@
 //! - [`roster`]: which files are followed: found, replaced, lost.
 //! - [`files`]: the thread that runs them all.
 
+pub mod closed;
 pub mod content;
 pub mod desk;
 pub mod files;

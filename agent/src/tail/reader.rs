@@ -52,7 +52,10 @@ pub enum Turn {
     /// The file was cut, and its copy is read on.
     Copied,
     /// The file was closed, and its notice given away.
-    Ended,
+    Ended {
+        /// It was cut, and no copy found: another life of it has begun at its path.
+        cut: bool,
+    },
 }
 
 /// What is read, and not given: it waits for what follows.
@@ -180,6 +183,11 @@ impl Followed {
     /// Who it is.
     pub fn identity(&self) -> &FileIdentity {
         &self.identity
+    }
+
+    /// What lies right before the end of what was read.
+    pub fn marker(&self) -> Marker {
+        self.marker
     }
 
     /// Takes note that it is a copy of a file that was cut since.
@@ -755,7 +763,9 @@ impl Followed {
         )? {
             return Ok(Turn::NoRoom);
         }
-        Ok(Turn::Ended)
+        Ok(Turn::Ended {
+            cut: reason == reason::TRUNCATED && !self.copied,
+        })
     }
 
     fn in_trouble(&mut self, what: &str, error: &io::Error) -> Turn {

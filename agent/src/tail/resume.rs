@@ -43,6 +43,16 @@ pub struct Left {
     pub last: FileIdentity,
 }
 
+impl Left {
+    /// The stream of a file that is followed no more, or lies elsewhere.
+    pub fn of(file: &Followed) -> Self {
+        Self {
+            stream: file.stream.clone(),
+            last: file.identity().clone(),
+        }
+    }
+}
+
 /// Whether a generation is of this source.
 pub fn is_of(open: &OpenGeneration, device: &DeviceId, source: &Source) -> bool {
     open.stream.device() == device.as_str() && open.stream.source() == source.plan.id.as_str()
@@ -88,37 +98,46 @@ pub fn resume(
             taken.extend(file.as_ref().map(Opened::place));
         }
     }
-    let (mut resumed, mut stay) = (Resumed::default(), HashSet::new());
+    let (mut resumed, mut youngest) = (Resumed::default(), Vec::new());
     for ((open, identity), file) in ours.iter().zip(located) {
         resumed.streams.insert(open.stream.clone());
         let stays = file
             .as_ref()
             .is_some_and(|file| file.path == path_of(identity));
-        if stays {
-            stay.insert(&open.stream);
-        }
-        resumed.note_left(open, identity);
+        note_youngest(&mut youngest, open, identity, stays);
         let framing = &source.plan.framing;
         match take_up((index, framing), open, identity, file, now) {
             Ok(file) => resumed.followed.push(file),
             Err(reason) => resumed.gone.push(((*open).clone(), reason)),
         }
     }
-    resumed.left.retain(|left| !stay.contains(&left.stream));
+    let left = youngest.into_iter().filter(|(_, stays)| !stays);
+    resumed.left = left.map(|(left, _)| left).collect();
     resumed.followed.sort_by_key(Followed::since_ms);
     resumed
 }
 
-impl Resumed {
-    /// Of each stream the file that was changed last counts.
-    fn note_left(&mut self, open: &OpenGeneration, last: &FileIdentity) {
-        match self.left.iter_mut().find(|left| left.stream == open.stream) {
-            Some(left) if left.last.since_ms <= last.since_ms => left.last = last.clone(),
-            Some(_) => {}
-            None => self.left.push(Left {
+/// Of each stream the file that was changed last counts, and whether it lies where it lay.
+fn note_youngest(
+    youngest: &mut Vec<(Left, bool)>,
+    open: &OpenGeneration,
+    last: &FileIdentity,
+    stays: bool,
+) {
+    let known = youngest
+        .iter_mut()
+        .find(|(left, _)| left.stream == open.stream);
+    match known {
+        Some((left, stay)) if left.last.since_ms <= last.since_ms => {
+            (left.last, *stay) = (last.clone(), stays);
+        }
+        Some(_) => {}
+        None => {
+            let left = Left {
                 stream: open.stream.clone(),
                 last: last.clone(),
-            }),
+            };
+            youngest.push((left, stays));
         }
     }
 }

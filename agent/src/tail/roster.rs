@@ -24,9 +24,10 @@ use headwater_record::notice::Tail;
 use headwater_record::value::ValueWriter;
 
 use self::adopt::Waiting;
+use super::closed::Closed;
 use super::desk::{Desk, Source, close_generation};
 use super::reader::{Followed, Turn};
-use super::resume::{is_of, resume};
+use super::resume::{Left, is_of, resume};
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
@@ -65,6 +66,9 @@ pub struct Roster<R> {
     farewells: Vec<(usize, OpenGeneration, &'static str)>,
     /// By source, files that somebody may still write, by their place.
     waiting: Vec<HashMap<(u64, u64), Waiting>>,
+    /// By source, streams whose last file was cut, and others may have come and gone since.
+    cut: Vec<Vec<Left>>,
+    closed: Closed,
     said: Said,
 }
 
@@ -89,6 +93,8 @@ impl<R: Registry> Roster<R> {
         let mut roster = Self {
             next_scans: vec![now; sources.len()],
             waiting: vec![HashMap::new(); sources.len()],
+            cut: vec![Vec::new(); sources.len()],
+            closed: Closed::default(),
             device,
             desk,
             sources,
@@ -130,7 +136,8 @@ impl<R: Registry> Roster<R> {
         for index in 0..self.sources.len() {
             if all || now >= self.next_scans[index] {
                 let found = self.look(index, now);
-                self.adopt(index, &found, Vec::new(), now, |_| false)?;
+                let cut = std::mem::take(&mut self.cut[index]);
+                self.adopt(index, &found, cut, now, |_| false)?;
                 // Whatever events did not tell of.
                 let ours = self.followed.iter_mut().filter(|file| file.source == index);
                 ours.for_each(Followed::wants_turn);
@@ -138,6 +145,7 @@ impl<R: Registry> Roster<R> {
             }
         }
         if scanned {
+            self.closed.forget_all_but(&self.followed);
             self.store_identities(Followed::identity_worth_storing)?;
         }
         Ok(scanned)
@@ -208,10 +216,14 @@ impl<R: Registry> Roster<R> {
                     pass = Pass::Moved;
                 }
                 Turn::NoRoom => return Ok(Pass::NoRoom),
-                Turn::Ended => {
+                Turn::Ended { cut } => {
                     // A truncated file lies at its path still, and is a new generation.
                     self.next_scans[file.source] = now;
-                    self.followed.remove(self.cursor);
+                    let file = self.followed.remove(self.cursor);
+                    match cut {
+                        true => self.cut[file.source].push(Left::of(&file)),
+                        false => self.closed.remember(&file),
+                    }
                     pass = Pass::Moved;
                     continue;
                 }

@@ -61,10 +61,7 @@ impl<R: Registry> Roster<R> {
             if let Some(path) = unseen.remove(&file.place()) {
                 file.found_at(path);
             } else if file.not_found(now) {
-                left.push(Left {
-                    stream: file.stream.clone(),
-                    last: file.identity().clone(),
-                });
+                left.push(Left::of(file));
             }
         }
         let waiting = std::mem::take(&mut self.waiting[index]);
@@ -110,10 +107,7 @@ impl<R: Registry> Roster<R> {
         if let Some(last) = last.filter(|last| !last.is_linked())
             && left.iter().all(|left| left.stream != *stream)
         {
-            left.push(Left {
-                stream: stream.clone(),
-                last: last.identity().clone(),
-            });
+            left.push(Left::of(last));
         }
     }
 
@@ -271,14 +265,14 @@ impl<R: Registry> Roster<R> {
     }
 
     /// Files of a stream that came to its path and went again unseen, the oldest first: those
-    /// younger than the youngest that is known. Where that is gone itself, those that were changed
-    /// since it was first seen. `seen`: places that the scan led to.
+    /// younger than the youngest that is known. Where the stream's last one is gone itself, those of
+    /// them that were changed no earlier than it. `seen`: places that the scan led to.
     fn come_and_gone(&self, index: usize, left: &Left, seen: &HashSet<(u64, u64)>) -> Vec<Opened> {
         let ours: Vec<_> = (self.followed.iter())
             .filter(|file| file.source == index && file.stream == left.stream)
             .collect();
         let followed: HashSet<_> = self.followed.iter().map(Followed::place).collect();
-        let (mut files, mut has_bound): (Vec<Opened>, _) = (Vec::new(), false);
+        let (mut files, mut ends_at_last): (Vec<Opened>, _) = (Vec::new(), false);
         let beside = siblings(&path_of(&left.last));
         for (n, rotated) in beside.iter().enumerate().rev() {
             let Sibling { path, place } = &rotated.file;
@@ -294,15 +288,18 @@ impl<R: Registry> Roster<R> {
                 continue;
             };
             // Its inode alone says nothing: a file that was copied, cut and written anew has it too.
-            if lies_here.is_some_and(|known| known.is(&mut file))
-                || ours.iter().any(|known| known.is_held_by(&mut file))
-            {
-                has_bound = true;
+            let known = (lies_here.filter(|known| known.is(&mut file)))
+                .or_else(|| ours.iter().find(|known| known.is_held_by(&mut file)));
+            if let Some(known) = known {
+                ends_at_last = *known.identity() == left.last;
+                break;
+            }
+            if self.closed.is_held_by(index, &left.stream, &mut file) {
                 break;
             }
             files.push(file);
         }
-        if !has_bound {
+        if !ends_at_last {
             files.retain(|file| file.modified_ms >= left.last.since_ms);
         }
         files.reverse();

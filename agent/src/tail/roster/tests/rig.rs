@@ -246,6 +246,11 @@ impl Rig {
         fs::remove_file(self.path(from)).unwrap();
     }
 
+    pub(super) fn set_modified(&self, name: &str, time: std::time::SystemTime) {
+        let file = File::options().write(true).open(self.path(name));
+        file.unwrap().set_modified(time).unwrap();
+    }
+
     /// Sets when a file was changed last, seconds after 1970.
     pub(super) fn touch(&self, name: &str, secs: u64) {
         let file = File::options().write(true).open(self.path(name));

@@ -1,0 +1,49 @@
+//! What is remembered of files that were read to their end and closed, while their streams go on.
+//!
+//! Where files of a stream came and went unseen, all rotated files younger than the youngest known
+//! one are read. If that one is closed already, it must still be known, or it would be read a second
+//! time. One file of each stream is remembered, and none of a stream that is followed no more.
+
+use std::collections::{HashMap, HashSet};
+
+use headwater_record::StreamId;
+
+use super::opened::Opened;
+use super::reader::Followed;
+use crate::checkpoint::{FileIdentity, Marker};
+
+/// The youngest closed file of each stream that goes on, by source and stream.
+#[derive(Debug, Default)]
+pub struct Closed {
+    by_stream: HashMap<(usize, StreamId), (FileIdentity, Marker)>,
+}
+
+impl Closed {
+    /// Takes note of a file that is closed. Its content may lie in a rotated file still.
+    pub fn remember(&mut self, file: &Followed) {
+        let key = (file.source, file.stream.clone());
+        let is_older =
+            (self.by_stream.get(&key)).is_some_and(|(known, _)| known.since_ms > file.since_ms());
+        if !is_older {
+            let known = (file.identity().clone(), file.marker());
+            self.by_stream.insert(key, known);
+        }
+    }
+
+    /// Whether a file holds all of the closed one.
+    pub fn is_held_by(&self, source: usize, stream: &StreamId, file: &mut Opened) -> bool {
+        (self.by_stream.get(&(source, stream.clone())))
+            .is_some_and(|(known, marker)| file.holds(known, Some(marker)))
+    }
+
+    /// Forgets the files of streams that are followed no more.
+    pub fn forget_all_but(&mut self, followed: &[Followed]) {
+        if self.by_stream.is_empty() {
+            return;
+        }
+        let go_on: HashSet<_> = (followed.iter())
+            .map(|file| (file.source, &file.stream))
+            .collect();
+        (self.by_stream).retain(|(source, stream), _| go_on.contains(&(*source, stream)));
+    }
+}
