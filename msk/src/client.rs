@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -134,6 +135,10 @@ impl Kafka {
             .set("log.connection.close", "false");
         for (name, value) in &self.options {
             config.set(name, value);
+        }
+        // What `debug` asks for is said below librdkafka's own level of logging.
+        if self.options.contains_key("debug") {
+            config.set_log_level(RDKafkaLogLevel::Debug);
         }
         config
     }

@@ -31,6 +31,12 @@ impl fmt::Debug for Voice {
 impl Voice {
     /// For `ClientContext::log`.
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        // These exist only where somebody asked for them (`debug` in `[kafka.options]`): all of them,
+        // and at a level that is shown.
+        if matches!(level, RDKafkaLogLevel::Debug) {
+            tracing::info!(facility, "{text}");
+            return;
+        }
         if !self.is_news(facility) {
             return;
         }
@@ -39,8 +45,9 @@ impl Voice {
                 tracing::error!(facility, "{text}");
             }
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, "{text}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "{text}"),
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, "{text}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::info!(facility, "{text}");
+            }
         }
     }
 
