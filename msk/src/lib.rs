@@ -10,8 +10,10 @@
 //!   client.
 //! - [`http`]: the requests that credentials take.
 //! - [`context`]: what librdkafka says, into our log.
+//! - [`brokers`]: whether librdkafka knows of any.
 //! - [`topic`]: what the topic should be, what it is, and what of the difference costs data.
 
+pub mod brokers;
 pub mod client;
 pub mod clock;
 pub mod cluster;

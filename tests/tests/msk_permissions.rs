@@ -1,13 +1,14 @@
 //! Who may do what on the MSK of the tests: the policies under `deploy/` for IAM, ACLs for the rest,
 //! and how many may come at once.
 
-use headwater_tests::kafka::iam::{Authorization, cluster_arn};
+use headwater_tests::kafka::iam::{Authorization, REGION, cluster_arn};
 use headwater_tests::kafka::msk::{SCRAM_AGENT, SCRAM_LOADER, as_scram};
 use headwater_tests::kafka::token::Presign;
 use headwater_tests::kafka::visitor::{Visitor, knock};
 use headwater_tests::kafka::{Key, Listener, Msk, Policy, Record};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::unique;
+use headwater_tests::process::Loader;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
@@ -182,6 +183,58 @@ fn the_deployed_policies_are_enough_and_no_more() {
         allowed: false,
     };
     assert!(msk.iam().authorizations().contains(&asked));
+}
+
+#[test]
+fn the_admins_policy_is_enough_for_topics_and_no_more() {
+    let msk = Msk::shared();
+    let (topic, role) = (unique("made"), unique("admin"));
+    msk.iam().set_policy(&role, &Policy::admin(&topic));
+    let key = msk.iam().assume(&role, "person", HOUR);
+    let topics = |verb: &str, topic: &str| {
+        let config = format!(
+            "[kafka]\nbrokers = {}\ntopic = \"{topic}\"\n[kafka.security]\nmode = \"iam\"\n\
+             region = \"{REGION}\"\nca = \"{}\"\n[group]\nid = \"loader\"\n[output]\n\
+             url = \"file://{{dir}}/out\"\n[topic]\nreplication = 1\nmin_in_sync = 1\n",
+            msk.brokers(Listener::Iam),
+            msk.pki().server_ca().display(),
+        );
+        Loader::with(&config)
+            .envs(key.env())
+            .run("topics", &[verb, "--json"])
+    };
+    let made = topics("create", &topic);
+    assert!(
+        made.stdout.contains("\"partitions\""),
+        "{}{}",
+        made.stdout,
+        made.stderr
+    );
+    for verb in ["describe", "check"] {
+        let told = topics(verb, &topic);
+        assert!(
+            told.stdout.contains("retention.ms"),
+            "{verb}: {}",
+            told.stderr
+        );
+    }
+    let refused = topics("create", &unique("other"));
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    let asked = msk.iam().authorizations().into_iter();
+    let asked = asked.filter(|one| one.principal == key.principal && one.allowed);
+    let used: BTreeSet<String> = asked.map(|one| one.action).collect();
+    let policy: serde_json::Value =
+        serde_json::from_str(include_str!("../../deploy/iam-admin.json")).expect("JSON");
+    let statements = policy["Statement"].as_array().expect("statements");
+    let mut given: BTreeSet<String> = (statements.iter())
+        .flat_map(|statement| statement["Action"].as_array().expect("actions"))
+        .map(|action| action.as_str().expect("an action").to_owned())
+        .collect();
+    // Asked for by the listener, not by the authorizer: without it nothing above would pass.
+    assert!(given.remove("kafka-cluster:Connect"));
+    // For a person who looks with Kafka's own tools; our commands do without.
+    assert!(given.remove("kafka-cluster:DescribeCluster"));
+    assert_eq!(used, given);
 }
 
 /// MSK wants WriteDataIdempotently where WriteData is not on all topics, though Kafka itself does not

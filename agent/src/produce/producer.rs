@@ -12,7 +12,7 @@
 //! full, the rest of a batch waits here and is handed over a moment later ([`Producer::is_waiting`]).
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use headwater_msk::Cluster;
+use headwater_msk::brokers::Known;
 use headwater_msk::context::Voice;
 use headwater_msk::credentials::TokenUser;
 use headwater_msk::credentials::session::LocalToken;
@@ -54,6 +55,9 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often bytes are counted, where there is a budget for them; the thread does not sleep longer
 /// then.
 const WIRE_EVERY: Duration = Duration::from_secs(1);
+/// How often librdkafka says which brokers it knows, where bytes are not counted: some kilobytes of
+/// JSON. A client that has forgotten all of them is made anew after two of these.
+const KNOWN_EVERY: Duration = Duration::from_secs(30);
 
 /// The producer's properties, with what each is for. `[kafka.options]` goes before those that are
 /// not reserved.
@@ -171,17 +175,29 @@ struct Context {
     voice: Voice,
     reports: Arc<Reports>,
     cluster: Arc<Cluster>,
+    /// Whether bytes are to be reported.
+    counts: bool,
     /// Bytes that were reported already.
     wire: AtomicU64,
+    known: Known,
 }
 
-/// What is read of librdkafka's statistics: bytes of requests and answers, without TLS.
+/// What is read of librdkafka's statistics: bytes of requests and answers, without TLS, and brokers.
 #[derive(serde::Deserialize)]
 struct Passed {
     #[serde(default)]
     tx_bytes: u64,
     #[serde(default)]
     rx_bytes: u64,
+    #[serde(default)]
+    brokers: BTreeMap<String, Broker>,
+}
+
+/// A broker as librdkafka knows it.
+#[derive(serde::Deserialize)]
+struct Broker {
+    #[serde(default)]
+    source: String,
 }
 
 /// Where the credentials' thread reaches the client.
@@ -226,12 +242,14 @@ impl Producer {
             voice: Voice::default(),
             reports: Arc::clone(&reports),
             cluster: Arc::clone(cluster),
+            counts,
             wire: AtomicU64::new(0),
+            known: Known::default(),
         };
         let mut properties = properties(cluster, device)?;
-        if counts {
-            let every = WIRE_EVERY.as_millis().to_string();
-            properties.set("statistics.interval.ms", every);
+        let every = if counts { WIRE_EVERY } else { KNOWN_EVERY };
+        if counts || properties.get("statistics.interval.ms").is_none() {
+            properties.set("statistics.interval.ms", every.as_millis().to_string());
         }
         let client: BaseProducer<Context> = properties
             .create_with_context(context)
@@ -467,18 +485,27 @@ impl ClientContext for Context {
         }
     }
 
-    /// Only asked for where bytes are counted. Of some kilobytes of JSON, two numbers.
+    /// Of some kilobytes of JSON, two numbers and the brokers.
     fn stats_raw(&self, statistics: &[u8]) {
         let passed = match serde_json::from_slice::<Passed>(statistics) {
-            Ok(passed) => passed.tx_bytes.saturating_add(passed.rx_bytes),
+            Ok(passed) => passed,
             Err(error) => {
                 tracing::debug!(%error, "librdkafka's statistics are not understood");
                 return;
             }
         };
-        let before = self.wire.swap(passed, Ordering::AcqRel);
-        if passed > before {
-            self.reports.put(Report::Wire(passed - before));
+        let sources = passed.brokers.values();
+        if (self.known).are_forgotten(sources.map(|broker| broker.source.as_str())) {
+            tracing::warn!("librdkafka knows of no broker any more; its client is made anew");
+            self.reports.put(Report::Lost);
+        }
+        if !self.counts {
+            return;
+        }
+        let bytes = passed.tx_bytes.saturating_add(passed.rx_bytes);
+        let before = self.wire.swap(bytes, Ordering::AcqRel);
+        if bytes > before {
+            self.reports.put(Report::Wire(bytes - before));
         }
     }
 

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use headwater_msk::Cluster;
 use headwater_msk::cluster::Visitor;
+use headwater_msk::push::set_token;
 use headwater_msk::topic::admin::{TopicError, create, describe};
 use headwater_msk::topic::{Finding, Severity, TopicState, check};
 use rdkafka::admin::AdminClient;
@@ -98,9 +99,15 @@ fn connect(plan: &Plan) -> anyhow::Result<AdminClient<Visitor>> {
     let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
     cluster.wait_for_token().map_err(anyhow::Error::msg)?;
     let config = cluster.client_config("headwater-loader")?;
-    config
+    let admin: AdminClient<Visitor> = config
         .create_with_context(Visitor::new(&cluster))
-        .context("cannot make an admin client")
+        .context("cannot make an admin client")?;
+    // librdkafka asks for a token while it is polled, and an admin client is not.
+    if let Some(session) = cluster.session() {
+        let token = session.token().map_err(anyhow::Error::msg)?;
+        set_token(admin.inner(), &token).map_err(anyhow::Error::msg)?;
+    }
+    Ok(admin)
 }
 
 fn described(topic: &TopicState) -> String {

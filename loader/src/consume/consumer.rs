@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use headwater_msk::Cluster;
+use headwater_msk::brokers::Known;
 use headwater_msk::context::Voice;
 use headwater_msk::credentials::TokenUser;
 use headwater_msk::credentials::session::LocalToken;
@@ -74,6 +75,7 @@ pub struct Context {
     lanes: Mutex<BTreeMap<i32, Lane>>,
     failure: Mutex<Option<String>>,
     voice: Voice,
+    known: Known,
     cluster: Arc<Cluster>,
 }
 
@@ -117,6 +119,10 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        let sources = statistics.brokers.values();
+        if (self.known).are_forgotten(sources.map(|broker| broker.source.as_str())) {
+            self.fail("librdkafka knows of no broker any more".to_owned());
+        }
         let offset = |offset: i64| u64::try_from(offset).ok();
         let topic = statistics.topics.get(&self.topic);
         let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
@@ -316,6 +322,7 @@ impl Member {
             lanes: Mutex::default(),
             failure: Mutex::default(),
             voice: Voice::default(),
+            known: Known::default(),
             cluster: Arc::clone(cluster),
         };
         let consumer: BaseConsumer<Context> = client_config(plan, cluster)?

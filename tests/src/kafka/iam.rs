@@ -441,4 +441,34 @@ mod tests {
         }
         assert!(seen >= 5);
     }
+
+    /// AWS IoT developer guide, "Authorizing direct calls to AWS services using AWS IoT Core
+    /// credential provider": the certificate's policy names the alias's ARN, the role trusts the
+    /// provider.
+    #[test]
+    fn the_policies_of_the_credential_provider_have_the_documented_shape() {
+        let read = |name: &str| -> Value {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../deploy")
+                .join(name);
+            let policy: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+            assert_eq!(policy["Statement"].as_array().unwrap().len(), 1, "{name}");
+            let statement = policy["Statement"][0].clone();
+            assert_eq!(statement["Effect"], "Allow", "{name}");
+            statement
+        };
+        let certificate = read("iot-policy.json");
+        assert_eq!(certificate["Action"], "iot:AssumeRoleWithCertificate");
+        assert_eq!(
+            certificate["Resource"],
+            "arn:aws:iot:REGION:ACCOUNT:rolealias/ALIAS"
+        );
+        let trust = read("iot-trust.json");
+        assert_eq!(trust["Action"], "sts:AssumeRole");
+        assert_eq!(
+            trust["Principal"],
+            json!({ "Service": "credentials.iot.amazonaws.com" })
+        );
+        assert!(trust.get("Resource").is_none(), "a trust policy has none");
+    }
 }
