@@ -33,10 +33,12 @@ fn status(agent: &Process) -> Value {
 
 /// The broker refuses the agent, which says so and keeps what it reads.
 fn wait_until_refused(agent: &Process) {
-    wait_until("the refusal is said", PATIENCE, || {
-        let said = agent.stderr();
-        said.contains("uthentication") && said.contains("does not acknowledge")
-    });
+    wait_until("the refusal is said", PATIENCE, || says_refused(agent));
+}
+
+fn says_refused(agent: &Process) -> bool {
+    let said = agent.stderr();
+    said.contains("uthentication") && said.contains("does not acknowledge")
 }
 
 #[test]
@@ -86,8 +88,11 @@ fn a_password_is_changed_without_loss() {
     let loader = loading.loader("[flush]\nage = \"300ms\"\n");
     let mut running = Running::of(&world, loading, agent, loader);
     msk.set_scram_password(&user, "second-pass-2");
-    running.writer.write(300);
-    wait_until_refused(&running.agent);
+    // The session that is under way goes on to its end: written to until then.
+    wait_until("the refusal is said", PATIENCE, || {
+        running.writer.write(20);
+        says_refused(&running.agent)
+    });
     put(&world.path("password"), b"second-pass-2");
     running.complete();
     running.stop();
