@@ -5,6 +5,7 @@
 
 use crate::clock;
 use crate::kafka::{Iam, Key};
+use crate::loopback;
 use crate::secured::put;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 /// The longest request that is read.
@@ -88,15 +89,7 @@ impl AwsStandIn {
             }),
             asked: Mutex::default(),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .context("cannot make a runtime")?;
-        let listener = runtime
-            .block_on(TcpListener::bind(("127.0.0.1", 0)))
-            .context("cannot listen on loopback")?;
-        let address = listener.local_addr().context("no address")?;
+        let (runtime, listener, address) = loopback::listen()?;
         let serving = Arc::clone(&desk);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

@@ -7,8 +7,9 @@
 
 use crate::clock;
 use crate::kafka::Iam;
+use crate::loopback;
 use crate::pki::{Identity, Pki, ServerCertificate, fingerprint_of};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -129,15 +130,7 @@ impl IotEndpoint {
             requests: Mutex::default(),
         });
         let tls = tls(&pki.server(certificate), pki.device_ca())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .context("cannot make a runtime")?;
-        let listener = runtime
-            .block_on(TcpListener::bind(("127.0.0.1", 0)))
-            .context("cannot listen on loopback")?;
-        let address = listener.local_addr().context("no address")?;
+        let (runtime, listener, address) = loopback::listen()?;
         runtime.spawn(listen(listener, TlsAcceptor::from(tls), Arc::clone(&desk)));
         Ok(Self {
             _runtime: runtime,

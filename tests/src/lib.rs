@@ -34,3 +34,4 @@ pub mod outside;
 
 mod child;
 mod folder;
+mod loopback;

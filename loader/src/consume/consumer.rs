@@ -613,3 +613,6 @@ fn identify(message: &BorrowedMessage<'_>, last: Option<&Identity>) -> Identity 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -285,21 +285,43 @@ fn bytes_that_pass_are_counted_where_somebody_asks() {
     )
     .unwrap();
     let value = "x".repeat(50_000);
-    producer.send(BatchId(1), batch(0, &[&value]));
-    let (mut delivered, mut bytes) = (false, 0);
-    while !delivered || bytes == 0 {
-        for report in producer.take_reports() {
-            match report {
-                Report::Batch { id, outcome } => {
-                    assert_eq!((id, outcome), (BatchId(1), Outcome::Delivered));
-                    delivered = true;
+    // Three counts: a client whose brokers were not understood would be lost at the second.
+    for count in 1..=3 {
+        producer.send(BatchId(count), batch(0, &[&value]));
+        let (mut delivered, mut bytes) = (false, 0);
+        while !delivered || bytes == 0 {
+            for report in producer.take_reports() {
+                match report {
+                    Report::Batch { id, outcome } => {
+                        assert_eq!((id, outcome), (BatchId(count), Outcome::Delivered));
+                        delivered = true;
+                    }
+                    Report::Wire(more) => bytes += more,
+                    Report::Lost => panic!("lost"),
                 }
-                Report::Wire(more) => bytes += more,
-                Report::Lost => panic!("lost"),
             }
+            std::thread::sleep(Duration::from_millis(10));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        assert!(bytes < 50_000, "{bytes}: compressed");
     }
-    assert!(bytes < 50_000, "{bytes}: compressed");
+    producer.close();
+}
+
+#[test]
+fn a_client_that_has_forgotten_every_broker_is_lost() {
+    let (producer, _news) = producer(&kafka(&cluster(), &[]));
+    let context = producer.client.context();
+    let says = |source: &str| {
+        let text = format!(
+            r#"{{"tx_bytes": 1, "rx_bytes": 1, "brokers": {{
+                ":0/internal": {{"name": ":0/internal", "source": "internal"}},
+                "b": {{"name": "b", "source": "{source}"}}}}}}"#
+        );
+        context.stats_raw(text.as_bytes());
+        producer.take_reports()
+    };
+    assert_eq!(says("learned"), []);
+    assert_eq!(says("logical"), [], "it may be told of others at once");
+    assert_eq!(says("logical"), [Report::Lost]);
     producer.close();
 }
