@@ -331,3 +331,43 @@ fn copied_cut_and_then_renamed_unseen_both_are_read() {
     expected.sort();
     same(&given, &expected);
 }
+
+#[test]
+fn what_is_copied_after_a_cut_without_a_copy_is_read_and_nothing_of_it_twice() {
+    for middle in [Some(day("wed", 30)), None] {
+        let mut rig = rig("app.log");
+        // All of one moment, as files of one tick of the kernel's clock are.
+        let same_moment = |rig: &Rig, name: &str| rig.touch(name, 1_000_000);
+        rig.append("app.log", &day("mon", 50));
+        same_moment(&rig, "app.log");
+        rig.start();
+        rig.pump();
+        fs::copy(rig.path("app.log"), rig.path("app.log.1")).unwrap();
+        same_moment(&rig, "app.log.1");
+        fs::write(
+            rig.path("app.log"),
+            "tuesday, and no line yet, long enough to",
+        )
+        .unwrap();
+        same_moment(&rig, "app.log");
+        // The copy is read to its end and closed; the file goes on as another.
+        rig.pass_time();
+        rig.pass_time();
+        // It is cut, and what is written next is copied and cut too, or is what lies there now.
+        if let Some(wednesday) = &middle {
+            rig.rename("app.log.1", "app.log.2");
+            fs::write(rig.path("app.log.1"), wednesday).unwrap();
+            same_moment(&rig, "app.log.1");
+        }
+        fs::write(rig.path("app.log"), "thu\n").unwrap();
+        rig.pass_time();
+        rig.pass_time();
+        let mut given = rig.all_lines();
+        let middle = middle.unwrap_or_default();
+        let mut expected = lines(&[&day("mon", 50), &middle, "thu\n"]);
+        given.retain(|line| !line.starts_with("tuesday"));
+        given.sort();
+        expected.sort();
+        same(&given, &expected);
+    }
+}
