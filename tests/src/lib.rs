@@ -35,3 +35,4 @@ pub mod outside;
 mod child;
 mod folder;
 mod loopback;
+mod ports;

@@ -1,19 +1,10 @@
 //! AWS's own signer for MSK, in Python, as it is published: a black box to compare with.
 //!
-//! Installed once into a virtual environment in the cache, outside the tree, at the version below. A
-//! test that cannot install it fails, and says what to do.
+//! Installed once, see [`python`](crate::python).
 
-use crate::kafka::jars::kept;
-use crate::outside::say;
-use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
+use crate::python::{SIGNER, must};
+use anyhow::{Context, Result};
 use std::process::Command;
-
-/// The package and its version, pinned: a test that changes overnight proves nothing.
-const PACKAGE: &str = "aws-msk-iam-sasl-signer-python";
-const VERSION: &str = "1.0.2";
-/// What it signs with.
-const BOTOCORE: &str = "boto3==1.44.8";
 
 /// AWS credentials as the environment names them.
 #[derive(Debug, Clone)]
@@ -53,53 +44,16 @@ pub fn token(region: &str, keys: &Keys) -> (String, i64) {
 fn try_token(region: &str, keys: &Keys) -> Result<(String, i64)> {
     let script = "import sys; from aws_msk_iam_sasl_signer import MSKAuthTokenProvider as p; \
                   print(*p.generate_auth_token(sys.argv[1]))";
-    let output = Command::new(python()?)
-        .args(["-c", script, region])
-        .env_remove("AWS_SESSION_TOKEN")
-        .envs(keys.env())
-        .output()
-        .context("cannot start Python")?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr));
-    }
+    let output = must(
+        Command::new(SIGNER.python()?)
+            .args(["-c", script, region])
+            .env_remove("AWS_SESSION_TOKEN")
+            .envs(keys.env()),
+    )?;
     let text = String::from_utf8(output.stdout).context("its output is no text")?;
     let (token, expires) = text
         .trim()
         .split_once(' ')
         .context("it prints a token and its end")?;
     Ok((token.to_owned(), expires.parse()?))
-}
-
-/// The interpreter of the environment that has the signer.
-fn python() -> Result<PathBuf> {
-    let name = format!("{PACKAGE}-{VERSION}");
-    Ok(kept(&name, install)?.join("venv/bin/python"))
-}
-
-fn install(folder: &Path) -> Result<()> {
-    say(&format!(
-        "installing {PACKAGE} {VERSION} into the cache (15 MB, once)"
-    ));
-    let venv = folder.join("venv");
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-        .context("the tests need Python 3 with venv (Debian: python3-venv)")?;
-    let package = format!("{PACKAGE}=={VERSION}");
-    let pip = ["-m", "pip", "install", "--quiet", &package, BOTOCORE];
-    run(Command::new(venv.join("bin/python")).args(pip))
-        .context("the tests fetch AWS's signer from the Python package index, once")
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    if !output.status.success() {
-        bail!(
-            "{command:?} ended with {}:\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
 use headwater_tests::process::Loader;
-use headwater_tests::python;
+use headwater_tests::python::READERS;
 use headwater_tests::s3::S3;
 use serde_json::{Value, json};
 
@@ -151,7 +151,7 @@ fn duckdb_and_pyarrow_see_what_went_in() {
             committed.iter().filter_map(|held| held.offset).sum::<i64>() >= 400
         });
         assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
-        let printed = python::run(&script, &[format, &folder.path().display().to_string()]);
+        let printed = READERS.run(&script, &[format, &folder.path().display().to_string()]);
         let ndjson = format == "ndjson";
         let expected = rows.iter().map(|(_, seen)| {
             let mut seen = seen.clone();

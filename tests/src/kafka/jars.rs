@@ -45,7 +45,7 @@ pub(crate) fn kept(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result
 }
 
 /// Where things lie that are fetched once.
-pub(crate) fn cache() -> Result<PathBuf> {
+fn cache() -> Result<PathBuf> {
     if let Some(folder) = var("HEADWATER_CACHE") {
         return Ok(PathBuf::from(folder));
     }

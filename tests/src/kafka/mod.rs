@@ -14,13 +14,11 @@ pub(crate) mod jars;
 mod listener;
 pub mod msk;
 mod node;
-mod ports;
 mod records;
 pub mod token;
 pub mod visitor;
 
 pub use iam::{Iam, Key, Policy};
-pub(crate) use jars::cache;
 pub use listener::Listener;
 pub use msk::{Msk, MskSetup};
 pub use records::{Committed, Record};

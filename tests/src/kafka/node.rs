@@ -2,8 +2,8 @@
 
 use super::jars;
 use super::listener::Listener;
-use super::ports::Port;
 use crate::child::Child;
+use crate::ports::Port;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use std::fmt::Write as _;

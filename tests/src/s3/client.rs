@@ -64,6 +64,13 @@ pub(super) async fn objects(
     while let Some(page) = pages.next().await {
         for key in page?.contents().iter().filter_map(|object| object.key()) {
             let object = client.get_object().bucket(&bucket).key(key).send().await;
+            // A loader at work removes old state between our listing and our reading.
+            if object
+                .as_ref()
+                .is_err_and(|error| error.code() == Some("NoSuchKey"))
+            {
+                continue;
+            }
             let object = object.with_context(|| format!("cannot get {key}"))?;
             objects.push((key.to_owned(), object.body.collect().await?.into_bytes()));
         }

@@ -2,6 +2,7 @@
 //!
 //! - [`S3::start`] gives a test its own; [`S3::shared`] gives one per test process, or the one that
 //!   `S3_ENDPOINT` names (then without faults and without the record of requests).
+//! - [`S3::start_peer`] gives a server that somebody else wrote, for a second opinion.
 //!
 //! The protocol, the XML and the signatures are those of the `s3s` library; objects live in memory.
 //! Promises: `If-None-Match: *` has one winner; a body whose checksum is wrong is not stored; parts
@@ -11,12 +12,14 @@ mod backend;
 mod checksums;
 mod client;
 mod faults;
+mod peer;
 mod server;
 mod store;
 mod translate;
 
 pub use faults::{Fault, Kind, Op, Request};
 pub use hyper::body::Bytes;
+pub use peer::Peer;
 pub use store::{Attributes, Object};
 
 use crate::outside::var;
@@ -44,6 +47,8 @@ pub struct S3 {
     /// Used on `runtime` alone.
     client: aws_sdk_s3::Client,
     ours: Option<Ours>,
+    /// Somebody else's: it runs as long as this handle.
+    peer: Option<peer::Running>,
     /// Runs our server, and the calls to an outside one. `None` only while dropping.
     runtime: Option<Runtime>,
 }
@@ -94,8 +99,21 @@ impl S3 {
             keys,
             region: REGION.to_owned(),
             ours: Some(ours),
+            peer: None,
             runtime: Some(runtime),
         })
+    }
+
+    /// Starts a server that somebody else wrote, empty: an outside one, which takes no faults.
+    ///
+    /// # Panics
+    /// If it cannot be installed or does not listen.
+    pub fn start_peer(peer: Peer) -> Self {
+        let running = peer::start(peer)
+            .unwrap_or_else(|error| panic!("cannot start the S3 server {peer:?}: {error:#}"));
+        let mut s3 = Self::at(&running.endpoint(), ACCESS_KEY, SECRET_KEY);
+        s3.peer = Some(running);
+        s3
     }
 
     /// Returns a handle on a server that runs elsewhere, reached with these keys.
@@ -109,6 +127,7 @@ impl S3 {
             keys,
             region,
             ours: None,
+            peer: None,
             runtime: Some(runtime),
         }
     }

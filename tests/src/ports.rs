@@ -14,18 +14,18 @@ const RANGE: Range<u16> = 20_000..32_000;
 
 /// A port, ours until it is dropped.
 #[derive(Debug)]
-pub(super) struct Port {
+pub(crate) struct Port {
     number: u16,
     _lock: File,
 }
 
 impl Port {
-    pub(super) fn number(&self) -> u16 {
+    pub(crate) fn number(&self) -> u16 {
         self.number
     }
 
     /// Finds a port that nobody listens on and no other test process has reserved.
-    pub(super) fn reserve() -> Result<Self> {
+    pub(crate) fn reserve() -> Result<Self> {
         let folder = std::env::temp_dir().join("headwater-tests-ports");
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
