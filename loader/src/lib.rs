@@ -9,6 +9,7 @@
 //! Modules stand in the order of the data. `partition` is the heart and is pure; `worker` performs
 //! what it asks for; `supervise` starts the parts and stops them in order.
 
+pub mod aggregate;
 pub mod config;
 
 pub mod consume;

@@ -52,6 +52,10 @@ pub struct Metrics {
     pub rejoined: Counter,
     /// Batches closed before they were due, because memory was short.
     pub pressed: Counter,
+    /// Rows of closed windows.
+    window_rows: Counter,
+    windows: Family<OfPartition, Gauge>,
+    window_bytes: Family<OfPartition, Gauge>,
     lag_records: Family<OfPartition, Gauge>,
     lag_seconds: Family<OfPartition, Gauge>,
     gaps: Family<OfPartition, Gauge>,
@@ -88,6 +92,10 @@ pub struct Standing {
     pub gaps: u64,
     /// Streams in the ledger, as of the last batch.
     pub streams: u64,
+    /// Windows that are open.
+    pub windows: u64,
+    /// Memory that they take, about, bytes.
+    pub window_bytes: u64,
 }
 
 /// Where a partition ends, as the client last heard.
@@ -127,11 +135,13 @@ pub fn lag(standing: &Standing, ends: &Ends, now_ms: u64) -> Lag {
 impl Metrics {
     /// Adds a completed batch.
     pub fn count(&self, counts: &Counts) {
-        let written = counts.rows - counts.dead_letters.min(counts.rows);
+        let made = counts.dead_letters + counts.windows;
+        let written = counts.rows - made.min(counts.rows);
         for (outcome, n) in [
             ("written", written),
             ("dead_letter", counts.dead_letters),
             ("filtered", counts.filtered),
+            ("aggregated", counts.aggregated),
             ("duplicate", counts.duplicates),
             ("notice", counts.notices),
         ] {
@@ -144,6 +154,7 @@ impl Metrics {
         ] {
             self.records.get_or_create(&OfOutcome { outcome }).inc_by(n);
         }
+        self.window_rows.inc_by(counts.windows);
         self.bytes.inc_by(counts.bytes);
         self.batches.inc();
     }
@@ -185,6 +196,8 @@ impl Metrics {
             &self.lag_seconds,
             &self.gaps,
             &self.streams,
+            &self.windows,
+            &self.window_bytes,
         ] {
             family.clear();
         }
@@ -195,6 +208,8 @@ impl Metrics {
             };
             gauge(&self.gaps.get_or_create(&of), standing.gaps);
             gauge(&self.streams.get_or_create(&of), standing.streams);
+            gauge(&self.windows.get_or_create(&of), standing.windows);
+            gauge(&self.window_bytes.get_or_create(&of), standing.window_bytes);
             // Before the client has heard of the end there is no lag to tell.
             if let Some(ends) = board.ends.get(partition) {
                 let lag = lag(standing, ends, now_ms);
@@ -217,7 +232,7 @@ impl Metrics {
             "Records in completed batches, by outcome; overlap and refused_headers are among the written",
             self.records.clone(),
         );
-        let counters: [(&str, &str, &Counter); 7] = [
+        let counters: [(&str, &str, &Counter); 8] = [
             (
                 "bytes",
                 "Bytes of the values of records in completed batches",
@@ -229,6 +244,11 @@ impl Metrics {
                 "object_bytes",
                 "Bytes of objects of rows stored",
                 &self.object_bytes,
+            ),
+            (
+                "window_rows",
+                "Rows of windows that were closed",
+                &self.window_rows,
             ),
             (
                 "output_retries",
@@ -254,7 +274,7 @@ impl Metrics {
     }
 
     fn register_gauges(&self, registry: &mut Registry) {
-        let families: [(&str, &str, &Family<OfPartition, Gauge>); 4] = [
+        let families: [(&str, &str, &Family<OfPartition, Gauge>); 6] = [
             (
                 "durable_lag_records",
                 "Offsets not yet stored and committed",
@@ -271,6 +291,12 @@ impl Metrics {
                 &self.gaps,
             ),
             ("streams", "Streams in the ledger", &self.streams),
+            ("windows", "Windows that are open", &self.windows),
+            (
+                "window_memory_bytes",
+                "Memory that they take, about",
+                &self.window_bytes,
+            ),
         ];
         for (name, help, family) in families {
             registry.register(name, help, family.clone());

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use headwater_record::Ledger;
 use thiserror::Error;
 
 use crate::config::Plan;
@@ -226,9 +225,12 @@ pub async fn recover(
         );
         (committed.offset, committed.names_from) = (low, low);
     }
-    let ledger = match &committed.snapshot {
-        Some(name) => load_snapshot(store, &folder, name).await?.ledger,
-        None => Ledger::default(),
+    let state = match &committed.snapshot {
+        Some(name) => {
+            let snapshot = load_snapshot(store, &folder, name).await?;
+            (snapshot.ledger, snapshot.windows)
+        }
+        None => Default::default(),
     };
     let replay = match &committed.intent {
         None => None,
@@ -251,7 +253,7 @@ pub async fn recover(
         plan.flush,
         pipeline,
         committed,
-        ledger,
+        state,
         replay,
     )?;
     Ok((recovered, offset))

@@ -4,23 +4,30 @@
 //! _headwater/state/<topic>/<partition>/<offset, 20 digits>-<hash>.json.zst
 //! {"v":1,"topic":"logs","partition":2,"end":51234,"clock_ms":…,"ledger":{"streams":{…}}}
 //! ```
+//!
+//! With open windows the version is 2, and `windows` holds them: a loader that knows no windows must
+//! not go on without them.
+
+use std::io::{BufWriter, Write};
 
 use bytes::Bytes;
 use headwater_record::Ledger;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::aggregate::Windows;
 use crate::name::snapshot_name;
 
-/// The version that this program writes.
+/// The version of a state without windows.
 const VERSION: u32 = 1;
+/// The version of a state with some.
+const WITH_WINDOWS: u32 = 2;
 /// Largest snapshot that is read, in bytes before compression.
 pub const SNAPSHOT_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// The state behind everything below `end`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Snapshot {
-    v: u32,
     /// Kafka topic.
     pub topic: String,
     /// Kafka partition.
@@ -31,6 +38,38 @@ pub struct Snapshot {
     pub clock_ms: u64,
     /// What has come of every stream.
     pub ledger: Ledger,
+    /// The windows that are open.
+    #[serde(default)]
+    pub windows: Windows,
+}
+
+/// The state behind a batch, to be written: it is the partition's, and nothing of it is copied.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct State<'a> {
+    /// Kafka topic.
+    pub topic: &'a str,
+    /// Kafka partition.
+    pub partition: i32,
+    /// Everything below this offset is in it.
+    pub end: u64,
+    /// Clock of the batch that ended there, Unix milliseconds.
+    pub clock_ms: u64,
+    /// What has come of every stream.
+    pub ledger: &'a Ledger,
+    /// The windows that are open.
+    #[serde(skip_serializing_if = "no_windows")]
+    pub windows: &'a Windows,
+}
+
+#[derive(Serialize)]
+struct Versioned<'a> {
+    v: u32,
+    #[serde(flatten)]
+    state: State<'a>,
+}
+
+fn no_windows(windows: &&Windows) -> bool {
+    windows.is_empty()
 }
 
 /// A snapshot that cannot be used.
@@ -40,7 +79,7 @@ pub enum SnapshotError {
     #[error("it is damaged: {0}")]
     Damaged(String),
     /// Written by another version.
-    #[error("it has version {0}; this loader knows 1: run the newer loader")]
+    #[error("it has version {0}; this loader knows 1 and 2: run the newer loader")]
     Version(u32),
 }
 
@@ -49,28 +88,67 @@ struct VersionOnly {
     v: u32,
 }
 
-impl Snapshot {
-    /// The state behind a batch.
-    pub fn new(topic: &str, partition: i32, end: u64, clock_ms: u64, ledger: Ledger) -> Self {
-        Self {
-            v: VERSION,
-            topic: topic.to_owned(),
-            partition,
-            end,
-            clock_ms,
-            ledger,
-        }
-    }
-
-    /// Its file name and its bytes.
+impl State<'_> {
+    /// Its file name and its bytes. Compressed as it is written: only that is held.
     ///
     /// # Errors
     /// It cannot be written as JSON, or not compressed.
-    pub fn encode(&self) -> Result<(String, Bytes), SnapshotError> {
+    pub fn encode(self) -> Result<(String, Bytes), SnapshotError> {
         let damaged = |error: &dyn std::fmt::Display| SnapshotError::Damaged(error.to_string());
-        let json = serde_json::to_vec(self).map_err(|error| damaged(&error))?;
-        let bytes = zstd::bulk::compress(&json, 3).map_err(|error| damaged(&error))?;
-        Ok((snapshot_name(self.end, crc32c::crc32c(&json)), bytes.into()))
+        let version = match self.windows.is_empty() {
+            true => VERSION,
+            false => WITH_WINDOWS,
+        };
+        let zstd = zstd::Encoder::new(Vec::new(), 3).map_err(|error| damaged(&error))?;
+        let mut out = Summed { out: zstd, crc: 0 };
+        // Small pieces would each cost the compressor a call.
+        let mut buffered = BufWriter::with_capacity(64 * 1024, &mut out);
+        let state = Versioned {
+            v: version,
+            state: self,
+        };
+        serde_json::to_writer(&mut buffered, &state).map_err(|error| damaged(&error))?;
+        buffered.flush().map_err(|error| damaged(&error))?;
+        drop(buffered);
+        let Summed { out, crc } = out;
+        let bytes = out.finish().map_err(|error| damaged(&error))?;
+        Ok((snapshot_name(self.end, crc), bytes.into()))
+    }
+}
+
+/// A writer that also sums what goes through.
+struct Summed<W> {
+    out: W,
+    crc: u32,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.crc = crc32c::crc32c_append(self.crc, bytes.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Snapshot {
+    /// Its file name and its bytes.
+    ///
+    /// # Errors
+    /// As [`State::encode`].
+    pub fn encode(&self) -> Result<(String, Bytes), SnapshotError> {
+        let state = State {
+            topic: &self.topic,
+            partition: self.partition,
+            end: self.end,
+            clock_ms: self.clock_ms,
+            ledger: &self.ledger,
+            windows: &self.windows,
+        };
+        state.encode()
     }
 
     /// Reads a snapshot.
@@ -92,7 +170,7 @@ impl Snapshot {
         }
         let version: VersionOnly =
             serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
-        if version.v != VERSION {
+        if !matches!(version.v, VERSION | WITH_WINDOWS) {
             return Err(SnapshotError::Version(version.v));
         }
         serde_json::from_slice(&json).map_err(|error| damaged(&error))
@@ -109,17 +187,24 @@ mod tests {
     fn snapshots_read_back_and_are_named_by_their_content() {
         let mut ledger = Ledger::default();
         ledger.accept("d/s/p", Generation(1), Span::new(0, 9).unwrap(), 1);
-        let snapshot = Snapshot::new("logs", 2, 77, 5, ledger);
+        let mut snapshot = Snapshot {
+            topic: "logs".into(),
+            partition: 2,
+            end: 77,
+            clock_ms: 5,
+            ledger,
+            windows: Windows::default(),
+        };
         let (name, bytes) = snapshot.encode().unwrap();
         assert_eq!(crate::name::snapshot_end(&name), Some(77));
         assert_eq!(Snapshot::decode(&bytes).unwrap(), snapshot);
         assert_eq!(snapshot.encode().unwrap().0, name);
-        let other = Snapshot::new("logs", 2, 77, 6, Ledger::default());
-        assert_ne!(other.encode().unwrap().0, name);
-        let newer = zstd::bulk::compress(b"{\"v\":2,\"new\":1}", 3).unwrap();
+        snapshot.clock_ms = 6;
+        assert_ne!(snapshot.encode().unwrap().0, name);
+        let newer = zstd::bulk::compress(b"{\"v\":3,\"new\":1}", 3).unwrap();
         assert!(matches!(
             Snapshot::decode(&newer),
-            Err(SnapshotError::Version(2))
+            Err(SnapshotError::Version(3))
         ));
     }
 

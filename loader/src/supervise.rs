@@ -289,6 +289,8 @@ fn report(shared: &Shared, when: &str) {
             rows = sum.rows,
             dead_letters = sum.dead_letters,
             filtered = sum.filtered,
+            aggregated = sum.aggregated,
+            windows = sum.windows,
             duplicates = sum.duplicates,
             overlaps = sum.overlaps,
             notices = sum.notices,

@@ -53,6 +53,11 @@ impl Device {
         self.record(length, Kind::Data, value)
     }
 
+    /// A record of the next offset with this value: a sensor's reading.
+    pub fn reading(&mut self, value: impl Into<Vec<u8>>) -> Record {
+        self.record(1, Kind::Data, value.into())
+    }
+
     /// A notice over the next `length` offsets.
     pub fn notice(&mut self, length: u64, kind: Kind, notice: &Notice) -> Record {
         let mut value = Vec::new();

@@ -224,6 +224,8 @@ mod tests {
     use super::*;
     use headwater_record::Ledger;
 
+    use crate::aggregate::Windows;
+
     #[test]
     fn a_gap_is_named_and_counted() {
         let mut ledger = Ledger::default();
@@ -235,7 +237,14 @@ mod tests {
             span(20, 30),
             1,
         );
-        let snapshots = [Snapshot::new("logs", 0, 9, 1, ledger)];
+        let snapshots = [Snapshot {
+            topic: "logs".into(),
+            partition: 0,
+            end: 9,
+            clock_ms: 1,
+            ledger,
+            windows: Windows::default(),
+        }];
         let report = judge("logs", &snapshots);
         let text = table(&report);
         assert!(

@@ -13,12 +13,13 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use serde::{Deserialize, Serialize};
 
+use crate::aggregate::Windows;
 use crate::cli::print;
 use crate::config::Plan;
 use crate::encode::{Compressor, Encoder, frame_bytes};
 use crate::fetched::{Entry, Identity};
 use crate::name::ObjectName;
-use crate::pipeline::{Made, Record, Scratch, To};
+use crate::pipeline::{Made, Pipeline, Record, Scratch, To};
 use crate::route::DEAD_LETTERS;
 use crate::store::Store;
 
@@ -142,6 +143,7 @@ fn kind(reason: &str) -> String {
 struct Replayed {
     rows: u64,
     filtered: u64,
+    aggregated: u64,
     again: u64,
     objects: u64,
 }
@@ -160,8 +162,8 @@ pub async fn replay(plan: &Plan, store: &Store, to: &Store) -> anyhow::Result<Ex
             .with_context(|| format!("replaying {key}"))?;
     }
     print(&format!(
-        "rows: {}\nfiltered: {}\ndead letters again: {}\nobjects: {}\n",
-        sum.rows, sum.filtered, sum.again, sum.objects
+        "rows: {}\nfiltered: {}\naggregated: {}\ndead letters again: {}\nobjects: {}\n",
+        sum.rows, sum.filtered, sum.aggregated, sum.again, sum.objects
     ))?;
     Ok(match sum.again {
         0 => ExitCode::SUCCESS,
@@ -179,6 +181,8 @@ async fn replay_one(
     let pipeline = &plan.pipeline;
     let mut compressor = Compressor::new()?;
     let mut objects: BTreeMap<String, Encoder> = BTreeMap::new();
+    let mut windows = Windows::default();
+    windows.align(pipeline.aggregates());
     for letter in letters {
         let value = match &letter.value_base64 {
             Some(text) => Some(
@@ -201,21 +205,27 @@ async fn replay_one(
             value: value.as_deref(),
         };
         let mut scratch = Scratch::default();
-        let Made::Row { line, to } = pipeline.make(record, letter.batch_ms, &mut scratch) else {
-            sum.filtered += 1;
-            continue;
-        };
-        let (path, target) = match to {
-            To::Path(path) => (path, pipeline.target()),
-            To::DeadLetters => (DEAD_LETTERS, pipeline.dead_letters()),
-            To::PathAsBefore => bail!("a first row has no path before it"),
-        };
-        match to {
-            To::DeadLetters => sum.again += 1,
-            _ => sum.rows += 1,
-        }
-        let encoder = objects.entry(path.to_owned()).or_default();
-        encoder.push(line, target, frame_bytes(1), &mut compressor)?;
+        let made = pipeline.make(record, letter.batch_ms, &mut windows, &mut scratch);
+        put(pipeline, &made, &mut objects, &mut compressor, sum)?;
+    }
+    // Their windows hold nothing but these letters: parts of the windows that the rest lies in.
+    let last = letters.last().map_or(0, |letter| letter.batch_ms);
+    let entry = Entry {
+        offset: name.end.saturating_sub(1),
+        time_ms: last,
+        value: None,
+        identity: Identity::Foreign,
+    };
+    let record = Record {
+        topic: &name.topic,
+        partition: name.partition,
+        entry: &entry,
+        value: None,
+    };
+    for row in windows.close_all(pipeline.aggregates()) {
+        let mut scratch = Scratch::default();
+        let made = pipeline.make_window(&row, record, last, &mut scratch);
+        put(pipeline, &made, &mut objects, &mut compressor, sum)?;
     }
     let n = objects.len();
     for (at, (path, encoder)) in objects.into_iter().enumerate() {
@@ -235,6 +245,39 @@ async fn replay_one(
             .await?;
         sum.objects += 1;
     }
+    Ok(())
+}
+
+/// Puts what became of one letter among the objects of its replay.
+fn put(
+    pipeline: &Pipeline,
+    made: &Made<'_>,
+    objects: &mut BTreeMap<String, Encoder>,
+    compressor: &mut Compressor,
+    sum: &mut Replayed,
+) -> anyhow::Result<()> {
+    let (line, to) = match *made {
+        Made::Row { line, to } => (line, to),
+        Made::Filtered => {
+            sum.filtered += 1;
+            return Ok(());
+        }
+        Made::Aggregated => {
+            sum.aggregated += 1;
+            return Ok(());
+        }
+    };
+    let (path, target) = match to {
+        To::Path(path) => (path, pipeline.target()),
+        To::DeadLetters => (DEAD_LETTERS, pipeline.dead_letters()),
+        To::PathAsBefore => bail!("a first row has no path before it"),
+    };
+    match to {
+        To::DeadLetters => sum.again += 1,
+        _ => sum.rows += 1,
+    }
+    let encoder = objects.entry(path.to_owned()).or_default();
+    encoder.push(line, target, frame_bytes(1), compressor)?;
     Ok(())
 }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Each line is one record's value; offsets are counted from 0. For each a line comes out:
-//! `{"path":…,"row":…}`, `{"filtered":true}`, or `{"dead_letter":…}`.
+//! `{"path":…,"row":…}`, `{"filtered":true}`, `{"aggregated":true}`, or `{"dead_letter":…}`. Behind the
+//! last one come the rows of all windows, as if they were closed then.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
+use crate::aggregate::Windows;
 use crate::cli::print;
 use crate::config::Plan;
 use crate::fetched::{Entry, Identity};
@@ -64,7 +66,10 @@ fn run(plan: &Plan, mut records: impl BufRead, clock_ms: u64) -> anyhow::Result<
     let mut scratch = Scratch::default();
     let mut path = String::new();
     let mut value = Vec::new();
-    for offset in 0.. {
+    let mut windows = Windows::default();
+    windows.align(plan.pipeline.aggregates());
+    let mut offset = 0;
+    loop {
         value.clear();
         let read = records
             .read_until(b'\n', &mut value)
@@ -86,23 +91,51 @@ fn run(plan: &Plan, mut records: impl BufRead, clock_ms: u64) -> anyhow::Result<
             entry: &entry,
             value: Some(&value),
         };
-        let shown = match plan.pipeline.make(record, clock_ms, &mut scratch) {
-            Made::Filtered => json!({ "filtered": true }),
-            Made::Row {
-                line,
-                to: To::DeadLetters,
-            } => json!({ "dead_letter": as_json(line) }),
-            Made::Row { line, to } => {
-                if let To::Path(new) = to {
-                    new.clone_into(&mut path);
-                }
-                json!({ "path": path, "row": as_written(&plan.pipeline.spec().format, line) })
-            }
-        };
-        out.push_str(&shown.to_string());
-        out.push('\n');
+        let made = plan
+            .pipeline
+            .make(record, clock_ms, &mut windows, &mut scratch);
+        show(plan, &made, &mut path, &mut out);
+        offset += 1;
+    }
+    let entry = Entry {
+        offset: offset.saturating_sub(1),
+        time_ms: clock_ms,
+        value: None,
+        identity: Identity::Foreign,
+    };
+    let record = Record {
+        topic: &plan.kafka.topic,
+        partition: 0,
+        entry: &entry,
+        value: None,
+    };
+    for row in windows.close_all(plan.pipeline.aggregates()) {
+        let made = plan
+            .pipeline
+            .make_window(&row, record, clock_ms, &mut scratch);
+        show(plan, &made, &mut path, &mut out);
     }
     Ok(out)
+}
+
+/// Writes what became of a record as a line. `path`: of the last row that had one.
+fn show(plan: &Plan, made: &Made<'_>, path: &mut String, out: &mut String) {
+    let shown = match made {
+        Made::Filtered => json!({ "filtered": true }),
+        Made::Aggregated => json!({ "aggregated": true }),
+        Made::Row {
+            line,
+            to: To::DeadLetters,
+        } => json!({ "dead_letter": as_json(line) }),
+        Made::Row { line, to } => {
+            if let To::Path(new) = to {
+                (*new).clone_into(path);
+            }
+            json!({ "path": path, "row": as_written(&plan.pipeline.spec().format, line) })
+        }
+    };
+    out.push_str(&shown.to_string());
+    out.push('\n');
 }
 
 fn as_json(line: &[u8]) -> Value {

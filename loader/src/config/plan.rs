@@ -233,6 +233,14 @@ fn format(file: &ConfigFile) -> Result<Format, Vec<String>> {
 
 fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<String>> {
     let format = format(file)?;
+    let aggregates = |step: &StepFile| matches!(step, StepFile::Aggregate(_));
+    if format.kind == Kind::Raw && file.transform.iter().any(aggregates) {
+        return Err(vec![
+            "output.format \"raw\" holds lines as they came; the rows of an aggregate need ndjson, csv or \
+             parquet"
+                .into(),
+        ]);
+    }
     let path = file.output.path.clone().try_into();
     let spec = PipelineSpec {
         transform: file.transform.clone(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headwater_record::{Kind, Ledger, Notice, Verdict};
 
+use crate::aggregate::{WindowRow, Windows};
 use crate::encode::{Compressor, Content, EncodeError, Encoder, frame_bytes};
 use crate::fetched::{Entry, Identity};
 use crate::name::ObjectName;
@@ -36,6 +37,10 @@ pub struct Counts {
     pub dead_letters: u64,
     /// Filtered by configuration.
     pub filtered: u64,
+    /// Counted in windows, and without a row of their own.
+    pub aggregated: u64,
+    /// Rows of closed windows; they are among `rows`.
+    pub windows: u64,
     /// Skipped: the ledger had them.
     pub duplicates: u64,
     /// Stored though part of their range had come before.
@@ -55,6 +60,8 @@ impl Counts {
             rows: self.rows + other.rows,
             dead_letters: self.dead_letters + other.dead_letters,
             filtered: self.filtered + other.filtered,
+            aggregated: self.aggregated + other.aggregated,
+            windows: self.windows + other.windows,
             duplicates: self.duplicates + other.duplicates,
             overlaps: self.overlaps + other.overlaps,
             notices: self.notices + other.notices,
@@ -74,13 +81,19 @@ pub struct OpenBatch {
     pub counts: Counts,
     /// Kafka's timestamps of its first and its last record, Unix milliseconds.
     pub times_ms: (u64, u64),
-    objects: Vec<(Arc<str>, Encoder)>,
-    /// Places among the objects, by path.
+    objects: Objects,
+    scratch: Scratch,
+}
+
+/// The objects that are being written.
+#[derive(Debug, Default)]
+struct Objects {
+    list: Vec<(Arc<str>, Encoder)>,
+    /// Places among them, by path.
     places: HashMap<Arc<str>, usize>,
     /// Place of the last row that had a path.
     last: usize,
     held: usize,
-    scratch: Scratch,
 }
 
 impl OpenBatch {
@@ -91,25 +104,23 @@ impl OpenBatch {
             pipeline,
             counts: Counts::default(),
             times_ms: (0, 0),
-            objects: Vec::new(),
-            places: HashMap::new(),
-            last: 0,
-            held: 0,
+            objects: Objects::default(),
             scratch: Scratch::default(),
         }
     }
 
     /// Bytes of memory that its objects hold, about.
     pub fn held(&self) -> usize {
-        self.held
+        self.objects.held
     }
 
     /// How many objects it has.
     pub fn objects(&self) -> usize {
-        self.objects.len()
+        self.objects.list.len()
     }
 
-    /// Takes one record in: the ledger says whether it is new, the pipeline what it becomes.
+    /// Takes one record in: the ledger says whether it is new, the pipeline what it becomes. `windows`
+    /// are aligned with this batch's pipeline.
     ///
     /// # Errors
     /// See [`EncodeError`]; the batch is then dropped and made again.
@@ -118,7 +129,7 @@ impl OpenBatch {
         (topic, partition): (&str, i32),
         entry: &Entry,
         value: Option<&[u8]>,
-        ledger: &mut Ledger,
+        (ledger, windows): (&mut Ledger, &mut Windows),
         compressor: &mut Compressor,
     ) -> Result<(), EncodeError> {
         if self.counts.records == 0 {
@@ -136,45 +147,44 @@ impl OpenBatch {
             entry,
             value,
         };
-        let made = self.pipeline.make(record, self.clock_ms, &mut self.scratch);
-        let Made::Row { line, to } = made else {
-            self.counts.filtered += 1;
-            return Ok(());
+        let made = self
+            .pipeline
+            .make(record, self.clock_ms, windows, &mut self.scratch);
+        self.objects
+            .put(&made, &self.pipeline, &mut self.counts, compressor)
+    }
+
+    /// Puts the rows of closed windows in. `at`: what the batch read last.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn take_windows(
+        &mut self,
+        (topic, partition): (&str, i32),
+        at: u64,
+        rows: &[WindowRow],
+        compressor: &mut Compressor,
+    ) -> Result<(), EncodeError> {
+        let entry = Entry {
+            offset: at,
+            time_ms: self.times_ms.1,
+            value: None,
+            identity: Identity::Foreign,
         };
-        self.counts.rows += 1;
-        let (objects, places) = (&mut self.objects, &mut self.places);
-        let mut place = |path: &str| match places.get(path) {
-            Some(at) => *at,
-            None => {
-                let path: Arc<str> = path.into();
-                objects.push((Arc::clone(&path), Encoder::default()));
-                places.insert(path, objects.len() - 1);
-                objects.len() - 1
-            }
+        let record = Record {
+            topic,
+            partition,
+            entry: &entry,
+            value: None,
         };
-        let dead = to == To::DeadLetters;
-        let at = match to {
-            To::PathAsBefore => self.last,
-            To::Path(path) => {
-                self.last = place(path);
-                self.last
-            }
-            To::DeadLetters => {
-                self.counts.dead_letters += 1;
-                place(DEAD_LETTERS)
-            }
-        };
-        let frame = frame_bytes(self.objects.len());
-        let Some((_, encoder)) = self.objects.get_mut(at) else {
-            return Ok(());
-        };
-        let before = encoder.held();
-        let target = match dead {
-            true => self.pipeline.dead_letters(),
-            false => self.pipeline.target(),
-        };
-        encoder.push(line, target, frame, compressor)?;
-        self.held = self.held + encoder.held() - before;
+        for row in rows {
+            self.counts.windows += 1;
+            let made = self
+                .pipeline
+                .make_window(row, record, self.clock_ms, &mut self.scratch);
+            self.objects
+                .put(&made, &self.pipeline, &mut self.counts, compressor)?;
+        }
         Ok(())
     }
 
@@ -227,11 +237,11 @@ impl OpenBatch {
         end: u64,
         compressor: &mut Compressor,
     ) -> Result<Vec<Object>, EncodeError> {
-        let n = self.objects.len();
+        let n = self.objects.list.len();
         let mut objects = Vec::with_capacity(n);
         // Numbered in the order of their paths, not of their coming.
-        self.objects.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (at, (path, encoder)) in self.objects.into_iter().enumerate() {
+        self.objects.list.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (at, (path, encoder)) in self.objects.list.into_iter().enumerate() {
             let target = match &*path == DEAD_LETTERS {
                 true => self.pipeline.dead_letters(),
                 false => self.pipeline.target(),
@@ -254,5 +264,63 @@ impl OpenBatch {
             });
         }
         Ok(objects)
+    }
+}
+
+impl Objects {
+    /// Puts what became of a record, or of a window, where it belongs.
+    fn put(
+        &mut self,
+        made: &Made<'_>,
+        pipeline: &Pipeline,
+        counts: &mut Counts,
+        compressor: &mut Compressor,
+    ) -> Result<(), EncodeError> {
+        let (line, to) = match *made {
+            Made::Row { line, to } => (line, to),
+            Made::Filtered => {
+                counts.filtered += 1;
+                return Ok(());
+            }
+            Made::Aggregated => {
+                counts.aggregated += 1;
+                return Ok(());
+            }
+        };
+        counts.rows += 1;
+        let dead = to == To::DeadLetters;
+        let at = match to {
+            To::PathAsBefore => self.last,
+            To::Path(path) => {
+                self.last = self.place(path);
+                self.last
+            }
+            To::DeadLetters => {
+                counts.dead_letters += 1;
+                self.place(DEAD_LETTERS)
+            }
+        };
+        let frame = frame_bytes(self.list.len());
+        let Some((_, encoder)) = self.list.get_mut(at) else {
+            return Ok(());
+        };
+        let before = encoder.held();
+        let target = match dead {
+            true => pipeline.dead_letters(),
+            false => pipeline.target(),
+        };
+        encoder.push(line, target, frame, compressor)?;
+        self.held = self.held + encoder.held() - before;
+        Ok(())
+    }
+
+    fn place(&mut self, path: &str) -> usize {
+        if let Some(at) = self.places.get(path) {
+            return *at;
+        }
+        let path: Arc<str> = path.into();
+        self.list.push((Arc::clone(&path), Encoder::default()));
+        self.places.insert(path, self.list.len() - 1);
+        self.list.len() - 1
     }
 }

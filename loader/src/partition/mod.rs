@@ -31,13 +31,14 @@ use bytes::Bytes;
 use headwater_record::Ledger;
 use thiserror::Error;
 
+use crate::aggregate::Windows;
 use crate::encode::{Compressor, EncodeError};
 use crate::fetched::Fetched;
 use crate::metrics::Standing;
 use crate::partition::batch::{Counts, Object, OpenBatch};
 use crate::partition::intent::{Committed, Intent};
 use crate::pipeline::Pipeline;
-use crate::state::{Snapshot, SnapshotError};
+use crate::state::{SnapshotError, State};
 
 /// When a batch is closed, whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,13 +141,25 @@ struct Closing {
     accounts: Accounts,
 }
 
-/// How the ledger stood behind a batch.
+/// How ledger and windows stood behind a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// Ranges that nothing explains.
     pub gaps: usize,
     /// Streams.
     pub streams: usize,
+    /// Open windows.
+    pub windows: usize,
+}
+
+impl Accounts {
+    fn of(ledger: &Ledger, windows: &Windows) -> Self {
+        Self {
+            gaps: ledger.unexplained_gaps(),
+            streams: ledger.streams().count(),
+            windows: windows.len(),
+        }
+    }
 }
 
 impl Closing {
@@ -182,6 +195,7 @@ pub struct Partition {
     committed: Committed,
     replay: Option<Replay>,
     ledger: Ledger,
+    windows: Windows,
     compressor: Compressor,
     next: u64,
     /// Where the open batch starts: the end of the closing one, or what is committed.
@@ -198,8 +212,8 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// A partition that goes on from what is committed. `ledger`: of the snapshot that `committed`
-    /// names. `replay`: where it holds an intent, that intent and its pipeline.
+    /// A partition that goes on from what is committed. `ledger` and `windows`: of the snapshot that
+    /// `committed` names. `replay`: where it holds an intent, that intent and its pipeline.
     ///
     /// # Errors
     /// No memory for a compressor.
@@ -208,7 +222,7 @@ impl Partition {
         limits: Limits,
         pipeline: Arc<Pipeline>,
         committed: Committed,
-        ledger: Ledger,
+        (ledger, windows): (Ledger, Windows),
         replay: Option<Replay>,
     ) -> Result<Self, PartitionError> {
         Ok(Self {
@@ -226,13 +240,11 @@ impl Partition {
             closing: None,
             actions: VecDeque::new(),
             stopping: false,
-            accounts: Accounts {
-                gaps: ledger.unexplained_gaps(),
-                streams: ledger.streams().count(),
-            },
+            accounts: Accounts::of(&ledger, &windows),
             finished_counts: Vec::new(),
             durable_ms: None,
             ledger,
+            windows,
         })
     }
 
@@ -263,21 +275,23 @@ impl Partition {
                     end: replay.intent.end,
                 });
             }
-            let open = self.open.get_or_insert_with(|| Open {
-                batch: match &self.replay {
-                    Some(replay) => {
-                        OpenBatch::new(replay.intent.clock_ms, Arc::clone(&replay.pipeline))
-                    }
-                    None => OpenBatch::new(now.wall_ms, Arc::clone(&self.pipeline)),
-                },
-                opened_mono_ms: now.mono_ms,
+            let open = self.open.get_or_insert_with(|| {
+                let (clock_ms, pipeline) = match &self.replay {
+                    Some(replay) => (replay.intent.clock_ms, &replay.pipeline),
+                    None => (now.wall_ms, &self.pipeline),
+                };
+                self.windows.align(pipeline.aggregates());
+                Open {
+                    batch: OpenBatch::new(clock_ms, Arc::clone(pipeline)),
+                    opened_mono_ms: now.mono_ms,
+                }
             });
             let who = (self.topic.as_str(), self.id);
             open.batch.take(
                 who,
                 entry,
                 fetched.value(entry),
-                &mut self.ledger,
+                (&mut self.ledger, &mut self.windows),
                 &mut self.compressor,
             )?;
             self.next = entry.offset + 1;
@@ -365,6 +379,8 @@ impl Partition {
             durable_ms: self.durable_ms,
             gaps: self.accounts.gaps as u64,
             streams: self.accounts.streams as u64,
+            windows: self.accounts.windows as u64,
+            window_bytes: self.windows.held() as u64,
         }
     }
 
@@ -380,6 +396,7 @@ impl Partition {
                 open.batch.held() >= self.limits.bytes
                     || open.batch.counts.records >= self.limits.records
                     || open.batch.objects() >= self.limits.objects
+                    || self.windows.are_full()
             }
         })
     }
@@ -399,17 +416,26 @@ impl Partition {
 
     /// Closes the open batch at what was read last. The ledger at this point is the state behind it.
     fn close(&mut self) -> Result<(), PartitionError> {
-        let Some(Open { batch, .. }) = self.open.take() else {
+        let Some(Open { mut batch, .. }) = self.open.take() else {
             return Ok(());
         };
-        let (end, clock_ms, counts) = (self.next, batch.clock_ms, batch.counts);
-        let times_ms = batch.times_ms;
+        let (end, clock_ms) = (self.next, batch.clock_ms);
         let pipeline = Arc::clone(&batch.pipeline);
+        let who = (self.topic.as_str(), self.id);
+        let due = self.windows.close(pipeline.aggregates(), clock_ms);
+        batch.take_windows(who, end.saturating_sub(1), &due, &mut self.compressor)?;
+        let (counts, times_ms) = (batch.counts, batch.times_ms);
         let retention = pipeline.spec().ledger_retention.as_millis();
         self.ledger.retire(clock_ms.saturating_sub(retention));
-        let snapshot =
-            Snapshot::new(&self.topic, self.id, end, clock_ms, self.ledger.clone()).encode()?;
-        let who = (self.topic.as_str(), self.id);
+        let state = State {
+            topic: &self.topic,
+            partition: self.id,
+            end,
+            clock_ms,
+            ledger: &self.ledger,
+            windows: &self.windows,
+        };
+        let snapshot = state.encode()?;
         let objects = batch.finish(who, self.names_from, end, &mut self.compressor)?;
         let done = Committed {
             offset: end,
@@ -445,10 +471,7 @@ impl Partition {
             done,
             counts,
             times_ms,
-            accounts: Accounts {
-                gaps: self.ledger.unexplained_gaps(),
-                streams: self.ledger.streams().count(),
-            },
+            accounts: Accounts::of(&self.ledger, &self.windows),
         };
         self.actions.push_back(closing.action());
         self.closing = Some(closing);

@@ -10,6 +10,7 @@ use super::*;
 use crate::fetched::Identity;
 use crate::name::ObjectName;
 use crate::pipeline::tests::pipeline;
+use crate::state::Snapshot;
 
 const TOPIC: &str = "logs";
 
@@ -83,7 +84,9 @@ impl World {
                 id
             };
             let kept = if id.ends_with('7') { kept } else { "yes" };
-            let value = format!(r#"{{"id":"{id}","stream":"{stream}","kept":"{kept}"}}"#);
+            let time = format!("2026-11-28T08:{:02}:{:02}Z", i / 2, seed.below(60));
+            let value =
+                format!(r#"{{"id":"{id}","stream":"{stream}","kept":"{kept}","time":"{time}"}}"#);
             world.log.push(offset, 0, Some(value.as_bytes()), identity);
             offset += 1 + u64::from(seed.chance(5));
         }
@@ -123,9 +126,12 @@ impl World {
                 }
             }
         };
-        let ledger = match &committed.snapshot {
-            Some(name) => Snapshot::decode(&self.snapshots[name]).unwrap().ledger,
-            None => Ledger::default(),
+        let state = match &committed.snapshot {
+            Some(name) => {
+                let snapshot = Snapshot::decode(&self.snapshots[name]).unwrap();
+                (snapshot.ledger, snapshot.windows)
+            }
+            None => Default::default(),
         };
         let replay = committed.intent.clone().map(|intent| Replay {
             pipeline: Arc::clone(
@@ -143,7 +149,7 @@ impl World {
             objects: 1 + seed.below(6),
         };
         let partition =
-            Partition::recover((TOPIC, 0), limits, current, committed, ledger, replay).unwrap();
+            Partition::recover((TOPIC, 0), limits, current, committed, state, replay).unwrap();
         Worker {
             partition,
             epoch: self.epoch,
@@ -201,9 +207,15 @@ impl World {
 }
 
 fn make_pipeline(version: usize) -> Arc<Pipeline> {
-    let filter = "[[transform]]\nstep='filter'\nfield='kept'\nin=['yes']\n";
+    // Windows of another length are another step's: the change closes those that are open.
+    let window = ["20s", "5m"][version];
+    let steps = format!(
+        "[[transform]]\nstep='filter'\nfield='kept'\nin=['yes']\n\
+         [[transform]]\nstep='aggregate'\nwindow='{window}'\nlateness='30s'\nkeep_records=true\n\
+         by=['stream']\npath='w{version}/{{stream}}'\ncompute=[{{function='count'}}]\n"
+    );
     let path = ["v0/s={stream}/at={ingest:%M}", "v1/{stream}"][version];
-    Arc::new(pipeline(filter, path))
+    Arc::new(pipeline(&steps, path))
 }
 
 impl Worker {
@@ -241,6 +253,7 @@ impl Worker {
 
 fn check(world: &World, seed: u64) {
     let mut stored: BTreeMap<String, usize> = BTreeMap::new();
+    let mut in_windows = 0;
     let mut ranges: BTreeMap<(u64, u64), BTreeSet<usize>> = BTreeMap::new();
     for (key, bytes) in &world.objects {
         let name = ObjectName::parse(key).unwrap();
@@ -250,9 +263,10 @@ fn check(world: &World, seed: u64) {
         assert!(numbers.remove(&name.k), "seed {seed}: {key} twice");
         for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             let row: serde_json::Value = serde_json::from_slice(line).unwrap();
-            *stored
-                .entry(row["id"].as_str().unwrap().to_owned())
-                .or_default() += 1;
+            match row["id"].as_str() {
+                Some(id) => *stored.entry(id.to_owned()).or_default() += 1,
+                None => in_windows += row["count"].as_u64().unwrap(),
+            }
         }
     }
     assert!(
@@ -272,8 +286,18 @@ fn check(world: &World, seed: u64) {
     assert_eq!(stored, world.expected(), "seed {seed}");
     let (_, metadata) = world.committed.clone().unwrap();
     let committed = Committed::parse(u64::MAX, &metadata).unwrap();
-    let state = Snapshot::decode(&world.snapshots[&committed.snapshot.unwrap()]).unwrap();
+    let mut state = Snapshot::decode(&world.snapshots[&committed.snapshot.unwrap()]).unwrap();
     assert_eq!(state.ledger.unexplained_gaps(), 0, "seed {seed}");
+    let open = state.windows.close_all(std::iter::empty());
+    let open: u64 = open
+        .iter()
+        .map(|window| window.row["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(
+        in_windows + open,
+        stored.len() as u64,
+        "seed {seed}: a record counts in one window"
+    );
 }
 
 fn simulate(seed_number: u64) {

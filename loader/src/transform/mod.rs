@@ -28,6 +28,11 @@
 //! step = "flatten"           # see `flatten`
 //!
 //! [[transform]]
+//! step = "aggregate"         # rows become sums over windows of time: see `crate::aggregate`
+//! window = "1m"
+//! compute = [{ function = "count" }]
+//!
+//! [[transform]]
 //! step = "route"             # the first one that holds says where the row goes
 //! when = { field = "level", in = ["error"] }
 //! path = "errors/date={time:%Y-%m-%d}"
@@ -47,6 +52,7 @@ use serde::{Deserialize, Serialize};
 
 pub use headwater_record::steps::{Part, Row, Shown, parse_template};
 
+use crate::aggregate::{Aggregate, AggregateError, AggregateFile};
 use crate::route::{PathError, PathTemplate};
 use crate::transform::flatten::FlattenFile;
 use crate::transform::lookup::{Table, TableError};
@@ -81,6 +87,8 @@ pub enum StepFile {
     Timestamp(TimestampFile),
     /// Puts what lies in structures beside them.
     Flatten(FlattenFile),
+    /// Makes sums over windows of time.
+    Aggregate(AggregateFile),
     /// Says where the row goes.
     Route(RouteFile),
 }
@@ -127,6 +135,8 @@ pub enum Step {
     Timestamp(Timestamp),
     /// Puts what lies in structures beside them.
     Flatten(FlattenFile),
+    /// Makes sums over windows of time. Run by the pipeline, which has the windows.
+    Aggregate(Box<Aggregate>),
     /// Says where the row goes.
     Route(Condition, Box<PathTemplate>),
 }
@@ -156,6 +166,9 @@ pub enum StepError {
     /// The time's formats make no sense.
     #[error(transparent)]
     Timestamp(#[from] TimestampError),
+    /// The windows make no sense.
+    #[error(transparent)]
+    Aggregate(#[from] AggregateError),
     /// The route's path makes no sense.
     #[error("{0}")]
     Path(#[from] PathError),
@@ -179,6 +192,7 @@ impl StepFile {
             Self::Lookup(_) => "lookup",
             Self::Timestamp(_) => "timestamp",
             Self::Flatten(_) => "flatten",
+            Self::Aggregate(_) => "aggregate",
             Self::Route(_) => "route",
         }
     }
@@ -225,6 +239,7 @@ impl Step {
             StepFile::Timestamp(file) => Ok(Self::Timestamp(Timestamp::new(&file)?)),
             StepFile::Flatten(file) if file.separator.is_empty() => Err(StepError::Separator),
             StepFile::Flatten(file) => Ok(Self::Flatten(file)),
+            StepFile::Aggregate(file) => Ok(Self::Aggregate(Box::new(Aggregate::new(file)?))),
             StepFile::Route(file) => Ok(Self::Route(
                 Condition::new(&file.when).map_err(StepError::Shared)?,
                 Box::new(PathTemplate::try_from(file.path)?),
@@ -259,6 +274,7 @@ impl Step {
                     return Ran::Failed(reason);
                 }
             }
+            Self::Aggregate(_) => {}
             Self::Route(condition, path) => {
                 if condition.holds(row) {
                     return Ran::To(path);

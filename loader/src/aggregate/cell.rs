@@ -1,0 +1,282 @@
+//! One computed value of one window: what it has seen so far, and what it says.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
+
+use super::Function;
+use super::sketch::{Distinct, Quantiles};
+
+/// A value with the time of its record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Dated {
+    at_ms: i64,
+    value: Value,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Cell {
+    /// Values.
+    Count(u64),
+    /// Their sum, and how many.
+    Sum(Sum),
+    /// The same; says their mean.
+    Mean(Sum),
+    /// The smallest number.
+    Min(Option<Number>),
+    /// The largest number.
+    Max(Option<Number>),
+    /// The earliest value.
+    First(Option<Dated>),
+    /// The latest value.
+    Last(Option<Dated>),
+    /// Hashes of the values.
+    Distinct(Distinct),
+    /// Sizes of the numbers.
+    Quantile(Quantiles),
+}
+
+/// A sum that is exact as long as its numbers are whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sum {
+    n: u64,
+    /// Of the whole numbers.
+    whole: i64,
+    /// Of the rest, and of whole numbers that did not fit.
+    rest: f64,
+    /// Whether `rest` has any.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    mixed: bool,
+}
+
+impl Sum {
+    fn add(&mut self, number: &Number) {
+        self.n += 1;
+        let whole = number.as_i64().and_then(|n| self.whole.checked_add(n));
+        match whole {
+            Some(whole) => self.whole = whole,
+            None => {
+                self.mixed = true;
+                self.rest += number.as_f64().unwrap_or(0.0);
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a double is what JSON has")]
+    fn total(&self) -> f64 {
+        self.whole as f64 + self.rest
+    }
+}
+
+/// A double as JSON; null where it is none that JSON has.
+fn double(value: f64) -> Value {
+    Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+/// A value as a number; texts that are numbers count as such.
+fn number(value: &Value) -> Option<Number> {
+    match value {
+        Value::Number(number) => Some(number.clone()),
+        Value::String(text) => match text.trim().parse::<i64>() {
+            Ok(whole) => Some(whole.into()),
+            Err(_) => Number::from_f64(text.trim().parse().ok()?),
+        },
+        _ => None,
+    }
+}
+
+impl Cell {
+    pub(super) fn new(function: Function) -> Self {
+        match function {
+            Function::Count => Self::Count(0),
+            Function::Sum => Self::Sum(Sum::default()),
+            Function::Mean => Self::Mean(Sum::default()),
+            Function::Min => Self::Min(None),
+            Function::Max => Self::Max(None),
+            Function::First => Self::First(None),
+            Function::Last => Self::Last(None),
+            Function::Distinct => Self::Distinct(Distinct::default()),
+            Function::Quantile => Self::Quantile(Quantiles::default()),
+        }
+    }
+
+    /// Takes a value of a row that is of this time. What is no number is nothing to what needs one.
+    /// Returns the bytes of memory that it brought, about.
+    pub(super) fn add(&mut self, value: &Value, at_ms: i64) -> usize {
+        match self {
+            Self::Count(n) => *n += 1,
+            Self::Sum(sum) | Self::Mean(sum) => {
+                if let Some(number) = number(value) {
+                    sum.add(&number);
+                }
+            }
+            Self::Min(held) => extreme(held, value, |new, old| new < old),
+            Self::Max(held) => extreme(held, value, |new, old| new > old),
+            Self::First(held) => return date(held, value, at_ms, |new, old| new < old),
+            Self::Last(held) => return date(held, value, at_ms, |new, old| new >= old),
+            Self::Distinct(distinct) => {
+                return match value {
+                    Value::String(text) => distinct.add(text),
+                    other => distinct.add(&other.to_string()),
+                };
+            }
+            Self::Quantile(quantiles) => {
+                if let Some(value) = number(value).and_then(|number| number.as_f64()) {
+                    return quantiles.add(value);
+                }
+            }
+        }
+        0
+    }
+
+    /// Memory beside its own size, about, bytes.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::First(held) | Self::Last(held) => held.as_ref().map_or(0, Dated::held),
+            Self::Distinct(distinct) => distinct.held(),
+            Self::Quantile(quantiles) => quantiles.held(),
+            Self::Count(_) | Self::Sum(_) | Self::Mean(_) | Self::Min(_) | Self::Max(_) => 0,
+        }
+    }
+
+    /// What it says. `q`: the part for a quantile.
+    pub(super) fn value(&self, q: f64) -> Value {
+        match self {
+            Self::Count(n) => (*n).into(),
+            Self::Sum(sum) if sum.n == 0 => Value::Null,
+            Self::Sum(sum) if !sum.mixed => sum.whole.into(),
+            Self::Sum(sum) => double(sum.total()),
+            Self::Mean(sum) if sum.n == 0 => Value::Null,
+            #[expect(clippy::cast_precision_loss, reason = "a count of records")]
+            Self::Mean(sum) => double(sum.total() / sum.n as f64),
+            Self::Min(held) | Self::Max(held) => held.clone().map_or(Value::Null, Value::Number),
+            Self::First(held) | Self::Last(held) => {
+                held.as_ref().map_or(Value::Null, |held| held.value.clone())
+            }
+            Self::Distinct(distinct) => distinct.count().into(),
+            Self::Quantile(quantiles) => quantiles.at(q).map_or(Value::Null, double),
+        }
+    }
+}
+
+fn extreme(held: &mut Option<Number>, value: &Value, better: impl Fn(f64, f64) -> bool) {
+    let Some(new) = number(value) else {
+        return;
+    };
+    let as_f64 = |number: &Number| number.as_f64().unwrap_or(0.0);
+    if held
+        .as_ref()
+        .is_none_or(|old| better(as_f64(&new), as_f64(old)))
+    {
+        *held = Some(new);
+    }
+}
+
+fn date(
+    held: &mut Option<Dated>,
+    value: &Value,
+    at_ms: i64,
+    better: impl Fn(i64, i64) -> bool,
+) -> usize {
+    if held.as_ref().is_some_and(|old| !better(at_ms, old.at_ms)) {
+        return 0;
+    }
+    let before = held.as_ref().map_or(0, Dated::held);
+    let new = Dated {
+        at_ms,
+        value: value.clone(),
+    };
+    let after = new.held();
+    *held = Some(new);
+    after.saturating_sub(before)
+}
+
+impl Dated {
+    fn held(&self) -> usize {
+        match &self.value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            // Trees cost far more than their text.
+            other => other.to_string().len() * 4,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What a function says of these values, one second apart.
+    fn says(function: Function, values: &[Value]) -> Value {
+        let mut cell = Cell::new(function);
+        for (at_ms, value) in (0..).step_by(1000).zip(values) {
+            cell.add(value, at_ms);
+        }
+        let text = serde_json::to_string(&cell).unwrap();
+        assert_eq!(serde_json::from_str::<Cell>(&text).unwrap(), cell, "{text}");
+        cell.value(0.5)
+    }
+
+    #[test]
+    fn each_function() {
+        let numbers = [json!(3), json!(-2), json!("8"), json!(true), json!("x")];
+        for (function, value) in [
+            (Function::Count, json!(5)),
+            (Function::Sum, json!(9)),
+            (Function::Mean, json!(3.0)),
+            (Function::Min, json!(-2)),
+            (Function::Max, json!(8)),
+            (Function::First, json!(3)),
+            (Function::Last, json!("x")),
+            (Function::Distinct, json!(5)),
+        ] {
+            assert_eq!(says(function, &numbers), value, "{function:?}");
+        }
+        assert_eq!(says(Function::Sum, &[json!(1), json!(0.5)]), json!(1.5));
+        let median = says(Function::Quantile, &numbers).as_f64().unwrap();
+        assert!((median - 3.0).abs() < 0.05, "{median}");
+    }
+
+    #[test]
+    fn nothing_seen_is_null() {
+        for function in [
+            Function::Sum,
+            Function::Mean,
+            Function::Min,
+            Function::Max,
+            Function::Quantile,
+        ] {
+            assert_eq!(says(function, &[json!("x")]), Value::Null, "{function:?}");
+        }
+        assert_eq!(says(Function::First, &[]), Value::Null);
+        assert_eq!(says(Function::Distinct, &[]), json!(0));
+    }
+
+    #[test]
+    fn whole_sums_are_exact_until_they_do_not_fit() {
+        let large = json!(i64::MAX - 1);
+        assert_eq!(
+            says(Function::Sum, &[large.clone(), json!(1)]),
+            json!(i64::MAX)
+        );
+        assert_eq!(
+            says(Function::Sum, &[large.clone(), large]),
+            json!(18_446_744_073_709_551_616.0)
+        );
+    }
+
+    #[test]
+    fn first_and_last_go_by_time_not_by_coming() {
+        let (mut first, mut last) = (Cell::new(Function::First), Cell::new(Function::Last));
+        for (at_ms, value) in [(5, "b"), (1, "a"), (9, "c"), (9, "d"), (1, "z")] {
+            first.add(&json!(value), at_ms);
+            last.add(&json!(value), at_ms);
+        }
+        assert_eq!(
+            (first.value(0.0), last.value(0.0)),
+            (json!("a"), json!("d"))
+        );
+    }
+}

@@ -1,0 +1,135 @@
+use serde_json::Value;
+
+use super::*;
+use crate::aggregate::Windows;
+use crate::fetched::Identity;
+use crate::transform::Row;
+
+pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
+    #[derive(Deserialize)]
+    struct Steps {
+        #[serde(default)]
+        transform: Vec<StepFile>,
+    }
+    let steps: Steps = toml::from_str(transform).unwrap();
+    let spec = PipelineSpec {
+        transform: steps.transform,
+        tables: BTreeMap::new(),
+        path: path.to_owned().try_into().unwrap(),
+        compression: Compression::None,
+        format: Format::default(),
+        ledger_retention: Period::secs(86_400),
+    };
+    Pipeline::new(spec, |_| None).unwrap()
+}
+
+/// Where it went, or that it was filtered, and its line.
+fn make(pipeline: &Pipeline, value: Option<&[u8]>) -> (String, String) {
+    let entry = Entry {
+        offset: 5,
+        time_ms: 0,
+        value: None,
+        identity: Identity::Foreign,
+    };
+    let record = Record {
+        topic: "logs",
+        partition: 2,
+        entry: &entry,
+        value,
+    };
+    let mut scratch = Scratch {
+        line: b"old".to_vec(),
+        ..Scratch::default()
+    };
+    match pipeline.make(record, 0, &mut Windows::default(), &mut scratch) {
+        Made::Filtered | Made::Aggregated => ("filtered".into(), String::new()),
+        Made::Row { line, to } => {
+            let to = match to {
+                To::Path(path) => path,
+                To::PathAsBefore => "as before",
+                To::DeadLetters => "dead letters",
+            };
+            (to.to_owned(), String::from_utf8(line.to_vec()).unwrap())
+        }
+    }
+}
+
+#[test]
+fn untouched_rows_keep_their_bytes() {
+    let plain = pipeline("", "s={source}");
+    let value = br#"{"source":"a",  "n":1.00}"#;
+    let (to, line) = make(&plain, Some(value));
+    assert_eq!((to.as_str(), line.as_bytes()), ("s=a", &value[..]));
+    let (_, line) = make(&plain, Some(b"{\"source\":\n\"a\"}"));
+    assert_eq!(line, r#"{"source":"a"}"#);
+}
+
+#[test]
+fn what_is_no_row_is_a_dead_letter_with_its_bytes() {
+    let steps = "[[transform]]\nstep='set'\nfield='a'\nvalue=1\n";
+    for pipeline in [pipeline("", "x"), pipeline(steps, "x")] {
+        for value in [
+            Some(&b"\xff\x00"[..]),
+            Some(b"{\"a\":\"\xff\"}"),
+            Some(b"[1]"),
+            Some(b""),
+            None,
+        ] {
+            let (to, line) = make(&pipeline, value);
+            assert_eq!(to, "dead letters");
+            let row: Row = serde_json::from_str(&line).unwrap();
+            assert_eq!(row["offset"], 5);
+            assert_eq!(row["value_base64"].is_null(), value.is_none());
+        }
+    }
+}
+
+#[test]
+fn routes_and_failed_steps() {
+    let steps = "[[transform]]\nstep='route'\npath='bad/{level}'\nwhen={field='level',in=['error']}\n\
+                 [[transform]]\nstep='route'\npath='other'\nwhen={field='level',exists=true}\n\
+                 [[transform]]\nstep='timestamp'\nfield='ts'\nformats=['unix']\n";
+    let routed = pipeline(steps, "s={s}");
+    let mut scratch = Scratch::default();
+    let entry = Entry {
+        offset: 9,
+        time_ms: 0,
+        value: None,
+        identity: Identity::Foreign,
+    };
+    let mut went = |value: &str| {
+        let record = Record {
+            topic: "logs",
+            partition: 1,
+            entry: &entry,
+            value: Some(value.as_bytes()),
+        };
+        match routed.make(record, 0, &mut Windows::default(), &mut scratch) {
+            Made::Row { to, line } => {
+                let row: Row = serde_json::from_slice(line).unwrap();
+                let step = row.get("step").cloned().unwrap_or_default();
+                (format!("{to:?}"), step)
+            }
+            Made::Filtered | Made::Aggregated => ("filtered".to_owned(), Value::Null),
+        }
+    };
+    let to = |path: &str| (format!("{:?}", To::Path(path)), Value::Null);
+    let before = (format!("{:?}", To::PathAsBefore), Value::Null);
+    assert_eq!(went(r#"{"level":"error"}"#), to("bad/error"));
+    assert_eq!(went(r#"{"level":"error","n":2}"#), before);
+    assert_eq!(went(r#"{"level":"warn"}"#), to("other"));
+    assert_eq!(went(r#"{"s":"x"}"#), to("s=x"));
+    assert_eq!(
+        went(r#"{"ts":"soon"}"#),
+        ("DeadLetters".to_owned(), "3 (timestamp)".into())
+    );
+}
+
+#[test]
+fn steps_run_in_order_and_the_hash_tells_pipelines_apart() {
+    let steps = "[[transform]]\nstep='set'\nfield='a'\nvalue=1\n[[transform]]\nstep='filter'\nfield='a'\nin=[2]\n";
+    let filtering = pipeline(steps, "x");
+    assert_eq!(make(&filtering, Some(b"{\"a\":2}")).0, "filtered");
+    assert_ne!(filtering.hash(), pipeline("", "x").hash());
+    assert_eq!(filtering.hash(), pipeline(steps, "x").hash());
+}
