@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use headwater_record::{Generation, HeaderError, Kind, Span};
+use headwater_record::{Generation, HeaderError, Kind, Span, headers};
 
 /// Who a record is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,34 @@ pub enum Identity {
         /// Data or notice.
         kind: Kind,
     },
+}
+
+impl Identity {
+    /// Reads a record's headers. `last`: the record before, whose text of the stream is shared where it
+    /// is the same.
+    pub fn read<'a>(
+        all: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+        last: Option<&Self>,
+    ) -> Self {
+        match headers::decode(all) {
+            Ok(None) => Self::Foreign,
+            Err(error) => Self::Refused(error),
+            Ok(Some(tag)) => {
+                let stream = match last {
+                    Some(Self::Tagged { stream, .. }) if **stream == *tag.stream => {
+                        Arc::clone(stream)
+                    }
+                    _ => tag.stream.into(),
+                };
+                Self::Tagged {
+                    stream,
+                    generation: tag.generation,
+                    span: tag.span,
+                    kind: tag.kind,
+                }
+            }
+        }
+    }
 }
 
 /// One record's place in a [`Fetched`].

@@ -28,6 +28,7 @@ pub mod transform;
 pub mod store;
 
 pub mod http;
+pub mod lambda;
 pub mod memory;
 pub mod metrics;
 pub mod recover;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use headwater_loader::config::{ConfigFile, plan};
-use headwater_loader::{cli, supervise};
+use headwater_loader::{cli, lambda, supervise};
 
 /// Takes records from Kafka, transforms them and writes them to S3, exactly once.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ struct Args {
 enum Command {
     /// Load until told to stop (SIGTERM: what is open is written first).
     Run(Config),
+    /// Be a function of AWS Lambda behind a Kafka trigger (as `bootstrap`, without arguments).
+    Lambda(Config),
     /// Check the configuration and print it with its defaults.
     Check(Config),
     /// Run the pipeline over records from standard input, one value a line, without Kafka.
@@ -91,8 +93,32 @@ enum Dlq {
     },
 }
 
+/// The command line; that of a function's `bootstrap`, which Lambda starts without any, is made up.
+fn arguments() -> Args {
+    let mut given = std::env::args_os();
+    let name = given.next().map(PathBuf::from).unwrap_or_default();
+    if name.file_name().is_none_or(|name| name != "bootstrap") || given.next().is_some() {
+        return Args::parse();
+    }
+    let beside = environment("LAMBDA_TASK_ROOT").unwrap_or_else(|| ".".into());
+    let config = environment("HEADWATER_CONFIG")
+        .map_or_else(|| PathBuf::from(beside).join("loader.toml"), PathBuf::from);
+    Args {
+        log: tracing::Level::INFO,
+        command: Command::Lambda(Config { config }),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Lambda tells a function where its runtime and its files are by the environment alone"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = arguments();
     tracing_subscriber::fmt()
         .with_max_level(args.log)
         .with_writer(std::io::stderr)
@@ -133,6 +159,14 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             let ran = runtime.block_on(supervise::run(plan));
             runtime.shutdown_background();
             ran.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Lambda(config) => {
+            let plan = cli::plan_from(&config.config)?;
+            let api = environment("AWS_LAMBDA_RUNTIME_API").context(
+                "AWS_LAMBDA_RUNTIME_API is not set: this runs in AWS Lambda, where it is",
+            )?;
+            runtime.block_on(lambda::run(plan, &api))?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Audit(reading) => {
             let plan = cli::plan_from(&reading.config.config)?;

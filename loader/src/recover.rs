@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use headwater_record::Ledger;
 use thiserror::Error;
 
+use crate::aggregate::Windows;
 use crate::config::Plan;
 use crate::config::file::Tables;
 use crate::consume::CommittedOffset;
+use crate::lambda::head::head_key;
 use crate::name::{OWN_FOLDER, ObjectName, snapshot_end, state_folder};
 use crate::partition::intent::{Committed, IntentError};
 use crate::partition::{Partition, PartitionError, Replay};
@@ -38,6 +41,11 @@ pub enum RecoverError {
         "{0} is not in this output. Was output.url changed? Then give the group a new id, or bring _headwater/ along"
     )]
     Missing(String),
+    /// A function of AWS Lambda writes here.
+    #[error(
+        "partition {0}: a function of AWS Lambda has loaded into this output, and its offsets are not the group's; give the group an output of its own"
+    )]
+    OfLambda(i32),
     /// A snapshot is broken.
     #[error("{key}: {source}")]
     Snapshot {
@@ -157,6 +165,32 @@ async fn newest_snapshot(
     Ok(newest)
 }
 
+/// The state that a snapshot holds; an empty one where there is none yet.
+///
+/// # Errors
+/// See [`RecoverError`].
+pub async fn load_state(
+    store: &Store,
+    folder: &str,
+    snapshot: Option<&str>,
+) -> Result<(Ledger, Windows), RecoverError> {
+    match snapshot {
+        Some(name) => {
+            let snapshot = load_snapshot(store, folder, name).await?;
+            Ok((snapshot.ledger, snapshot.windows))
+        }
+        None => Ok(<_>::default()),
+    }
+}
+
+/// Whether a consumer group has left state in a partition's folder.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn has_group_state(store: &Store, folder: &str) -> Result<bool, StoreError> {
+    Ok(newest_snapshot(store, folder, u64::MAX).await?.is_some())
+}
+
 /// What stands in the group, made sense of. Where somebody set the offset by hand, or the group lost
 /// it, the snapshots beside the data say what had come.
 async fn make_sense(
@@ -208,6 +242,9 @@ pub async fn recover(
 ) -> Result<(Partition, u64), RecoverError> {
     let topic = plan.kafka.topic.as_str();
     let folder = state_folder(topic, partition);
+    if store.get(&head_key(topic, partition)).await?.is_some() {
+        return Err(RecoverError::OfLambda(partition));
+    }
     let mut committed = make_sense(store, partition, committed, low, &folder).await?;
     if committed.offset < low {
         if committed.intent.is_some() {
@@ -225,13 +262,7 @@ pub async fn recover(
         );
         (committed.offset, committed.names_from) = (low, low);
     }
-    let state = match &committed.snapshot {
-        Some(name) => {
-            let snapshot = load_snapshot(store, &folder, name).await?;
-            (snapshot.ledger, snapshot.windows)
-        }
-        None => Default::default(),
-    };
+    let state = load_state(store, &folder, committed.snapshot.as_deref()).await?;
     let replay = match &committed.intent {
         None => None,
         Some(intent) => Some(Replay {
@@ -277,7 +308,7 @@ async fn abort_uploads(store: &Store, topic: &str, partition: i32) {
 
 /// Removes snapshots of batches before the committed one, which a crash may have left. One that
 /// cannot be removed does no harm.
-async fn tidy(store: &Store, folder: &str, committed: &Committed) {
+pub async fn tidy(store: &Store, folder: &str, committed: &Committed) {
     let mut old = Vec::new();
     let listed = store
         .list(folder, |listed| {

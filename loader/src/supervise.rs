@@ -122,7 +122,7 @@ pub(crate) fn host_name() -> String {
 }
 
 /// The output is there, and the pipeline is stored in it.
-async fn prepare(store: &Store, plan: &Plan) -> anyhow::Result<()> {
+pub(crate) async fn prepare(store: &Store, plan: &Plan) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(u64::from(std::process::id()));
     loop {
         let ready = async {

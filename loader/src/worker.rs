@@ -356,7 +356,7 @@ async fn put(shared: &Shared, object: &Object, seed: u64) -> Result<(), Ended> {
             .await
         {
             Ok(_) => return Ok(()),
-            Err(error @ StoreError::Conflict { .. }) => {
+            Err(error @ (StoreError::Conflict { .. } | StoreError::Changed(_))) => {
                 return Err(Ended::Fatal(error.to_string()));
             }
             Err(error @ (StoreError::Later(_) | StoreError::Refused(_))) => {

@@ -17,6 +17,8 @@ pub mod process;
 
 pub mod kafka;
 
+pub mod lambda;
+
 pub mod aws;
 pub mod iot;
 pub mod pki;

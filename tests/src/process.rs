@@ -135,10 +135,18 @@ impl Setup {
     ///
     /// # Panics
     /// If the binary is not there.
-    pub fn start(mut self) -> Process {
+    pub fn start(self) -> Process {
+        self.start_as("run")
+    }
+
+    /// Starts `<binary> <command> --config <file>`.
+    ///
+    /// # Panics
+    /// If the binary is not there.
+    pub fn start_as(mut self, command: &str) -> Process {
         self.runs += 1;
         let child = self
-            .spawn("run", &[])
+            .spawn(command, &[])
             .unwrap_or_else(|error| panic!("cannot start {}: {error:#}", self.binary));
         // A crash point is for one start: the one after it must get past that place.
         self.env.retain(|(name, _)| name != CRASH_POINT);
@@ -216,6 +224,14 @@ impl Setup {
         }
         text
     }
+}
+
+/// Where a binary lies.
+///
+/// # Panics
+/// If it was not built.
+pub fn binary(name: &str) -> PathBuf {
+    binary_path(name, None).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Finds a binary: in `HEADWATER_BIN_DIR`, else beside the folder of the running test.

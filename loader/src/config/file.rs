@@ -35,9 +35,27 @@ pub struct ConfigFile {
     /// Metrics and health.
     #[serde(default)]
     pub http: Http,
+    /// As a function of AWS Lambda.
+    #[serde(default, skip_serializing_if = "Lambda::is_default")]
+    pub lambda: Lambda,
     /// What happens to a record, step by step.
     #[serde(default)]
     pub transform: Vec<StepFile>,
+}
+
+/// `[lambda]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lambda {
+    /// Whether an answer names the partitions that failed. Only with a trigger that has
+    /// `ReportBatchItemFailures`: another takes the answer for a success.
+    pub report_batch_item_failures: bool,
+}
+
+impl Lambda {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `[http]`.

@@ -45,6 +45,8 @@ pub struct Plan {
     pub stop_grace: Period,
     /// Where metrics and health are told.
     pub listen: Option<SocketAddr>,
+    /// As a function: whether an answer names the partitions that failed.
+    pub report_batch_item_failures: bool,
     /// What happens to a record.
     pub pipeline: Arc<Pipeline>,
     /// Contents of the tables that it uses.
@@ -158,6 +160,7 @@ impl Plan {
             memory,
             stop_grace: file.limits.stop_grace,
             listen,
+            report_batch_item_failures: file.lambda.report_batch_item_failures,
             pipeline: Arc::new(pipeline),
             tables: Arc::new(tables),
         })

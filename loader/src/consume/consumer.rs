@@ -12,7 +12,6 @@ use headwater_msk::context::Voice;
 use headwater_msk::credentials::TokenUser;
 use headwater_msk::credentials::session::LocalToken;
 use headwater_msk::push::set_token;
-use headwater_record::headers;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
@@ -594,24 +593,7 @@ fn identify(message: &BorrowedMessage<'_>, last: Option<&Identity>) -> Identity 
     let Some(all) = message.headers() else {
         return Identity::Foreign;
     };
-    match headers::decode(all.iter().map(|header| (header.key, header.value))) {
-        Ok(None) => Identity::Foreign,
-        Err(error) => Identity::Refused(error),
-        Ok(Some(tag)) => {
-            let stream = match last {
-                Some(Identity::Tagged { stream, .. }) if **stream == *tag.stream => {
-                    Arc::clone(stream)
-                }
-                _ => tag.stream.into(),
-            };
-            Identity::Tagged {
-                stream,
-                generation: tag.generation,
-                span: tag.span,
-                kind: tag.kind,
-            }
-        }
-    }
+    Identity::read(all.iter().map(|header| (header.key, header.value)), last)
 }
 
 #[cfg(test)]

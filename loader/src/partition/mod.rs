@@ -300,6 +300,13 @@ impl Partition {
         Ok(fetched.entries.len().saturating_sub(from))
     }
 
+    /// What the closing batch stores, where one closes: its objects, the state behind it with its file
+    /// name, and what is committed once they are stored.
+    pub fn closing(&self) -> Option<(&[Object], &(String, Bytes), &Committed)> {
+        let closing = self.closing.as_ref()?;
+        Some((&closing.objects, &closing.snapshot, &closing.done))
+    }
+
     /// Whether it would take a record now.
     pub fn has_room(&self) -> bool {
         !self.stopping && (self.closing.is_none() || !self.is_full())

@@ -1,6 +1,6 @@
 //! Where objects lie: S3, or a local folder with the same promises.
 //!
-//! Six verbs. The one that matters is [`Store::put_new`]: an object appears whole or not at all, an
+//! A few verbs. The one that matters is [`Store::put_new`]: an object appears whole or not at all, an
 //! object that is there is never overwritten, and finding it there is success only once what it
 //! holds is what was to be written.
 
@@ -23,6 +23,10 @@ pub enum Stored {
     AlreadyThere,
 }
 
+/// Which state of an object was read: what a conditional change is measured against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(String);
+
 /// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -41,6 +45,9 @@ pub enum StoreError {
     /// It will not work until somebody changes something: no bucket, no permission, no such folder.
     #[error("{0}")]
     Refused(String),
+    /// The object is no longer the one that was read.
+    #[error("{0} was changed by somebody else")]
+    Changed(String),
     /// An object of that name holds something else. Nothing was overwritten.
     #[error(
         "{key} is there already and holds something else ({there}, not {here}); nothing was overwritten. Was the topic deleted and made again, or does another group write here? Give this group an output of its own"
@@ -103,6 +110,34 @@ impl Store {
         }
     }
 
+    /// An object's bytes, and which state of it they are.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn get_versioned(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+        match self {
+            Self::S3(store) => store.get_versioned(key).await,
+            Self::Folder(_) => Err(no_versions()),
+        }
+    }
+
+    /// Changes an object that is still in the state `version`; without one, makes it where there is
+    /// none.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] where it is in another state; see [`StoreError`].
+    pub async fn put_versioned(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        version: Option<&Version>,
+    ) -> Result<Version, StoreError> {
+        match self {
+            Self::S3(store) => store.put_versioned(key, bytes, version).await,
+            Self::Folder(_) => Err(no_versions()),
+        }
+    }
+
     /// Removes an object; one that is not there is no error.
     ///
     /// # Errors
@@ -138,6 +173,10 @@ impl Store {
             Self::Folder(store) => store.list(prefix, &mut each),
         }
     }
+}
+
+fn no_versions() -> StoreError {
+    StoreError::Refused("a folder knows no conditional changes; this needs s3://".into())
 }
 
 /// The content of bytes that are no rows: state, configurations.

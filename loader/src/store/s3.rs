@@ -32,7 +32,7 @@ use bytes::Bytes;
 use crate::encode::Content;
 use crate::name::OWN_FOLDER;
 use crate::store::s3::options::{S3Options, described};
-use crate::store::{Listed, StoreError, Stored};
+use crate::store::{Listed, StoreError, Stored, Version};
 
 /// Metadata key of what an object holds (`x-amz-meta-hw-content` on the wire).
 const CONTENT: &str = "hw-content";
@@ -169,6 +169,15 @@ impl S3 {
 
     /// See [`super::Store::get`].
     pub(super) async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let got = self.get_versioned(key).await?;
+        Ok(got.map(|(bytes, _)| bytes))
+    }
+
+    /// See [`super::Store::get_versioned`].
+    pub(super) async fn get_versioned(
+        &self,
+        key: &str,
+    ) -> Result<Option<(Bytes, Version)>, StoreError> {
         let get = self
             .client
             .get_object()
@@ -177,14 +186,44 @@ impl S3 {
             .key(self.key(key))
             .send()
             .await;
-        let body = match get {
-            Ok(output) => output.body,
+        let output = match get {
+            Ok(output) => output,
             Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
             Err(error) => return Err(self.failed("get", key, &error)),
         };
-        let body = body.collect().await;
-        body.map(|body| Some(body.into_bytes()))
+        let version = Version(output.e_tag.unwrap_or_default());
+        let body = output.body.collect().await;
+        body.map(|body| Some((body.into_bytes(), version)))
             .map_err(|error| StoreError::Later(format!("cannot read {key}: {error}")))
+    }
+
+    /// See [`super::Store::put_versioned`].
+    pub(super) async fn put_versioned(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        version: Option<&Version>,
+    ) -> Result<Version, StoreError> {
+        let options = &self.settings.options;
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.settings.bucket)
+            .key(self.key(key))
+            .set_if_match(version.map(|version| version.0.clone()))
+            .set_if_none_match(version.is_none().then(|| "*".to_owned()))
+            .body(ByteStream::from(bytes));
+        match described!(request, options, is_data(key)).send().await {
+            Ok(output) => Ok(Version(output.e_tag.unwrap_or_default())),
+            // 409: another change of it is under way. 404: it was removed.
+            Err(error) if matches!(status(&error), Some(409 | 412)) => {
+                Err(StoreError::Changed(key.to_owned()))
+            }
+            Err(error) if error.code() == Some("NoSuchKey") => {
+                Err(StoreError::Changed(key.to_owned()))
+            }
+            Err(error) => Err(self.failed("put", key, &error)),
+        }
     }
 
     /// See [`super::Store::remove`].

@@ -1,0 +1,152 @@
+//! `headwater-loader lambda`: the same pipeline behind a Kafka trigger of AWS Lambda. The binary is
+//! the function's `bootstrap` (runtime provided.al2023).
+//!
+//! Exactly once there, too, though Lambda hands over a batch at least once, again after a failure, and
+//! in halves: see [`partition`].
+//!
+//! An invocation whose records could not all be stored **fails as a whole**, and Lambda hands it over
+//! again; what was stored is found stored. With `[lambda] report_batch_item_failures` it names the
+//! partitions and the offsets from which to go on instead. That has to be switched on at the trigger
+//! too (`ReportBatchItemFailures`): a trigger that does not know it would take the answer for a
+//! success, and the records would be lost.
+
+pub mod event;
+pub mod head;
+pub mod partition;
+pub mod runtime;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use self::event::parse;
+use self::partition::Loaded;
+use self::runtime::{Invocation, Runtime};
+use crate::clock;
+use crate::config::Plan;
+use crate::config::plan::Output;
+use crate::fetched::Fetched;
+use crate::store::Store;
+use crate::supervise::{open_store, prepare};
+
+/// Time before the deadline that is left for the answer.
+const MARGIN_MS: u64 = 500;
+
+/// What every invocation has.
+#[derive(Debug)]
+struct Function {
+    plan: Plan,
+    store: Store,
+}
+
+/// Answers invocations until the environment ends.
+///
+/// # Errors
+/// It cannot start, or the runtime API is gone.
+pub async fn run(plan: Plan, api: &str) -> anyhow::Result<()> {
+    let runtime = Runtime::new(api);
+    let function = match start(plan).await {
+        Ok(function) => Arc::new(function),
+        Err(error) => {
+            runtime.cannot_start(&format!("{error:#}")).await?;
+            return Err(error);
+        }
+    };
+    loop {
+        let invocation = runtime.next().await?;
+        match answer(&function, &invocation).await {
+            Ok(answer) => runtime.respond(&invocation, answer).await?,
+            Err(error) => {
+                tracing::error!("{error:#}; Lambda hands the records over again");
+                runtime.fail(&invocation, &format!("{error:#}")).await?;
+            }
+        }
+    }
+}
+
+async fn start(plan: Plan) -> anyhow::Result<Function> {
+    let Output::S3(settings) = &plan.output else {
+        bail!("output.url: a function stores in s3://, since its own disk is not kept");
+    };
+    ensure!(
+        settings.options.conditional,
+        "output.s3.conditional_writes: a function needs a store that knows If-Match"
+    );
+    let store = open_store(&plan.output).await;
+    prepare(&store, &plan).await?;
+    Ok(Function { plan, store })
+}
+
+/// Stores an event's records, its partitions side by side, and says what came of it.
+async fn answer(function: &Arc<Function>, invocation: &Invocation) -> anyhow::Result<String> {
+    let left = invocation
+        .deadline_ms
+        .saturating_sub(clock::now().wall_ms + MARGIN_MS);
+    let mut loads = JoinSet::new();
+    for (id, fetched) in parse(&invocation.event, &function.plan.kafka.topic)? {
+        let function = Arc::clone(function);
+        loads.spawn(async move {
+            let load = partition::load(&function.plan, &function.store, id, &fetched);
+            let loaded = match tokio::time::timeout(Duration::from_millis(left), load).await {
+                Ok(loaded) => loaded.map_err(anyhow::Error::from),
+                Err(_) => Err(anyhow!("the function's time-out is near")),
+            };
+            (id, fetched, loaded)
+        });
+    }
+    let mut failed: BTreeMap<i32, (Fetched, anyhow::Error)> = BTreeMap::new();
+    while let Some(load) = loads.join_next().await {
+        let (id, fetched, loaded) = load.context("a partition's task ended early")?;
+        match loaded {
+            Ok(loaded) => say(id, &loaded),
+            Err(error) => {
+                failed.insert(id, (fetched, error));
+            }
+        }
+    }
+    if failed.is_empty() || function.plan.report_batch_item_failures {
+        return items(function, failed).await;
+    }
+    let errors = failed
+        .iter()
+        .map(|(id, (_, error))| format!("partition {id}: {error:#}"));
+    bail!("{}", errors.collect::<Vec<_>>().join("; "))
+}
+
+fn say(partition: i32, loaded: &Loaded) {
+    tracing::info!(
+        partition,
+        offset = loaded.offset,
+        records = loaded.counts.records,
+        rows = loaded.counts.rows,
+        dead_letters = loaded.counts.dead_letters,
+        duplicates = loaded.counts.duplicates,
+        "loaded"
+    );
+}
+
+/// An answer that names what failed.
+async fn items(
+    function: &Function,
+    failed: BTreeMap<i32, (Fetched, anyhow::Error)>,
+) -> anyhow::Result<String> {
+    let mut items = Vec::new();
+    for (id, (fetched, error)) in failed {
+        tracing::error!(
+            partition = id,
+            "{error:#}; Lambda hands its records over again"
+        );
+        let from = partition::resume_from(&function.plan, &function.store, id, &fetched)
+            .await
+            .with_context(|| format!("partition {id}: how far it is cannot be read"))?;
+        if let Some(from) = from {
+            let partition = format!("{}-{id}", function.plan.kafka.topic);
+            items.push(json!({ "itemIdentifier": { "partition": partition, "offset": from } }));
+        }
+    }
+    Ok(json!({ "batchItemFailures": items }).to_string())
+}

@@ -1,0 +1,380 @@
+//! One partition's records of one event, exactly once.
+//!
+//! ```text
+//! read the head ─► finish what is pending ─► take the records that are new ─► change the head: this
+//! batch, with all its bytes, is decided ─► store its objects and its state ─► change the head: done
+//! ```
+//!
+//! The heart is the loader's own [`Partition`]; here the head takes the place of the group. Whoever
+//! changes it decides; one whose change is refused (`If-Match`) was overtaken, reads it again and
+//! finds its records stored. So an event may come twice, at once, cut shorter or in halves, and an
+//! invocation may be cut off anywhere and thawed later: the bucket's bytes are the same.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::head::{Head, HeadError, head_key};
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::config::Plan;
+use crate::crash;
+use crate::fetched::Fetched;
+use crate::name::state_folder;
+use crate::partition::batch::{Counts, Object};
+use crate::partition::intent::Committed;
+use crate::partition::{Action, Event, Limits, Partition, PartitionError};
+use crate::recover::{RecoverError, has_group_state, load_state, tidy};
+use crate::store::{Store, StoreError, Version, plain_content};
+
+/// How often an invocation that was overtaken reads the head again.
+const OVERTAKEN_MAX: usize = 5;
+
+/// A partition's records could not be stored. The head says how far it is.
+#[derive(Debug, Error)]
+pub enum LambdaError {
+    /// The output.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The head.
+    #[error("{key}: {source}")]
+    Head {
+        /// Its key.
+        key: String,
+        /// Why.
+        source: HeadError,
+    },
+    /// The state.
+    #[error(transparent)]
+    State(#[from] RecoverError),
+    /// The heart.
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+    /// A consumer group writes here.
+    #[error(
+        "partition {0}: a consumer group has loaded into this output, and its offsets are not Lambda's; give the function an output of its own"
+    )]
+    OfAGroup(i32),
+    /// Others are faster, again and again.
+    #[error("partition {0}: other invocations change its head again and again")]
+    Overtaken(i32),
+}
+
+/// What an event's records of a partition came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loaded {
+    /// Everything below is stored.
+    pub offset: u64,
+    /// What they were; nothing for a repeat.
+    pub counts: Counts,
+}
+
+/// Everything of an event is one batch: Lambda bounds it.
+const UNBOUNDED: Limits = Limits {
+    bytes: usize::MAX,
+    records: u64::MAX,
+    age_ms: u64::MAX,
+    objects: usize::MAX,
+};
+
+/// Stores the records of one partition that are not stored yet.
+///
+/// # Errors
+/// See [`LambdaError`].
+pub async fn load(
+    plan: &Plan,
+    store: &Store,
+    partition: i32,
+    fetched: &Fetched,
+) -> Result<Loaded, LambdaError> {
+    let work = Work {
+        plan,
+        store,
+        partition,
+        key: head_key(&plan.kafka.topic, partition),
+        folder: state_folder(&plan.kafka.topic, partition),
+    };
+    let mut overtaken = 0;
+    let mut backoff = Backoff::new(u64::from(partition.unsigned_abs()));
+    while overtaken < OVERTAKEN_MAX {
+        match work.once(fetched).await {
+            // The second: the state that the head named when it was read is gone.
+            Err(
+                LambdaError::Store(StoreError::Changed(_))
+                | LambdaError::State(RecoverError::Missing(_)),
+            ) => {
+                tracing::info!(partition, "another invocation was faster; its head is read");
+                overtaken += 1;
+            }
+            // A change of the head that may have been made, too: reading it tells.
+            Err(LambdaError::Store(StoreError::Later(error))) => {
+                let wait = backoff.next_wait();
+                tracing::warn!(partition, %error, ?wait, "the output does not answer; trying again");
+                tokio::time::sleep(wait).await;
+            }
+            done => return done,
+        }
+    }
+    Err(LambdaError::Overtaken(partition))
+}
+
+/// The offset of an event from which Lambda has to hand it over again: the first that is not stored.
+/// Where all is decided and not all stored, the last, so that somebody finishes it.
+///
+/// # Errors
+/// See [`LambdaError`].
+pub async fn resume_from(
+    plan: &Plan,
+    store: &Store,
+    partition: i32,
+    fetched: &Fetched,
+) -> Result<Option<u64>, LambdaError> {
+    let key = head_key(&plan.kafka.topic, partition);
+    let head = match store.get_versioned(&key).await? {
+        Some((bytes, _)) => {
+            Some(Head::decode(bytes).map_err(|source| LambdaError::Head { key, source })?)
+        }
+        None => None,
+    };
+    Ok(first_missing(head.as_ref(), fetched))
+}
+
+fn first_missing(head: Option<&Head>, fetched: &Fetched) -> Option<u64> {
+    let stored = head.map_or(0, |head| head.committed.offset);
+    let mut offsets = fetched.entries.iter().map(|entry| entry.offset);
+    let finished = head.is_none_or(|head| head.pending.is_empty());
+    let last = fetched.entries.last().map(|entry| entry.offset);
+    offsets
+        .find(|at| *at >= stored)
+        .or(last.filter(|_| !finished))
+}
+
+struct Work<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    partition: i32,
+    key: String,
+    folder: String,
+}
+
+impl Work<'_> {
+    /// Once from reading the head to changing it for the last time.
+    async fn once(&self, fetched: &Fetched) -> Result<Loaded, LambdaError> {
+        let first = fetched.entries.first().map_or(0, |entry| entry.offset);
+        let (head, mut version) = self.head(first).await?;
+        let mut committed = head.committed;
+        if !head.pending.is_empty() {
+            tracing::info!(
+                partition = self.partition,
+                offset = committed.offset,
+                "a batch was decided and not finished; finishing it"
+            );
+            version = self
+                .finish(committed.clone(), &head.pending, version)
+                .await?;
+            tidy(self.store, &self.folder, &committed).await;
+        }
+        let mut loaded = Loaded {
+            offset: committed.offset,
+            counts: Counts::default(),
+        };
+        let last = fetched.entries.last().map(|entry| entry.offset);
+        if last.is_none_or(|last| last < committed.offset) {
+            return Ok(loaded);
+        }
+        let state = load_state(self.store, &self.folder, committed.snapshot.as_deref()).await?;
+        // What an intent is to a group, the pending objects are here: there is none to make again.
+        committed.intent = None;
+        let mut machine = Partition::recover(
+            (&self.plan.kafka.topic, self.partition),
+            UNBOUNDED,
+            Arc::clone(&self.plan.pipeline),
+            committed,
+            state,
+            None,
+        )?;
+        let mut taken = 0;
+        loop {
+            taken += machine.take(fetched, taken, clock::now())?;
+            if taken >= fetched.entries.len() {
+                machine.apply(Event::Stop, clock::now())?;
+            }
+            while let Some(action) = machine.next_action() {
+                version = self.act(&machine, action, version).await?;
+                machine.apply(Event::ActionDone, clock::now())?;
+            }
+            for counts in machine.take_counts() {
+                loaded.counts = loaded.counts.plus(&counts);
+            }
+            if machine.is_finished() {
+                break;
+            }
+        }
+        loaded.offset = machine.committed_offset();
+        Ok(loaded)
+    }
+
+    async fn head(&self, first: u64) -> Result<(Head, Option<Version>), LambdaError> {
+        if let Some((bytes, version)) = self.store.get_versioned(&self.key).await? {
+            let head = Head::decode(bytes).map_err(|source| LambdaError::Head {
+                key: self.key.clone(),
+                source,
+            })?;
+            return Ok((head, Some(version)));
+        }
+        if has_group_state(self.store, &self.folder).await? {
+            return Err(LambdaError::OfAGroup(self.partition));
+        }
+        let committed = Committed {
+            offset: first,
+            names_from: first,
+            snapshot: None,
+            intent: None,
+        };
+        let pending = Vec::new();
+        Ok((Head { committed, pending }, None))
+    }
+
+    /// Performs what the heart asks for.
+    async fn act(
+        &self,
+        machine: &Partition,
+        action: Action,
+        version: Option<Version>,
+    ) -> Result<Option<Version>, LambdaError> {
+        match action {
+            // The boundary: with all its bytes, so that nobody needs its records again.
+            Action::Commit(committed) if committed.intent.is_some() => {
+                let Some((objects, (name, bytes), done)) = machine.closing() else {
+                    return Ok(version);
+                };
+                let mut pending = objects.to_vec();
+                pending.push(self.state_object(name, bytes.clone()));
+                let head = Head {
+                    committed: done.clone(),
+                    pending,
+                };
+                crash::point("before-intent");
+                let version = self.change(&head, version).await?;
+                crash::point("intent-committed");
+                Ok(version)
+            }
+            Action::Upload(objects) => {
+                for object in objects.iter() {
+                    self.put(object).await?;
+                    crash::point("object-stored");
+                }
+                crash::point("batch-stored");
+                Ok(version)
+            }
+            Action::StoreSnapshot { name, bytes } => {
+                self.put(&self.state_object(&name, bytes)).await?;
+                crash::point("snapshot-stored");
+                Ok(version)
+            }
+            Action::Commit(committed) => {
+                let pending = Vec::new();
+                crash::point("before-done");
+                let version = self.change(&Head { committed, pending }, version).await?;
+                crash::point("done-committed");
+                Ok(version)
+            }
+            Action::RemoveSnapshot(name) => {
+                let key = format!("{}{name}", self.folder);
+                if let Err(error) = self.store.remove(&key).await {
+                    tracing::debug!(%error, "an old snapshot stays; it does no harm");
+                }
+                Ok(version)
+            }
+        }
+    }
+
+    /// Stores what another invocation decided, and says that it is done.
+    async fn finish(
+        &self,
+        committed: Committed,
+        pending: &[Object],
+        version: Option<Version>,
+    ) -> Result<Option<Version>, LambdaError> {
+        for object in pending {
+            self.put(object).await?;
+        }
+        let pending = Vec::new();
+        self.change(&Head { committed, pending }, version).await
+    }
+
+    fn state_object(&self, name: &str, bytes: bytes::Bytes) -> Object {
+        Object {
+            key: format!("{}{name}", self.folder),
+            content: plain_content(&bytes),
+            bytes,
+        }
+    }
+
+    /// Stores an object, as long as the invocation lives.
+    async fn put(&self, object: &Object) -> Result<(), LambdaError> {
+        let mut backoff = Backoff::new(object.bytes.len() as u64);
+        loop {
+            let bytes = object.bytes.clone();
+            match self.store.put_new(&object.key, bytes, object.content).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Later(error)) => {
+                    let wait = backoff.next_wait();
+                    tracing::warn!(%error, ?wait, "not stored yet; trying again");
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Changes the head, if it is still the one that was read. An answer that did not come may have
+    /// been a yes: whoever reads the head then knows.
+    async fn change(
+        &self,
+        head: &Head,
+        version: Option<Version>,
+    ) -> Result<Option<Version>, LambdaError> {
+        let changed = self
+            .store
+            .put_versioned(&self.key, head.encode(), version.as_ref())
+            .await?;
+        Ok(Some(changed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetched::Identity;
+
+    #[test]
+    fn an_answer_names_an_offset_of_the_event() {
+        let mut fetched = Fetched::default();
+        for offset in [5, 6, 9] {
+            fetched.push(offset, 0, None, Identity::Foreign);
+        }
+        let head = |offset, pending: bool| Head {
+            committed: Committed {
+                offset,
+                names_from: offset,
+                snapshot: None,
+                intent: None,
+            },
+            pending: match pending {
+                true => vec![Object {
+                    key: "k".into(),
+                    bytes: <_>::default(),
+                    content: plain_content(b""),
+                }],
+                false => Vec::new(),
+            },
+        };
+        for (stored, first) in [(0, Some(5)), (6, Some(6)), (7, Some(9)), (10, None)] {
+            assert_eq!(first_missing(Some(&head(stored, false)), &fetched), first);
+        }
+        assert_eq!(first_missing(Some(&head(10, true)), &fetched), Some(9));
+        assert_eq!(first_missing(Some(&head(7, true)), &fetched), Some(9));
+        assert_eq!(first_missing(None, &fetched), Some(5));
+    }
+}

@@ -1,0 +1,359 @@
+//! Promises 1 to 3 behind a Kafka trigger of AWS Lambda, which hands records over at least once, again
+//! after a failure, cut shorter, in halves, and to an invocation that was taken for dead.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use headwater_tests::device::Device;
+use headwater_tests::kafka::Record;
+use headwater_tests::lambda::{Lambda, Outcome, event};
+use headwater_tests::oracle::{Report, stored, wait_until};
+use headwater_tests::outside::unique;
+use headwater_tests::process::{Loader, Process, Setup};
+use headwater_tests::s3::{Bytes, Fault, Kind, Op, S3};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(20);
+const TOPIC: &str = "logs";
+
+/// A bucket, and a topic's records.
+struct Rig {
+    s3: S3,
+    bucket: String,
+    /// Of each partition, in the order of their offsets.
+    records: [Vec<Record>; 2],
+    lines: Vec<String>,
+}
+
+impl Rig {
+    /// Records of two devices, one a partition, some of them sent twice.
+    fn new(lines: usize) -> Self {
+        let s3 = S3::start();
+        let bucket = s3.bucket(&unique("lambda"));
+        let mut written = Vec::new();
+        let records = [0, 1].map(|partition| {
+            let mut device = Device::new(&format!("pi-{partition}"), "/var/log/app", 7);
+            let mut records = Vec::new();
+            for n in 0..lines {
+                let line = format!("line {n:04} of {partition}");
+                let before = device.offset();
+                records.push(device.line(&line));
+                if n % 7 == 3 {
+                    let after = device.offset();
+                    device.seek(before);
+                    records.push(device.line(&line));
+                    assert_eq!(device.offset(), after);
+                }
+                written.push(line);
+            }
+            for record in &mut records {
+                record.partition = partition;
+            }
+            records
+        });
+        Self {
+            s3,
+            bucket,
+            records,
+            lines: written,
+        }
+    }
+
+    fn config(&self, more: &str) -> String {
+        format!(
+            r#"
+            [kafka]
+            brokers = ["not-asked:9098"]
+            topic = "{TOPIC}"
+            [kafka.security]
+            allow_plaintext = true
+            [group]
+            id = "not-used"
+            [output]
+            url = "s3://{}/data"
+            endpoint = "{}"
+            region = "{}"
+            path_style = true
+            {more}"#,
+            self.bucket,
+            self.s3.endpoint(),
+            self.s3.region()
+        )
+    }
+
+    fn setup(&self, more: &str) -> Setup {
+        Loader::with(&self.config(more)).envs(self.s3.env())
+    }
+
+    fn function(&self, lambda: &Lambda, more: &str) -> Setup {
+        self.setup(more).envs(lambda.env())
+    }
+
+    /// An event of a part of each partition's records.
+    fn event(&self, parts: [std::ops::Range<usize>; 2]) -> Value {
+        let records = self.records.iter().zip(parts).flat_map(|(records, part)| {
+            let offsets = (0..).zip(records);
+            offsets.skip(part.start).take(part.len())
+        });
+        event(TOPIC, records)
+    }
+
+    fn whole(&self) -> Value {
+        self.event([0, 1].map(|n| 0..self.records[n].len()))
+    }
+
+    fn objects(&self) -> Vec<(String, Bytes)> {
+        self.s3.objects(&self.bucket, "")
+    }
+
+    /// Every line is there once, and both proofs hold.
+    fn assert_exact(&self) {
+        let stored = stored(&self.s3, &self.bucket, "data/");
+        Report::compare(self.lines.clone(), &stored).assert_exact();
+        for proof in ["audit", "verify"] {
+            let said = self.setup("").run(proof, &[]);
+            assert_eq!(
+                said.code,
+                Some(0),
+                "{proof}: {}{}",
+                said.stdout,
+                said.stderr
+            );
+        }
+    }
+}
+
+fn all_stored() -> Outcome {
+    Outcome::Answered(json!({ "batchItemFailures": [] }))
+}
+
+/// A small generator of its own, so that a seed means the same on every machine.
+fn next(state: &mut u64, below: usize) -> usize {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    usize::try_from((*state >> 33) % below as u64).expect("it is below a usize")
+}
+
+#[test]
+fn through_kills_and_batches_cut_otherwise_each_time() {
+    const POINTS: [&str; 7] = [
+        "before-intent",
+        "intent-committed",
+        "object-stored",
+        "batch-stored",
+        "snapshot-stored",
+        "before-done",
+        "done-committed",
+    ];
+    let rig = Rig::new(150);
+    let lambda = Lambda::start();
+    let mut state = 7;
+    let mut kills = 0;
+    // How far the trigger believes each partition to be.
+    let mut at = [0, 0];
+    while at.iter().zip(&rig.records).any(|(at, of)| *at < of.len()) {
+        let point = POINTS[kills % POINTS.len()];
+        let function = match next(&mut state, 3) {
+            0 => rig.function(&lambda, "").start_as("lambda"),
+            _ => rig.function(&lambda, "").crash_at(point).start_as("lambda"),
+        };
+        loop {
+            // A new cut each time, shorter than the last one or longer.
+            let parts = [0, 1].map(|n: usize| {
+                let end = at[n] + next(&mut state, 40);
+                at[n]..end.min(rig.records[n].len())
+            });
+            let outcome = lambda.invoke(&function, &rig.event(parts.clone()), TIMEOUT);
+            if outcome == all_stored() {
+                at = parts.map(|part| part.end);
+            } else {
+                assert_eq!(outcome, Outcome::Gone);
+                kills += 1;
+                break;
+            }
+            if at.iter().zip(&rig.records).all(|(at, of)| *at == of.len()) {
+                break;
+            }
+        }
+    }
+    assert!(kills >= POINTS.len(), "{kills} kills");
+    rig.assert_exact();
+    // All of it once more, whole and in pieces: not one byte changes.
+    let before = rig.objects();
+    let function = rig.function(&lambda, "").start_as("lambda");
+    assert_eq!(
+        lambda.invoke(&function, &rig.whole(), TIMEOUT),
+        all_stored()
+    );
+    for _ in 0..10 {
+        let parts = [0, 1].map(|n: usize| {
+            let start = next(&mut state, rig.records[n].len());
+            start..(start + 30).min(rig.records[n].len())
+        });
+        assert_eq!(
+            lambda.invoke(&function, &rig.event(parts), TIMEOUT),
+            all_stored()
+        );
+    }
+    assert_eq!(rig.objects(), before);
+}
+
+/// Hands an event to a function that stands still for a while in the middle of it.
+fn stands_still_in(rig: &Rig, lambda: &Lambda, function: &Process, puts: usize) -> u64 {
+    rig.s3
+        .fault(Fault::on(Op::Put, Kind::Delay(Duration::from_millis(100))));
+    rig.s3.forget_requests();
+    let number = lambda.hand_over(&rig.whole(), PATIENCE);
+    wait_until("it is in the middle of it", PATIENCE, || {
+        rig.s3.count(Op::Put) >= puts
+    });
+    function.pause();
+    rig.s3.clear_faults();
+    number
+}
+
+#[test]
+fn a_frozen_invocation_that_wakes_up_changes_nothing() {
+    // Frozen while it decides, while it stores its first object, its last, its state, and at the end.
+    for puts in 1..=6 {
+        let rig = Rig::new(30);
+        let (one, two) = (Lambda::start(), Lambda::start());
+        let frozen = rig.function(&one, "").start_as("lambda");
+        let number = stands_still_in(&rig, &one, &frozen, puts);
+        let other = rig.function(&two, "").start_as("lambda");
+        // The trigger takes the first for dead, and cuts the batch shorter.
+        let half = rig.event([0..10, 0..17]);
+        assert_eq!(two.invoke(&other, &half, TIMEOUT), all_stored());
+        assert_eq!(two.invoke(&other, &rig.whole(), TIMEOUT), all_stored());
+        rig.assert_exact();
+        let data = |rig: &Rig| rig.s3.objects(&rig.bucket, "data/source");
+        let before = data(&rig);
+        frozen.resume();
+        wait_until("the first is through", PATIENCE, || {
+            one.outcome(number).is_some()
+        });
+        assert_eq!(data(&rig), before, "frozen at PUT {puts}");
+        rig.assert_exact();
+    }
+}
+
+#[test]
+fn what_could_not_be_stored_fails_the_batch_or_is_named() {
+    let rig = Rig::new(20);
+    let lambda = Lambda::start();
+    let short = Duration::from_secs(3);
+    // Partition 1 cannot be stored.
+    rig.s3
+        .fault(Fault::on(Op::Put, Kind::Http503).for_keys_with("logs+1+"));
+    let function = rig.function(&lambda, "").start_as("lambda");
+    match lambda.invoke(&function, &rig.whole(), short) {
+        Outcome::Failed(words) => assert!(words.contains("partition 1"), "{words}"),
+        other => panic!("{other:?}"),
+    }
+    function.kill9();
+    let report = "[lambda]\nreport_batch_item_failures = true\n";
+    let function = rig.function(&lambda, report).start_as("lambda");
+    let last = rig.records[1].len() - 1;
+    let named = json!({ "batchItemFailures": [
+        { "itemIdentifier": { "partition": "logs-1", "offset": last } }
+    ] });
+    assert_eq!(
+        lambda.invoke(&function, &rig.whole(), short),
+        Outcome::Answered(named)
+    );
+    rig.s3.clear_faults();
+    // Lambda goes on from there.
+    let rest = rig.event([0..0, last..last + 1]);
+    assert_eq!(lambda.invoke(&function, &rest, TIMEOUT), all_stored());
+    rig.assert_exact();
+}
+
+#[test]
+fn what_is_no_event_of_its_topic_fails_and_the_next_one_is_taken() {
+    let rig = Rig::new(5);
+    let lambda = Lambda::start();
+    let function = rig.function(&lambda, "").start_as("lambda");
+    for (bad, why) in [
+        (json!({"Records": []}), "no event of a Kafka trigger"),
+        (event("other", [(0, &rig.records[0][0])]), "\"other\""),
+    ] {
+        match lambda.invoke(&function, &bad, TIMEOUT) {
+            Outcome::Failed(words) => assert!(words.contains(why), "{words}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(
+        lambda.invoke(&function, &rig.whole(), TIMEOUT),
+        all_stored()
+    );
+    rig.assert_exact();
+}
+
+#[test]
+fn as_bootstrap_it_finds_its_configuration_and_says_why_it_cannot_start() {
+    let rig = Rig::new(5);
+    let lambda = Lambda::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let binary = headwater_tests::process::binary("headwater-loader");
+    let bootstrap: PathBuf = folder.path().join("bootstrap");
+    std::os::unix::fs::symlink(binary, &bootstrap).expect("a link");
+    let start = |config: &str| {
+        std::fs::write(folder.path().join("loader.toml"), config).expect("a configuration");
+        std::process::Command::new(&bootstrap)
+            .envs(rig.s3.env())
+            .envs(lambda.env())
+            .env("LAMBDA_TASK_ROOT", folder.path())
+            .spawn()
+            .expect("it starts")
+    };
+    let mut function = start(&rig.config(""));
+    let number = lambda.hand_over(&rig.whole(), TIMEOUT);
+    wait_until("it has answered", PATIENCE, || {
+        lambda.outcome(number).is_some()
+    });
+    function.kill().expect("it runs");
+    function.wait().expect("it ends");
+    assert_eq!(lambda.outcome(number), Some(all_stored()));
+    rig.assert_exact();
+    let elsewhere = rig.config("").replace(&rig.bucket, "no-such-bucket");
+    let mut function = start(&elsewhere);
+    assert_eq!(function.wait().expect("it ends").code(), Some(1));
+    let said = lambda.no_start().expect("it said so");
+    assert!(said.contains("does not exist"), "{said}");
+}
+
+#[test]
+fn an_output_is_a_groups_or_a_functions() {
+    let rig = Rig::new(5);
+    let lambda = Lambda::start();
+    let folder = rig.config("").replace(
+        &format!("s3://{}/data", rig.bucket),
+        "file:///tmp/headwater-no-folder",
+    );
+    let folder = folder
+        .lines()
+        .filter(|line| {
+            !["endpoint", "region", "path_style"]
+                .iter()
+                .any(|key| line.trim().starts_with(key))
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let function = Loader::with(&folder).envs(lambda.env()).start_as("lambda");
+    assert_eq!(function.wait(PATIENCE).code(), Some(1));
+    let said = lambda.no_start().expect("it said so");
+    assert!(said.contains("s3://"), "{said}");
+    // State of a group, as a loader leaves it.
+    let key = format!(
+        "data/_headwater/state/{TOPIC}/0/{:020}-00000000.json.zst",
+        5
+    );
+    rig.s3.put(&rig.bucket, &key, "x");
+    let function = rig.function(&lambda, "").start_as("lambda");
+    match lambda.invoke(&function, &rig.whole(), TIMEOUT) {
+        Outcome::Failed(words) => assert!(words.contains("an output of its own"), "{words}"),
+        other => panic!("{other:?}"),
+    }
+}
