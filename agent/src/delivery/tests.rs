@@ -1,13 +1,16 @@
 //! What delivery does in the cases that design.md names, one after the other. The simulation looks
 //! for the others.
 
+use std::time::Duration;
+
 use headwater_record::{Generation, Kind, StreamId};
 
 use super::allowance::Budgets;
 use super::uplink::{Session, UplinkSettings};
 use super::*;
-use crate::batch::Entry;
+use crate::batch::{Batch, Entry};
 use crate::budget::Budget;
+use crate::produce::outcome::Outcome;
 use crate::spool::WhenFull;
 
 const G: Generation = Generation(1);

@@ -11,36 +11,32 @@
 //! most one entry for each batch in flight (delivery bounds those); and where librdkafka's queue is
 //! full, the rest of a batch waits here and is handed over a moment later ([`Producer::is_waiting`]).
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
-use std::error::Error;
+mod context;
+mod hand_over;
+mod reports;
+
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use headwater_msk::Cluster;
-use headwater_msk::brokers::Known;
-use headwater_msk::context::Voice;
-use headwater_msk::credentials::TokenUser;
-use headwater_msk::credentials::session::LocalToken;
-use headwater_msk::push::set_token;
 use headwater_msk::security::secret_file::SecretError;
-use headwater_record::headers::{self, SpanHeader};
-use headwater_record::{DeviceId, Kind};
-use rdkafka::ClientContext;
-use rdkafka::client::OAuthToken;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use headwater_record::DeviceId;
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use super::outcome::{Outcome, outcome};
+use self::context::{Context, Inlet};
+use self::hand_over::{Waiting, hand_over};
+pub use self::reports::Report;
+use self::reports::{Reports, Tally};
+use super::outcome::outcome;
 use crate::backdate::Backdate;
-use crate::batch::{Batch, RecordRef};
+use crate::batch::Batch;
 use crate::clock;
 use crate::spool::BatchId;
 use crate::spool::boot::InLanes;
@@ -106,22 +102,6 @@ pub struct Undated {
     pub through: InLanes,
 }
 
-/// What librdkafka said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
-    /// Every record of a batch was reported; the worst of them counts.
-    Batch {
-        /// Which.
-        id: BatchId,
-        /// How it went.
-        outcome: Outcome,
-    },
-    /// The client is of no use any more.
-    Lost,
-    /// So many bytes more have passed between it and the brokers, requests and answers.
-    Wire(u64),
-}
-
 /// A librdkafka client and the thread that hears its reports. Dropped, it takes back whatever was
 /// not sent, and its reports reach nobody.
 pub struct Producer {
@@ -148,79 +128,6 @@ impl fmt::Debug for Producer {
     }
 }
 
-struct Waiting {
-    batch: Arc<Batch>,
-    tally: Arc<Tally>,
-    /// How many of its records librdkafka has.
-    taken: usize,
-}
-
-/// How many of a batch's records were not reported yet, and the worst that was.
-#[derive(Debug)]
-struct Tally {
-    id: BatchId,
-    open: AtomicUsize,
-    worst: AtomicU8,
-}
-
-#[derive(Debug)]
-struct Reports {
-    list: Mutex<Vec<Report>>,
-    news: Arc<Notify>,
-    /// Batches of which nothing was reported yet.
-    open: AtomicUsize,
-}
-
-struct Context {
-    voice: Voice,
-    reports: Arc<Reports>,
-    cluster: Arc<Cluster>,
-    /// Whether bytes are to be reported.
-    counts: bool,
-    /// Bytes that were reported already.
-    wire: AtomicU64,
-    known: Known,
-}
-
-/// What is read of librdkafka's statistics: bytes of requests and answers, without TLS, and brokers.
-#[derive(serde::Deserialize)]
-struct Passed {
-    #[serde(default)]
-    tx_bytes: u64,
-    #[serde(default)]
-    rx_bytes: u64,
-    #[serde(default)]
-    brokers: BTreeMap<String, Broker>,
-}
-
-/// A broker as librdkafka knows it.
-#[derive(serde::Deserialize)]
-struct Broker {
-    #[serde(default)]
-    source: String,
-}
-
-/// Where the credentials' thread reaches the client.
-struct Inlet {
-    client: Weak<BaseProducer<Context>>,
-    reports: Arc<Reports>,
-}
-
-impl TokenUser for Inlet {
-    fn take_token(&self, token: &LocalToken) {
-        let Some(client) = self.client.upgrade() else {
-            return;
-        };
-        if let Err(reason) = set_token(client.client(), token) {
-            tracing::warn!(reason, "librdkafka does not take a new token");
-        }
-    }
-
-    fn principal_changed(&self) {
-        self.reports.put(Report::Lost);
-    }
-}
-
 impl Producer {
     /// A client for the records of `device`. `news` is notified when there are reports to take.
     /// `counts`: whether it is to say how many bytes pass ([`Report::Wire`]), each second.
@@ -233,19 +140,8 @@ impl Producer {
         (undated, counts): (Undated, bool),
         news: Arc<Notify>,
     ) -> Result<Self, ProducerError> {
-        let reports = Arc::new(Reports {
-            list: Mutex::default(),
-            news,
-            open: AtomicUsize::new(0),
-        });
-        let context = Context {
-            voice: Voice::default(),
-            reports: Arc::clone(&reports),
-            cluster: Arc::clone(cluster),
-            counts,
-            wire: AtomicU64::new(0),
-            known: Known::default(),
-        };
+        let reports = Arc::new(Reports::new(news));
+        let context = Context::new(Arc::clone(cluster), Arc::clone(&reports), counts);
         let mut properties = properties(cluster, device)?;
         let every = if counts { WIRE_EVERY } else { KNOWN_EVERY };
         if counts || properties.get("statistics.interval.ms").is_none() {
@@ -261,10 +157,7 @@ impl Producer {
             .name("reports".into())
             .spawn(move || hear(&polled, &heard, &end, idle))
             .map_err(ProducerError::Thread)?;
-        let inlet = Arc::new(Inlet {
-            client: Arc::downgrade(&client),
-            reports: Arc::clone(&reports),
-        });
+        let inlet = Arc::new(Inlet::new(&client, Arc::clone(&reports)));
         if let Some(session) = cluster.session() {
             session.subscribe(&inlet);
         }
@@ -289,17 +182,13 @@ impl Producer {
     /// Hands a batch over: as much of it as librdkafka takes now, the rest at [`Producer::resume`].
     /// One [`Report::Batch`] follows.
     pub fn send(&mut self, id: BatchId, batch: Arc<Batch>) {
-        let tally = Arc::new(Tally {
-            id,
-            open: AtomicUsize::new(batch.entries.len()),
-            worst: AtomicU8::new(Outcome::Delivered as u8),
-        });
+        let tally = Arc::new(Tally::new(id, batch.entries.len()));
         self.waiting.push_back(Waiting {
             batch,
             tally,
             taken: 0,
         });
-        if self.reports.open.fetch_add(1, Ordering::AcqRel) == 0 {
+        if self.reports.expect_one() {
             self.stop.wake();
         }
         self.resume();
@@ -314,7 +203,7 @@ impl Producer {
     /// Goes on with what librdkafka had no room for.
     pub fn resume(&mut self) {
         while let Some(first) = self.waiting.front_mut() {
-            let id = first.tally.id;
+            let id = first.tally.id();
             // Anew for each: the clock is stepped when it is set better.
             let backdate = (id <= self.undated.through[id.lane().index()]).then(|| Backdate {
                 booted_ms: clock::booted_ms(),
@@ -328,7 +217,7 @@ impl Producer {
                 refused => {
                     let rest = first.batch.entries.len() - first.taken;
                     let context = self.client.context();
-                    context.voice.error(
+                    context.say(
                         &KafkaError::MessageProduction(refused),
                         "librdkafka does not take records; they are kept, and handed over again",
                     );
@@ -341,13 +230,7 @@ impl Producer {
 
     /// What was reported since the last call.
     pub fn take_reports(&self) -> Vec<Report> {
-        std::mem::take(
-            &mut *self
-                .reports
-                .list
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        self.reports.take()
     }
 
     /// Takes back what was not sent, and ends the thread: a second at most.
@@ -373,7 +256,7 @@ impl Drop for Producer {
 /// The reports thread. With nothing in flight, nothing can be reported, and it sleeps.
 fn hear(client: &BaseProducer<Context>, reports: &Reports, stop: &Stop, idle: Duration) {
     while !stop.is_set() {
-        if reports.open.load(Ordering::Acquire) > 0 {
+        if reports.are_expected() {
             client.poll(POLL);
         } else if !stop.wait(idle) {
             client.poll(Duration::ZERO);
@@ -389,148 +272,6 @@ fn properties(cluster: &Cluster, device: &DeviceId) -> Result<ClientConfig, Secr
         }
     }
     Ok(config)
-}
-
-/// Hands over the records that are left: `NoError` once librdkafka has all of them.
-fn hand_over(
-    client: &BaseProducer<Context>,
-    (topic, key): (&str, &str),
-    backdate: Option<Backdate>,
-    waiting: &mut Waiting,
-) -> RDKafkaErrorCode {
-    let batch = Arc::clone(&waiting.batch);
-    for record in batch.records().skip(waiting.taken) {
-        let value = match &backdate {
-            None => Cow::Borrowed(record.value),
-            Some(backdate) => backdate.value(waiting.tally.id, record.value),
-        };
-        // No timestamp: librdkafka stamps the time of sending. A week-old backlog with the times of
-        // its events would fall to time retention at once.
-        let message = BaseRecord::with_opaque_to(topic, Arc::clone(&waiting.tally))
-            .key(key)
-            .payload(&*value)
-            .headers(headers_of(&batch, record));
-        if let Err((error, _)) = client.send(message) {
-            return error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        }
-        waiting.taken += 1;
-    }
-    RDKafkaErrorCode::NoError
-}
-
-fn headers_of(batch: &Batch, record: RecordRef<'_>) -> OwnedHeaders {
-    let span = SpanHeader::new(batch.generation, record.span);
-    let kind = record.kind.header();
-    let mut owned = OwnedHeaders::new_with_capacity(2 + usize::from(kind.is_some()))
-        .insert(Header {
-            key: headers::STREAM,
-            value: Some(batch.stream.as_str()),
-        })
-        .insert(Header {
-            key: headers::SPAN,
-            value: Some(span.as_bytes()),
-        });
-    if let Some(kind) = kind {
-        debug_assert_ne!(record.kind, Kind::Data, "data has no hw-kind");
-        owned = owned.insert(Header {
-            key: headers::KIND,
-            value: Some(kind),
-        });
-    }
-    owned
-}
-
-impl Tally {
-    /// `records` more are done. The one who brings the last says how the batch went.
-    fn reported(&self, records: usize, outcome: Outcome, reports: &Reports) {
-        self.worst.fetch_max(outcome as u8, Ordering::AcqRel);
-        if self.open.fetch_sub(records, Ordering::AcqRel) != records {
-            return;
-        }
-        let worst = self.worst.load(Ordering::Acquire);
-        let outcome = [Outcome::Delivered, Outcome::Retry]
-            .into_iter()
-            .find(|outcome| *outcome as u8 == worst)
-            .unwrap_or(Outcome::Recreate);
-        reports.open.fetch_sub(1, Ordering::AcqRel);
-        reports.put(Report::Batch {
-            id: self.id,
-            outcome,
-        });
-    }
-}
-
-impl Reports {
-    fn put(&self, report: Report) {
-        self.list
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(report);
-        self.news.notify_one();
-    }
-}
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        self.voice.log(level, facility, text);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.voice.error(&error, reason);
-        let is_fatal = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal);
-        if is_fatal || self.cluster.is_outdated(&error, reason) {
-            self.reports.put(Report::Lost);
-        }
-    }
-
-    /// Of some kilobytes of JSON, two numbers and the brokers.
-    fn stats_raw(&self, statistics: &[u8]) {
-        let passed = match serde_json::from_slice::<Passed>(statistics) {
-            Ok(passed) => passed,
-            Err(error) => {
-                tracing::debug!(%error, "librdkafka's statistics are not understood");
-                return;
-            }
-        };
-        let sources = passed.brokers.values();
-        if (self.known).are_forgotten(sources.map(|broker| broker.source.as_str())) {
-            tracing::warn!("librdkafka knows of no broker any more; its client is made anew");
-            self.reports.put(Report::Lost);
-        }
-        if !self.counts {
-            return;
-        }
-        let bytes = passed.tx_bytes.saturating_add(passed.rx_bytes);
-        let before = self.wire.swap(bytes, Ordering::AcqRel);
-        if bytes > before {
-            self.reports.put(Report::Wire(bytes - before));
-        }
-    }
-
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.cluster.oauth_token()
-    }
-}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = Arc<Tally>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, tally: Arc<Tally>) {
-        let code = match result {
-            Ok(_) => RDKafkaErrorCode::NoError,
-            Err((error, _)) => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
-        };
-        let outcome = outcome(code);
-        if outcome == Outcome::Retry {
-            self.voice.error(
-                &KafkaError::MessageProduction(code),
-                "the broker refuses records; they are kept, and sent again",
-            );
-        }
-        tally.reported(1, outcome, &self.reports);
-    }
 }
 
 #[cfg(test)]

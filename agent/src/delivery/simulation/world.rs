@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_record::{Generation, Kind, SourceId, Span};
 
@@ -9,7 +10,9 @@ use super::super::allowance::Budgets;
 use super::super::uplink::{Hours, Session, UplinkSettings};
 use super::super::*;
 use super::parts::{Broker, Disk, File, add, copy, empty, losses};
+use crate::batch::Batch;
 use crate::budget::Budget;
+use crate::produce::outcome::Outcome;
 use crate::spool::{Checkpoint, Healing, Transaction, WhenFull};
 
 /// Steps of a world in which things fail, between two starts at most.

@@ -4,7 +4,8 @@ use super::*;
 
 use headwater_msk::security::Security;
 use headwater_msk::{CredentialSettings, Kafka};
-use headwater_record::{Generation, StreamId, Tag};
+use headwater_record::{Generation, Kind, StreamId, Tag, headers};
+use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
@@ -13,6 +14,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::batch::Entry;
+use crate::produce::outcome::Outcome;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 

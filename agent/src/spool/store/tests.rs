@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use headwater_record::notice::{Tail, reason};
 use headwater_record::{Generation, Kind, Notice, StreamId};
+use rusqlite::{Connection, ErrorCode};
 
+use super::vacuum::FREE_PAGES_KEPT;
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{FileIdentity, Marker, Origin, Registry};
-use crate::spool::{Checkpoint, Evict};
+use crate::spool::{Checkpoint, Evict, rows};
 use crate::stop::Stop;
 
 struct Rig {

@@ -1,0 +1,122 @@
+//! What the broker and the disk answered, and what follows for what is in RAM.
+
+use std::time::Duration;
+
+use headwater_record::SourceId;
+
+use super::Delivery;
+use super::backoff::Backoff;
+use super::event::{Action, News};
+use crate::batch::Batch;
+use crate::clock::Monotonic;
+use crate::produce::outcome::Outcome;
+use crate::spool::{BatchId, Trouble};
+
+/// How often the log is told at most that batches came back.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
+
+/// How it stands with the broker.
+#[derive(Debug, Default)]
+pub(super) struct Broker {
+    pub(super) backoff: Backoff,
+    /// Nothing is sent before.
+    pub(super) not_before: Monotonic,
+    /// The client must be made anew first.
+    pub(super) lost: bool,
+    /// When it acknowledged last.
+    pub(super) acknowledged: Option<Monotonic>,
+    /// The wall clock is unset: no certificate is valid and no signature, so nothing is sent, and the
+    /// spool holds what is read.
+    pub(super) clock_unset: bool,
+    /// A batch was late, and none was acknowledged since it was queued.
+    pub(super) silent: bool,
+    /// When the log was last told that batches came back.
+    pub(super) complained: Option<Monotonic>,
+}
+
+impl Delivery {
+    pub(super) fn clock(&mut self, set: bool) {
+        if std::mem::replace(&mut self.broker.clock_unset, !set) == set {
+            self.say(if set {
+                News::ClockSet
+            } else {
+                News::ClockUnset
+            });
+        }
+    }
+
+    pub(super) fn queued(&mut self, batch: Batch, now: Monotonic) {
+        self.counters.batches += 1;
+        self.counters.records += batch.entries.len() as u64;
+        self.counters.bytes += batch.values.len() as u64;
+        let source: Option<SourceId> = batch.stream.source().parse().ok();
+        let lane = source.and_then(|source| self.lane_of.get(&source).copied());
+        let window = self.window.of_mut(lane.unwrap_or_default());
+        let stretch = window.queue(batch, now);
+        self.settling.expect(stretch);
+    }
+
+    pub(super) fn reported(&mut self, id: BatchId, outcome: Outcome, now: Monotonic) {
+        // What was in flight could not be given up.
+        self.writing.try_dropping_again(&self.settings.when_full);
+        match outcome {
+            Outcome::Delivered => {
+                let Some(acknowledged) = self.window.acknowledge(id) else {
+                    return;
+                };
+                self.counters.delivered += 1;
+                self.broker.backoff.reset();
+                self.broker.acknowledged = Some(now);
+                if std::mem::take(&mut self.broker.silent) {
+                    self.say(News::Online);
+                }
+                if acknowledged.settles {
+                    let moved = self.settling.settle(acknowledged.stretch);
+                    self.writing.settled(moved, acknowledged.bytes, now);
+                }
+                self.writing.note_gone(self.window.gone(), now);
+            }
+            Outcome::Retry => {
+                self.window.unsend(id);
+                self.counters.retries += 1;
+                // Batches come back together: one wait for all of them.
+                if self.broker.not_before <= now && !self.broker.lost {
+                    let wait_ms = self.hold_back(now);
+                    let quiet = |at: Monotonic| now.since(at) < COMPLAINT_EVERY;
+                    if !self.broker.complained.is_some_and(quiet) {
+                        self.broker.complained = Some(now);
+                        self.say(News::Refused { wait_ms });
+                    }
+                }
+            }
+            Outcome::Recreate => self.producer_lost(now),
+        }
+    }
+
+    pub(super) fn producer_lost(&mut self, now: Monotonic) {
+        if !self.uplink.is_connected() || std::mem::replace(&mut self.broker.lost, true) {
+            return;
+        }
+        self.counters.retries += self.window.in_flight().batches as u64;
+        self.window.unsend_all();
+        self.allowance.uncounted();
+        self.actions
+            .retain(|action| !matches!(action, Action::Send { .. }));
+        let wait_ms = self.hold_back(now);
+        self.say(News::ProducerLost { wait_ms });
+    }
+
+    fn hold_back(&mut self, now: Monotonic) -> u64 {
+        let wait_ms = self.broker.backoff.next_ms(&mut self.jitter);
+        self.broker.not_before = now.plus(Duration::from_millis(wait_ms));
+        wait_ms
+    }
+
+    pub(super) fn disk_failed(&mut self, trouble: Trouble, now: Monotonic) {
+        self.counters.refused += 1;
+        self.writing.damaged |= trouble == Trouble::Damaged;
+        if self.writing.disk.failed(trouble, &mut self.jitter, now) {
+            self.say(News::DiskTrouble(trouble));
+        }
+    }
+}

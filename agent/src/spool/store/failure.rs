@@ -1,0 +1,49 @@
+//! What went wrong with the database, as far as it makes a difference to delivery.
+
+use std::io;
+
+use rusqlite::ErrorCode;
+
+use crate::spool::Trouble;
+
+/// Why a request failed, before it is a choice of the caller.
+pub(in crate::spool) enum Failure {
+    Database(rusqlite::Error),
+    Packing(io::Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl Failure {
+    /// Delivery says it once; the exact words of each try are for who asks.
+    pub(super) fn trouble(self, what: &str) -> Trouble {
+        match self {
+            Self::Database(error) => {
+                tracing::debug!(%error, "cannot {what}");
+                classify(error.sqlite_error_code())
+            }
+            Self::Packing(error) => {
+                tracing::debug!(%error, "cannot pack a batch");
+                Trouble::Bug
+            }
+        }
+    }
+}
+
+/// Only what SQLite documents for a statement that was right before.
+pub(in crate::spool) fn classify(code: Option<ErrorCode>) -> Trouble {
+    match code {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory) => {
+            Trouble::Busy
+        }
+        Some(ErrorCode::DiskFull) => Trouble::Full,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Trouble::ReadOnly,
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Trouble::Io,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged,
+        _ => Trouble::Bug,
+    }
+}

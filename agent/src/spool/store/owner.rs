@@ -1,0 +1,255 @@
+//! The thread's own side: it holds the database, and performs one request after the other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use headwater_record::DeviceId;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::mpsc;
+
+use super::failure::{Failure, classify};
+use super::transaction::{Tools, write};
+use super::vacuum::{reusable_bytes, shrink};
+use super::{Found, Request};
+use crate::checkpoint::OpenGeneration;
+use crate::spool::batch::Packer;
+use crate::spool::disk::{self, Floors};
+use crate::spool::evict::Evicting;
+use crate::spool::folder::Folder;
+use crate::spool::registry::{Change, Markers};
+use crate::spool::schema::{OpenError, Opened, open};
+use crate::spool::sealing::{KeyId, Keys};
+use crate::spool::{
+    BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, generations, rows, usage,
+};
+use crate::{clock, crash};
+
+/// What the thread owns.
+pub(super) struct Owner {
+    folder: Folder,
+    device: DeviceId,
+    /// None where a salvage has failed: it is to be tried again.
+    pub(super) opened: Option<Opened>,
+    packer: Packer,
+    markers: Markers,
+    pub(super) floors: Floors,
+    evicting: Evicting,
+    /// The spool is empty, and its file not yet small.
+    shrinking: bool,
+}
+
+impl Owner {
+    /// Opens the spool, salvages it where it is damaged, and says what it holds.
+    pub(super) fn open(
+        state_dir: &Path,
+        (device, floors, keys): (DeviceId, Floors, Keys),
+        markers: Markers,
+    ) -> Result<(Self, Found), OpenError> {
+        let packer = Packer::new(Arc::new(keys)).map_err(|source| OpenError::Directory {
+            path: PathBuf::from(state_dir),
+            source,
+        })?;
+        let folder = Folder::lock(state_dir)?;
+        let opened = open(&folder, &device, &Healing::default(), false)?;
+        let refused = |source: rusqlite::Error| OpenError::Refused {
+            path: folder.database(),
+            trouble: classify(source.sqlite_error_code()),
+            source: source.into(),
+        };
+        let mut found = found(&opened).map_err(refused)?;
+        let missing = note_keys(&opened.connection, packer.keys(), found.depth.rows);
+        if let Some(key) = missing.map_err(refused)? {
+            let path = folder.database();
+            return Err(OpenError::Key { path, key });
+        }
+        let reusable = reusable_bytes(&opened.connection).unwrap_or(0);
+        found.depth.room = floors.room_at(folder.path(), reusable);
+        let opened = Some(opened);
+        let owner = Self {
+            folder,
+            device,
+            opened,
+            packer,
+            markers,
+            floors,
+            evicting: Evicting::default(),
+            shrinking: found.depth.rows == 0,
+        };
+        Ok((owner, found))
+    }
+
+    /// Answers until it is told to end.
+    pub(super) fn run(&mut self, queue: &Receiver<Request>, replies: &mpsc::Sender<Reply>) {
+        while let Some(request) = self.next_request(queue) {
+            let reply = match request {
+                Request::Commit(transaction) => match self.commit(&transaction) {
+                    Ok(depth) => Reply::Committed(depth),
+                    Err(trouble) => Reply::CommitFailed(trouble),
+                },
+                Request::Load {
+                    after,
+                    through,
+                    bytes_max,
+                } => self.load(after, through, bytes_max),
+                Request::Change(change, answer) => {
+                    if answer.send(self.change(&change)).is_err() {
+                        tracing::debug!(
+                            "a source did not wait for its change; it holds all the same"
+                        );
+                    }
+                    continue;
+                }
+                Request::Known(answer) => {
+                    if answer.send(self.known()).is_err() {
+                        tracing::debug!("nobody waits for what is known any more");
+                    }
+                    continue;
+                }
+                Request::Heal(healing) => match self.heal(&healing) {
+                    Ok((depth, last)) => Reply::Healed { depth, last },
+                    Err(trouble) => Reply::HealFailed(trouble),
+                },
+                Request::Close => break,
+            };
+            if replies.blocking_send(reply).is_err() {
+                break;
+            }
+        }
+        if let Some(opened) = &self.opened
+            && let Err(error) = rows::write_back(&opened.connection)
+        {
+            tracing::warn!(%error, "cannot write the spool's log back into it; the next start does");
+        }
+    }
+
+    /// The next request; while there is none, free pages go back to the file system.
+    fn next_request(&mut self, queue: &Receiver<Request>) -> Option<Request> {
+        while self.shrinking {
+            match queue.try_recv() {
+                Ok(request) => return Some(request),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            self.shrinking = self
+                .opened
+                .as_ref()
+                .is_some_and(|opened| shrink(&opened.connection));
+        }
+        queue.recv().ok()
+    }
+
+    /// Writes a transaction, where the disk has room for it, and says what the spool holds then.
+    pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<Depth, Trouble> {
+        let now_ms = clock::wall_ms();
+        let opened = self.opened.as_mut().ok_or(Trouble::Damaged)?;
+        let path = self.folder.path();
+        let room = |connection: &Connection| {
+            let reusable = reusable_bytes(connection).unwrap_or(0);
+            self.floors.room_at(path, reusable)
+        };
+        let rows = transaction.rows.iter();
+        let bytes: u64 = rows.map(|(_, batch)| batch.values.len() as u64).sum();
+        // What gives way leaves its pages to what enters.
+        let wants_room = bytes > 0 && transaction.evict.is_none();
+        if wants_room && room(&opened.connection).is_some_and(|room| room < bytes) {
+            return Err(Trouble::Floor);
+        }
+        let tools = Tools {
+            packer: &mut self.packer,
+            markers: &self.markers,
+            evicting: &mut self.evicting,
+        };
+        let mut depth = match write(&mut opened.connection, tools, transaction, now_ms) {
+            Ok(depth) => depth,
+            Err(failure) => {
+                self.evicting.forget();
+                return Err(failure.trouble("commit to the spool"));
+            }
+        };
+        self.shrinking = depth.rows == 0 && (self.shrinking || !transaction.deletes.is_empty());
+        depth.room = room(&opened.connection);
+        depth.written = disk::written();
+        depth.evicted = self.evicting.evicted;
+        Ok(depth)
+    }
+
+    fn load(&self, after: BatchId, through: BatchId, bytes_max: u64) -> Reply {
+        let Some(opened) = &self.opened else {
+            return Reply::LoadFailed(Trouble::Damaged);
+        };
+        let now_ms = clock::stamp_ms();
+        let with = (self.packer.keys(), now_ms);
+        match rows::load(&opened.connection, after, through, bytes_max, with) {
+            Ok(reply) => reply,
+            Err(error) => Reply::LoadFailed(Failure::from(error).trouble("read the spool")),
+        }
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), Trouble> {
+        let opened = self.opened.as_mut().ok_or(Trouble::Damaged)?;
+        let (connection, identity) = (&mut opened.connection, opened.identity);
+        let changed = (|| {
+            let open = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            generations::change(&open, identity, change)?;
+            open.commit()
+        })();
+        changed.map_err(|error| Failure::from(error).trouble("register a generation"))?;
+        if matches!(change, Change::Register(_)) {
+            crash::point("register-after-commit");
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> Result<Vec<OpenGeneration>, Trouble> {
+        let opened = self.opened.as_ref().ok_or(Trouble::Damaged)?;
+        generations::all(&opened.connection, opened.identity)
+            .map_err(|error| Failure::from(error).trouble("read what is open"))
+    }
+
+    /// Closes the database, salvages it, and opens what came of it.
+    fn heal(&mut self, healing: &Healing) -> Result<(Depth, [BatchId; Lane::COUNT]), Trouble> {
+        drop(self.opened.take());
+        self.evicting.forget();
+        let opened = open(&self.folder, &self.device, healing, true).map_err(|error| {
+            tracing::error!("cannot salvage the spool: {error}; it is tried again");
+            match error {
+                OpenError::Refused { trouble, .. } => trouble,
+                _ => Trouble::Io,
+            }
+        })?;
+        let found = note_keys(&opened.connection, self.packer.keys(), 1)
+            .and_then(|_| found(&opened))
+            .map_err(|error| Failure::from(error).trouble("read the spool"))?;
+        self.opened = Some(opened);
+        Ok((found.depth, found.last))
+    }
+}
+
+fn found(opened: &Opened) -> rusqlite::Result<Found> {
+    let connection = &opened.connection;
+    Ok(Found {
+        known: generations::all(connection, opened.identity)?,
+        depth: rows::depth(connection)?,
+        last: rows::last(connection)?,
+        usage: usage::all(connection)?,
+    })
+}
+
+/// Takes note of the key that seals from now on, and returns one that rows are sealed with and that is
+/// not here. Without rows there is none, and the others are forgotten.
+fn note_keys(connection: &Connection, keys: &Keys, rows: u64) -> rusqlite::Result<Option<KeyId>> {
+    let noted = rows::keys(connection)?;
+    let missing = noted.iter().find(|key| !keys.ids().any(|id| id == **key));
+    if rows > 0 && missing.is_some() {
+        return Ok(missing.copied());
+    }
+    if missing.is_some() {
+        connection.execute_batch("DELETE FROM sealing")?;
+    }
+    match keys.current() {
+        Some(key) if !noted.contains(&key) || missing.is_some() => rows::note_key(connection, key)?,
+        _ => {}
+    }
+    Ok(None)
+}

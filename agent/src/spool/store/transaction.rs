@@ -1,0 +1,82 @@
+//! One transaction: rows that come and go, sums, checkpoints, all or nothing.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::failure::Failure;
+use crate::crash;
+use crate::spool::batch::{Kinds, Packer};
+use crate::spool::evict::{self, Evicting};
+use crate::spool::registry::Markers;
+use crate::spool::{Depth, Transaction, generations, rows, usage};
+
+/// What a transaction is written with.
+pub(super) struct Tools<'a> {
+    pub(super) packer: &'a mut Packer,
+    pub(super) markers: &'a Markers,
+    pub(super) evicting: &'a mut Evicting,
+}
+
+/// Writes a transaction, and returns what the spool holds then.
+pub(super) fn write(
+    connection: &mut Connection,
+    tools: Tools<'_>,
+    transaction: &Transaction,
+    now_ms: u64,
+) -> Result<Depth, Failure> {
+    let open = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut packed = Vec::with_capacity(transaction.rows.len());
+    for (id, batch) in &transaction.rows {
+        let row = tools.packer.pack(*id, batch).map_err(Failure::Packing)?;
+        packed.push((row, batch.values.len() as u64));
+    }
+    let mut sums = evict::Sums::default();
+    if let Some(evict) = &transaction.evict {
+        let new: i64 = packed.iter().map(|(row, _)| rows::stored_bytes(row)).sum();
+        let held = rows::depth(&open)?.bytes;
+        let most = i64::try_from(evict.bytes_max).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(held).unwrap_or(i64::MAX).saturating_add(new) - most;
+        tools
+            .evicting
+            .make_room(&open, tools.packer, evict, bytes, (&mut sums, now_ms))?;
+    }
+    for (row, plain_bytes) in &packed {
+        let stored = rows::insert(&open, row, *plain_bytes, now_ms)?;
+        sums[row.id.lane().index()].put(stored, row.kinds.has(Kinds::DATA));
+    }
+    let mut closed = Vec::new();
+    for id in &transaction.deletes {
+        if let Some(deleted) = rows::delete(&open, *id)? {
+            closed.extend(deleted.closed);
+            sums[id.lane().index()].take(Some(deleted));
+        }
+    }
+    rows::add_depth(&open, &sums)?;
+    usage::write(&open, &transaction.usage)?;
+    let depth = rows::depth(&open)?;
+    for checkpoint in &transaction.checkpoints {
+        generations::settle(&open, *checkpoint, depth.rows == 0)?;
+        if checkpoint.closed {
+            tools.markers.forget(checkpoint.generation);
+        } else if let Some(marker) = tools.markers.get(checkpoint.generation) {
+            generations::mark(&open, checkpoint.generation, marker)?;
+        }
+    }
+    if depth.rows == 0 && !transaction.deletes.is_empty() {
+        generations::drained(&open)?;
+    } else {
+        closed
+            .into_iter()
+            .try_for_each(|generation| generations::close_delivered(&open, generation))?;
+    }
+    let spools = !transaction.rows.is_empty();
+    crash::point(if spools {
+        "spool-before-commit"
+    } else {
+        "checkpoint-before-commit"
+    });
+    open.commit()?;
+    if spools {
+        crash::point("spool-after-commit");
+    }
+    Ok(depth)
+}

@@ -1,0 +1,211 @@
+//! What is done in one turn: the file is looked at, and one thing follows from it. Here are the ways
+//! that a file ends, or turns out to be another; what it holds is read in [`super::records`].
+
+use std::collections::HashSet;
+use std::io;
+
+use headwater_record::notice::{Tail, reason};
+
+use super::{Followed, Turn};
+use crate::checkpoint::Registry;
+use crate::clock::Monotonic;
+use crate::discover::Found;
+use crate::discover::identity::{self, FINGERPRINT_BYTES, Head, Match, match_identity};
+use crate::sources::SourceError;
+use crate::tail::content::read_before;
+use crate::tail::desk::{Desk, Source, close_generation};
+use crate::tail::position::{Facts, Step};
+use crate::tail::resume::{by_content, by_place};
+
+impl Followed {
+    pub(super) fn one_step<R: Registry>(
+        &mut self,
+        desk: &mut Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        let size = match self.content.look() {
+            Ok(look) => {
+                self.modified_ms = look.modified_ms;
+                look.size
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.content.is_parked() => {
+                return self.moved_away(desk, source, now);
+            }
+            Err(error) => return Ok(self.in_trouble("look at", &error)),
+        };
+        if size != self.size {
+            self.size = size;
+            self.quiet_since = now;
+        }
+        let facts = Facts {
+            size,
+            linked: self.linked,
+            quiet: now.since(self.quiet_since) >= source.plan.close_after,
+            expired: self.expired(source, size, now),
+        };
+        let step = self.position.step(facts);
+        if step == Step::Wait && self.tells_at(source).is_some_and(|at| at <= now) {
+            return self.tell(desk, source, now);
+        }
+        match step {
+            // Written to, and as long as before: the same bytes, or others in their place.
+            Step::Wait if self.modified_ms != self.known_ms => self.look_again(desk, source, now),
+            Step::Wait => {
+                self.content.rest();
+                Ok(Turn::Idle)
+            }
+            Step::Read => self.read(desk, source, now),
+            Step::Cut(at) => {
+                desk.registry.cut(self.generation, at)?;
+                self.position.cut_at(at);
+                Ok(Turn::Moved)
+            }
+            Step::Close if self.copied => {
+                self.close(desk, source, now, reason::TRUNCATED, Tail::Unknown)
+            }
+            Step::Close if self.content.is_torn() => {
+                self.close(desk, source, now, reason::DAMAGED, Tail::Unknown)
+            }
+            Step::Close => self.close(desk, source, now, reason::ROTATED, Tail::Complete),
+            Step::Truncated => self.truncated(desk, source, now),
+        }
+    }
+
+    /// Finds out whether it is still the file that was read.
+    fn look_again<R: Registry>(
+        &mut self,
+        desk: &mut Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        let head = self.look_at_head(desk)?;
+        let before = read_before(&mut self.content, self.marker.end);
+        match head.and_then(|head| Ok((head, before?))) {
+            Ok((Match::Same | Match::Grown, before)) if identity::is_at(&self.marker, &before) => {
+                self.known_ms = self.modified_ms;
+                // As long as before: where it ended with NULs, lines may lie there now.
+                if self.waiting.nuls {
+                    return self.read(desk, source, now);
+                }
+                Ok(Turn::Idle)
+            }
+            Ok(_) => self.truncated(desk, source, now),
+            Err(error) => Ok(self.in_trouble("read", &error)),
+        }
+    }
+
+    /// It was not held open, and lies no longer where it lay: renamed, or deleted. All that had been
+    /// seen of it was read.
+    fn moved_away<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        match by_place(&self.identity, Some(&self.marker), &Found::default()) {
+            Some(opened) => {
+                self.content = opened.content;
+                Ok(Turn::Moved)
+            }
+            None => self.close(desk, source, now, reason::VANISHED, Tail::Unknown),
+        }
+    }
+
+    /// What was read is no longer there. A rotation that copies and then cuts has left it in the
+    /// copy: that is read to its end. Otherwise this is the end.
+    pub(super) fn truncated<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        let own = HashSet::from([self.place()]);
+        let copy = by_content(&self.identity, Some(&self.marker), &own);
+        if copy.is_some_and(|copy| self.go_on_in(copy, now).is_ok()) {
+            (self.linked, self.copied) = (false, true);
+            let identity = [(self.generation, self.identity.clone())];
+            desk.registry.identify(&identity)?;
+            self.identity_stored();
+            return Ok(Turn::Copied);
+        }
+        self.close(desk, source, now, reason::TRUNCATED, Tail::Unknown)
+    }
+
+    /// Compares the file's first bytes with what it is known by, and learns of more of them. Where
+    /// nothing but the inode told it until now, that is committed before its first record goes.
+    pub(super) fn look_at_head<R: Registry>(
+        &mut self,
+        desk: &Desk<R>,
+    ) -> Result<io::Result<Match>, SourceError> {
+        if self.content.is_packed() {
+            // Nobody writes into one in place.
+            return Ok(Ok(Match::Same));
+        }
+        let mut head = [0; FINGERPRINT_BYTES];
+        let bytes = match self.content.read(&mut head, 0) {
+            Ok(len) => &head[..len],
+            Err(error) => return Ok(Err(error)),
+        };
+        let (device, inode) = self.place();
+        let seen = Head {
+            device,
+            inode,
+            bytes,
+        };
+        let found = match_identity(&self.identity, &seen);
+        if found == Match::Grown {
+            let (len, fingerprint) = identity::fingerprint(bytes);
+            self.identity.fingerprint_len = len;
+            self.identity.fingerprint = fingerprint;
+            if self.stored.fingerprint_len == 0 {
+                let identity = [(self.generation, self.identity.clone())];
+                desk.registry.identify(&identity)?;
+                self.identity_stored();
+            }
+        }
+        Ok(Ok(found))
+    }
+
+    fn close<R>(
+        &mut self,
+        desk: &Desk<R>,
+        source: &Source,
+        now: Monotonic,
+        reason: &str,
+        tail: Tail,
+    ) -> Result<Turn, SourceError> {
+        if self.state.holds() {
+            return self.tell(desk, source, now);
+        }
+        let range = (self.position.given(), self.position.read_from());
+        let (stream, generation) = (&self.stream, self.generation);
+        if !close_generation(
+            desk,
+            &source.writer,
+            stream,
+            generation,
+            range,
+            reason,
+            tail,
+        )? {
+            return Ok(Turn::NoRoom);
+        }
+        Ok(Turn::Ended {
+            cut: reason == reason::TRUNCATED && !self.copied,
+        })
+    }
+
+    pub(super) fn in_trouble(&mut self, what: &str, error: &io::Error) -> Turn {
+        let text = error.to_string();
+        if self.trouble.as_ref() != Some(&text) {
+            tracing::warn!(
+                "cannot {what} {}: {text}; it is tried again, from offset {}",
+                self.path().display(),
+                self.position.read_from()
+            );
+            self.trouble = Some(text);
+        }
+        Turn::Idle
+    }
+}
