@@ -174,15 +174,13 @@ fn matches(
     Matches { line, warnings }
 }
 
-/// The configuration as TOML, and above each key that has a default the reason of that default.
+/// The configuration as TOML: above each key that has a default the reason of that default, and below
+/// each section's name what it means that a setting without one is left out.
 fn with_reasons(config: &ConfigFile) -> anyhow::Result<String> {
     let text = toml::to_string(config).context("the plan cannot be written as TOML")?;
-    let mut section = String::new();
     let mut explained = String::new();
-    for line in text.lines() {
-        if let Some(header) = line.strip_prefix('[') {
-            section = format!("{}.", header.trim_matches(['[', ']']));
-        } else if let Some((key, _)) = line.split_once(" = ") {
+    for (section, line) in in_sections(&text) {
+        if let Some((key, _)) = line.split_once(" = ") {
             let key = format!("{section}{key}");
             let reasons = defaults::REASONS.iter().find(|(known, _)| *known == key);
             for reason in reasons.map_or(&[][..], |(_, lines)| lines) {
@@ -191,8 +189,34 @@ fn with_reasons(config: &ConfigFile) -> anyhow::Result<String> {
         }
         explained.push_str(line);
         explained.push('\n');
+        if line.starts_with('[') {
+            let is_set = |name: &str| {
+                in_sections(&text).any(|(of, line)| {
+                    of == section && line.split_once(" = ").is_some_and(|(key, _)| key == name)
+                })
+            };
+            for (key, meaning) in defaults::LEFT_OUT {
+                match key.strip_prefix(section.as_str()) {
+                    Some(name) if !is_set(name) => {
+                        explained.push_str(&format!("# {name} is not set: {meaning}\n"));
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
     Ok(explained)
+}
+
+/// Each line of a TOML text with the section that it lies in, as `section.`.
+fn in_sections(text: &str) -> impl Iterator<Item = (String, &str)> {
+    let mut section = String::new();
+    text.lines().map(move |line| {
+        if let Some(header) = line.strip_prefix('[') {
+            section = format!("{}.", header.trim_matches(['[', ']']));
+        }
+        (section.clone(), line)
+    })
 }
 
 #[cfg(test)]
@@ -260,6 +284,27 @@ mod tests {
             let last = reason.last().unwrap();
             assert!(out.contains(&format!("#{last}\n{name} = ")), "{key}: {out}");
         }
+    }
+
+    #[test]
+    fn what_is_left_out_is_explained_and_what_is_set_is_not() {
+        let (_, out, _) = checked(CONFIG, false);
+        for (key, meaning) in defaults::LEFT_OUT {
+            let (section, name) = key.split_once('.').unwrap();
+            let of_section = out.split(&format!("[{section}]\n")).nth(1).unwrap();
+            let of_section = of_section.split("\n[").next().unwrap();
+            let said = format!("# {name} is not set: {meaning}\n");
+            assert!(of_section.contains(&said), "{key}: {out}");
+        }
+        let (_, out, _) = checked(
+            &format!("{CONFIG}\n[flash]\nbytes_per_day = \"10MB\"\n"),
+            false,
+        );
+        assert!(
+            !out.contains("bytes_per_day is not set: no budget: [checkpoint]"),
+            "{out}"
+        );
+        assert!(out.contains("# bytes_per_hour is not set"), "{out}");
     }
 
     #[test]

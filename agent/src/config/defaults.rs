@@ -135,6 +135,32 @@ defaults! {
     "sensor.offset" OFFSET: f64 = 0.0;
 }
 
+/// What it means that a setting without a default is left out, by its key.
+pub const LEFT_OUT: &[(&str, &str)] = &[
+    (
+        "spool.key",
+        "batches lie in the spool as they are, for whoever holds the card: a default key would be no secret",
+    ),
+    (
+        "uplink.hours",
+        "it may be connected at any hour: only its owner knows when the uplink is cheap",
+    ),
+    (
+        "uplink.bytes_per_hour",
+        "no budget: only its owner knows what the uplink costs",
+    ),
+    ("uplink.bytes_per_day", "as above"),
+    ("uplink.bytes_per_month", "as above"),
+    (
+        "flash.bytes_per_day",
+        "no budget: [checkpoint] and spool.after alone say how often is written",
+    ),
+    (
+        "memory.max",
+        "nothing is divided: window.bytes bounds what waits, and the unit's MemoryMax= all of it",
+    ),
+];
+
 /// Smallest `window.bytes`: a batch from each of some sources at a time.
 pub const WINDOW_BYTES_LEAST: Bytes = Bytes::kib(256);
 /// What the agent takes besides its window: programs, stacks, SQLite, a compressor, librdkafka with
