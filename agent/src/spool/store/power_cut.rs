@@ -12,13 +12,17 @@ use std::sync::Arc;
 use headwater_record::{Generation, Kind, StreamId};
 use rusqlite::Connection;
 
+use super::transaction::{Tools, write};
+use super::vacuum::shrink;
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{OpenGeneration, Origin};
 use crate::delivery::backoff::Jitter;
+use crate::spool::batch::Packer;
+use crate::spool::evict::Evicting;
 use crate::spool::schema::connect_for_test;
 use crate::spool::test_disk::{Refusal, TestDisk};
-use crate::spool::{Checkpoint, Evict};
+use crate::spool::{Checkpoint, Evict, generations, rows};
 
 const G: Generation = Generation(7);
 /// Lives, and transactions of each.
@@ -33,17 +37,10 @@ struct Model {
 }
 
 impl Model {
-    fn read(connection: &Connection, identity: u64) -> Self {
+    fn read(connection: &Connection, identity: u64, keys: &Keys) -> Self {
         let mut model = Self::default();
         let last = rows::last(connection).unwrap()[0];
-        let loaded = rows::load(
-            connection,
-            BatchId(0),
-            last,
-            u64::MAX,
-            (&Keys::default(), 0),
-        )
-        .unwrap();
+        let loaded = rows::load(connection, BatchId(0), last, u64::MAX, (keys, 0)).unwrap();
         let Reply::Loaded { rows, lost, .. } = loaded else {
             panic!("{loaded:?}");
         };
@@ -80,14 +77,22 @@ struct Writer {
 
 impl Writer {
     fn open(disk: &TestDisk) -> Self {
+        Self::with_keys(disk, Keys::default())
+    }
+
+    fn with_keys(disk: &TestDisk, keys: Keys) -> Self {
         let (connection, identity) = connect_for_test(Path::new("/spool.db"), disk.name());
         disk.sync_folder();
         Self {
             connection,
             identity,
-            packer: Packer::new(Arc::default()).unwrap(),
+            packer: Packer::new(Arc::new(keys)).unwrap(),
             evicting: Evicting::default(),
         }
+    }
+
+    fn read(&self) -> Model {
+        Model::read(&self.connection, self.identity, self.packer.keys())
     }
 
     fn write(&mut self, transaction: &Transaction) -> Result<Depth, Trouble> {
@@ -172,11 +177,31 @@ fn next(model: &Model, last: &mut u64, jitter: &mut Jitter) -> (Transaction, Mod
 
 #[test]
 fn a_commit_that_returned_survives_a_power_cut_at_any_point() {
+    let (cuts, under_way) = cut_at_each_operation("plain", SEEDS, None);
+    // The cuts were where it matters.
+    assert!(
+        cuts > 3000 && under_way > 20,
+        "{cuts} cuts, {under_way} of them late in a commit"
+    );
+}
+
+#[test]
+fn a_sealed_commit_survives_as_well_and_opens_with_its_key() {
+    let (cuts, under_way) = cut_at_each_operation("sealed", SEEDS / 3, Some(1));
+    assert!(
+        cuts > 1000 && under_way > 6,
+        "{cuts} cuts, {under_way} of them late in a commit"
+    );
+}
+
+/// Some lives, each cut off after every operation; returns how many cuts there were, and how many of
+/// them left the commit under way whole. `key`: batches are sealed with it.
+fn cut_at_each_operation(name: &str, seeds: u64, key: Option<u8>) -> (u64, u64) {
     let (mut cuts, mut under_way) = (0, 0);
-    for seed in 0..SEEDS {
-        let disk = TestDisk::new(&format!("cut-{seed}"));
+    for seed in 0..seeds {
+        let disk = TestDisk::new(&format!("cut-{name}-{seed}"));
         let mut jitter = Jitter::new(seed);
-        let mut writer = Writer::open(&disk);
+        let mut writer = Writer::with_keys(&disk, Keys::of(key, &[]));
         let mut models = vec![Model::default()];
         let (mut last, made) = (0, disk.operations());
         writer.register();
@@ -193,9 +218,9 @@ fn a_commit_that_returned_survives_a_power_cut_at_any_point() {
         models.push(models[models.len() - 1].clone());
         for at in made..=disk.operations() {
             let (files, promises) = disk.cut(at, seed << 32 | at as u64);
-            let after = TestDisk::over(&format!("cut-{seed}-{at}"), files);
-            let writer = Writer::open(&after);
-            let found = Model::read(&writer.connection, writer.identity);
+            let after = TestDisk::over(&format!("cut-{name}-{seed}-{at}"), files);
+            let writer = Writer::with_keys(&after, Keys::of(key, &[]));
+            let found = writer.read();
             found.assert_tiles();
             let next = models.get(promises + 1);
             if found != models[promises] && Some(&found) != next {
@@ -217,11 +242,7 @@ fn a_commit_that_returned_survives_a_power_cut_at_any_point() {
             cuts += 1;
         }
     }
-    // The cuts were where it matters.
-    assert!(
-        cuts > 3000 && under_way > 20,
-        "{cuts} cuts, {under_way} of them late in a commit"
-    );
+    (cuts, under_way)
 }
 
 #[test]
@@ -255,7 +276,7 @@ fn a_disk_that_refuses_takes_nothing_of_a_transaction_and_comes_back() {
                 };
                 assert_eq!(trouble, expected);
                 *refusals.entry(format!("{refusal:?}")).or_insert(0) += 1;
-                let found = Model::read(&writer.connection, writer.identity);
+                let found = writer.read();
                 assert_eq!(found, model, "a part of it is there");
                 writer.write(&transaction).unwrap();
             } else {
@@ -263,12 +284,12 @@ fn a_disk_that_refuses_takes_nothing_of_a_transaction_and_comes_back() {
                 assert!(refused == disk.refused() || patience > 0);
             }
             model = after;
-            let found = Model::read(&writer.connection, writer.identity);
+            let found = writer.read();
             assert_eq!(found, model);
         }
         drop(writer);
         let writer = Writer::open(&disk);
-        assert_eq!(Model::read(&writer.connection, writer.identity), model);
+        assert_eq!(writer.read(), model);
     }
     assert!(
         refusals.len() == 4 && refusals.values().all(|n| *n > 10),
