@@ -61,6 +61,8 @@ pub struct Setup {
     binary: &'static str,
     /// Where the binary lies, if not where [`binary_path`] looks.
     bin_dir: Option<PathBuf>,
+    /// What starts it: words that stand before its name.
+    under: Vec<String>,
     folder: Folder,
     env: Vec<(String, String)>,
     runs: u32,
@@ -83,6 +85,7 @@ impl Setup {
         let setup = Self {
             binary,
             bin_dir: None,
+            under: Vec::new(),
             folder,
             env: Vec::new(),
             runs: 0,
@@ -95,6 +98,14 @@ impl Setup {
     #[must_use]
     pub fn found_in(mut self, folder: &Path) -> Self {
         self.bin_dir = Some(folder.to_owned());
+        self
+    }
+
+    /// Has another command start the binary: these words stand before its name, as in a shell. The
+    /// command must become the binary (`exec`), since its process is the one that is signalled.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -182,7 +193,15 @@ impl Setup {
             let path = self.output_path(kind);
             File::create(&path).with_context(|| format!("cannot create {}", path.display()))
         };
-        let mut process = Command::new(binary_path(self.binary, self.bin_dir.as_deref())?);
+        let binary = binary_path(self.binary, self.bin_dir.as_deref())?;
+        let mut process = match self.under.split_first() {
+            None => Command::new(binary),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binary);
+                command
+            }
+        };
         process
             .args(command.split(' '))
             .arg("--config")

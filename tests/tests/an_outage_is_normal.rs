@@ -1,5 +1,7 @@
 //! Promise 5: an outage of any length is normal, also with a restart of the agent in the middle.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use headwater_tests::kafka::Kafka;
@@ -8,6 +10,7 @@ use headwater_tests::oracle::{Report, wait_until, wait_until_complete};
 use headwater_tests::process::Agent;
 use headwater_tests::s3::S3;
 use headwater_tests::writer::Writer;
+use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -68,7 +71,7 @@ fn a_broker_that_does_not_resolve_is_waited_for() {
     assert!(agent.is_running(), "it keeps buffering");
     assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
     // The name is put right: what was buffered goes out, nothing was lost.
-    std::fs::remove_file(folder.path().join("app.log")).expect("the file is there");
+    fs::remove_file(folder.path().join("app.log")).expect("the file is there");
     agent.set_config(&config(kafka.bootstrap()));
     let agent = agent.restart();
     let loader = loading.start();
@@ -78,4 +81,61 @@ fn a_broker_that_does_not_resolve_is_waited_for() {
         loading.audit().code == Some(0)
     });
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+}
+
+/// A spool that is sealed with a key: another one opens nothing and destroys nothing.
+#[test]
+fn a_start_with_the_wrong_key_says_so_and_touches_nothing() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "sealed", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    for (name, digit) in [("key-1", "1"), ("key-2", "2")] {
+        fs::write(path(name), digit.repeat(64)).expect("a key");
+        fs::set_permissions(path(name), Permissions::from_mode(0o600)).expect("it is ours");
+    }
+    let mut writer = Writer::new(path("app.log"), "w", 5);
+    writer.write(3000);
+    let paths = path("app.log").display().to_string();
+    let config = |brokers: &str, keys: &str| {
+        let more = format!("[spool]\nafter = \"300ms\"\n{keys}\n");
+        loading.agent_config(brokers, &paths, &more)
+    };
+    let [one, two] = ["key-1", "key-2"].map(|name| path(name).display().to_string());
+    let agent = Agent::start(&config(
+        "no-such-host.invalid:9092",
+        &format!("key = \"{one}\""),
+    ));
+    wait_until("all of it is in the spool", PATIENCE, || {
+        let told = agent.ask("status", &["--json"]);
+        let told: Value = serde_json::from_str(&told.stdout).unwrap_or_default();
+        told["counters"]["records"] == 3000
+            && told["counters"]["spooled"] == told["counters"]["batches"]
+    });
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    // Now the spool alone has it.
+    fs::remove_file(path("app.log")).expect("the file is there");
+    let mut agent = agent;
+    for keys in [format!("key = \"{two}\""), String::new()] {
+        agent.set_config(&config(kafka.bootstrap(), &keys));
+        agent = agent.restart();
+        assert_eq!(agent.wait(PATIENCE).code(), Some(1), "{}", agent.stderr());
+        let said = agent.stderr();
+        assert!(
+            said.contains("sealed with the key") && said.contains("spool.old_keys"),
+            "{said}"
+        );
+        assert_eq!(kafka.depth(&loading.topic), 0);
+    }
+    let keys = format!("key = \"{two}\"\nold_keys = [\"{one}\"]");
+    agent.set_config(&config(kafka.bootstrap(), &keys));
+    agent = agent.restart();
+    let loader = loading.start();
+    wait_until_complete(&[&writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    wait_until("the ledger is complete", PATIENCE, || {
+        loading.audit().code == Some(0)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.assert_proven();
 }

@@ -1,0 +1,178 @@
+//! Promise 4, from outside: what the kernel grants and what the owner allows is used up, and it costs
+//! no line.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use headwater_tests::kafka::Kafka;
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::{wait_until, wait_until_complete};
+use headwater_tests::process::{Agent, Process};
+use headwater_tests::s3::S3;
+use headwater_tests::writer::Writer;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn status(agent: &Process) -> Value {
+    let told = agent.ask("status", &["--json"]);
+    serde_json::from_str(&told.stdout).unwrap_or_default()
+}
+
+fn finish(loading: &Loading<'_>, agent: &Process, loader: &Process) {
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    wait_until("the ledger is complete", PATIENCE, || {
+        loading.audit().code == Some(0)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.assert_proven();
+}
+
+/// More happens than inotify's queue holds, while the agent cannot look. Nothing but the overflow
+/// itself tells of the last lines, and of a file that was made meanwhile: the next rescan is an hour
+/// away.
+#[test]
+fn an_overflow_of_inotifys_queue_loses_nothing_and_is_said_once() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "overflow", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events");
+    let queue: u64 = queue
+        .expect("Linux has it")
+        .trim()
+        .parse()
+        .expect("a number");
+    let paths = format!("{}/*.log", folder.path().display());
+    let config = loading.agent_config(kafka.bootstrap(), &paths, "");
+    let setup = loading.agent(&paths, "");
+    setup.set_config(&config.replace("rescan = \"1s\"", "rescan = \"1h\""));
+    let mut writers: Vec<Writer> = ["a", "b"]
+        .map(|id| Writer::new(path(&format!("{id}.log")), id, 5))
+        .into();
+    writers.iter_mut().for_each(|writer| writer.write(10));
+    let agent = setup.start();
+    let loader = loading.start();
+    let all_is_stored = |writers: &[Writer]| {
+        let writers: Vec<&Writer> = writers.iter().collect();
+        wait_until_complete(&writers, &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    };
+    all_is_stored(&writers);
+    for round in ["c", "d"] {
+        agent.pause();
+        // An event like the one before it is not queued: two files in turns.
+        for _ in 0..=queue / 2 {
+            writers[0].write(1);
+            writers[1].write(1);
+        }
+        let mut late = Writer::new(path(&format!("{round}.log")), round, 5);
+        late.write(5);
+        writers.push(late);
+        agent.resume();
+        all_is_stored(&writers);
+    }
+    assert_eq!(
+        agent.stderr().matches("events were lost").count(),
+        1,
+        "{}",
+        agent.stderr()
+    );
+    finish(&loading, &agent, &loader);
+}
+
+/// In a user namespace that grants one watch: one folder is watched, the other found by the rescan.
+#[test]
+fn without_a_watch_left_the_rescan_finds_everything_and_it_is_said_once() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "watches", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    for name in ["x", "y", "z"] {
+        fs::create_dir(path(name)).expect("a folder");
+    }
+    let globs = ["x", "y", "z"].map(|name| format!("{}/*.log", path(name).display()));
+    let limited = "echo 1 >/proc/sys/user/max_inotify_watches && exec \"$0\" \"$@\"";
+    let agent = loading
+        .agent(&globs.join("\", \""), "")
+        .under(&["unshare", "--user", "--map-root-user", "sh", "-c", limited])
+        .start();
+    let loader = loading.start();
+    let mut writers: BTreeMap<&str, Writer> = BTreeMap::new();
+    for round in 0..3 {
+        for name in ["x", "y", "z"] {
+            let file = path(name).join("app.log");
+            let writer = writers
+                .entry(name)
+                .or_insert_with(|| Writer::new(file, name, 5));
+            writer.write(100);
+            if round == 1 {
+                writer.rotate();
+            }
+        }
+        let writers: Vec<&Writer> = writers.values().collect();
+        wait_until_complete(&writers, &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    }
+    assert_eq!(
+        agent.stderr().matches("no watch is left").count(),
+        1,
+        "{}",
+        agent.stderr()
+    );
+    finish(&loading, &agent, &loader);
+}
+
+/// What a month grants is used up: nothing more is sent, a restart does not make it more, and once its
+/// owner grants more, what waited goes.
+#[test]
+fn a_budget_is_used_up_outlives_a_restart_and_what_waited_goes_once_there_is_more() {
+    const BUDGET: u64 = 200_000;
+    /// A budget is overrun by one batch at most, and by what the protocol takes besides.
+    const OVERRUN: u64 = 100_000;
+    const LINES: u64 = 6000;
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "budget", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::new(folder.path().join("app.log"), "w", 5);
+    writer.write(LINES);
+    let paths = format!("{}/app.log", folder.path().display());
+    let with_budget = |bytes: u64| {
+        let budget =
+            format!("[uplink]\nbytes_per_month = \"{bytes}B\"\n[spool]\nafter = \"300ms\"\n");
+        loading.agent_config(kafka.bootstrap(), &paths, &budget)
+    };
+    let used = |agent: &Process| {
+        let told = status(agent);
+        let used = told["uplink"]["budgets"][0]["used_bytes"].as_u64();
+        used.unwrap_or_else(|| panic!("no budget in {told}"))
+    };
+    let mut agent = Agent::start(&with_budget(BUDGET));
+    let loader = loading.start();
+    for run in 0..2 {
+        wait_until("the budget is said to be used up", PATIENCE, || {
+            agent
+                .stderr()
+                .contains("the uplink's budget (uplink.bytes_per_month) is used up")
+        });
+        let sent = kafka.depth(&loading.topic);
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(
+            kafka.depth(&loading.topic),
+            sent,
+            "run {run}: it sends all the same"
+        );
+        let (most, used) = (BUDGET + OVERRUN, used(&agent));
+        assert!((BUDGET..most).contains(&used), "run {run}: {used} bytes");
+        assert!(
+            0 < sent && sent < i64::try_from(LINES).expect("a few"),
+            "{sent} lines"
+        );
+        assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+        if run == 1 {
+            agent.set_config(&with_budget(100 * BUDGET));
+        }
+        agent = agent.restart();
+    }
+    wait_until_complete(&[&writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    finish(&loading, &agent, &loader);
+}
