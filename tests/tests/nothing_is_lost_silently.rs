@@ -1,6 +1,8 @@
 //! Promise 1, from files on a device to rows in S3: every line, once, whatever happens to the agent.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use headwater_tests::kafka::Kafka;
@@ -108,6 +110,8 @@ fn bad_input_costs_nobody_else_a_line() {
     hostile.extend(b"x".repeat(10 * 1024 * 1024));
     hostile.extend(b"\nafter the long line\n");
     fs::write(path("hostile.log"), hostile).expect("a file");
+    let no_text = folder.path().join(OsStr::from_bytes(b"caf\xe9\n.log"));
+    fs::write(no_text, "of a name that is no text\n").expect("a file of any name");
     let mut writer = Writer::new(path("good.log"), "w", 5);
     writer.write(1000);
     let agent = loading
@@ -118,10 +122,10 @@ fn bad_input_costs_nobody_else_a_line() {
         let rows = stored(&s3, &loading.bucket, "data/");
         rows.into_iter().map(|row| row.message).collect()
     };
-    wait_until("the line after the long one is stored", PATIENCE, || {
-        messages()
-            .iter()
-            .any(|message| message == "after the long line")
+    wait_until("the last line of each file is stored", PATIENCE, || {
+        let all = messages();
+        let has = |line: &str| all.iter().any(|message| message == line);
+        has("after the long line") && has("of a name that is no text")
     });
     let all = messages();
     let good: Vec<&String> = all
@@ -130,6 +134,9 @@ fn bad_input_costs_nobody_else_a_line() {
         .collect();
     assert_eq!(good.len(), 1000);
     assert!(all.contains(&"caf\u{fffd} not UTF-8".to_owned()));
+    let stream = format!("pi-7/app/{}/caf%E9%0A.log", folder.path().display());
+    let mut headers = kafka.records(&loading.topic).into_iter();
+    assert!(headers.any(|record| record.header("hw-stream").as_deref() == Some(&*stream)));
     assert!(all.contains(&"NUL \0 and \u{7} bell".to_owned()));
     let long: usize = all
         .iter()

@@ -18,6 +18,7 @@ use glob::{MatchOptions, Pattern};
 use thiserror::Error;
 
 pub mod identity;
+mod not_text;
 pub mod rotated;
 pub mod said;
 pub mod watch;
@@ -105,10 +106,10 @@ pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
         let before = names.len();
         let mut matched = false;
         // The pattern was compiled from this very text: it compiles again.
-        for entry in glob::glob_with(pattern.as_str(), GLOBBING)
+        let walked = glob::glob_with(pattern.as_str(), GLOBBING)
             .into_iter()
-            .flatten()
-        {
+            .flatten();
+        for entry in walked.chain(not_text::found_by(pattern).into_iter().map(Ok)) {
             let path = match entry {
                 Ok(path) => path,
                 Err(error) => {
@@ -120,7 +121,7 @@ pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
                 }
             };
             matched = true;
-            let excluded = |pattern: &Pattern| pattern.matches_path_with(&path, GLOBBING);
+            let excluded = |pattern: &Pattern| not_text::leads_to(pattern, &path);
             if exclude.iter().any(excluded) || names.contains(&path) {
                 continue;
             }
@@ -146,7 +147,7 @@ pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
 
 /// The first of some globs that leads to a path.
 pub fn matches<'a>(globs: &'a [Pattern], path: &Path) -> Option<&'a Pattern> {
-    (globs.iter()).find(|glob| glob.matches_path_with(path, GLOBBING))
+    (globs.iter()).find(|glob| not_text::leads_to(glob, path))
 }
 
 /// What lies at a path, if it is a regular file; nothing where nothing does.
