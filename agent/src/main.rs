@@ -8,6 +8,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use headwater_agent::cli;
 use tracing::level_filters::LevelFilter;
 
+#[cfg(all(without_unwind_tables, panic = "unwind"))]
+compile_error!(
+    "build.rs takes the unwind tables away, so a panic must abort: see the profile release-small"
+);
+
 /// Follows log files and sensors, and delivers them to Kafka, every byte accounted for.
 #[derive(Debug, Parser)]
 #[command(name = "headwater-agent", version)]

@@ -1,0 +1,30 @@
+//! Links the agent that is released (profile `release-small`) without unwind tables.
+//!
+//! They are a seventh of it: those of the C libraries, and those of the standard library, which comes
+//! compiled with them whatever the profile says. Nothing reads them where a panic aborts: that it does
+//! so is checked in `main.rs`. It is done at the link, so that a plain `cargo build --profile
+//! release-small` has it on every target, and no dependency is compiled in two ways.
+//!
+//! What it costs: `RUST_BACKTRACE=1` shows no frames. A panic's message, file and line stay, and go to
+//! standard error as ever.
+
+use std::env;
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=without-unwind-tables.ld");
+    println!("cargo:rustc-check-cfg=cfg(without_unwind_tables)");
+    // What `panic` is in the profile is not told to build scripts, nor the profile's name but here:
+    // target/[TRIPLE/]PROFILE/build/PACKAGE/out
+    let out = env::var_os("OUT_DIR").map(PathBuf::from);
+    let profile = out
+        .as_deref()
+        .and_then(|out| out.ancestors().nth(3)?.file_name());
+    let is_linux = env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "linux");
+    if profile.is_some_and(|profile| profile == "release-small") && is_linux {
+        let folder = env!("CARGO_MANIFEST_DIR");
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{folder}/without-unwind-tables.ld");
+        println!("cargo:rustc-cfg=without_unwind_tables");
+    }
+}
