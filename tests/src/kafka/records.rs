@@ -1,6 +1,7 @@
 //! What lies in a topic and in a group, read without joining anything.
 
 use super::{CALL_TIMEOUT, Kafka};
+use crate::clock;
 use anyhow::{Context, Result, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
@@ -9,6 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Message, error::KafkaError};
 use std::collections::BTreeMap;
+use std::thread::sleep;
 use std::time::Duration;
 
 /// One record of a topic. For [`Kafka::produce`], offset and timestamp are left out of account.
@@ -202,13 +204,30 @@ impl Kafka {
         for partition in Self::watermarks(&consumer, topic)?.into_keys() {
             wanted.add_partition(topic, partition);
         }
-        let offsets = consumer.committed_offsets(wanted, CALL_TIMEOUT)?;
+        let offsets = Self::offsets_once_coordinated(&consumer, wanted)?;
         let committed = offsets.elements().into_iter().map(|element| Committed {
             partition: element.partition(),
             offset: element.offset().to_raw().filter(|offset| *offset >= 0),
             metadata: element.metadata().to_owned(),
         });
         Ok(committed.collect())
+    }
+
+    /// A broker that has never had a group makes the topic of their offsets when it is first asked, and
+    /// says until then that it does not coordinate any.
+    fn offsets_once_coordinated(
+        consumer: &BaseConsumer,
+        wanted: TopicPartitionList,
+    ) -> Result<TopicPartitionList> {
+        let start = clock::now();
+        loop {
+            match consumer.committed_offsets(wanted.clone(), CALL_TIMEOUT) {
+                Err(error) if is_not_coordinated(&error) && start.elapsed() < CALL_TIMEOUT => {
+                    sleep(Duration::from_millis(100));
+                }
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     fn consumer(&self, group: Option<&str>) -> Result<BaseConsumer> {
@@ -236,4 +255,15 @@ impl Kafka {
             })
             .collect()
     }
+}
+
+fn is_not_coordinated(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
 }
