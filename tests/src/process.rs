@@ -425,6 +425,7 @@ impl Drop for Setup {
 }
 
 mod ask;
+mod sockets;
 #[cfg(test)]
 mod tests;
 

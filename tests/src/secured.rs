@@ -1,6 +1,9 @@
 //! A device on a cluster that is secured as MSK is, and everything a record passes on its way: its
 //! certificate, AWS IoT's credential endpoint, a role, brokers, loader, S3.
 
+mod both;
+mod search;
+
 use crate::iot::{Answer, IotEndpoint};
 use crate::kafka::iam::{ACCOUNT, REGION};
 use crate::kafka::{Key, Listener, Msk, Policy, toml_array};
@@ -15,6 +18,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use both::Principals;
+pub use search::{Needles, assert_nowhere};
 
 /// Longest wait for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -74,14 +80,14 @@ impl<'a> Secured<'a> {
 
     /// Puts a device's certificate and key where the agent looks for them.
     pub fn install(&self, device: &Identity) {
-        put(
-            &self.path("device.crt"),
-            &fs::read(&device.certificate).expect("it is there"),
-        );
-        put(
-            &self.path("device.key"),
-            &fs::read(&device.key).expect("it is there"),
-        );
+        self.put_identity(device, "device");
+    }
+
+    fn put_identity(&self, identity: &Identity, stem: &str) {
+        for (file, end) in [(&identity.certificate, "crt"), (&identity.key, "key")] {
+            let bytes = fs::read(file).expect("it is there");
+            put(&self.path(&format!("{stem}.{end}")), &bytes);
+        }
     }
 
     /// A topic, a group and a bucket.
@@ -132,13 +138,17 @@ impl<'a> Secured<'a> {
 
     /// `[credentials.iot]`.
     pub fn iot_section(&self) -> String {
+        self.section("fleet", &self.device.name, "device")
+    }
+
+    /// The same for another role alias and thing, whose certificate and key have `stem` as their name.
+    fn section(&self, alias: &str, thing: &str, stem: &str) -> String {
         format!(
-            "[credentials.iot]\nendpoint = \"https://{}\"\nrole_alias = \"fleet\"\nthing = \"{}\"\n\
-             certificate = \"{}\"\nkey = \"{}\"\nca = \"{}\"\n",
+            "[credentials.iot]\nendpoint = \"https://{}\"\nrole_alias = \"{alias}\"\n\
+             thing = \"{thing}\"\ncertificate = \"{}\"\nkey = \"{}\"\nca = \"{}\"\n",
             self.iot.authority(),
-            self.device.name,
-            self.path("device.crt").display(),
-            self.path("device.key").display(),
+            self.path(&format!("{stem}.crt")).display(),
+            self.path(&format!("{stem}.key")).display(),
             self.msk.pki().server_ca().display()
         )
     }
@@ -207,13 +217,23 @@ impl<'a> Running<'a> {
 
     /// Of these two.
     pub fn of(world: &'a Secured<'_>, loading: Loading<'a>, agent: Setup, loader: Setup) -> Self {
+        Self::start_of(world, loading, agent.start(), loader.start())
+    }
+
+    /// Of these two, which run already.
+    pub fn start_of(
+        world: &'a Secured<'_>,
+        loading: Loading<'a>,
+        agent: Process,
+        loader: Process,
+    ) -> Self {
         let mut writer = Writer::new(world.path("app.log"), "w", 5);
         writer.write(300);
         let running = Self {
             loading,
             writer,
-            agent: agent.start(),
-            loader: loader.start(),
+            agent,
+            loader,
         };
         running.complete();
         running
@@ -310,35 +330,4 @@ pub fn step<'a>(finished: &'a Finished, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no step {name}: {}{}", finished.stdout, finished.stderr))
         [prefix.len()..]
         .trim_start()
-}
-
-/// Nothing below the folders has any of the secrets in it, at whatever depth. Returns how many files
-/// were searched.
-///
-/// # Panics
-/// If a secret is found.
-#[track_caller]
-pub fn assert_nowhere(secrets: &[String], folders: &[&Path]) -> usize {
-    let mut seen = 0;
-    let mut todo: Vec<PathBuf> = folders.iter().map(|folder| folder.to_path_buf()).collect();
-    while let Some(path) = todo.pop() {
-        let kind = fs::symlink_metadata(&path)
-            .expect("an entry of ours")
-            .file_type();
-        if kind.is_dir() {
-            let entries = fs::read_dir(&path).expect("a folder of ours");
-            todo.extend(entries.map(|entry| entry.expect("an entry").path()));
-        }
-        if !kind.is_file() {
-            continue;
-        }
-        let bytes = fs::read(&path).expect("a file of ours");
-        seen += 1;
-        for secret in secrets {
-            let secret = secret.as_bytes();
-            let found = bytes.windows(secret.len()).any(|window| window == secret);
-            assert!(!found, "{} holds a secret", path.display());
-        }
-    }
-    seen
 }

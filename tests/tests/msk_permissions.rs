@@ -123,6 +123,23 @@ fn read(
     panic!("neither a record nor a refusal within {PATIENCE:?}")
 }
 
+/// What a policy lets one do on the cluster, less `Connect`: that is asked for by the listener, not by the
+/// authorizer, and without it nothing would pass.
+fn given(document: &str) -> BTreeSet<String> {
+    let policy: serde_json::Value = serde_json::from_str(document).expect("JSON");
+    let statements = policy["Statement"].as_array().expect("statements");
+    let actions = statements.iter().flat_map(|one| match &one["Action"] {
+        serde_json::Value::Array(all) => all.clone(),
+        single => vec![single.clone()],
+    });
+    let names = actions.map(|action| action.as_str().expect("an action").to_owned());
+    let mut given: BTreeSet<String> = names
+        .filter(|action| action.starts_with("kafka-cluster:"))
+        .collect();
+    assert!(given.remove("kafka-cluster:Connect"));
+    given
+}
+
 #[test]
 fn the_deployed_policies_are_enough_and_no_more() {
     let msk = Msk::shared();
@@ -159,22 +176,16 @@ fn the_deployed_policies_are_enough_and_no_more() {
     let used = |key: &Key| -> BTreeSet<String> {
         let all = msk.iam().authorizations().into_iter();
         all.filter(|one| one.principal == key.principal && one.allowed)
-            .map(|one| one.action.trim_start_matches("kafka-cluster:").to_owned())
+            .map(|one| one.action)
             .collect()
-    };
-    let set = |actions: &[&str]| {
-        actions
-            .iter()
-            .map(ToString::to_string)
-            .collect::<BTreeSet<_>>()
     };
     assert_eq!(
         used(&agent),
-        set(&["DescribeTopic", "WriteData", "WriteDataIdempotently"])
+        given(include_str!("../../deploy/iam-agent.json"))
     );
     assert_eq!(
         used(&loader),
-        set(&["AlterGroup", "DescribeGroup", "DescribeTopic", "ReadData"])
+        given(include_str!("../../deploy/iam-loader.json"))
     );
     let asked = Authorization {
         principal: loader.principal.clone(),
@@ -223,15 +234,7 @@ fn the_admins_policy_is_enough_for_topics_and_no_more() {
     let asked = msk.iam().authorizations().into_iter();
     let asked = asked.filter(|one| one.principal == key.principal && one.allowed);
     let used: BTreeSet<String> = asked.map(|one| one.action).collect();
-    let policy: serde_json::Value =
-        serde_json::from_str(include_str!("../../deploy/iam-admin.json")).expect("JSON");
-    let statements = policy["Statement"].as_array().expect("statements");
-    let mut given: BTreeSet<String> = (statements.iter())
-        .flat_map(|statement| statement["Action"].as_array().expect("actions"))
-        .map(|action| action.as_str().expect("an action").to_owned())
-        .collect();
-    // Asked for by the listener, not by the authorizer: without it nothing above would pass.
-    assert!(given.remove("kafka-cluster:Connect"));
+    let mut given = given(include_str!("../../deploy/iam-admin.json"));
     // For a person who looks with Kafka's own tools; our commands do without.
     assert!(given.remove("kafka-cluster:DescribeCluster"));
     assert_eq!(used, given);
@@ -298,9 +301,28 @@ fn only_so_many_come_in_and_only_so_fast() {
     drop(held);
     wait_until("there is room", PATIENCE, is_in);
 
+    // The fast ones are MSK's own refusal; Kafka's limit only makes them wait, see below.
     msk.iam().set_connects_per_second_max(1);
     wait_until("two came in one second", PATIENCE, || {
         let told = knock(&config, visitor(Some(&key)));
         told.is_err_and(|text| text.contains("Too many connects"))
     });
+}
+
+#[test]
+fn who_comes_faster_than_the_limit_waits_at_the_door() {
+    let msk = Msk::with().connection_limits(3000, 2).start();
+    let counted = || msk.connections(Listener::Iam);
+    assert_eq!((counted().made, counted().held_up_ms), (0, 0));
+    let address = msk.bootstrap(Listener::Iam);
+    // The kernel takes them at once; the broker, which looks back over eleven seconds, one by one.
+    let held = [(); 40].map(|()| TcpStream::connect(&address).expect("the port is open"));
+    let mut held_up = false;
+    wait_until("all are in, and some had to wait", PATIENCE, || {
+        let counted = counted();
+        held_up |= counted.held_up_ms > 0;
+        held_up && counted.made == 40 && counted.closed == 0
+    });
+    drop(held);
+    wait_until("all are out", PATIENCE, || counted().closed == 40);
 }

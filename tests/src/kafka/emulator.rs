@@ -17,7 +17,8 @@ macro_rules! sources {
     };
 }
 
-const SOURCES: [(&str, &str); 10] = sources![
+const SOURCES: [(&str, &str); 11] = sources![
+    "Counters",
     "Denied",
     "Iam",
     "IamAuthorizer",

@@ -270,6 +270,13 @@ impl Iam {
         self.change(|table| table["skew_ms"] = json!(skew));
     }
 
+    /// What a node counts, by listener and name; null until it says so for the first time.
+    pub(super) fn counters(&self, node: usize) -> Value {
+        let path = self.folder.join(format!("counters-{node}.json"));
+        let text = fs::read_to_string(path).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     /// Every decision so far, of all nodes, in the order of their times.
     pub fn decisions(&self) -> Vec<Decision> {
         let mut all: Vec<_> = self.log("decisions").iter().map(Decision::read).collect();

@@ -8,6 +8,7 @@
 //! `node.rs`), topics are never created by accident. Everything is gone when its owner is dropped,
 //! or the test process dies.
 
+mod connections;
 mod emulator;
 pub mod iam;
 pub(crate) mod jars;
@@ -18,6 +19,7 @@ mod records;
 pub mod token;
 pub mod visitor;
 
+pub use connections::Connections;
 pub use iam::{Iam, Key, Policy};
 pub use listener::Listener;
 pub use msk::{Msk, MskSetup};
@@ -241,6 +243,30 @@ impl Kafka {
         self.assert_ours("restart");
         self.start_all()
             .unwrap_or_else(|error| panic!("cannot restart Kafka: {error:#}"));
+    }
+
+    /// The nodes (from 1) that run.
+    pub(super) fn running(&self) -> Vec<usize> {
+        let all = self.nodes.iter().enumerate();
+        all.filter_map(|(index, node)| node.is_running().then_some(index + 1))
+            .collect()
+    }
+
+    /// Which node (from 0) leads a partition.
+    ///
+    /// # Panics
+    /// If nobody does.
+    pub fn leader(&self, topic: &str, partition: i32) -> usize {
+        let consumer: BaseConsumer = (self.client().create()).expect("a client can be made");
+        let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT);
+        let metadata = metadata.expect("the cluster answers");
+        let partitions = metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions());
+        let mut found = partitions.filter(|found| found.id() == partition);
+        let leader = found.next().expect("the partition is there").leader();
+        usize::try_from(leader - 1).expect("it has a leader")
     }
 
     /// Kills one node (from 0) of the cluster; [`restart`](Self::restart) brings it back.

@@ -98,7 +98,8 @@ impl MskSetup {
         let iam = Arc::new(Iam::new(&iam_folder)?);
         let mut properties = String::from(
             "super.users=User:ANONYMOUS\nallow.everyone.if.no.acl.found=true\n\
-             authorizer.class.name=headwater.IamAuthorizer\n",
+             authorizer.class.name=headwater.IamAuthorizer\n\
+             metric.reporters=headwater.Counters\n",
         );
         for listener in Listener::MSK {
             properties.push_str(&listener.properties(&pki));
@@ -166,6 +167,13 @@ impl Msk {
     /// The bootstrap servers of a listener, as `host:port[,host:port]`.
     pub fn bootstrap(&self, listener: Listener) -> String {
         self.kafka.bootstrap_of(listener)
+    }
+
+    /// The ports of a listener, one a node.
+    pub fn ports(&self, listener: Listener) -> Vec<u16> {
+        let all = self.bootstrap(listener);
+        let ports = all.split(',').filter_map(|one| one.rsplit_once(':'));
+        ports.filter_map(|(_, port)| port.parse().ok()).collect()
     }
 
     /// The same as a TOML array of strings.
