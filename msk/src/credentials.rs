@@ -7,7 +7,8 @@
 //! ```
 //!
 //! - [`settings`]: `[credentials]`, as it is written.
-//! - [`source`]: what a source is; [`iot`]: AWS IoT Core; [`chain`]: as AWS's tools find them.
+//! - [`source`]: what a source is; [`iot`]: AWS IoT Core; [`chain`]: as AWS's tools find them;
+//!   [`process`]: an external program.
 //! - [`schedule`] and [`clock`]: when to fetch and sign, and with which time. Pure.
 //! - [`session`]: the thread that keeps both fresh, and hands tokens to the clients; [`health`]: how
 //!   it goes with that.
@@ -16,7 +17,9 @@ pub mod chain;
 pub mod clock;
 pub mod health;
 pub mod iot;
+pub mod process;
 pub mod schedule;
+mod secret;
 pub mod session;
 pub mod settings;
 pub mod source;

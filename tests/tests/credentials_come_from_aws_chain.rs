@@ -8,6 +8,7 @@ use headwater_tests::kafka::iam::{ACCOUNT, Iam};
 use headwater_tests::kafka::{Listener, Policy};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::unique;
+use headwater_tests::pki::Pki;
 use headwater_tests::process::Agent;
 use headwater_tests::secured::{Secured, assert_nowhere, connect, put, step};
 use headwater_tests::writer::Writer;
@@ -95,6 +96,40 @@ fn a_container_endpoint() {
 #[test]
 fn the_instance() {
     lives_by(Way::Instance, "instance (IMDSv2): ");
+}
+
+#[test]
+fn a_program_that_hangs_does_not_outlive_the_agent() {
+    let (folder, pki) = (tempfile::tempdir().expect("a temporary folder"), Pki::new());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let program = format!(
+        "echo $$ >> {0}\nsleep 1000 &\necho $! >> {0}\nwait\n",
+        path("pids")
+    );
+    put(&folder.path().join("helper"), program.as_bytes());
+    let profile = format!("[default]\ncredential_process = sh {}\n", path("helper"));
+    put(&folder.path().join("config"), profile.as_bytes());
+    put(&folder.path().join("credentials"), b"");
+    let ca = format!("mode = \"iam\"\nca = \"{}\"", pki.server_ca().display());
+    let config = format!("state_dir = \"{{dir}}/state\"\n{CONFIG}");
+    let agent = Agent::with(&config.replace("mode = \"iam\"", &ca)).envs([
+        ("AWS_CONFIG_FILE", path("config")),
+        ("AWS_SHARED_CREDENTIALS_FILE", path("credentials")),
+    ]);
+    let agent = agent.start();
+    let running = || -> Vec<String> {
+        let pids = std::fs::read_to_string(path("pids")).unwrap_or_default();
+        let is_there = |pid: &&str| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // A zombie has ended; whoever adopted it has not asked yet.
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, state)| !state.starts_with('Z'))
+        };
+        pids.lines().filter(is_there).map(str::to_owned).collect()
+    };
+    wait_until("it hangs, with a child", PATIENCE, || running().len() == 2);
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    wait_until("nothing of it is left", PATIENCE, || running().is_empty());
 }
 
 const CONFIG: &str = r#"

@@ -21,6 +21,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_types::os_shim_internal::{Env, Fs};
 
+use super::process;
 use super::source::{BoxFuture, CredentialSource, Fetched, SourceError};
 use crate::http::{Tls, for_aws};
 
@@ -51,7 +52,13 @@ impl ChainSource {
             let links = [("environment", SharedCredentialsProvider::new(given))];
             return first_of(&links, &env).await;
         }
-        check_profile(&env).await?;
+        let profiles = profiles(&env).await?;
+        pinned(&profiles)?;
+        if let Some(command) = own_process(&profiles) {
+            return process::run(command)
+                .await
+                .map(|found| fetched(found, &env));
+        }
         let tls = Tls::new(None, None)?;
         let config = ProviderConfig::without_region()
             .with_behavior_version(Some(BehaviorVersion::latest()))
@@ -115,13 +122,7 @@ async fn first_of(
 ) -> Result<Fetched, SourceError> {
     for (name, link) in links {
         match link.provide_credentials().await {
-            Ok(credentials) => {
-                return Ok(Fetched {
-                    identity: identity(&credentials, env.get("AWS_ROLE_ARN").ok().as_deref()),
-                    credentials,
-                    said: None,
-                });
-            }
+            Ok(credentials) => return Ok(fetched(credentials, env)),
             Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
                 tracing::debug!(link = name, reason = reason(&error), "no credentials here");
             }
@@ -132,6 +133,14 @@ async fn first_of(
         "none of environment, profile, web identity, container endpoint and instance has credentials"
             .to_owned(),
     ))
+}
+
+fn fetched(credentials: Credentials, env: &Env) -> Fetched {
+    Fetched {
+        identity: identity(&credentials, env.get("AWS_ROLE_ARN").ok().as_deref()),
+        credentials,
+        said: None,
+    }
 }
 
 /// Whose credentials they are. Long-term keys are told apart by their id; temporary ones have a new
@@ -158,11 +167,28 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-async fn check_profile(env: &Env) -> Result<(), SourceError> {
-    let profiles = aws_config::profile::load(&Fs::default(), env, &Default::default(), None)
+async fn profiles(env: &Env) -> Result<ProfileSet, SourceError> {
+    aws_config::profile::load(&Fs::default(), env, &Default::default(), None)
         .await
-        .map_err(|error| SourceError::Setup(format!("cannot read the AWS profile: {error}")))?;
-    pinned(&profiles)
+        .map_err(|error| SourceError::Setup(format!("cannot read the AWS profile: {error}")))
+}
+
+/// The program of the selected profile, where that is what gives the credentials: nothing stands
+/// beside it that `aws-config` would take before it (`profile/credentials/repr.rs`).
+fn own_process(profiles: &ProfileSet) -> Option<&str> {
+    let before = [
+        "role_arn",
+        "credential_source",
+        "web_identity_token_file",
+        "login_session",
+        "sso_session",
+        "sso_account_id",
+        "sso_region",
+        "sso_role_name",
+        "sso_start_url",
+    ];
+    let is_other = before.iter().any(|key| profiles.get(key).is_some());
+    (profiles.get("credential_process")).filter(|_| !is_other)
 }
 
 /// Whether the selected profile names its session, where it assumes a role.
@@ -181,7 +207,7 @@ fn pinned(profiles: &ProfileSet) -> Result<(), SourceError> {
 mod tests {
     use super::*;
 
-    fn profile(config: &str) -> Result<(), SourceError> {
+    fn profiles(config: &str) -> ProfileSet {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
@@ -189,7 +215,28 @@ mod tests {
         let env = Env::from_slice(&[("AWS_CONFIG_FILE", "/config"), ("AWS_PROFILE", "device")]);
         let files = Default::default();
         let profiles = aws_config::profile::load(&fs, &env, &files, None);
-        pinned(&runtime.block_on(profiles).unwrap())
+        runtime.block_on(profiles).unwrap()
+    }
+
+    fn profile(config: &str) -> Result<(), SourceError> {
+        pinned(&profiles(config))
+    }
+
+    #[test]
+    fn a_program_is_ours_to_run_where_nothing_goes_before_it() {
+        let program = "[profile device]\ncredential_process = /bin/x y\n";
+        assert_eq!(own_process(&profiles(program)), Some("/bin/x y"));
+        assert_eq!(own_process(&profiles("")), None);
+        for more in [
+            "role_arn = r",
+            "web_identity_token_file = f",
+            "sso_session = s",
+        ] {
+            assert_eq!(own_process(&profiles(&format!("{program}{more}\n"))), None);
+        }
+        // As with AWS's tools: keys that stand beside it come after it.
+        let keys = format!("{program}aws_access_key_id = A\naws_secret_access_key = s\n");
+        assert_eq!(own_process(&profiles(&keys)), Some("/bin/x y"));
     }
 
     #[test]

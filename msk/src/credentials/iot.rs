@@ -22,6 +22,7 @@ use http::Request;
 use http::header::DATE;
 use serde::Deserialize;
 
+use super::secret::Secret;
 use super::settings::IotSettings;
 use super::source::{BoxFuture, CredentialSource, Fetched, SourceError};
 use crate::clock;
@@ -111,9 +112,9 @@ struct Answer {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AnswerCredentials {
-    access_key_id: String,
-    secret_access_key: String,
-    session_token: String,
+    access_key_id: Secret,
+    secret_access_key: Secret,
+    session_token: Secret,
     expiration: Option<String>,
 }
 
@@ -123,7 +124,11 @@ struct Refusal {
 }
 
 /// The credentials in an answer that came at `now`, by the server's clock where that is known. Pure.
-fn credentials_of(
+///
+/// # Errors
+/// [`SourceError::Refused`] for another status than 200, with what it means;
+/// [`SourceError::Malformed`] for anything but complete credentials, without quoting it.
+pub fn credentials_of(
     status: u16,
     body: &[u8],
     now: SystemTime,
@@ -155,9 +160,9 @@ fn credentials_of(
         None => now + LIFE_LEAST,
     };
     Ok(Credentials::new(
-        given.access_key_id,
-        given.secret_access_key,
-        Some(given.session_token),
+        given.access_key_id.take(),
+        given.secret_access_key.take(),
+        Some(given.session_token.take()),
         Some(expiry),
         "IotCore",
     ))
