@@ -6,6 +6,7 @@
 //! a firewall from a wrong name from a wrong certificate.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -34,6 +35,8 @@ use crate::security::secret_file::{SecretError, SecretFile};
 
 /// Time for name and connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Time for one address of a name that has others: IPv6 that leads nowhere must not stand before IPv4.
+const ADDRESS: Duration = Duration::from_secs(2);
 /// Time for all of a request.
 const TOTAL: Duration = Duration::from_secs(10);
 /// Largest body that is read. Credentials have about 1.1 KB.
@@ -53,7 +56,7 @@ pub enum HttpError {
         /// The name.
         host: String,
         /// What the resolver said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Nobody takes the connection.
     #[error(
@@ -63,7 +66,7 @@ pub enum HttpError {
         /// Host and port.
         address: String,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// No trust, in either direction.
     #[error("no TLS with {host}: {reason}")]
@@ -175,6 +178,8 @@ impl Tls {
             host: host.to_owned(),
             reason,
         };
+        // As an IPv6 address stands in a URL.
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let ssl = (self.0.configure())
             .and_then(|configured| configured.into_ssl(host))
             .map_err(|error| failed(plain(&error)))?;
@@ -250,12 +255,25 @@ pub async fn connect(host: &str, port: u16) -> Result<TcpStream, HttpError> {
             });
         }
     };
-    TcpStream::connect(&*addresses)
-        .await
-        .map_err(|source| HttpError::Connect {
-            address: format!("{host}:{port}"),
-            source,
-        })
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (n, address) in addresses.iter().enumerate() {
+        let connecting = TcpStream::connect(address);
+        // The last one may take what time there is; one before it must leave some.
+        let connected = match n + 1 < addresses.len() {
+            false => connecting.await,
+            true => tokio::time::timeout(ADDRESS, connecting)
+                .await
+                .unwrap_or_else(|late| Err(late.into())),
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(HttpError::Connect {
+        address: format!("{host}:{port}"),
+        source: last,
+    })
 }
 
 /// Sends one request and reads the whole answer. `request` has an absolute URL.
@@ -305,7 +323,12 @@ fn address(uri: &Uri) -> Result<(String, u16, bool), HttpError> {
     Ok((host.to_owned(), port, is_tls))
 }
 
-async fn exchange<S>(
+/// Sends one request over a connection that is there, and reads the whole answer. `host` is for
+/// messages.
+///
+/// # Errors
+/// [`HttpError::Broken`], [`HttpError::TooLarge`].
+pub async fn exchange<S>(
     host: &str,
     stream: S,
     request: Request<Bytes>,
@@ -347,11 +370,23 @@ where
     answered
 }
 
+/// The host, and its port where that is not the scheme's own (RFC 9110, 7.2).
+fn host_header(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    let own = match uri.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    match uri.port_u16().filter(|port| *port != own) {
+        None => host.to_owned(),
+        Some(port) => format!("{host}:{port}"),
+    }
+}
+
 /// As an origin server wants it: the path alone, and the host in its header.
 fn in_origin_form(mut request: Request<Bytes>) -> Result<Request<Full<Bytes>>, http::Error> {
     if !request.headers().contains_key(HOST) {
-        let host = request.uri().authority().map_or("", |host| host.as_str());
-        let host = HeaderValue::from_str(host)?;
+        let host = HeaderValue::from_str(&host_header(request.uri()))?;
         request.headers_mut().insert(HOST, host);
     }
     let path = request
@@ -360,6 +395,11 @@ fn in_origin_form(mut request: Request<Bytes>) -> Result<Request<Full<Bytes>>, h
         .map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse::<Uri>()?;
     Ok(request.map(Full::new))
+}
+
+/// The same bytes in memory, wiped with the last of those who hold them.
+fn wiped(body: Zeroizing<Vec<u8>>) -> Bytes {
+    Bytes::from_owner(body)
 }
 
 /// This client, as `aws-config` wants one.
@@ -388,7 +428,7 @@ impl HttpConnector for Connector {
                 .try_into_http1x()
                 .map_err(|error| ConnectorError::user(error.into()))?;
             let (parts, body) = request.into_parts();
-            let body = Bytes::copy_from_slice(body.bytes().unwrap_or_default());
+            let body = wiped(Zeroizing::new(body.bytes().unwrap_or_default().to_vec()));
             let request = Request::from_parts(parts, body);
             let response = send_within(&tls, request, connecting, total)
                 .await
@@ -396,7 +436,7 @@ impl HttpConnector for Connector {
                     HttpError::Late { .. } => ConnectorError::timeout(error.into()),
                     _ => ConnectorError::io(error.into()),
                 })?;
-            let response = response.map(|body| SdkBody::from(body.as_slice()));
+            let response = response.map(|body| SdkBody::from(wiped(body)));
             HttpResponse::try_from(response).map_err(|error| ConnectorError::user(error.into()))
         })
     }

@@ -153,13 +153,15 @@ pub fn sign(region: &str, credentials: &Credentials, now: SystemTime) -> Result<
     let (instructions, _) = sign_request(request, &params)
         .map_err(|error| signing(&error))?
         .into_parts();
-    let mut signed = Zeroizing::new(url);
-    let user_agent = ("User-Agent", USER_AGENT);
     let given = instructions.params().iter();
-    for (name, value) in given
-        .map(|(name, value)| (*name, &**value))
-        .chain([user_agent])
-    {
+    let given = given.map(|(name, value)| (*name, &**value));
+    let all: Vec<(&str, &str)> = given.chain([("User-Agent", USER_AGENT)]).collect();
+    // Room for all of it at once: a text that grows leaves copies of the session token behind.
+    let room = |(name, value): &(&str, &str)| name.len() + 3 * value.len() + 2;
+    let room = url.len() + all.iter().map(room).sum::<usize>();
+    let mut signed = Zeroizing::new(String::with_capacity(room));
+    signed.push_str(&url);
+    for (name, value) in all {
         signed.push('&');
         signed.push_str(name);
         signed.push('=');

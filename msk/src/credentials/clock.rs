@@ -153,8 +153,10 @@ mod tests {
         assert_eq!(clock.observe(at(40, 341 - 3600)), Some(-3_600_000));
         let late = clock.signing_time(wall_at(10_000));
         assert_eq!(late, Ok(wall_at(13_600)));
-        // A suspend: the monotonic clock stood still.
+        // Forward, and an hour too far.
         assert_eq!(clock.observe(at(41, 341 + 3600)), Some(7_199_000));
+        // A suspend: both clocks went on.
+        assert_eq!(clock.observe(at(4041, 341 + 7600)), None);
     }
 
     #[test]

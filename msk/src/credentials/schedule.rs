@@ -29,6 +29,9 @@ const REFUSED_SPREAD: Duration = Duration::from_secs(10);
 const REFUSED_LEAST: Duration = Duration::from_secs(150);
 /// Shortest wait of any kind, so that a broken source is no busy loop.
 const WAIT_LEAST: Duration = Duration::from_millis(200);
+/// Shortest wait between two fetches that bring something: a source that keeps what it gave until the end
+/// is asked ever more often towards it.
+const FETCH_LEAST: Duration = Duration::from_secs(1);
 /// After the clock was set, credentials are fetched again within this time.
 const STEP_SPREAD: Duration = Duration::from_secs(2);
 
@@ -89,7 +92,7 @@ impl Schedule {
                 self.between(from, to.min(early))
             }
         };
-        self.fetch = now + wait.max(WAIT_LEAST);
+        self.fetch = now + wait.max(FETCH_LEAST);
         self.token = Some(now);
     }
 
@@ -163,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn credentials_are_replaced_early_and_not_all_at_once(seed: u64, left in 1_u64..50_000) {
+        fn credentials_are_replaced_early_and_not_all_at_once(seed: u64, left in 2_u64..50_000) {
             let left = Duration::from_secs(left);
             let wait = fetch_after(seed, Some(left));
             prop_assert!(wait >= left / 2 && wait <= left / 10 * 8, "{wait:?} of {left:?}");
@@ -206,6 +209,14 @@ mod tests {
         waits.sort_unstable();
         waits.dedup();
         assert!(waits.len() > 90, "{} different waits of 100", waits.len());
+    }
+
+    #[test]
+    fn a_source_that_gives_the_same_until_its_end_is_not_asked_all_the_time() {
+        for left in [0, 1, 500, 1500] {
+            let wait = fetch_after(left, Some(Duration::from_millis(left)));
+            assert!(wait >= FETCH_LEAST, "{wait:?} of {left} ms");
+        }
     }
 
     #[test]

@@ -361,10 +361,19 @@ async fn fetch(shared: &Shared, schedule: &mut Schedule, said: &mut Option<Durat
     };
     let now = clock::now();
     match fetched.unwrap_or(Err(SourceError::Late(PATIENCE.as_secs()))) {
+        Ok(fetched) if left_of(&fetched, now) == Some(Duration::ZERO) => {
+            // They may have told the time at least.
+            if let Some((wall, server)) = fetched.said {
+                shared.state().clock.learn(wall, server);
+            }
+            let ended = SourceError::Ended(match fetched.said {
+                Some(_) => "does the source hold them back?",
+                None => "is this device's clock ahead?",
+            });
+            failed(shared, schedule, said, (&ended, now));
+        }
         Ok(fetched) => {
-            let server = fetched.said.map_or(now.wall, |(_, server)| server);
-            let expiry = fetched.credentials.expiry();
-            let left = expiry.map(|expiry| expiry.duration_since(server).unwrap_or_default());
+            let left = left_of(&fetched, now);
             let is_other = shared.take(fetched);
             *said = None;
             schedule.fetched(now.mono, left);
@@ -379,14 +388,29 @@ async fn fetch(shared: &Shared, schedule: &mut Schedule, said: &mut Option<Durat
             }
             shared.push(now, schedule);
         }
-        Err(error) => {
-            schedule.failed(now.mono);
-            let text = format!("{}: {error}", shared.source.name());
-            trouble(shared, &health::bounded(&text), said, now.mono);
-            // Behind the reason: whoever sees the number finds it.
-            count(&shared.counters.failures);
-        }
+        Err(error) => failed(shared, schedule, said, (&error, now)),
     }
+}
+
+/// What is left of credentials, by the clock of who gave them where that is known; none where they do
+/// not end.
+fn left_of(fetched: &Fetched, now: Moment) -> Option<Duration> {
+    let server = fetched.said.map_or(now.wall, |(_, server)| server);
+    let expiry = fetched.credentials.expiry()?;
+    Some(expiry.duration_since(server).unwrap_or_default())
+}
+
+fn failed(
+    shared: &Shared,
+    schedule: &mut Schedule,
+    said: &mut Option<Duration>,
+    (error, now): (&SourceError, Moment),
+) {
+    schedule.failed(now.mono);
+    let text = format!("{}: {error}", shared.source.name());
+    trouble(shared, &health::bounded(&text), said, now.mono);
+    // Behind the reason: whoever sees the number finds it.
+    count(&shared.counters.failures);
 }
 
 /// Remembers why there are no credentials, and says so when it is new or was not said for long.

@@ -57,6 +57,9 @@ pub enum SourceError {
     /// The configuration or the environment does not lead to credentials.
     #[error("{0}")]
     Setup(String),
+    /// They were over when they came.
+    #[error("the credentials that came have ended already; {0}")]
+    Ended(&'static str),
     /// No end within the time.
     #[error("no answer within {0} s")]
     Late(u64),

@@ -48,10 +48,12 @@ fn issue(name: &str, issuer: Option<&Issued>, from: i64, to: i64) -> Issued {
         }
         Some(_) => {
             let context = builder.x509v3_context(None, None);
-            let names = SubjectAlternativeName::new()
-                .dns(name)
-                .build(&context)
-                .unwrap();
+            let mut names = SubjectAlternativeName::new();
+            match name.parse::<std::net::IpAddr>() {
+                Ok(_) => names.ip(name),
+                Err(_) => names.dns(name),
+            };
+            let names = names.build(&context).unwrap();
             builder.append_extension(names).unwrap();
         }
     }
@@ -140,7 +142,7 @@ fn serve(
     (port, served)
 }
 
-fn read_head(stream: &mut impl std::io::Read) -> String {
+fn read_head(stream: &mut impl io::Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
@@ -188,6 +190,38 @@ fn both_sides_show_a_certificate_and_the_name_is_sent() {
         "{request}"
     );
     assert_eq!(name, "localhost");
+}
+
+#[test]
+fn a_port_is_named_where_it_is_not_the_schemes_own() {
+    for (url, expected) in [
+        ("https://a.example:443/x", "a.example"),
+        ("https://a.example/x", "a.example"),
+        ("https://a.example:80/x", "a.example:80"),
+        ("http://a.example:80/x", "a.example"),
+        ("http://a.example:443/x", "a.example:443"),
+        ("https://[::1]:8443/", "[::1]:8443"),
+    ] {
+        assert_eq!(host_header(&url.parse().unwrap()), expected, "{url}");
+    }
+}
+
+#[test]
+fn an_address_is_verified_without_its_brackets() {
+    let ca = issue("authority", None, -1, 1);
+    let tls = Files::new(&ca).tls();
+    let server = issue("::1", Some(&ca), -1, 1);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // The certificate is what counts: by whichever way the connection came.
+    let (port, _served) = serve(Some(server), None, Vec::new());
+    let connected = runtime.block_on(async {
+        let stream = connect("127.0.0.1", port).await.unwrap();
+        tls.connect("[::1]", stream).await
+    });
+    assert!(connected.is_ok(), "{:?}", connected.err());
 }
 
 #[test]

@@ -131,7 +131,8 @@ fn other_credentials_of_the_same_principal_change_nothing_else() {
 
 #[test]
 fn expired_credentials_make_no_token() {
-    let session = session([fetched("A", "i", Some(Duration::ZERO)), Err("gone")]);
+    // Under a second: too little for a token, and soon over.
+    let session = session([fetched("A", "i", Some(Duration::from_secs(1))), Err("gone")]);
     loop {
         match session.token() {
             Err(reason) if reason.contains("expired") && reason.contains("gone") => break,
@@ -139,6 +140,22 @@ fn expired_credentials_make_no_token() {
             Ok(_) => panic!("they have expired"),
         }
     }
+}
+
+#[test]
+fn credentials_that_are_over_when_they_come_are_a_failure_and_leave_the_last_ones() {
+    let over = || fetched("B", "i", Some(Duration::ZERO));
+    let session = session([over(), over(), fetched("A", "i", None)]);
+    let (user, heard) = user();
+    session.subscribe(&user);
+    assert_eq!(heard.recv_timeout(PATIENT), Ok(token("A")));
+    let health = session.health();
+    assert_eq!((health.failures, health.fetched), (2, 1));
+    let reason = health.last_failure.expect("it failed").reason;
+    assert!(
+        reason.contains("have ended already; is this device's clock ahead?"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -181,9 +198,10 @@ fn health_tells_what_is_there_and_what_went_wrong() {
     let health = waiting(&mended, &|health| health.fetched > 0);
     assert!(health.valid && health.left_ms.is_none(), "{health:?}");
     assert!(health.last_failure.expect("it failed once").mended);
-    let over = session([fetched("A", "i", Some(Duration::ZERO)), Err("gone")]);
-    let health = waiting(&over, &|health| health.fetched > 0);
-    assert!(!health.valid && health.left_ms == Some(0), "{health:?}");
+    let soon = Some(Duration::from_secs(2));
+    let over = session([fetched("A", "i", soon), Err("gone")]);
+    let health = waiting(&over, &|health| health.fetched > 0 && !health.valid);
+    assert_eq!(health.left_ms, Some(0), "{health:?}");
 }
 
 #[test]
