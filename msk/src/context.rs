@@ -53,8 +53,14 @@ impl Voice {
 
     /// For `ClientContext::error`.
     pub fn error(&self, error: &KafkaError, reason: &str) {
-        if self.is_news(&error.to_string()) {
-            tracing::warn!(%error, "{reason}");
+        let hint = hint(reason);
+        // One code stands for many reasons: one that can be explained is not kept back for another.
+        if !self.is_news(&format!("{error}{}", hint.unwrap_or_default())) {
+            return;
+        }
+        match hint {
+            Some(hint) => tracing::warn!(%error, hint, "{reason}"),
+            None => tracing::warn!(%error, "{reason}"),
         }
     }
 
@@ -81,9 +87,34 @@ impl Voice {
     }
 }
 
+/// Where librdkafka's words lead the wrong way, or MSK's nowhere.
+fn hint(reason: &str) -> Option<&'static str> {
+    const HINTS: [(&str, &str); 2] = [
+        (
+            "certificate verify failed",
+            "the broker's certificate has expired, is for another name, or is of an authority that is not trusted (`ca` in [kafka.security], else the system's); `headwater-agent check --connect` says which",
+        ),
+        (
+            "Access denied",
+            "MSK does not say why: kafka-cluster:Connect is missing, or region, clock or credentials are wrong; `headwater-agent check --connect` goes through them",
+        ),
+    ];
+    let found = HINTS.iter().find(|(part, _)| reason.contains(part));
+    found.map(|(_, hint)| *hint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_at_the_door_is_explained() {
+        let tls = "SSL handshake failed: certificate verify failed: verify that ssl.ca.location is";
+        assert!(hint(tls).is_some_and(|hint| hint.contains("expired")));
+        let iam = "SASL authentication error: [3f-9]: Access denied";
+        assert!(hint(iam).is_some_and(|hint| hint.contains("kafka-cluster:Connect")));
+        assert_eq!(hint("Connection refused"), None);
+    }
 
     #[test]
     fn the_same_is_said_once_and_memory_is_bounded() {
