@@ -173,7 +173,11 @@ impl Snapshot {
         if !matches!(version.v, VERSION | WITH_WINDOWS) {
             return Err(SnapshotError::Version(version.v));
         }
-        serde_json::from_slice(&json).map_err(|error| damaged(&error))
+        let snapshot: Self = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
+        if !snapshot.windows.are_sound() {
+            return Err(SnapshotError::Damaged("its windows are of no step".into()));
+        }
+        Ok(snapshot)
     }
 }
 

@@ -72,6 +72,21 @@ impl Windows {
         self.steps.iter().all(|step| step.groups.is_empty())
     }
 
+    /// Whether they can be gone on with: of steps that can run, with a cell for each value. What was
+    /// read from a snapshot may be damaged.
+    pub fn are_sound(&self) -> bool {
+        self.steps.iter().all(|step| {
+            let windows = step
+                .groups
+                .values()
+                .flat_map(|group| group.windows.values());
+            Aggregate::new(step.step.clone()).is_ok_and(|aggregate| {
+                let mut cells = windows.map(|window| window.cells.len());
+                cells.all(|cells| cells == aggregate.compute.len())
+            })
+        })
+    }
+
     /// Open windows.
     pub fn len(&self) -> usize {
         let groups = self.steps.iter().flat_map(|step| step.groups.values());
