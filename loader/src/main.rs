@@ -14,10 +14,21 @@ use headwater_loader::{cli, lambda, supervise};
 #[command(name = "headwater-loader", version)]
 struct Args {
     /// How much is said on standard error: error, warn, info or debug.
-    #[arg(long, global = true, default_value = "info")]
+    #[arg(long, global = true, default_value = "info", value_parser = level)]
     log: tracing::Level,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Not `trace`: there AWS's signer says what it signs, the session token included.
+fn level(text: &str) -> Result<tracing::Level, String> {
+    match text {
+        "error" => Ok(tracing::Level::ERROR),
+        "warn" => Ok(tracing::Level::WARN),
+        "info" => Ok(tracing::Level::INFO),
+        "debug" => Ok(tracing::Level::DEBUG),
+        _ => Err("error, warn, info or debug; at trace, libraries would say secrets".to_owned()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

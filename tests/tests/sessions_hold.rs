@@ -109,17 +109,24 @@ fn more_than_ten_sessions_pass_without_a_disconnect_and_then_a_record_goes_throu
         "{sockets:?}"
     );
     let open = sockets.iter().map(BTreeSet::len).sum::<usize>() as u64;
-    assert_eq!(counted.made - counted.closed, open, "{counted:?}");
+    assert!(counted.made - counted.closed >= open, "{counted:?}");
     let tokens_before = [&principals.agent, &principals.loader].map(|one| accepted(one).len());
 
     // Not a line is written all this time.
     wait_until("more than ten sessions are over on each", PATIENCE, || {
         msk.connections(Listener::Iam).again > counted.again + 11 * open
     });
-    let (sockets_after, after) = held(&running, msk);
-    assert_eq!(sockets_after, sockets, "a connection was lost: {after:?}");
-    let changes = |counted: Connections| (counted.made, counted.closed, counted.expired);
-    assert_eq!(changes(after), changes(counted));
+    // librdkafka may have made one more: while its only connection authenticates anew it counts as
+    // being without any (`rd_kafka_1s_tmr_cb`).
+    let assert_none_lost = |running: &Running<'_>| {
+        let (sockets_after, after) = held(running, msk);
+        for (before, after) in sockets.iter().zip(&sockets_after) {
+            assert!(after.is_superset(before), "{before:?}, {after:?}");
+        }
+        let lost = |counted: Connections| (counted.closed, counted.expired);
+        assert_eq!(lost(after), lost(counted), "{counted:?}, {after:?}");
+    };
+    assert_none_lost(&running);
     for ((principal, before), sockets) in [&principals.agent, &principals.loader]
         .into_iter()
         .zip(tokens_before)
@@ -138,12 +145,7 @@ fn more_than_ten_sessions_pass_without_a_disconnect_and_then_a_record_goes_throu
 
     running.writer.write(1);
     running.complete();
-    let (sockets_after, after) = held(&running, msk);
-    assert_eq!(
-        sockets_after, sockets,
-        "the record took a new connection: {after:?}"
-    );
-    assert_eq!(changes(after), changes(counted));
+    assert_none_lost(&running);
     running.stop();
     running.loading.assert_proven();
     assert_nothing_denied(msk, &principals);
