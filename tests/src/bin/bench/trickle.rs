@@ -2,14 +2,19 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use headwater_tests::loading::Loading;
+use headwater_tests::process::Process;
 
 use super::Bench;
 use super::measure::{Used, as_f64, end};
 
-/// How long: five checkpoints.
+/// Before anything is counted: the database is made, and the first checkpoint written.
+const WARM_UP: u32 = 75;
+
+/// How long is counted: five checkpoints.
 const SECONDS: u32 = 300;
 
 pub(crate) fn run(bench: &Bench) {
@@ -25,26 +30,43 @@ pub(crate) fn run(bench: &Bench) {
         let glob = format!("{}/*.log", folder.display());
         (rate, folder.join("a.log"), bench.agent(&loading, &glob, ""))
     });
-    for second in 0..SECONDS {
-        for (rate, path, _) in &devices {
-            let mut out = OpenOptions::new().create(true).append(true).open(path);
-            let out = out.as_mut().expect("the folder is ours");
-            for line in 0..rate / 200 {
-                writeln!(out, "{:0>199}", u64::from(second) << 32 | u64::from(line))
-                    .expect("there is room for it");
-            }
-        }
-        std::thread::sleep(Duration::from_secs(1));
+    for second in 0..WARM_UP {
+        write_all(&devices, second);
     }
-    for (rate, path, agent) in devices {
-        let used = Used::by(agent.pid());
-        let read = fs::metadata(path).expect("it was written").len();
+    let before = devices.each_ref().map(|(_, path, agent)| at(path, agent));
+    for second in WARM_UP..WARM_UP + SECONDS {
+        write_all(&devices, second);
+    }
+    for ((rate, path, agent), (used_before, read_before)) in devices.into_iter().zip(before) {
+        let (used, read) = at(&path, &agent);
+        let written = as_f64(used.written - used_before.written);
         println!(
             "| {rate} B | {:.4} | {:.1} | {:.1} |",
-            as_f64(used.written) / as_f64(read),
-            as_f64(used.written) * 86_400.0 / f64::from(SECONDS) / 1e6,
-            used.cpu * 3600.0 / f64::from(SECONDS)
+            written / as_f64(read - read_before),
+            written * 86_400.0 / f64::from(SECONDS) / 1e6,
+            (used.cpu - used_before.cpu) * 3600.0 / f64::from(SECONDS)
         );
         end(&agent);
     }
+}
+
+/// What an agent has used so far, and how much it was given.
+fn at(path: &Path, agent: &Process) -> (Used, u64) {
+    let read = fs::metadata(path).expect("it was written").len();
+    (Used::by(agent.pid()), read)
+}
+
+/// A second's lines for each.
+fn write_all(devices: &[(u32, PathBuf, Process)], second: u32) {
+    for (rate, path, _) in devices {
+        let mut out = OpenOptions::new().create(true).append(true).open(path);
+        let out = out.as_mut().expect("the folder is ours");
+        for line in 0..rate / 200 {
+            // As programs do: a line is one write.
+            let line = format!("{:0>199}\n", u64::from(second) << 32 | u64::from(line));
+            out.write_all(line.as_bytes())
+                .expect("there is room for it");
+        }
+    }
+    std::thread::sleep(Duration::from_secs(1));
 }
