@@ -368,3 +368,31 @@ fn an_output_is_a_groups_or_a_functions() {
         other => panic!("{other:?}"),
     }
 }
+
+/// Nothing of a batch is seen where all of it went into windows or was filtered; the state that it
+/// leaves before it is done must not look like a consumer group's.
+#[test]
+fn a_first_batch_without_rows_is_cut_off_and_goes_on() {
+    let rig = Rig::new(5);
+    let lambda = Lambda::start();
+    let windows = "[[transform]]\nstep = \"aggregate\"\nwindow = \"1h\"\ncompute = [{ function = \"count\" }]\n";
+    for point in ["snapshot-stored", "before-done", "done-committed"] {
+        let function = rig
+            .function(&lambda, windows)
+            .crash_at(point)
+            .start_as("lambda");
+        let outcome = lambda.invoke(&function, &rig.event([0..6, 0..0]), TIMEOUT);
+        // Done in the first try behind which the head says so.
+        let expected = match point {
+            "done-committed" => [all_stored(), Outcome::Gone],
+            _ => [Outcome::Gone, Outcome::Gone],
+        };
+        assert!(expected.contains(&outcome), "{point}: {outcome:?}");
+    }
+    let function = rig.function(&lambda, windows).start_as("lambda");
+    let event = rig.event([0..6, 0..0]);
+    assert_eq!(lambda.invoke(&function, &event, TIMEOUT), all_stored());
+    assert_eq!(rig.s3.keys(&rig.bucket, "data/source"), [""; 0]);
+    let audit = rig.setup(windows).run("audit", &[]);
+    assert_eq!(audit.code, Some(0), "{}{}", audit.stdout, audit.stderr);
+}

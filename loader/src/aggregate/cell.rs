@@ -6,11 +6,15 @@ use serde_json::{Number, Value};
 use super::Function;
 use super::sketch::{Distinct, Quantiles};
 
+/// Longest value, as JSON, that is kept for `first` and `last`.
+const VALUE_BYTES_MAX: usize = 64 * 1024;
+
 /// A value with the time of its record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Dated {
     at_ms: i64,
-    value: Value,
+    /// As JSON: however deep it is, the state is not, and its memory is its length.
+    json: Box<str>,
 }
 
 /// What was seen.
@@ -58,7 +62,9 @@ impl Sum {
             Some(whole) => self.whole = whole,
             None => {
                 self.mixed = true;
-                self.rest += number.as_f64().unwrap_or(0.0);
+                // JSON has no infinity: a state that holds one cannot be read again.
+                let rest = self.rest + number.as_f64().unwrap_or(0.0);
+                self.rest = rest.clamp(f64::MIN, f64::MAX);
             }
         }
     }
@@ -102,8 +108,8 @@ impl Cell {
     }
 
     /// Takes a value of a row that is of this time. What is no number is nothing to what needs one.
-    /// Returns the bytes of memory that it brought, about.
-    pub(super) fn add(&mut self, value: &Value, at_ms: i64) -> usize {
+    /// Returns the bytes of memory that it brought or freed, about.
+    pub(super) fn add(&mut self, value: &Value, at_ms: i64) -> isize {
         match self {
             Self::Count(n) => *n += 1,
             Self::Sum(sum) | Self::Mean(sum) => {
@@ -116,14 +122,15 @@ impl Cell {
             Self::First(held) => return date(held, value, at_ms, |new, old| new < old),
             Self::Last(held) => return date(held, value, at_ms, |new, old| new >= old),
             Self::Distinct(distinct) => {
-                return match value {
+                let brought = match value {
                     Value::String(text) => distinct.add(text),
                     other => distinct.add(&other.to_string()),
                 };
+                return brought.cast_signed();
             }
             Self::Quantile(quantiles) => {
                 if let Some(value) = number(value).and_then(|number| number.as_f64()) {
-                    return quantiles.add(value);
+                    return quantiles.add(value).cast_signed();
                 }
             }
         }
@@ -152,7 +159,9 @@ impl Cell {
             Self::Mean(sum) => double(sum.total() / sum.n as f64),
             Self::Min(held) | Self::Max(held) => held.clone().map_or(Value::Null, Value::Number),
             Self::First(held) | Self::Last(held) => {
-                held.as_ref().map_or(Value::Null, |held| held.value.clone())
+                let json = held.as_ref().map(|held| &*held.json);
+                json.and_then(|json| serde_json::from_str(json).ok())
+                    .unwrap_or_default()
             }
             Self::Distinct(distinct) => distinct.count().into(),
             Self::Quantile(quantiles) => quantiles.at(q).map_or(Value::Null, double),
@@ -178,28 +187,26 @@ fn date(
     value: &Value,
     at_ms: i64,
     better: impl Fn(i64, i64) -> bool,
-) -> usize {
+) -> isize {
     if held.as_ref().is_some_and(|old| !better(at_ms, old.at_ms)) {
         return 0;
     }
-    let before = held.as_ref().map_or(0, Dated::held);
-    let new = Dated {
+    let json = value.to_string();
+    if json.len() > VALUE_BYTES_MAX {
+        return 0;
+    }
+    let before = held.as_ref().map_or(0, Dated::held).cast_signed();
+    let after = json.len().cast_signed();
+    *held = Some(Dated {
         at_ms,
-        value: value.clone(),
-    };
-    let after = new.held();
-    *held = Some(new);
-    after.saturating_sub(before)
+        json: json.into(),
+    });
+    after - before
 }
 
 impl Dated {
     fn held(&self) -> usize {
-        match &self.value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-            Value::String(text) => text.len(),
-            // Trees cost far more than their text.
-            other => other.to_string().len() * 4,
-        }
+        self.json.len()
     }
 }
 
@@ -265,6 +272,23 @@ mod tests {
             says(Function::Sum, &[large.clone(), large]),
             json!(18_446_744_073_709_551_616.0)
         );
+    }
+
+    #[test]
+    fn what_does_not_fit_a_double_or_a_state_stays_readable() {
+        let large = [json!(1e308), json!("1e308"), json!(-1e308)];
+        assert!(says(Function::Sum, &large).is_number());
+        assert!(says(Function::Mean, &large[..2]).is_number());
+        let deep = format!("{}1{}", "[".repeat(126), "]".repeat(126));
+        let deep: Value = serde_json::from_str(&deep).unwrap();
+        assert_eq!(says(Function::Last, &[json!(1), deep.clone()]), deep);
+        let long = json!("x".repeat(VALUE_BYTES_MAX));
+        assert_eq!(says(Function::Last, &[json!(1), long]), json!(1));
+        let mut last = Cell::new(Function::Last);
+        let changes: isize = (0..50)
+            .map(|n| last.add(&json!("x".repeat(n * 7 % 50)), 0))
+            .sum();
+        assert_eq!(changes, last.held().cast_signed(), "memory goes down, too");
     }
 
     #[test]

@@ -24,9 +24,10 @@
 //!
 //! A window is closed at the end of a batch, when the newest time of its group is `lateness` past
 //! its end, or the group was quiet for `idle` by the batch clock. A record that comes later makes a
-//! row of its own (with `"late":true`) for the same window: rows of one window never share a record,
-//! so that counts and sums are added, the least of minima taken. The same happens where windows take
-//! more than `memory`, and where the step is changed in the configuration: all are closed.
+//! row of its own for the same window (with `"late":true`, as long as its group is remembered): rows of one window never share a record,
+//! so that counts and sums are added, the least of minima taken. The same happens where a group is quiet
+//! for `idle` in the middle of a window, where windows take more than `memory`, and where the step is
+//! changed in the configuration: all are closed.
 
 mod cell;
 mod sketch;
@@ -40,6 +41,10 @@ pub use windows::{WindowRow, Windows};
 
 use crate::route::{PathError, PathTemplate};
 
+/// Longest window.
+const WINDOW_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+/// Least memory of open windows: below it every record would end its batch.
+const MEMORY_MIN: Bytes = Bytes::kib(64);
 /// Most windows that one record may lie in.
 const OVERLAP_MAX: u64 = 60;
 
@@ -139,9 +144,12 @@ pub enum Function {
 pub enum AggregateError {
     /// A length that is none.
     #[error(
-        "`window` is at least \"1s\", and a whole number of `every`, at most {OVERLAP_MAX} of them"
+        "`window` is \"1s\" to \"366days\", and a whole number of `every`, at most {OVERLAP_MAX} of them"
     )]
     Window,
+    /// Too little memory.
+    #[error("`memory` is at least {MEMORY_MIN}")]
+    Memory,
     /// Nothing to compute.
     #[error("`compute` is empty: {{ function = \"count\" }} counts records")]
     Nothing,
@@ -195,7 +203,7 @@ impl Aggregate {
     pub fn new(file: AggregateFile) -> Result<Self, AggregateError> {
         let window = file.window.as_millis();
         let every = file.every.map_or(window, Period::as_millis);
-        let fits = window >= 1000
+        let fits = (1000..=WINDOW_MS_MAX).contains(&window)
             && every > 0
             && window.is_multiple_of(every)
             && window / every <= OVERLAP_MAX;
@@ -204,6 +212,9 @@ impl Aggregate {
         else {
             return Err(AggregateError::Window);
         };
+        if file.memory < MEMORY_MIN {
+            return Err(AggregateError::Memory);
+        }
         let compute = file.compute.iter().enumerate();
         let compute: Vec<Compute> = compute
             .map(|(at, file)| Compute::new(file, at + 1))
@@ -255,7 +266,8 @@ impl Compute {
             return Err(AggregateError::Part(number));
         }
         let function = match file.q {
-            Some(q) => format!("p{}", q * 100.0),
+            // 0.29 * 100 is a little less than 29.
+            Some(q) => format!("p{}", (q * 1e8).round() / 1e6),
             None => serde_json::to_value(file.function)
                 .ok()
                 .and_then(|name| Some(name.as_str()?.to_owned()))

@@ -50,13 +50,19 @@ impl Quantiles {
 
     /// Joins the two classes of the smallest size.
     fn join_smallest(&mut self) {
-        let mut sizes: Vec<i32> = self.classes.keys().copied().collect();
-        sizes.sort_unstable_by_key(|class| (class.unsigned_abs(), *class));
-        if let [smallest, next, ..] = sizes[..]
-            && let Some(count) = self.classes.remove(&smallest)
-        {
+        let smallest = self.smallest();
+        let count = smallest.and_then(|class| self.classes.remove(&class));
+        if let (Some(next), Some(count)) = (self.smallest(), count) {
             *self.classes.entry(next).or_default() += count;
         }
+    }
+
+    /// The class of the smallest size; of two, the negative one.
+    fn smallest(&self) -> Option<i32> {
+        let below = self.classes.range(..0).next_back();
+        let above = self.classes.range(0..).next();
+        let classes = below.into_iter().chain(above).map(|(class, _)| *class);
+        classes.min_by_key(|class| class.unsigned_abs())
     }
 
     /// The value below which the part `q` (0 to 1) of all lie; none where there are none.

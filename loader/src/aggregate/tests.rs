@@ -157,13 +157,13 @@ fn hopping_windows_hold_a_record_several_times() {
 
 #[test]
 fn windows_above_their_memory_all_close() {
-    let mut rig = Rig::new(&BY_DEVICE.replace("by=", "memory='4KiB'\nby="));
+    let mut rig = Rig::new(&BY_DEVICE.replace("by=", "memory='64KiB'\nby="));
     let mut devices = 0;
     while !rig.windows.are_full() {
         rig.add(&format!("device-{devices}"), devices, 1);
         devices += 1;
     }
-    assert!((5..20).contains(&devices), "{devices}");
+    assert!((60..200).contains(&devices), "{devices}");
     assert_eq!(i64::try_from(rig.close().len()), Ok(devices));
     assert!(rig.windows.is_empty());
 }
@@ -214,7 +214,9 @@ fn the_ends_of_time() {
 #[test]
 fn what_is_refused() {
     for (bad, why) in [
-        (BY_DEVICE.replace("1m", "500ms"), "at least"),
+        (BY_DEVICE.replace("1m", "500ms"), "366days"),
+        (BY_DEVICE.replace("1m", "400days"), "366days"),
+        (BY_DEVICE.replace("by=", "memory='1KiB'\nby="), "64KiB"),
         (
             BY_DEVICE.replace("'1m'", "'1m'\nevery='7s'"),
             "whole number",

@@ -212,9 +212,7 @@ impl OfStep {
 
     fn add(&mut self, aggregate: &Aggregate, row: &Row, at_ms: i64, clock_ms: u64) {
         let by = aggregate.file.by.iter();
-        let values: Vec<&Value> = by
-            .map(|field| get(row, field).unwrap_or(&Value::Null))
-            .collect();
+        let values: Vec<Value> = by.map(|field| key_part(get(row, field))).collect();
         let key = serde_json::to_string(&values).unwrap_or_default();
         let clock = i64::try_from(clock_ms).unwrap_or(i64::MAX);
         if !self.groups.contains_key(&*key) {
@@ -245,7 +243,7 @@ impl OfStep {
                     None => Some(&Value::Bool(true)),
                 };
                 if let Some(value) = value {
-                    self.held += cell.add(value, at_ms);
+                    self.held = self.held.saturating_add_signed(cell.add(value, at_ms));
                 }
             }
             start -= aggregate.every_ms;
@@ -293,6 +291,16 @@ impl OfStep {
             .sum();
         let groups = self.groups.iter().map(|(key, group)| (&**key, group));
         groups.map(of).sum::<usize>() + seen
+    }
+}
+
+/// What of a group's key a value is; structures are their JSON as text, so that no key is too deep to
+/// be read again.
+fn key_part(value: Option<&Value>) -> Value {
+    match value {
+        Some(value @ (Value::Array(_) | Value::Object(_))) => value.to_string().into(),
+        Some(value) => value.clone(),
+        None => Value::Null,
     }
 }
 

@@ -244,6 +244,12 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<Str
                 .into(),
         ]);
     }
+    let mut before = file.transform.iter().filter(|step| aggregates(step));
+    while let Some(step) = before.next() {
+        if before.clone().any(|other| other == step) {
+            return Err(vec!["two aggregate steps are the same; remove one".into()]);
+        }
+    }
     let path = file.output.path.clone().try_into();
     let spec = PipelineSpec {
         transform: file.transform.clone(),

@@ -40,7 +40,7 @@ const MARGIN_MS: u64 = 500;
 #[derive(Debug)]
 struct Function {
     plan: Plan,
-    store: Store,
+    store: Arc<Store>,
 }
 
 /// Answers invocations until the environment ends.
@@ -76,7 +76,7 @@ async fn start(plan: Plan) -> anyhow::Result<Function> {
         settings.options.conditional,
         "output.s3.conditional_writes: a function needs a store that knows If-Match"
     );
-    let store = open_store(&plan.output).await;
+    let store = Arc::new(open_store(&plan.output).await);
     prepare(&store, &plan).await?;
     Ok(Function { plan, store })
 }

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::task::{JoinError, JoinSet};
 
 use super::head::{Head, HeadError, head_key};
 use crate::backoff::Backoff;
@@ -52,9 +53,12 @@ pub enum LambdaError {
     Partition(#[from] PartitionError),
     /// A consumer group writes here.
     #[error(
-        "partition {0}: a consumer group has loaded into this output, and its offsets are not Lambda's; give the function an output of its own"
+        "partition {0}: a consumer group has loaded into this output (or the function's head was removed), and its offsets are not Lambda's; give the function an output of its own"
     )]
     OfAGroup(i32),
+    /// A task was cut off.
+    #[error("an upload ended early: {0}")]
+    Task(#[from] JoinError),
     /// Others are faster, again and again.
     #[error("partition {0}: other invocations change its head again and again")]
     Overtaken(i32),
@@ -69,13 +73,21 @@ pub struct Loaded {
     pub counts: Counts,
 }
 
-/// Everything of an event is one batch: Lambda bounds it.
-const UNBOUNDED: Limits = Limits {
-    bytes: usize::MAX,
-    records: u64::MAX,
-    age_ms: u64::MAX,
-    objects: usize::MAX,
-};
+/// Objects that are under way at once.
+const UPLOADS: usize = 8;
+/// Objects of a begun batch after which the head is written anew with the rest: so a batch that takes
+/// longer than one invocation gets on.
+const FINISH_AT_ONCE: usize = 64;
+
+/// Everything of an event is one batch, unless it would make more objects than a batch may.
+fn limits(plan: &Plan) -> Limits {
+    Limits {
+        bytes: usize::MAX,
+        records: u64::MAX,
+        age_ms: u64::MAX,
+        objects: plan.flush.objects,
+    }
+}
 
 /// Stores the records of one partition that are not stored yet.
 ///
@@ -83,7 +95,7 @@ const UNBOUNDED: Limits = Limits {
 /// See [`LambdaError`].
 pub async fn load(
     plan: &Plan,
-    store: &Store,
+    store: &Arc<Store>,
     partition: i32,
     fetched: &Fetched,
 ) -> Result<Loaded, LambdaError> {
@@ -98,16 +110,24 @@ pub async fn load(
     let mut backoff = Backoff::new(u64::from(partition.unsigned_abs()));
     while overtaken < OVERTAKEN_MAX {
         match work.once(fetched).await {
-            // The second: the state that the head named when it was read is gone.
+            // The second: the state that the head named when it was read is gone. Once more that, and
+            // nobody was faster: it was removed.
+            Err(LambdaError::State(error @ RecoverError::Missing(_))) if overtaken > 0 => {
+                return Err(error.into());
+            }
             Err(
                 LambdaError::Store(StoreError::Changed(_))
                 | LambdaError::State(RecoverError::Missing(_)),
             ) => {
                 tracing::info!(partition, "another invocation was faster; its head is read");
                 overtaken += 1;
+                tokio::time::sleep(backoff.next_wait() / 5).await;
             }
             // A change of the head that may have been made, too: reading it tells.
-            Err(LambdaError::Store(StoreError::Later(error))) => {
+            Err(
+                LambdaError::Store(StoreError::Later(error))
+                | LambdaError::State(RecoverError::Store(StoreError::Later(error))),
+            ) => {
                 let wait = backoff.next_wait();
                 tracing::warn!(partition, %error, ?wait, "the output does not answer; trying again");
                 tokio::time::sleep(wait).await;
@@ -151,7 +171,7 @@ fn first_missing(head: Option<&Head>, fetched: &Fetched) -> Option<u64> {
 
 struct Work<'a> {
     plan: &'a Plan,
-    store: &'a Store,
+    store: &'a Arc<Store>,
     partition: i32,
     key: String,
     folder: String,
@@ -174,6 +194,14 @@ impl Work<'_> {
                 .await?;
             tidy(self.store, &self.folder, &committed).await;
         }
+        if version.is_none() {
+            // Before anything else of ours lies here: state without a head is a group's.
+            let head = Head {
+                committed: committed.clone(),
+                pending: Vec::new(),
+            };
+            version = self.change(&head, None).await?;
+        }
         let mut loaded = Loaded {
             offset: committed.offset,
             counts: Counts::default(),
@@ -182,12 +210,21 @@ impl Work<'_> {
         if last.is_none_or(|last| last < committed.offset) {
             return Ok(loaded);
         }
+        if first > committed.offset {
+            tracing::warn!(
+                partition = self.partition,
+                from = committed.offset,
+                to = first,
+                "Lambda handed no records of these offsets over: markers of transactions, or records that the \
+                 trigger gave up; `audit` tells of those that are an agent's"
+            );
+        }
         let state = load_state(self.store, &self.folder, committed.snapshot.as_deref()).await?;
         // What an intent is to a group, the pending objects are here: there is none to make again.
         committed.intent = None;
         let mut machine = Partition::recover(
             (&self.plan.kafka.topic, self.partition),
-            UNBOUNDED,
+            limits(self.plan),
             Arc::clone(&self.plan.pipeline),
             committed,
             state,
@@ -260,15 +297,12 @@ impl Work<'_> {
                 Ok(version)
             }
             Action::Upload(objects) => {
-                for object in objects.iter() {
-                    self.put(object).await?;
-                    crash::point("object-stored");
-                }
+                self.put_all(&objects).await?;
                 crash::point("batch-stored");
                 Ok(version)
             }
             Action::StoreSnapshot { name, bytes } => {
-                self.put(&self.state_object(&name, bytes)).await?;
+                put(Arc::clone(self.store), self.state_object(&name, bytes)).await?;
                 crash::point("snapshot-stored");
                 Ok(version)
             }
@@ -296,11 +330,37 @@ impl Work<'_> {
         pending: &[Object],
         version: Option<Version>,
     ) -> Result<Option<Version>, LambdaError> {
-        for object in pending {
-            self.put(object).await?;
+        let mut version = version;
+        let mut rest = pending;
+        loop {
+            let (now, then) = rest.split_at(rest.len().min(FINISH_AT_ONCE));
+            self.put_all(now).await?;
+            let head = Head {
+                committed: committed.clone(),
+                pending: then.to_vec(),
+            };
+            version = self.change(&head, version).await?;
+            if then.is_empty() {
+                return Ok(version);
+            }
+            rest = then;
         }
-        let pending = Vec::new();
-        self.change(&Head { committed, pending }, version).await
+    }
+
+    /// Stores objects, some at a time.
+    async fn put_all(&self, objects: &[Object]) -> Result<(), LambdaError> {
+        let mut tasks = JoinSet::new();
+        for object in objects {
+            while tasks.len() >= UPLOADS {
+                ended(tasks.join_next().await)?;
+            }
+            tasks.spawn(put(Arc::clone(self.store), object.clone()));
+        }
+        while !tasks.is_empty() {
+            ended(tasks.join_next().await)?;
+            crash::point("object-stored");
+        }
+        Ok(())
     }
 
     fn state_object(&self, name: &str, bytes: bytes::Bytes) -> Object {
@@ -308,23 +368,6 @@ impl Work<'_> {
             key: format!("{}{name}", self.folder),
             content: plain_content(&bytes),
             bytes,
-        }
-    }
-
-    /// Stores an object, as long as the invocation lives.
-    async fn put(&self, object: &Object) -> Result<(), LambdaError> {
-        let mut backoff = Backoff::new(object.bytes.len() as u64);
-        loop {
-            let bytes = object.bytes.clone();
-            match self.store.put_new(&object.key, bytes, object.content).await {
-                Ok(_) => return Ok(()),
-                Err(StoreError::Later(error)) => {
-                    let wait = backoff.next_wait();
-                    tracing::warn!(%error, ?wait, "not stored yet; trying again");
-                    tokio::time::sleep(wait).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
         }
     }
 
@@ -340,6 +383,30 @@ impl Work<'_> {
             .put_versioned(&self.key, head.encode(), version.as_ref())
             .await?;
         Ok(Some(changed))
+    }
+}
+
+/// Stores an object, as long as the invocation lives.
+async fn put(store: Arc<Store>, object: Object) -> Result<(), LambdaError> {
+    let mut backoff = Backoff::new(object.bytes.len() as u64);
+    loop {
+        let bytes = object.bytes.clone();
+        match store.put_new(&object.key, bytes, object.content).await {
+            Ok(_) => return Ok(()),
+            Err(StoreError::Later(error)) => {
+                let wait = backoff.next_wait();
+                tracing::warn!(%error, ?wait, "not stored yet; trying again");
+                tokio::time::sleep(wait).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn ended(task: Option<Result<Result<(), LambdaError>, JoinError>>) -> Result<(), LambdaError> {
+    match task {
+        Some(done) => done?,
+        None => Ok(()),
     }
 }
 

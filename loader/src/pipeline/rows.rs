@@ -56,10 +56,14 @@ impl Pipeline {
             },
             Err((Gone::Filtered, _)) => Made::Filtered,
             Err((Gone::Aggregated, _)) => Made::Aggregated,
-            Err((Gone::Refused(refusal), line)) => Made::Row {
-                line: self.dead_letter(record, clock_ms, &refusal, line),
-                to: To::DeadLetters,
-            },
+            Err((Gone::Refused(refusal), line)) => {
+                // Its path was found before it failed, and nothing lies there yet.
+                *memo = PathMemo::default();
+                Made::Row {
+                    line: self.dead_letter(record, clock_ms, &refusal, line),
+                    to: To::DeadLetters,
+                }
+            }
         }
     }
 

@@ -84,6 +84,40 @@ fn what_is_no_row_is_a_dead_letter_with_its_bytes() {
     }
 }
 
+/// A row that fails after its path was found leaves nothing there; the next one of that path goes
+/// there, not where the last row went.
+#[test]
+fn a_row_behind_one_that_failed_goes_to_its_own_path() {
+    let mut spec = pipeline("", "s={source}").spec().clone();
+    spec.format.kind = Kind::Raw;
+    spec.format.raw_field = Some("message".to_owned());
+    let raw = Pipeline::new(spec, |_| None).unwrap();
+    let mut scratch = Scratch::default();
+    let mut went = |value: &str| {
+        let entry = Entry {
+            offset: 9,
+            time_ms: 0,
+            value: None,
+            identity: Identity::Foreign,
+        };
+        let record = Record {
+            topic: "logs",
+            partition: 1,
+            entry: &entry,
+            value: Some(value.as_bytes()),
+        };
+        match raw.make(record, 0, &mut Windows::default(), &mut scratch) {
+            Made::Row { to, .. } => format!("{to:?}"),
+            other => format!("{other:?}"),
+        }
+    };
+    let to = |path: &str| format!("{:?}", To::Path(path));
+    assert_eq!(went(r#"{"source":"a","message":"1"}"#), to("s=a"));
+    assert_eq!(went(r#"{"source":"b"}"#), "DeadLetters");
+    assert_eq!(went(r#"{"source":"b","message":"2"}"#), to("s=b"));
+    assert_eq!(went(r#"{"source":"b","message":"3"}"#), "PathAsBefore");
+}
+
 #[test]
 fn routes_and_failed_steps() {
     let steps = "[[transform]]\nstep='route'\npath='bad/{level}'\nwhen={field='level',in=['error']}\n\
