@@ -66,6 +66,18 @@ pub struct Entry {
     pub identity: Identity,
 }
 
+impl Entry {
+    /// The place of a record that is nobody's and lies in no [`Fetched`].
+    pub fn foreign(offset: u64, time_ms: u64) -> Self {
+        Self {
+            offset,
+            time_ms,
+            value: None,
+            identity: Identity::Foreign,
+        }
+    }
+}
+
 /// Consecutive records of one partition. Offsets rise, not always by one: control records and
 /// compaction leave holes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

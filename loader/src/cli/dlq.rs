@@ -17,7 +17,7 @@ use crate::aggregate::Windows;
 use crate::cli::print;
 use crate::config::Plan;
 use crate::encode::{Compressor, Encoder, frame_bytes};
-use crate::fetched::{Entry, Identity};
+use crate::fetched::Entry;
 use crate::name::ObjectName;
 use crate::pipeline::{Made, Pipeline, Record, Scratch, To};
 use crate::route::DEAD_LETTERS;
@@ -192,12 +192,7 @@ async fn replay_one(
             ),
             None => None,
         };
-        let entry = Entry {
-            offset: letter.offset,
-            time_ms: letter.batch_ms,
-            value: None,
-            identity: Identity::Foreign,
-        };
+        let entry = Entry::foreign(letter.offset, letter.batch_ms);
         let record = Record {
             topic: &name.topic,
             partition: letter.partition,
@@ -210,12 +205,7 @@ async fn replay_one(
     }
     // Their windows hold nothing but these letters: parts of the windows that the rest lies in.
     let last = letters.last().map_or(0, |letter| letter.batch_ms);
-    let entry = Entry {
-        offset: name.end.saturating_sub(1),
-        time_ms: last,
-        value: None,
-        identity: Identity::Foreign,
-    };
+    let entry = Entry::foreign(name.end.saturating_sub(1), last);
     let record = Record {
         topic: &name.topic,
         partition: name.partition,

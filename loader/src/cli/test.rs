@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::aggregate::Windows;
 use crate::cli::print;
 use crate::config::Plan;
-use crate::fetched::{Entry, Identity};
+use crate::fetched::Entry;
 use crate::format::{Format, Kind, Packed, unpack};
 use crate::pipeline::{Made, Record, Scratch, To};
 
@@ -79,12 +79,7 @@ fn run(plan: &Plan, mut records: impl BufRead, clock_ms: u64) -> anyhow::Result<
         }
         let end = value.iter().rposition(|b| !matches!(b, b'\n' | b'\r'));
         value.truncate(end.map_or(0, |end| end + 1));
-        let entry = Entry {
-            offset,
-            time_ms: clock_ms,
-            value: None,
-            identity: Identity::Foreign,
-        };
+        let entry = Entry::foreign(offset, clock_ms);
         let record = Record {
             topic: &plan.kafka.topic,
             partition: 0,
@@ -97,12 +92,7 @@ fn run(plan: &Plan, mut records: impl BufRead, clock_ms: u64) -> anyhow::Result<
         show(plan, &made, &mut path, &mut out);
         offset += 1;
     }
-    let entry = Entry {
-        offset: offset.saturating_sub(1),
-        time_ms: clock_ms,
-        value: None,
-        identity: Identity::Foreign,
-    };
+    let entry = Entry::foreign(offset.saturating_sub(1), clock_ms);
     let record = Record {
         topic: &plan.kafka.topic,
         partition: 0,

@@ -165,12 +165,7 @@ impl OpenBatch {
         rows: &[WindowRow],
         compressor: &mut Compressor,
     ) -> Result<(), EncodeError> {
-        let entry = Entry {
-            offset: at,
-            time_ms: self.times_ms.1,
-            value: None,
-            identity: Identity::Foreign,
-        };
+        let entry = Entry::foreign(at, self.times_ms.1);
         let record = Record {
             topic,
             partition,

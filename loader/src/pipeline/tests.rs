@@ -2,7 +2,6 @@ use serde_json::Value;
 
 use super::*;
 use crate::aggregate::Windows;
-use crate::fetched::Identity;
 use crate::transform::Row;
 
 pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
@@ -25,12 +24,7 @@ pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
 
 /// Where it went, or that it was filtered, and its line.
 fn make(pipeline: &Pipeline, value: Option<&[u8]>) -> (String, String) {
-    let entry = Entry {
-        offset: 5,
-        time_ms: 0,
-        value: None,
-        identity: Identity::Foreign,
-    };
+    let entry = Entry::foreign(5, 0);
     let record = Record {
         topic: "logs",
         partition: 2,
@@ -94,12 +88,7 @@ fn a_row_behind_one_that_failed_goes_to_its_own_path() {
     let raw = Pipeline::new(spec, |_| None).unwrap();
     let mut scratch = Scratch::default();
     let mut went = |value: &str| {
-        let entry = Entry {
-            offset: 9,
-            time_ms: 0,
-            value: None,
-            identity: Identity::Foreign,
-        };
+        let entry = Entry::foreign(9, 0);
         let record = Record {
             topic: "logs",
             partition: 1,
@@ -125,12 +114,7 @@ fn routes_and_failed_steps() {
                  [[transform]]\nstep='timestamp'\nfield='ts'\nformats=['unix']\n";
     let routed = pipeline(steps, "s={s}");
     let mut scratch = Scratch::default();
-    let entry = Entry {
-        offset: 9,
-        time_ms: 0,
-        value: None,
-        identity: Identity::Foreign,
-    };
+    let entry = Entry::foreign(9, 0);
     let mut went = |value: &str| {
         let record = Record {
             topic: "logs",
