@@ -53,14 +53,14 @@ pub enum LambdaError {
     Partition(#[from] PartitionError),
     /// A consumer group writes here.
     #[error(
-        "partition {0}: a consumer group has loaded into this output (or the function's head was removed), and its offsets are not Lambda's; give the function an output of its own"
+        "a consumer group has loaded into this output (or the function's head was removed), and its offsets are not Lambda's; give the function an output of its own"
     )]
-    OfAGroup(i32),
+    OfAGroup,
     /// A task was cut off.
     #[error("an upload ended early: {0}")]
     Task(#[from] JoinError),
     /// Others are faster, again and again.
-    #[error("partition {0}: other invocations change its head again and again")]
+    #[error("other invocations change the head of partition {0} again and again")]
     Overtaken(i32),
 }
 
@@ -260,7 +260,7 @@ impl Work<'_> {
             return Ok((head, Some(version)));
         }
         if has_group_state(self.store, &self.folder).await? {
-            return Err(LambdaError::OfAGroup(self.partition));
+            return Err(LambdaError::OfAGroup);
         }
         let committed = Committed {
             offset: first,
