@@ -31,6 +31,7 @@ pub mod http;
 pub mod lambda;
 pub mod memory;
 pub mod metrics;
+pub mod range;
 pub mod recover;
 pub mod staging;
 pub mod worker;

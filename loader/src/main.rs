@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use headwater_loader::cli::dry_run::{Prices, Sample};
 use headwater_loader::config::{ConfigFile, plan};
+use headwater_loader::range::position::Position;
 use headwater_loader::{cli, lambda, supervise};
 
 /// Takes records from Kafka, transforms them and writes them to S3, exactly once.
@@ -41,6 +43,10 @@ enum Command {
     Check(Config),
     /// Run the pipeline over records from standard input, one value a line, without Kafka.
     Test(Test),
+    /// Run the configuration over records that are in the topic, beside the group, and say what would
+    /// be written: objects, sizes, paths, rejects, requests and cost a day. Nothing is written; exit
+    /// status 1 where the guard against too many paths closed a batch.
+    Plan(DryRun),
     /// What could not be made rows.
     #[command(subcommand)]
     Dlq(Dlq),
@@ -87,6 +93,28 @@ struct Test {
     /// The batch clock, RFC 3339.
     #[arg(long, value_name = "TIME", default_value = "2026-01-01T00:00:00Z")]
     now: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct DryRun {
+    #[command(flatten)]
+    reading: Reading,
+    /// How many records to look at, over all partitions.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    records: u64,
+    /// Where to begin: earliest, latest-N, an offset, or a time (RFC 3339); by default the newest
+    /// records, as many of each partition.
+    #[arg(long, value_name = "POSITION")]
+    from: Option<Position>,
+    /// Only this partition; may be given again.
+    #[arg(long, value_name = "N")]
+    partition: Vec<i32>,
+    /// Dollars for 1000 PUT requests; an example: S3 Standard in us-east-1.
+    #[arg(long, value_name = "DOLLARS", default_value_t = 0.005)]
+    price_put: f64,
+    /// Dollars for a GiB in a month; an example: S3 Standard in us-east-1.
+    #[arg(long, value_name = "DOLLARS", default_value_t = 0.023)]
+    price_storage: f64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -163,6 +191,19 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             let clock_ms = u64::try_from(now.as_millisecond()).unwrap_or(0);
             let records = std::io::stdin().lock();
             cli::test::test(&plan, records, clock_ms, test.expect.as_deref())
+        }
+        Command::Plan(dry_run) => {
+            let plan = cli::plan_from(&dry_run.reading.config.config)?;
+            let sample = Sample {
+                records: dry_run.records,
+                from: dry_run.from,
+                partitions: dry_run.partition,
+                prices: Prices {
+                    put: dry_run.price_put,
+                    storage: dry_run.price_storage,
+                },
+            };
+            cli::dry_run::plan(&plan, &sample, dry_run.reading.json)
         }
         Command::Dlq(dlq) => runtime.block_on(dead_letters(dlq)),
         Command::Run(config) => {

@@ -28,14 +28,27 @@ const OBJECT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// One dead letter, as it is stored.
 #[derive(Debug, Deserialize)]
-struct DeadLetter {
-    reason: String,
+pub(super) struct DeadLetter {
+    pub(super) reason: String,
     #[serde(default)]
-    step: Option<String>,
-    partition: i32,
-    offset: u64,
+    pub(super) step: Option<String>,
+    pub(super) partition: i32,
+    pub(super) offset: u64,
     batch_ms: u64,
     value_base64: Option<String>,
+}
+
+impl DeadLetter {
+    /// The record's value; none where it was null.
+    ///
+    /// # Errors
+    /// It is no base64.
+    pub(super) fn value(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let text = self.value_base64.as_ref();
+        text.map(|text| base64::engine::general_purpose::STANDARD.decode(text))
+            .transpose()
+            .context("value_base64 is no base64")
+    }
 }
 
 /// Dead letters of one kind.
@@ -66,11 +79,19 @@ async fn keys(store: &Store, topic: &str) -> anyhow::Result<Vec<(String, ObjectN
 async fn letters(store: &Store, key: &str) -> anyhow::Result<Vec<DeadLetter>> {
     let bytes = store.get(key).await?;
     let bytes = bytes.with_context(|| format!("{key} is gone"))?;
+    parse(key, &bytes)
+}
+
+/// The dead letters of an object.
+///
+/// # Errors
+/// It holds something else.
+pub(super) fn parse(key: &str, bytes: &[u8]) -> anyhow::Result<Vec<DeadLetter>> {
     let mut text = String::new();
     let reader: Box<dyn Read> = match key.rsplit('.').next() {
-        Some("zst") => Box::new(zstd::Decoder::new(&*bytes)?),
-        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(&*bytes)),
-        _ => Box::new(&*bytes),
+        Some("zst") => Box::new(zstd::Decoder::new(bytes)?),
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+        _ => Box::new(bytes),
     };
     reader
         .take(OBJECT_BYTES_MAX)
@@ -130,7 +151,7 @@ pub async fn list(plan: &Plan, store: &Store, json: bool) -> anyhow::Result<Exit
 }
 
 /// A reason without the place in the text, which differs from record to record.
-fn kind(reason: &str) -> String {
+pub(super) fn kind(reason: &str) -> String {
     reason
         .split(" at line ")
         .next()
@@ -184,14 +205,7 @@ async fn replay_one(
     let mut windows = Windows::default();
     windows.align(pipeline.aggregates());
     for letter in letters {
-        let value = match &letter.value_base64 {
-            Some(text) => Some(
-                base64::engine::general_purpose::STANDARD
-                    .decode(text)
-                    .context("value_base64 is no base64")?,
-            ),
-            None => None,
-        };
+        let value = letter.value()?;
         let entry = Entry::foreign(letter.offset, letter.batch_ms);
         let record = Record {
             topic: &name.topic,

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod check;
 pub mod ddl;
 pub mod dlq;
+pub mod dry_run;
 pub mod test;
 pub mod topics;
 pub mod verify;

@@ -589,7 +589,7 @@ fn client_config(plan: &Plan, cluster: &Cluster) -> Result<ClientConfig, Consume
 }
 
 /// Reads a message's headers; the stream's text is shared with the record before, where it is the same.
-fn identify(message: &BorrowedMessage<'_>, last: Option<&Identity>) -> Identity {
+pub(crate) fn identify(message: &BorrowedMessage<'_>, last: Option<&Identity>) -> Identity {
     let Some(all) = message.headers() else {
         return Identity::Foreign;
     };

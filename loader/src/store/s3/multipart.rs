@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use bytes::Bytes;
 
 use crate::encode::Content;
-use crate::store::s3::options::described;
+use crate::store::s3::options::{S3Options, described};
 use crate::store::s3::{CONTENT, S3, is_data, status};
 use crate::store::{StoreError, Stored};
 
@@ -16,6 +16,20 @@ use crate::store::{StoreError, Stored};
 const PART_BYTES_MIN: usize = 16 * 1024 * 1024;
 /// Most parts of one object: S3 allows 10,000.
 const PARTS_MAX: usize = 5000;
+
+impl S3Options {
+    /// Requests that are charged to store an object of so many bytes.
+    pub fn requests(&self, bytes: usize) -> u64 {
+        match bytes > self.multipart_above {
+            true => bytes.div_ceil(part_bytes(bytes)) as u64 + 2,
+            false => 1,
+        }
+    }
+}
+
+fn part_bytes(bytes: usize) -> usize {
+    PART_BYTES_MIN.max(bytes.div_ceil(PARTS_MAX))
+}
 
 impl S3 {
     /// Stores an object in parts unless one of its name is there.
@@ -55,7 +69,7 @@ impl S3 {
         bytes: &Bytes,
         content: Content,
     ) -> Result<Stored, StoreError> {
-        let size = PART_BYTES_MIN.max(bytes.len().div_ceil(PARTS_MAX));
+        let size = part_bytes(bytes.len());
         let mut parts = Vec::new();
         for (number, from) in (1..).zip((0..bytes.len()).step_by(size)) {
             let part = bytes.slice(from..bytes.len().min(from + size));
