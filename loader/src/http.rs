@@ -1,4 +1,5 @@
-//! The loader's HTTP port: `/metrics`, `/healthz`, `/readyz`. It only reads; who may reach it is for
+//! The loader's HTTP port: a status page at `/`, the same as JSON at `/status.json`, `/metrics`,
+//! `/healthz`, `/readyz`. It only reads; who may reach it is for
 //! the network to say, so it listens where `[http] listen` tells and nowhere by default.
 
 use std::convert::Infallible;
@@ -12,7 +13,10 @@ use bytes::Bytes;
 use headwater_msk::Cluster;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,7 +25,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::clock;
-use crate::metrics::Credentials;
+use crate::config::plan::Output;
+use crate::metrics::{Credentials, resident_bytes};
+use crate::status::history::EVERY;
+use crate::status::{About, Process, page};
 use crate::worker::Shared;
 
 /// Connections at once; one above waits.
@@ -46,6 +53,8 @@ pub async fn serve(
     let mut registry = shared.metrics.registry();
     registry.register_collector(Box::new(Credentials(cluster)));
     let registry = Arc::new(registry);
+    let about = Arc::new(about(&shared));
+    tokio::spawn(sample(Arc::clone(&shared)));
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::spawn(async move {
         loop {
@@ -58,9 +67,10 @@ pub async fn serve(
                 continue;
             };
             let (shared, registry) = (Arc::clone(&shared), Arc::clone(&registry));
+            let about = Arc::clone(&about);
             tokio::spawn(async move {
                 let answer = service_fn(|request| {
-                    let answer = answer(&request, &shared, &registry);
+                    let answer = answer(&request, &shared, (&registry, &about));
                     async { Ok::<_, Infallible>(answer) }
                 });
                 let mut http = hyper::server::conn::http1::Builder::new();
@@ -81,7 +91,7 @@ pub async fn serve(
 fn answer(
     request: &Request<Incoming>,
     shared: &Shared,
-    registry: &Registry,
+    (registry, about): (&Registry, &About),
 ) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
@@ -102,11 +112,83 @@ fn answer(
                 "not in the group yet\n".into(),
             ),
         },
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "/metrics, /healthz and /readyz are here\n".into(),
+        "/status.json" => status(shared, about),
+        path => match page::file(path) {
+            Some((kind, text)) => of_page(kind, text.into()),
+            None => text(
+                StatusCode::NOT_FOUND,
+                "/, /status.json, /metrics, /healthz and /readyz are here\n".into(),
+            ),
+        },
+    }
+}
+
+/// Who this loader is.
+fn about(shared: &Shared) -> About {
+    let plan = &shared.plan;
+    About {
+        version: env!("CARGO_PKG_VERSION"),
+        group: plan.group.clone(),
+        topic: plan.kafka.topic.clone(),
+        output: match &plan.output {
+            Output::S3(settings) => format!("s3://{}/{}", settings.bucket, settings.prefix),
+            Output::Folder(root) => format!("file://{}", root.display()),
+        },
+        started_ms: clock::now().wall_ms,
+    }
+}
+
+/// Enters a point of every partition, for as long as the process runs.
+async fn sample(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let readings = shared.metrics.readings(clock::now().wall_ms);
+        shared.status.sample(&readings);
+    }
+}
+
+fn status(shared: &Shared, about: &About) -> Response<Full<Bytes>> {
+    let now_ms = clock::now().wall_ms;
+    let metrics = &shared.metrics;
+    let (held, bound) = shared.staging.held();
+    let process = Process {
+        joined: metrics.is_joined(),
+        batch_bytes: held as u64,
+        batch_bytes_max: bound as u64,
+        resident_bytes: resident_bytes(),
+        output_retries: metrics.retries.get(),
+        rejoins: metrics.rejoined.get(),
+    };
+    let (sum, readings) = (shared.tally.sum(), metrics.readings(now_ms));
+    let view = shared
+        .status
+        .view(now_ms, about, process, (&sum, &readings));
+    match serde_json::to_vec(&view) {
+        Ok(body) => of_page("application/json", body.into()),
+        Err(error) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the status cannot be written: {error}\n"),
         ),
     }
+}
+
+/// An answer that a browser shows: it may load nothing from elsewhere, and keeps nothing.
+fn of_page(kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    for (name, value) in [
+        (CONTENT_TYPE, kind),
+        (CONTENT_SECURITY_POLICY, page::POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 fn silent_ms(shared: &Shared) -> u64 {

@@ -34,6 +34,7 @@ pub mod metrics;
 pub mod range;
 pub mod recover;
 pub mod staging;
+pub mod status;
 pub mod worker;
 
 pub mod backoff;

@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::partition::batch::Counts;
+use crate::partition::rejects::Rejects;
 
 mod credentials;
 
@@ -33,11 +34,19 @@ pub struct OfOutcome {
     outcome: &'static str,
 }
 
+/// A step's label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfStep {
+    step: String,
+}
+
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Records in completed batches, by what became of them.
     records: Family<OfOutcome, Counter>,
+    /// Dead letters, by the step that failed.
+    dead_letters: Family<OfStep, Counter>,
     /// Bytes of their values.
     bytes: Counter,
     /// Batches completed.
@@ -116,6 +125,19 @@ pub struct Lag {
     pub seconds: u64,
 }
 
+/// A partition that is ours, as everybody who watches sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Its number.
+    pub partition: i32,
+    /// How far it is.
+    pub standing: Standing,
+    /// First offset behind what may be read; none before the client has heard.
+    pub end: Option<u64>,
+    /// Its durable lag; none before the client has heard where it ends.
+    pub lag: Option<Lag>,
+}
+
 /// The durable lag of a partition. `now_ms`: Unix time.
 pub fn lag(standing: &Standing, ends: &Ends, now_ms: u64) -> Lag {
     let all_taken_is_durable = standing.durable >= standing.taken;
@@ -159,6 +181,16 @@ impl Metrics {
         self.batches.inc();
     }
 
+    /// Adds the dead letters of completed batches.
+    pub fn rejected(&self, rejects: &Rejects) {
+        for (step, reject) in rejects.iter() {
+            let step = OfStep { step: step.into() };
+            self.dead_letters
+                .get_or_create(&step)
+                .inc_by(reject.records);
+        }
+    }
+
     /// Notes how far a worker is; none when it has ended.
     pub fn stands(&self, partition: i32, standing: Option<Standing>) {
         let mut board = self.board();
@@ -166,6 +198,21 @@ impl Metrics {
             Some(standing) => board.workers.insert(partition, standing),
             None => board.workers.remove(&partition),
         };
+    }
+
+    /// The partitions that are ours. `now_ms`: Unix time.
+    pub fn readings(&self, now_ms: u64) -> Vec<Reading> {
+        let board = self.board();
+        let reading = |(partition, standing): (&i32, &Standing)| {
+            let ends = board.ends.get(partition);
+            Reading {
+                partition: *partition,
+                standing: *standing,
+                end: ends.map(|ends| ends.end),
+                lag: ends.map(|ends| lag(standing, ends, now_ms)),
+            }
+        };
+        board.workers.iter().map(reading).collect()
     }
 
     /// Notes where partitions end.
@@ -201,23 +248,24 @@ impl Metrics {
         ] {
             family.clear();
         }
-        let board = self.board();
-        for (partition, standing) in &board.workers {
-            let of = OfPartition {
-                partition: *partition,
-            };
+        let readings = self.readings(now_ms);
+        for reading in &readings {
+            let (standing, of) = (
+                &reading.standing,
+                OfPartition {
+                    partition: reading.partition,
+                },
+            );
             gauge(&self.gaps.get_or_create(&of), standing.gaps);
             gauge(&self.streams.get_or_create(&of), standing.streams);
             gauge(&self.windows.get_or_create(&of), standing.windows);
             gauge(&self.window_bytes.get_or_create(&of), standing.window_bytes);
-            // Before the client has heard of the end there is no lag to tell.
-            if let Some(ends) = board.ends.get(partition) {
-                let lag = lag(standing, ends, now_ms);
+            if let Some(lag) = reading.lag {
                 gauge(&self.lag_records.get_or_create(&of), lag.records);
                 gauge(&self.lag_seconds.get_or_create(&of), lag.seconds);
             }
         }
-        gauge(&self.assigned, board.workers.len() as u64);
+        gauge(&self.assigned, readings.len() as u64);
         gauge(&self.batch_bytes, batch_bytes.0 as u64);
         gauge(&self.batch_bytes_max, batch_bytes.1 as u64);
         gauge(&self.fetched_bytes, fetched_bytes as u64);
@@ -231,6 +279,11 @@ impl Metrics {
             "records",
             "Records in completed batches, by outcome; overlap and refused_headers are among the written",
             self.records.clone(),
+        );
+        registry.register(
+            "dead_letters",
+            "Records that could not be made rows, by the step that failed; row: outside of all steps",
+            self.dead_letters.clone(),
         );
         let counters: [(&str, &str, &Counter); 8] = [
             (
@@ -331,7 +384,7 @@ impl Metrics {
 }
 
 /// Resident memory of this process; 0 where the system does not say.
-fn resident_bytes() -> u64 {
+pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     text.lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
@@ -399,6 +452,9 @@ mod tests {
             filtered: 3,
             ..Counts::default()
         });
+        let mut rejects = Rejects::default();
+        rejects.add("1 (parse)", "no", (1, 1));
+        metrics.rejected(&rejects);
         metrics.stands(
             7,
             Some(Standing {
@@ -420,6 +476,7 @@ mod tests {
         for line in [
             "headwater_loader_records_total{outcome=\"written\"} 3",
             "headwater_loader_records_total{outcome=\"dead_letter\"} 2",
+            "headwater_loader_dead_letters_total{step=\"1 (parse)\"} 1",
             "headwater_loader_durable_lag_records{partition=\"7\"} 5",
             "headwater_loader_batch_memory_bytes_max 2",
         ] {

@@ -8,6 +8,7 @@
 mod dead_letter;
 mod rows;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use headwater_msk::Period;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+pub use self::dead_letter::Refusal;
 use crate::aggregate::Aggregate;
 use crate::encode::parquet::Table;
 use crate::encode::{Compression, EncodeError, Target};
@@ -112,7 +114,7 @@ pub enum To<'a> {
     /// Under this path.
     Path(&'a str),
     /// Among the rows that could not be made.
-    DeadLetters,
+    DeadLetters(&'a Refusal),
 }
 
 /// Memory that is used again from record to record; one for each open batch.
@@ -122,6 +124,8 @@ pub struct Scratch {
     memo: PathMemo,
     /// The step whose path was the last one; none for `output.path`.
     last: Option<usize>,
+    /// Why the last dead letter is one.
+    refusal: Refusal,
 }
 
 /// Hex SHA-256 of a table's or a specification's bytes.
@@ -194,6 +198,18 @@ impl Pipeline {
     /// Its specification.
     pub fn spec(&self) -> &PipelineSpec {
         &self.spec
+    }
+
+    /// What people know a step by: its number, from 1, and its name; `row` for what fails outside of
+    /// all steps (no JSON, no path, a column that does not fit).
+    pub fn step_label(&self, refusal: &Refusal) -> Cow<'static, str> {
+        match refusal.step {
+            None => Cow::Borrowed("row"),
+            Some(step) => {
+                let name = self.spec.transform.get(step - 1).map_or("", StepFile::name);
+                Cow::Owned(format!("{step} ({name})"))
+            }
+        }
     }
 
     /// Its aggregates, in order.

@@ -20,6 +20,7 @@ use crate::consume::prefetch::Prefetch;
 use crate::http;
 use crate::recover::store_pipeline;
 use crate::staging::{Staging, Tally};
+use crate::status::Status;
 use crate::store::folder::Folder;
 use crate::store::s3::S3;
 use crate::store::{Store, StoreError};
@@ -85,6 +86,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         prefetch,
         tally: Tally::default(),
         metrics: Arc::default(),
+        status: Status::default(),
         polled_ms: Arc::default(),
         stop: stopped,
     });

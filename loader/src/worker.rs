@@ -21,10 +21,14 @@ use crate::partition::intent::Committed;
 use crate::partition::{Action, Event, Partition};
 use crate::recover::{RecoverError, recover};
 use crate::staging::{Room, Staging, Tally};
+use crate::status::Status;
+use crate::status::devices::Devices;
 use crate::store::{Store, StoreError, plain_content};
 
 /// How often a worker looks whether its partition was taken away, while it waits for something else.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often a worker looks through its ledger for the status page, milliseconds.
+const DEVICES_EVERY_MS: u64 = 10_000;
 /// Objects of one batch that are under way at once.
 const UPLOADS: usize = 8;
 
@@ -42,6 +46,8 @@ pub struct Shared {
     pub tally: Tally,
     /// The same, and more, for Prometheus.
     pub metrics: Arc<Metrics>,
+    /// What the status page shows.
+    pub status: Status,
     /// When the poll thread last looked up, monotonic milliseconds; 0 while there is none.
     pub polled_ms: Arc<AtomicU64>,
     /// Set once: close what is open and end.
@@ -79,6 +85,7 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, assigned: Assigne
                 machine,
                 pending: None,
                 under_way: None,
+                devices_ms: None,
             };
             let ended = worker.work().await;
             if let Some(task) = worker.under_way.take() {
@@ -90,6 +97,7 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, assigned: Assigne
     };
     shared.staging.hold(partition, 0);
     shared.metrics.stands(partition, None);
+    shared.status.devices(partition, None);
     ended
 }
 
@@ -135,6 +143,8 @@ struct Worker {
     /// Records that were received, and how many of them the machine has taken.
     pending: Option<(HandOver, usize)>,
     under_way: Option<JoinHandle<Result<(), Ended>>>,
+    /// When the devices were last looked through, monotonic milliseconds.
+    devices_ms: Option<u64>,
 }
 
 impl Worker {
@@ -186,11 +196,30 @@ impl Worker {
             self.shared.tally.add(&counts);
             self.shared.metrics.count(&counts);
         }
+        let rejects = self.machine.take_rejects();
+        self.shared.metrics.rejected(&rejects);
+        self.shared.status.rejected(rejects);
+        self.look_at_devices();
         let standing = self.machine.standing();
         self.shared
             .metrics
             .stands(self.assigned.partition, Some(standing));
         Ok(())
+    }
+
+    /// Looks through the ledger for the status page, where there is one, every now and then: it takes
+    /// as long as there are streams.
+    fn look_at_devices(&mut self) {
+        let now_ms = clock::now().mono_ms;
+        let due = self
+            .devices_ms
+            .is_none_or(|last| now_ms.saturating_sub(last) >= DEVICES_EVERY_MS);
+        if due && self.shared.plan.listen.is_some() {
+            let devices = Devices::of(self.machine.ledger());
+            let partition = self.assigned.partition;
+            self.shared.status.devices(partition, Some(devices));
+            self.devices_ms = Some(now_ms);
+        }
     }
 
     fn room(&self) -> Room {

@@ -15,6 +15,7 @@ pub mod writer;
 
 pub mod process;
 
+pub mod browser;
 pub mod kafka;
 
 pub mod lambda;

@@ -41,3 +41,13 @@ pub fn unique(prefix: &str) -> String {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}-{micros:x}-{:x}-{count:x}", std::process::id())
 }
+
+/// A loopback address that nobody has, for a program that is told where to listen.
+///
+/// # Panics
+/// If loopback has no port left.
+pub fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
+    let address = listener.local_addr().expect("it has an address");
+    address.to_string()
+}

@@ -4,24 +4,18 @@
 use headwater_tests::kafka::Listener;
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
+use headwater_tests::outside::free_address;
 use headwater_tests::process::{Process, Setup};
 use headwater_tests::secured::{Needles, Running, Secured, assert_nowhere, connect};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 const LIFE: Duration = Duration::from_secs(8);
-
-/// A loopback address that nobody has.
-fn address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-    let address = listener.local_addr().expect("it has an address");
-    address.to_string()
-}
 
 /// The same with librdkafka's debugging, and metrics at `listen`.
 fn loud(setup: Setup, listen: &str) -> Setup {
@@ -109,7 +103,7 @@ fn nothing_that_a_full_run_writes_holds_a_secret() {
     world.set_life(LIFE);
     let loading = world.loading("secrets");
     world.allow(&loading.topic);
-    let (at_agent, at_loader) = (address(), address());
+    let (at_agent, at_loader) = (free_address(), free_address());
     let agent = loud(world.agent(&loading), &at_agent);
     let (loader, _) = world.loader_by_iam(&loading);
     let loader = loud(loader, &at_loader);

@@ -273,11 +273,11 @@ fn put(
     };
     let (path, target) = match to {
         To::Path(path) => (path, pipeline.target()),
-        To::DeadLetters => (DEAD_LETTERS, pipeline.dead_letters()),
+        To::DeadLetters(_) => (DEAD_LETTERS, pipeline.dead_letters()),
         To::PathAsBefore => bail!("a first row has no path before it"),
     };
     match to {
-        To::DeadLetters => sum.again += 1,
+        To::DeadLetters(_) => sum.again += 1,
         _ => sum.rows += 1,
     }
     let encoder = objects.entry(path.to_owned()).or_default();

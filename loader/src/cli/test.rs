@@ -115,7 +115,7 @@ fn show(plan: &Plan, made: &Made<'_>, path: &mut String, out: &mut String) {
         Made::Aggregated => json!({ "aggregated": true }),
         Made::Row {
             line,
-            to: To::DeadLetters,
+            to: To::DeadLetters(_),
         } => json!({ "dead_letter": as_json(line) }),
         Made::Row { line, to } => {
             if let To::Path(new) = to {

@@ -10,6 +10,7 @@ use crate::aggregate::{WindowRow, Windows};
 use crate::encode::{Compressor, Content, EncodeError, Encoder, frame_bytes};
 use crate::fetched::{Entry, Identity};
 use crate::name::ObjectName;
+use crate::partition::rejects::Rejects;
 use crate::pipeline::{Made, Pipeline, Record, Scratch, To};
 use crate::route::DEAD_LETTERS;
 
@@ -79,6 +80,8 @@ pub struct OpenBatch {
     pub pipeline: Arc<Pipeline>,
     /// What its records were.
     pub counts: Counts,
+    /// What its dead letters were.
+    pub rejects: Rejects,
     /// Kafka's timestamps of its first and its last record, Unix milliseconds.
     pub times_ms: (u64, u64),
     objects: Objects,
@@ -103,6 +106,7 @@ impl OpenBatch {
             clock_ms,
             pipeline,
             counts: Counts::default(),
+            rejects: Rejects::default(),
             times_ms: (0, 0),
             objects: Objects::default(),
             scratch: Scratch::default(),
@@ -150,6 +154,7 @@ impl OpenBatch {
         let made = self
             .pipeline
             .make(record, self.clock_ms, windows, &mut self.scratch);
+        note_reject(&mut self.rejects, &made, &self.pipeline, entry);
         self.objects
             .put(&made, &self.pipeline, &mut self.counts, compressor)
     }
@@ -177,6 +182,7 @@ impl OpenBatch {
             let made = self
                 .pipeline
                 .make_window(row, record, self.clock_ms, &mut self.scratch);
+            note_reject(&mut self.rejects, &made, &self.pipeline, &entry);
             self.objects
                 .put(&made, &self.pipeline, &mut self.counts, compressor)?;
         }
@@ -262,6 +268,17 @@ impl OpenBatch {
     }
 }
 
+fn note_reject(rejects: &mut Rejects, made: &Made<'_>, pipeline: &Pipeline, entry: &Entry) {
+    if let Made::Row {
+        to: To::DeadLetters(refusal),
+        ..
+    } = made
+    {
+        let at = (entry.offset, entry.time_ms);
+        rejects.add(&pipeline.step_label(refusal), &refusal.reason, at);
+    }
+}
+
 impl Objects {
     /// Puts what became of a record, or of a window, where it belongs.
     fn put(
@@ -283,14 +300,14 @@ impl Objects {
             }
         };
         counts.rows += 1;
-        let dead = to == To::DeadLetters;
+        let dead = matches!(to, To::DeadLetters(_));
         let at = match to {
             To::PathAsBefore => self.last,
             To::Path(path) => {
                 self.last = self.place(path);
                 self.last
             }
-            To::DeadLetters => {
+            To::DeadLetters(_) => {
                 counts.dead_letters += 1;
                 self.place(DEAD_LETTERS)
             }

@@ -23,6 +23,7 @@
 
 pub mod batch;
 pub mod intent;
+pub mod rejects;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::fetched::Fetched;
 use crate::metrics::Standing;
 use crate::partition::batch::{Counts, Object, OpenBatch};
 use crate::partition::intent::{Committed, Intent};
+use crate::partition::rejects::Rejects;
 use crate::pipeline::Pipeline;
 use crate::state::{SnapshotError, State};
 
@@ -137,6 +139,7 @@ struct Closing {
     snapshot: (String, Bytes),
     done: Committed,
     counts: Counts,
+    rejects: Rejects,
     times_ms: (u64, u64),
     accounts: Accounts,
 }
@@ -206,6 +209,7 @@ pub struct Partition {
     actions: VecDeque<Action>,
     stopping: bool,
     finished_counts: Vec<Counts>,
+    finished_rejects: Rejects,
     accounts: Accounts,
     /// Kafka's timestamp of the last record of the last completed batch.
     durable_ms: Option<u64>,
@@ -242,6 +246,7 @@ impl Partition {
             stopping: false,
             accounts: Accounts::of(&ledger, &windows),
             finished_counts: Vec::new(),
+            finished_rejects: Rejects::default(),
             durable_ms: None,
             ledger,
             windows,
@@ -396,6 +401,16 @@ impl Partition {
         std::mem::take(&mut self.finished_counts)
     }
 
+    /// Dead letters of the batches that were completed since this was last asked.
+    pub fn take_rejects(&mut self) -> Rejects {
+        std::mem::take(&mut self.finished_rejects)
+    }
+
+    /// The ledger as of the last record that was taken in.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     fn is_full(&self) -> bool {
         self.open.as_ref().is_some_and(|open| match &self.replay {
             Some(replay) => self.next >= replay.intent.end,
@@ -432,6 +447,7 @@ impl Partition {
         let due = self.windows.close(pipeline.aggregates(), clock_ms);
         batch.take_windows(who, end.saturating_sub(1), &due, &mut self.compressor)?;
         let (counts, times_ms) = (batch.counts, batch.times_ms);
+        let rejects = std::mem::take(&mut batch.rejects);
         let retention = pipeline.spec().ledger_retention.as_millis();
         self.ledger.retire(clock_ms.saturating_sub(retention));
         let state = State {
@@ -477,6 +493,7 @@ impl Partition {
             snapshot,
             done,
             counts,
+            rejects,
             times_ms,
             accounts: Accounts::of(&self.ledger, &self.windows),
         };
@@ -500,6 +517,7 @@ impl Partition {
                     .filter(|name| self.committed.snapshot.as_ref() != Some(name));
                 self.actions.extend(old.map(Action::RemoveSnapshot));
                 self.finished_counts.push(closing.counts);
+                self.finished_rejects.merge(closing.rejects);
                 self.accounts = closing.accounts;
                 self.durable_ms = Some(closing.times_ms.1);
                 return;

@@ -5,14 +5,15 @@ use serde_json::Value;
 use super::rows::write_row;
 use super::{Pipeline, Record};
 use crate::fetched::Identity;
-use crate::transform::{Row, StepFile};
+use crate::transform::Row;
 
 /// Why a record is a dead letter.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) reason: String,
-    /// The step that it failed in, from 1.
-    pub(super) step: Option<usize>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// In words; it may carry a part of the record.
+    pub reason: String,
+    /// The step that it failed in, from 1; none for what fails outside of all steps.
+    pub step: Option<usize>,
 }
 
 impl Pipeline {
@@ -26,9 +27,8 @@ impl Pipeline {
         use base64::Engine;
         let mut row = Row::new();
         row.insert("reason".into(), refusal.reason.as_str().into());
-        if let Some(step) = refusal.step {
-            let name = self.spec.transform.get(step - 1).map_or("", StepFile::name);
-            row.insert("step".into(), format!("{step} ({name})").into());
+        if refusal.step.is_some() {
+            row.insert("step".into(), self.step_label(refusal).into());
         }
         row.insert("topic".into(), record.topic.into());
         row.insert("partition".into(), record.partition.into());

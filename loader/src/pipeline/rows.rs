@@ -39,7 +39,12 @@ impl Pipeline {
         windows: &mut Windows,
         scratch: &'a mut Scratch,
     ) -> Made<'a> {
-        let Scratch { line, memo, last } = scratch;
+        let Scratch {
+            line,
+            memo,
+            last,
+            refusal: why,
+        } = scratch;
         let made = match (self.steps.is_empty(), self.spec.format.kind) {
             (true, Kind::Ndjson) => self.pass(record, clock_ms, line, memo),
             (true, Kind::Raw) => self.pass_raw(record, clock_ms, line, memo),
@@ -59,9 +64,10 @@ impl Pipeline {
             Err((Gone::Refused(refusal), line)) => {
                 // Its path was found before it failed, and nothing lies there yet.
                 *memo = PathMemo::default();
+                *why = refusal;
                 Made::Row {
-                    line: self.dead_letter(record, clock_ms, &refusal, line),
-                    to: To::DeadLetters,
+                    line: self.dead_letter(record, clock_ms, why, line),
+                    to: To::DeadLetters(why),
                 }
             }
         }
@@ -208,7 +214,12 @@ impl Pipeline {
         clock_ms: u64,
         scratch: &'a mut Scratch,
     ) -> Made<'a> {
-        let Scratch { line, memo, last } = scratch;
+        let Scratch {
+            line,
+            memo,
+            last,
+            refusal: why,
+        } = scratch;
         (*memo, *last) = (PathMemo::default(), None);
         let old = window.path.clone().map(PathTemplate::try_from);
         let aggregate = window.slot.and_then(|slot| self.aggregates().nth(slot));
@@ -230,9 +241,10 @@ impl Pipeline {
                     value: Some(&value),
                     ..at
                 };
+                *why = Refusal { reason, step: None };
                 Made::Row {
-                    line: self.dead_letter(record, clock_ms, &Refusal { reason, step: None }, line),
-                    to: To::DeadLetters,
+                    line: self.dead_letter(record, clock_ms, why, line),
+                    to: To::DeadLetters(why),
                 }
             }
         }

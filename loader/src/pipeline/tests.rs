@@ -41,7 +41,7 @@ fn make(pipeline: &Pipeline, value: Option<&[u8]>) -> (String, String) {
             let to = match to {
                 To::Path(path) => path,
                 To::PathAsBefore => "as before",
-                To::DeadLetters => "dead letters",
+                To::DeadLetters(_) => "dead letters",
             };
             (to.to_owned(), String::from_utf8(line.to_vec()).unwrap())
         }

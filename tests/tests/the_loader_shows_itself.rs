@@ -1,0 +1,108 @@
+//! Promise 3, for people: the status page of a running loader tells what its proofs would, in a real
+//! browser, on a phone, whatever devices are called.
+
+use std::time::Duration;
+
+use headwater_tests::browser::Browser;
+use headwater_tests::device::Device;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::wait_until;
+use headwater_tests::outside::free_address;
+use headwater_tests::s3::S3;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A device may be called what it likes.
+const HOSTILE: &str = "<b>pi-9<img>&amp;";
+
+/// What stands in a table, cell by cell.
+fn table(browser: &mut Browser, id: &str) -> Vec<Vec<String>> {
+    let rows = browser.eval(&format!(
+        "[...document.querySelectorAll('#{id} tbody tr')].map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+    ));
+    serde_json::from_value(rows).unwrap_or_default()
+}
+
+#[test]
+fn the_page_shows_partitions_devices_and_dead_letters_on_a_phone() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "page", 2);
+    let mut whole = Device::new("pi-7", "/var/log/app", 1);
+    let mut torn = Device::new(HOSTILE, "/var/log/app", 1);
+    let mut records: Vec<Record> = (0..20).map(|i| whole.line(&format!("line {i}"))).collect();
+    records.push(torn.line("first"));
+    torn.seek(torn.offset() + 10);
+    records.push(torn.line("behind a gap"));
+    records.push(whole.reading("no JSON at all"));
+    kafka.produce(&loading.topic, records);
+
+    let listen = free_address();
+    let http = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
+    let loader = loading.loader(&http).start();
+    wait_until("all is stored", PATIENCE, || loading.stored().len() >= 22);
+
+    let mut phone = Browser::start(390, 844);
+    phone.open(&format!("http://{listen}/"));
+    wait_until("the page shows the dead letter", PATIENCE, || {
+        // Each time anew: the page itself looks every ten seconds.
+        let dead = table(&mut phone, "dead").len() == 1;
+        let devices = table(&mut phone, "devices").len() == 2;
+        if !(dead && devices) {
+            phone.open(&format!("http://{listen}/"));
+        }
+        dead && devices
+    });
+
+    let partitions = table(&mut phone, "partitions");
+    let names: Vec<&str> = partitions.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(names, ["0", "1"]);
+    let stored: u64 = partitions
+        .iter()
+        .map(|row| row[2].parse::<u64>().expect("an offset"))
+        .sum();
+    assert_eq!(stored, 23, "{partitions:?}");
+
+    let devices = table(&mut phone, "devices");
+    assert_eq!(devices[0][0], HOSTILE, "what misses something comes first");
+    assert_eq!(devices[0][3], "1", "{devices:?}");
+    assert_ne!(devices[0][2], "100 %", "{devices:?}");
+    assert_eq!((&*devices[1][0], &*devices[1][2]), ("pi-7", "100 %"));
+    assert_eq!(phone.eval("document.querySelectorAll('b, img').length"), 0);
+
+    let dead = table(&mut phone, "dead");
+    assert_eq!((&*dead[0][0], &*dead[0][1]), ("row", "1"));
+    assert!(dead[0][2].contains("it is no JSON object"), "{dead:?}");
+
+    // Nothing is wider than the phone, and nothing came from elsewhere.
+    let width = phone.eval("document.documentElement.scrollWidth");
+    assert!(width.as_u64() <= Some(390), "{width} pixels wide");
+    let from = phone.eval(
+        "performance.getEntriesByType('resource').map(entry => new URL(entry.name).host).filter(host => host !== location.host)",
+    );
+    assert_eq!(from, json!([]));
+
+    // The plots draw what the JSON says.
+    let drawn = phone.eval(
+        "(() => { const view = structuredClone(last); view.partitions[0].history_records = [0, 30, 600]; \
+         view.partitions[0].history_lag_seconds = [5, 0, 1]; draw(view); \
+         return [...document.querySelectorAll('#partitions svg')].map(svg => [svg.getAttribute('aria-label'), \
+         svg.querySelector('polyline').getAttribute('points').split(' ').length, svg.getBoundingClientRect().height > 10]); })()",
+    );
+    assert_eq!(
+        drawn,
+        json!([
+            ["Records a second: now 20, at most 20", 3, true],
+            ["Lag in seconds: now 1, at most 5", 3, true]
+        ])
+    );
+
+    // Without its loader the page says so, and as of when it is.
+    loader.kill9();
+    phone.eval("refresh()");
+    let state = phone.eval("document.getElementById('state').innerText");
+    assert!(
+        matches!(&state, Value::String(text) if text.contains("does not answer") && text.contains("as of")),
+        "{state}"
+    );
+}
