@@ -50,6 +50,8 @@ pub(crate) fn run(bytes: &[u8]) {
         bytes: usize::MAX,
         records: u64::MAX,
         age_ms: u64::MAX,
+        idle_ms: None,
+        every_ms: None,
         objects: usize::MAX,
     };
     let now = Now {

@@ -198,6 +198,12 @@ pub struct Flush {
     pub records: u64,
     /// Age of its first record here.
     pub age: Period,
+    /// How long no record may come; not looked at by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Period>,
+    /// By the wall clock, at whole multiples of this in UTC; not looked at by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Period>,
     /// Objects, which is paths, in one batch.
     pub objects: u32,
 }
@@ -220,6 +226,8 @@ impl Default for Flush {
             bytes: defaults::FLUSH_BYTES,
             records: defaults::FLUSH_RECORDS,
             age: defaults::FLUSH_AGE,
+            idle: None,
+            every: None,
             objects: defaults::FLUSH_OBJECTS,
         }
     }

@@ -155,6 +155,8 @@ impl Plan {
                 bytes: usize::try_from(file.flush.bytes.0).unwrap_or(usize::MAX),
                 records: file.flush.records,
                 age_ms: file.flush.age.as_millis(),
+                idle_ms: file.flush.idle.map(Period::as_millis),
+                every_ms: file.flush.every.map(Period::as_millis),
                 objects: usize::try_from(file.flush.objects).unwrap_or(usize::MAX),
             },
             memory,
@@ -204,7 +206,30 @@ fn flush_problems(flush: &Flush) -> Vec<String> {
         problems
             .push("flush.age is below 100ms: every batch costs two commits and a request".into());
     }
+    if flush.idle.is_some_and(|idle| idle < Period::millis(100)) {
+        problems.push(
+            "flush.idle is below 100ms: records that come one by one would each make a batch"
+                .into(),
+        );
+    }
+    problems.extend(
+        flush
+            .every
+            .and_then(|every| every_problem(every, flush.age)),
+    );
     problems
+}
+
+fn every_problem(every: Period, age: Period) -> Option<String> {
+    let day_ms = Period::secs(24 * 3600).as_millis();
+    if every < Period::secs(1) || !day_ms.is_multiple_of(every.as_millis()) {
+        return Some(format!(
+            "flush.every is {every}: write a period that a day is a multiple of, as 15m or 1h"
+        ));
+    }
+    (age < every).then(|| {
+        format!("flush.every is {every}, and flush.age closes batches after {age}: set flush.age to {every} at least")
+    })
 }
 
 fn format(file: &ConfigFile) -> Result<Format, Vec<String>> {
@@ -381,6 +406,20 @@ mod tests {
         assert_eq!(plan(&bad).unwrap_err().len(), 5);
         let error = plan(&format!("{GOOD}\n[flush]\nagee = '1s'\n")).unwrap_err();
         assert!(error[0].contains("did you mean `age`?"), "{error:?}");
+        for (flush, said) in [
+            ("every = '7m'\nage = '1h'", "a day is a multiple of"),
+            ("every = '15m'", "set flush.age to 15m"),
+            ("idle = '1ms'", "flush.idle"),
+        ] {
+            let problems = plan(&format!("{GOOD}\n[flush]\n{flush}\n")).unwrap_err();
+            assert!(problems[0].contains(said), "{problems:?}");
+        }
+        let timed = format!("{GOOD}\n[flush]\nevery = '15m'\nage = '15m'\nidle = '10s'\n");
+        let flush = plan(&timed).unwrap().flush;
+        assert_eq!(
+            (flush.idle_ms, flush.every_ms),
+            (Some(10_000), Some(900_000))
+        );
         let lost =
             format!("{GOOD}\n[[transform]]\nstep='lookup'\ntable='/no/such.csv'\nfield='x'\n");
         assert!(plan(&lost).unwrap_err()[0].contains("/no/such.csv"));

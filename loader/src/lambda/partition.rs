@@ -85,6 +85,8 @@ fn limits(plan: &Plan) -> Limits {
         bytes: usize::MAX,
         records: u64::MAX,
         age_ms: u64::MAX,
+        idle_ms: None,
+        every_ms: None,
         objects: plan.flush.objects,
     }
 }

@@ -51,6 +51,10 @@ pub struct Limits {
     pub records: u64,
     /// Age on the monotonic clock, milliseconds.
     pub age_ms: u64,
+    /// How long no record may come, on the monotonic clock, milliseconds.
+    pub idle_ms: Option<u64>,
+    /// Whole multiples of this since the Unix epoch, by the wall clock, milliseconds: never zero.
+    pub every_ms: Option<u64>,
     /// Objects: a batch closes at the record that would bring one more than this.
     pub objects: usize,
 }
@@ -120,7 +124,22 @@ pub enum PartitionError {
 #[derive(Debug)]
 struct Open {
     batch: OpenBatch,
-    opened_mono_ms: u64,
+    /// When its last record came.
+    taken_mono_ms: u64,
+    /// When it is too old, or the wall clock's next mark comes.
+    due_mono_ms: u64,
+}
+
+impl Limits {
+    /// When a batch that is opened now is due, on the monotonic clock, whatever comes. The wall clock is
+    /// asked once: that it is set afterwards moves no boundary by more than a period.
+    fn due(&self, now: Now) -> u64 {
+        let aligned = self
+            .every_ms
+            .map(|every| now.mono_ms.saturating_add(every - now.wall_ms % every));
+        let aged = now.mono_ms.saturating_add(self.age_ms);
+        aligned.map_or(aged, |aligned| aligned.min(aged))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,6 +284,8 @@ impl Partition {
         from: usize,
         now: Now,
     ) -> Result<usize, PartitionError> {
+        // What comes behind a deadline is not the old batch's any more.
+        self.close_if_due(now)?;
         for (at, entry) in fetched.entries.iter().enumerate().skip(from) {
             if !self.has_room() {
                 return Ok(at - from);
@@ -288,9 +309,11 @@ impl Partition {
                 self.windows.align(pipeline.aggregates());
                 Open {
                     batch: OpenBatch::new(clock_ms, Arc::clone(pipeline)),
-                    opened_mono_ms: now.mono_ms,
+                    taken_mono_ms: now.mono_ms,
+                    due_mono_ms: self.limits.due(now),
                 }
             });
+            open.taken_mono_ms = now.mono_ms;
             let who = (self.topic.as_str(), self.id);
             open.batch.take(
                 who,
@@ -346,10 +369,13 @@ impl Partition {
         self.actions.pop_front()
     }
 
-    /// When the open batch is due by its age, on the monotonic clock.
+    /// When the open batch is due by the clock, on the monotonic one: by its age, by the wall clock's
+    /// next mark, or because no record comes any more.
     pub fn next_deadline(&self) -> Option<u64> {
         let open = self.open.as_ref().filter(|_| self.replay.is_none())?;
-        Some(open.opened_mono_ms.saturating_add(self.limits.age_ms))
+        let idle = self.limits.idle_ms;
+        let idle = idle.map_or(u64::MAX, |idle| open.taken_mono_ms.saturating_add(idle));
+        Some(open.due_mono_ms.min(idle))
     }
 
     /// Whether it was stopped, and all that it took is committed.
@@ -427,10 +453,10 @@ impl Partition {
         if self.closing.is_some() || self.open.is_none() {
             return Ok(());
         }
-        let aged = self
+        let due = self
             .next_deadline()
             .is_some_and(|deadline| deadline <= now.mono_ms);
-        if self.is_full() || aged || self.stopping {
+        if self.is_full() || due || self.stopping {
             self.close()?;
         }
         Ok(())

@@ -146,6 +146,8 @@ impl World {
             bytes: 200 + seed.below(2000),
             records: 1 + seed.next() % 30,
             age_ms: 50,
+            idle_ms: seed.chance(30).then_some(20),
+            every_ms: seed.chance(30).then_some(1 + seed.next() % 100_000),
             objects: 1 + seed.below(6),
         };
         let partition =
@@ -390,4 +392,104 @@ fn the_simulation_sees_a_missing_boundary() {
         .is_err()
     });
     assert!(found);
+}
+
+/// Takes one record at each of these times and tells when a batch of how many records was closed.
+fn closed_at(limits: Limits, wall_ms: u64, records_at: &[u64]) -> Vec<(u64, u64)> {
+    let committed = Committed {
+        offset: 0,
+        names_from: 0,
+        snapshot: None,
+        intent: None,
+    };
+    let pipeline = Arc::new(pipeline("", "all"));
+    let state = <_>::default();
+    let mut partition =
+        Partition::recover((TOPIC, 0), limits, pipeline, committed, state, None).unwrap();
+    let mut closed = Vec::new();
+    let mut fetched = Fetched::default();
+    for mono_ms in 0..1000 {
+        let now = Now {
+            mono_ms,
+            wall_ms: wall_ms + mono_ms,
+        };
+        if records_at.contains(&mono_ms) {
+            let offset = fetched.entries.len() as u64;
+            let identity = Identity::Foreign;
+            fetched.push(offset, 0, Some(b"{}"), identity);
+            let at = fetched.entries.len() - 1;
+            assert_eq!(partition.take(&fetched, at, now).unwrap(), 1);
+        } else {
+            partition.apply(Event::Tick, now).unwrap();
+        }
+        let Some(Action::Commit(begun)) = partition.next_action() else {
+            continue;
+        };
+        closed.push((mono_ms, begun.intent.unwrap().end));
+        for _ in 0..4 {
+            partition.apply(Event::ActionDone, now).unwrap();
+            while partition.next_action().is_some() {}
+        }
+    }
+    closed
+}
+
+#[test]
+fn batches_are_closed_by_the_clock() {
+    let never = Limits {
+        bytes: usize::MAX,
+        records: u64::MAX,
+        age_ms: u64::MAX,
+        idle_ms: None,
+        every_ms: None,
+        objects: usize::MAX,
+    };
+    let aged = Limits {
+        age_ms: 300,
+        ..never
+    };
+    let idle = Limits {
+        idle_ms: Some(50),
+        ..aged
+    };
+    let every = Limits {
+        every_ms: Some(100),
+        ..never
+    };
+    for (name, limits, records_at, expected) in [
+        ("nothing is due", never, &[5, 10][..], &[][..]),
+        ("age counts from the first", aged, &[5, 250], &[(305, 2)]),
+        (
+            "idle counts from the last",
+            idle,
+            &[5, 40, 80, 500],
+            &[(130, 3), (550, 4)],
+        ),
+        (
+            "age bounds what never is idle",
+            idle,
+            &[0, 40, 80, 120, 160, 200, 240, 280, 320],
+            &[(300, 8), (370, 9)],
+        ),
+        // The wall clock stands at 30 of 100 when the monotonic one is at 0.
+        ("the next mark", every, &[5, 20], &[(70, 2)]),
+        (
+            "a record on the mark is the next one's",
+            every,
+            &[5, 70, 71],
+            &[(70, 1), (170, 3)],
+        ),
+        (
+            "no records, no batch",
+            every,
+            &[5, 400],
+            &[(70, 1), (470, 2)],
+        ),
+    ] {
+        assert_eq!(
+            closed_at(limits, 1_764_000_000_030, records_at),
+            expected,
+            "{name}"
+        );
+    }
 }
