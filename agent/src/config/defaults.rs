@@ -60,7 +60,7 @@ defaults! {
     "spool.when_full.low" WHEN_FULL_LOW: WhenFull = WhenFull::Pause;
 
     /// A crash costs sending this much again, never a second copy in S3; each checkpoint costs
-    /// flash.
+    /// flash. Five times as long while less than 1 MiB has come.
     "checkpoint.every" CHECKPOINT_EVERY: Period = Period::secs(60);
 
     /// So that a fast stream does not send gigabytes again after a crash.

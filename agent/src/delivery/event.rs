@@ -23,7 +23,8 @@ pub struct Settings {
     pub uplink: UplinkSettings,
     /// Most bytes written to flash in a day; none: no budget.
     pub flash_bytes_per_day: Option<u64>,
-    /// A checkpoint is committed this long after something moved,
+    /// A checkpoint is committed this long after something moved, five times as long while that is
+    /// less than 1 MiB,
     pub checkpoint_every: Duration,
     /// or once values of this many bytes are settled beyond it.
     pub checkpoint_bytes: u64,

@@ -140,7 +140,7 @@ impl Rig {
 }
 
 #[test]
-fn online_the_disk_sees_a_checkpoint_a_minute_and_only_when_something_moved() {
+fn online_the_disk_sees_a_checkpoint_every_five_minutes_while_little_moved_and_none_without() {
     let mut rig = Rig::new(settings());
     assert_eq!(rig.queue(), ["send 1"]);
     assert_eq!(rig.queue(), ["send 2"]);
@@ -149,10 +149,27 @@ fn online_the_disk_sees_a_checkpoint_a_minute_and_only_when_something_moved() {
     assert_eq!(rig.wait(1500), [""; 0]);
     assert_eq!(rig.report(1, Outcome::Delivered), [""; 0]);
     assert_eq!(rig.budget.used(), 0);
-    assert_eq!(rig.wait(59_999), [""; 0]);
+    assert_eq!(rig.wait(299_999), [""; 0]);
     assert_eq!(rig.wait(1), ["commit +[ ] -[ ] @[ 20 ]"]);
     assert_eq!(rig.committed(0), [""; 0]);
     assert_eq!(rig.delivery.next_deadline(), None, "an idle agent sleeps");
+}
+
+#[test]
+fn a_mebibyte_brings_the_checkpoint_within_a_minute() {
+    let mut rig = Rig::new(Settings {
+        checkpoint_bytes: 1 << 30,
+        window_bytes: 4 << 20,
+        ..settings()
+    });
+    rig.queue();
+    assert_eq!(rig.report(1, Outcome::Delivered), [""; 0]);
+    assert_eq!(rig.wait(59_000), [""; 0]);
+    let much = rig.batch((1 << 20) - 100, Kind::Data);
+    rig.apply(Event::Queued(much));
+    assert_eq!(rig.report(2, Outcome::Delivered), [""; 0]);
+    assert_eq!(rig.wait(999), [""; 0]);
+    assert_eq!(rig.wait(1), ["commit +[ ] -[ ] @[ 20 ]"]);
 }
 
 #[test]

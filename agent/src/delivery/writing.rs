@@ -16,8 +16,14 @@ use crate::spool::{
     BatchId, Checkpoint, Depth, Evict, Healing, Lane, Transaction, Trouble, WhenFull,
 };
 
-/// Values of one transaction, in bytes: a bound on how long it takes and on what it packs.
-const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// Values of one transaction, in bytes: a bound on how long it takes and on what it packs. Half of
+/// the default window: each commit writes the ends of the trees and the sums again, so few large ones
+/// wear the flash less.
+const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// While values of fewer bytes than this are settled beyond the last checkpoint,
+const LITTLE_BYTES: u64 = 1024 * 1024;
+/// it waits this many times as long: it costs some 16 KB of flash, and a crash little to send again.
+const LITTLE_TIMES: u32 = 5;
 /// A closed generation's checkpoint waits this long for others: rotations come together.
 const CLOSE_DELAY: Duration = Duration::from_secs(1);
 /// Deletions wait this long for others,
@@ -275,8 +281,10 @@ impl Delivery {
             .writing
             .closed_since
             .map(|since| since.plus(CLOSE_DELAY));
-        let every = self.flash.stretched(self.settings.checkpoint_every);
-        let regular = since.plus(every);
+        let is_little = self.writing.moved_bytes < LITTLE_BYTES;
+        let times = if is_little { LITTLE_TIMES } else { 1 };
+        let every = self.settings.checkpoint_every.saturating_mul(times);
+        let regular = since.plus(self.flash.stretched(every));
         Some(closed.map_or(regular, |closed| closed.min(regular)))
     }
 

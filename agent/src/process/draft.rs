@@ -8,10 +8,12 @@ use crate::batch::{Batch, Entry};
 use crate::budget::Permit;
 use crate::frame::frames::Line;
 
-/// Most records of a batch: what is lost to a torn acknowledgement, and sent again, stays small.
-pub const BATCH_RECORDS_MAX: usize = 256;
+/// Most records of a batch: what is lost to a torn acknowledgement, and sent again, stays small. With
+/// lines of 200 bytes, a chunk of a file is one batch, and not one and a small rest: what is spooled
+/// compresses as a batch, and takes whole pages.
+pub const BATCH_RECORDS_MAX: usize = 384;
 /// Most bytes of values in a batch; a single larger record is a batch alone.
-pub const BATCH_VALUES_MAX: usize = 64 * 1024;
+pub const BATCH_VALUES_MAX: usize = 96 * 1024;
 /// What a full batch takes of the RAM window, bytes.
 pub const BATCH_BYTES: usize = BATCH_VALUES_MAX + BATCH_RECORDS_MAX * size_of::<Entry>();
 
@@ -197,7 +199,7 @@ mod tests {
         }
         assert_eq!(end, BATCH_RECORDS_MAX as u64);
 
-        let long = vec![b'x'; 30_000];
+        let long = vec![b'x'; 45_000];
         let mut by_bytes = Draft::new(0);
         assert!(by_bytes.line(&writer(), 0, &line(1, &long)));
         assert!(by_bytes.line(&writer(), 0, &line(2, &long)));

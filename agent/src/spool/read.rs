@@ -27,7 +27,7 @@ pub struct ReadError {
 }
 
 fn advice(source: &rusqlite::Error) -> &'static str {
-    match classify(source.sqlite_error_code()) {
+    match classify(source) {
         Trouble::Damaged => {
             "; it is damaged: the agent salvages it at its next start, and `spool export --damaged FILE` reads it page by page"
         }

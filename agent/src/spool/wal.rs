@@ -21,7 +21,7 @@ const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 /// The lowest bit says that checksums are of big-endian words.
 const MAGIC: u32 = 0x377f_0682;
-/// Frames that are looked at: with pages of 4 KiB, 4 GiB of log. The store keeps it at some MiB.
+/// Frames that are looked at: with pages of 1 KiB, 1 GiB of log. The store keeps it at some MiB.
 const FRAMES_MAX: u64 = 1 << 20;
 
 /// The committed pages of a log: where in its file each lies, the newest of each.

@@ -3,6 +3,7 @@
 use std::io;
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
 
 use crate::spool::Trouble;
 
@@ -24,7 +25,7 @@ impl Failure {
         match self {
             Self::Database(error) => {
                 tracing::debug!(%error, "cannot {what}");
-                classify(error.sqlite_error_code())
+                classify(&error)
             }
             Self::Packing(error) => {
                 tracing::debug!(%error, "cannot pack a batch");
@@ -35,8 +36,11 @@ impl Failure {
 }
 
 /// Only what SQLite documents for a statement that was right before.
-pub(in crate::spool) fn classify(code: Option<ErrorCode>) -> Trouble {
-    match code {
+pub(in crate::spool) fn classify(error: &rusqlite::Error) -> Trouble {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    match error.sqlite_error_code() {
+        // The file ends before one of its pages: no disk that fails, and no better the next time.
+        _ if extended == Some(SQLITE_IOERR_SHORT_READ) => Trouble::Damaged,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory) => {
             Trouble::Busy
         }

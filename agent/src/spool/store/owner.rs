@@ -54,7 +54,7 @@ impl Owner {
         let opened = open(&folder, &device, &Healing::default(), false)?;
         let refused = |source: rusqlite::Error| OpenError::Refused {
             path: folder.database(),
-            trouble: classify(source.sqlite_error_code()),
+            trouble: classify(&source),
             source: source.into(),
         };
         let mut found = found(&opened).map_err(refused)?;

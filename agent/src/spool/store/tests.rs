@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use headwater_record::notice::{Tail, reason};
 use headwater_record::{Generation, Kind, Notice, StreamId};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ffi};
 
 use super::vacuum::FREE_PAGES_KEPT;
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{FileIdentity, Marker, Origin, Registry};
-use crate::spool::{Checkpoint, Evict, rows};
+use crate::spool::{Checkpoint, Evict, rows, schema};
 use crate::stop::Stop;
 
 struct Rig {
@@ -439,7 +439,7 @@ fn an_emptied_spool_gives_its_space_back() {
         });
     }
     // It is done while nobody asks for anything; the end waits for what is under way.
-    let smallest = 2 * FREE_PAGES_KEPT as u64 * 4096;
+    let smallest = 2 * FREE_PAGES_KEPT as u64 * schema::PAGE_BYTES as u64;
     for _ in 0..1000 {
         if bytes(&path) < smallest {
             break;
@@ -477,16 +477,19 @@ fn a_registry_stops_waiting_when_it_is_told_to() {
 #[test]
 fn every_code_of_sqlite_is_a_choice() {
     for (code, trouble) in [
-        (Some(ErrorCode::DatabaseBusy), Trouble::Busy),
-        (Some(ErrorCode::DiskFull), Trouble::Full),
-        (Some(ErrorCode::ReadOnly), Trouble::ReadOnly),
-        (Some(ErrorCode::SystemIoFailure), Trouble::Io),
-        (Some(ErrorCode::DatabaseCorrupt), Trouble::Damaged),
-        (Some(ErrorCode::ConstraintViolation), Trouble::Bug),
-        (None, Trouble::Bug),
+        (ffi::SQLITE_BUSY, Trouble::Busy),
+        (ffi::SQLITE_FULL, Trouble::Full),
+        (ffi::SQLITE_READONLY, Trouble::ReadOnly),
+        (ffi::SQLITE_IOERR, Trouble::Io),
+        (ffi::SQLITE_IOERR_READ, Trouble::Io),
+        (ffi::SQLITE_IOERR_SHORT_READ, Trouble::Damaged),
+        (ffi::SQLITE_CORRUPT, Trouble::Damaged),
+        (ffi::SQLITE_CONSTRAINT, Trouble::Bug),
     ] {
-        assert_eq!(classify(code), trouble);
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        assert_eq!(classify(&error), trouble, "{error}");
     }
+    assert_eq!(classify(&rusqlite::Error::InvalidQuery), Trouble::Bug);
 }
 
 /// Rows `from` to `through`, and whatever must give way to them.

@@ -12,10 +12,10 @@ use super::Bench;
 use super::measure::{Used, as_f64, end};
 
 /// Before anything is counted: the database is made, and the first checkpoint written.
-const WARM_UP: u32 = 75;
+const WARM_UP: u32 = 330;
 
-/// How long is counted: five checkpoints.
-const SECONDS: u32 = 300;
+/// How long is counted: two checkpoints where little comes, ten where more does.
+const SECONDS: u32 = 600;
 
 pub(crate) fn run(bench: &Bench) {
     println!(
