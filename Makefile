@@ -8,7 +8,7 @@ CARGO ?= cargo
 TESTED := --locked --workspace --features headwater-agent/crash-points,headwater-loader/crash-points
 export CROSS_CONFIG := cross.toml
 
-.PHONY: all demo test bins lint deny arm bench tools clean
+.PHONY: all demo test bins lint deny arm bench fuzz tools clean
 
 all: bins
 
@@ -40,6 +40,10 @@ arm: tools bins
 # What is released, measured beside kcat and rsyslog; PARTS="following outage" for some of it.
 bench: tools bins
 	tests/bench.sh $(PARTS)
+
+# Coverage-guided fuzzing with libFuzzer, a target after another: SECONDS=600 TARGETS="agent/framing record".
+fuzz: tools
+	tests/fuzz.sh run $(or $(SECONDS),150) $(TARGETS)
 
 # What the build needs beyond the machine's own: a C toolchain, CMake and perl (for OpenSSL); and what
 # the tests need: Java with its compiler (the MSK emulator), Maven, the openssl command, and what reads
