@@ -27,6 +27,7 @@ pub mod transform;
 
 pub mod store;
 
+pub mod emf;
 pub mod http;
 pub mod lambda;
 pub mod memory;

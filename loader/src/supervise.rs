@@ -9,15 +9,18 @@ use anyhow::Context;
 use headwater_msk::Cluster;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::backoff::Backoff;
+use crate::clock;
 use crate::config::Plan;
 use crate::config::plan::Output;
 use crate::consume::Assigned;
 use crate::consume::consumer::{ConsumerError, Member};
 use crate::consume::prefetch::Prefetch;
+use crate::emf::{self, Gauges, Totals};
 use crate::http;
+use crate::metrics::resident_bytes;
 use crate::recover::store_pipeline;
 use crate::staging::{Staging, Tally};
 use crate::status::Status;
@@ -28,6 +31,8 @@ use crate::worker::{self, Ended, Shared};
 
 /// More partitions than one member is ever given between two looks.
 const ASSIGNED: usize = 4096;
+/// How long standard output may take the last metrics at a stop.
+const EMF_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the log says what was done, when something was.
 const REPORT: Duration = Duration::from_secs(60);
 
@@ -93,6 +98,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     if let Some(listen) = shared.plan.listen {
         http::serve(listen, Arc::clone(&shared), Arc::clone(&cluster)).await?;
     }
+    let (told, emf) = tell_cloudwatch(&shared);
     let mut backoff = Backoff::new(u64::from(std::process::id()));
     loop {
         match member(&shared, &cluster, &mut signals, &stop).await? {
@@ -113,7 +119,41 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         }
     }
     report(&shared, "stopped");
+    drop(told);
+    if tokio::time::timeout(EMF_PATIENCE, emf).await.is_err() {
+        tracing::warn!("emf: standard output did not take the last metrics");
+    }
     Ok(())
+}
+
+/// Writes metrics for CloudWatch until what is returned first is dropped, and a last time then.
+fn tell_cloudwatch(shared: &Arc<Shared>) -> (oneshot::Sender<()>, JoinHandle<()>) {
+    let (running, mut ended) = oneshot::channel();
+    let shared = Arc::clone(shared);
+    let task = tokio::spawn(async move {
+        let Some((emf, every)) = &shared.plan.emf else {
+            return;
+        };
+        let mut open = true;
+        let mut before = Totals::default();
+        loop {
+            let over = tokio::time::timeout(every.0, &mut ended).await.is_ok();
+            let now_ms = clock::now().wall_ms;
+            let now = Totals::of(shared.tally.sum(), &shared.metrics);
+            let gauges = Gauges::of(&shared.metrics.readings(now_ms), resident_bytes());
+            let line = emf.line(now_ms, (&before, &now), Some(&gauges));
+            let written = tokio::task::spawn_blocking(move || {
+                emf::write(&mut std::io::stdout().lock(), &line, &mut open);
+                open
+            });
+            open = written.await.unwrap_or(false);
+            before = now;
+            if over {
+                return;
+            }
+        }
+    });
+    (running, task)
 }
 
 /// Whom the session of an assumed role is named after, where the configuration does not say. It stays

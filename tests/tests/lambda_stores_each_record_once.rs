@@ -190,11 +190,16 @@ fn through_kills_and_batches_cut_otherwise_each_time() {
     assert!(kills >= 2 * POINTS.len(), "{kills} kills");
     // All of it once more, whole and in pieces: not one byte changes.
     let before = rig.objects();
-    let function = rig.function(&lambda, "").start_as("lambda");
+    let emf = "[emf]\nnamespace = \"headwater\"\n";
+    let function = rig.function(&lambda, emf).start_as("lambda");
     assert_eq!(
         lambda.invoke(&function, &rig.whole(), TIMEOUT),
         all_stored()
     );
+    // What CloudWatch is told of repeats: an invocation, and no record of it counted again.
+    let told = function.stdout();
+    assert!(told.contains(r#""Namespace":"headwater""#), "{told}");
+    assert!(told.contains(r#""records":0"#), "{told}");
     for _ in 0..10 {
         let parts = [0, 1].map(|n: usize| {
             let start = next(&mut state, rig.records[n].len());

@@ -106,3 +106,43 @@ fn the_page_shows_partitions_devices_and_dead_letters_on_a_phone() {
         "{state}"
     );
 }
+
+#[test]
+fn metrics_for_cloudwatch_stand_alone_on_standard_output_and_sum_up() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "emf", 2);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    let mut produce = |n: usize| {
+        let records: Vec<Record> = (0..n).map(|i| device.line(&format!("line {i}"))).collect();
+        kafka.produce(&loading.topic, records);
+    };
+    produce(30);
+    let emf = "[flush]\nage = \"300ms\"\n[emf]\nnamespace = \"fleet/logs\"\nevery = \"1s\"\n";
+    let loader = loading.loader(emf).start();
+    let told = || -> Vec<Value> {
+        let lines = loader.stdout();
+        // The last one may be under way.
+        let whole = lines.rfind('\n').map_or("", |end| &lines[..end]);
+        let parse = |line| serde_json::from_str(line).expect("nothing else is on standard output");
+        whole.lines().map(parse).collect()
+    };
+    let sum = |name: &str| -> u64 { told().iter().filter_map(|line| line[name].as_u64()).sum() };
+    wait_until("the first records are told", PATIENCE, || {
+        sum("records") == 30
+    });
+    produce(12);
+    wait_until("and what came later", PATIENCE, || sum("records") == 42);
+    // A line at each second and one at the stop: each counts what came since the last one.
+    let before = told().len();
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert!(told().len() > before, "none at the stop");
+    assert_eq!((sum("records"), sum("rows")), (42, 42));
+    let first = &told()[0];
+    assert_eq!(first["group"], loading.group());
+    assert_eq!(first["topic"], loading.topic);
+    assert_eq!(
+        first["_aws"]["CloudWatchMetrics"][0]["Namespace"],
+        "fleet/logs"
+    );
+    assert_eq!(told().last().expect("it said so")["durable_lag_records"], 0);
+}

@@ -27,6 +27,8 @@ pub const PATH: &str = "source={source}/date={time:%Y-%m-%d}/hour={time:%H}";
 pub const MULTIPART_ABOVE: Bytes = Bytes::mib(64);
 /// How long S3 may take to answer a request: a 64 MiB object at 10 Mbit/s.
 pub const S3_TIMEOUT: Period = Period::secs(60);
+/// How often metrics are written for CloudWatch: its own resolution.
+pub const EMF_EVERY: Period = Period::secs(60);
 /// Column of what no declared one takes: a schema that somebody forgot to extend loses nothing.
 pub const OVERFLOW: &str = "_rest";
 /// Where the agent puts a line.

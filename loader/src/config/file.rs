@@ -35,6 +35,9 @@ pub struct ConfigFile {
     /// Metrics and health.
     #[serde(default)]
     pub http: Http,
+    /// Metrics for CloudWatch, on standard output.
+    #[serde(default)]
+    pub emf: EmfFile,
     /// As a function of AWS Lambda.
     #[serde(default, skip_serializing_if = "Lambda::is_default")]
     pub lambda: Lambda,
@@ -65,6 +68,26 @@ pub struct Http {
     /// `address:port` for `/metrics`, `/healthz` and `/readyz`; nowhere by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+}
+
+/// `[emf]`: CloudWatch's embedded metric format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmfFile {
+    /// CloudWatch namespace; nothing is written without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Time between two lines; a function writes one for each invocation.
+    pub every: Period,
+}
+
+impl Default for EmfFile {
+    fn default() -> Self {
+        Self {
+            namespace: None,
+            every: defaults::EMF_EVERY,
+        }
+    }
 }
 
 /// The consumer group.

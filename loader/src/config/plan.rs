@@ -8,7 +8,10 @@ use std::sync::Arc;
 use headwater_msk::{Bytes, CredentialSettings, Kafka, Period, Topic};
 
 use crate::config::defaults;
-use crate::config::file::{ConfigFile, EncryptionFile, Flush, Group, Protocol, S3File, Tables};
+use crate::config::file::{
+    ConfigFile, EmfFile, EncryptionFile, Flush, Group, Protocol, S3File, Tables,
+};
+use crate::emf::Emf;
 use crate::encode::Compression;
 use crate::format::{Format, Kind};
 use crate::memory::MemoryPlan;
@@ -45,6 +48,8 @@ pub struct Plan {
     pub stop_grace: Period,
     /// Where metrics and health are told.
     pub listen: Option<SocketAddr>,
+    /// Metrics for CloudWatch, and how often; none unless asked for.
+    pub emf: Option<(Emf, Period)>,
     /// As a function: whether an answer names the partitions that failed.
     pub report_batch_item_failures: bool,
     /// What happens to a record.
@@ -117,6 +122,7 @@ impl Plan {
         problems.extend(file.topic.problems());
         problems.extend(group_problems(&file.group));
         problems.extend(flush_problems(&file.flush));
+        problems.extend(emf_problems(&file.emf));
         let memory = MemoryPlan::new(file.limits.memory.0, memory_there, file.flush.bytes.0)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
@@ -162,6 +168,14 @@ impl Plan {
             memory,
             stop_grace: file.limits.stop_grace,
             listen,
+            emf: file.emf.namespace.clone().map(|namespace| {
+                let emf = Emf {
+                    namespace,
+                    group: file.group.id.clone(),
+                    topic: file.kafka.topic.clone(),
+                };
+                (emf, file.emf.every)
+            }),
             report_batch_item_failures: file.lambda.report_batch_item_failures,
             pipeline: Arc::new(pipeline),
             tables: Arc::new(tables),
@@ -183,6 +197,32 @@ fn group_problems(group: &Group) -> Vec<String> {
         );
     }
     problems
+}
+
+fn emf_problems(emf: &EmfFile) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(namespace) = &emf.namespace
+        && !is_namespace(namespace)
+    {
+        problems.push(format!(
+            "emf.namespace {namespace:?}: 1 to 256 of A-Z a-z 0-9 . - _ / # : and space are allowed, not \
+             beginning with AWS/"
+        ));
+    }
+    if !(Period::secs(1)..=Period::secs(3600)).contains(&emf.every) {
+        problems.push(format!("emf.every is {}: 1s to 1h are allowed", emf.every));
+    }
+    problems
+}
+
+/// What CloudWatch takes as a custom namespace.
+fn is_namespace(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_/#: ".contains(c);
+    (1..=256).contains(&text.len())
+        && text.chars().all(allowed)
+        && !text.starts_with("AWS/")
+        && !text.starts_with(':')
+        && !text.trim().is_empty()
 }
 
 fn flush_problems(flush: &Flush) -> Vec<String> {
@@ -404,6 +444,10 @@ mod tests {
             .replace("\"logs\"", "\"\"")
             + "path = '../x'\n[flush]\nbytes = '1KiB'\nage = '1ms'\n";
         assert_eq!(plan(&bad).unwrap_err().len(), 5);
+        for wrong in ["namespace = 'AWS/Kafka'", "namespace = ''", "every = '0s'"] {
+            let error = plan(&format!("{GOOD}\n[emf]\n{wrong}\n")).unwrap_err();
+            assert!(error[0].starts_with("emf."), "{error:?}");
+        }
         let error = plan(&format!("{GOOD}\n[flush]\nagee = '1s'\n")).unwrap_err();
         assert!(error[0].contains("did you mean `age`?"), "{error:?}");
         for (flush, said) in [

@@ -29,6 +29,7 @@ use self::runtime::{Invocation, Runtime};
 use crate::clock;
 use crate::config::Plan;
 use crate::config::plan::Output;
+use crate::emf::{self, Totals};
 use crate::fetched::Fetched;
 use crate::store::Store;
 use crate::supervise::{open_store, prepare};
@@ -99,14 +100,25 @@ async fn answer(function: &Arc<Function>, invocation: &Invocation) -> anyhow::Re
         });
     }
     let mut failed: BTreeMap<i32, (Fetched, anyhow::Error)> = BTreeMap::new();
+    let mut sum = Totals::default();
     while let Some(load) = loads.join_next().await {
         let (id, fetched, loaded) = load.context("a partition's task ended early")?;
         match loaded {
-            Ok(loaded) => say(id, &loaded),
+            Ok(loaded) => {
+                say(id, &loaded);
+                sum.counts = sum.counts.plus(&loaded.counts);
+                sum.objects += loaded.objects.0;
+                sum.object_bytes += loaded.objects.1;
+            }
             Err(error) => {
                 failed.insert(id, (fetched, error));
             }
         }
+    }
+    if let Some((emf, _)) = &function.plan.emf {
+        let line = emf.line(clock::now().wall_ms, (&Totals::default(), &sum), None);
+        let write = move || emf::write(&mut std::io::stdout().lock(), &line, &mut true);
+        tokio::task::spawn_blocking(write).await?;
     }
     if failed.is_empty() || function.plan.report_batch_item_failures {
         return items(function, failed).await;

@@ -65,12 +65,24 @@ pub enum LambdaError {
 }
 
 /// What an event's records of a partition came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Loaded {
     /// Everything below is stored.
     pub offset: u64,
     /// What they were; nothing for a repeat.
     pub counts: Counts,
+    /// Objects of rows that were stored, and their bytes.
+    pub objects: (u64, u64),
+}
+
+impl Loaded {
+    fn note(&mut self, action: &Action) {
+        if let Action::Upload(objects) = action {
+            self.objects.0 += objects.len() as u64;
+            let bytes = objects.iter().map(|object| object.bytes.len() as u64);
+            self.objects.1 += bytes.sum::<u64>();
+        }
+    }
 }
 
 /// Objects that are under way at once.
@@ -206,7 +218,7 @@ impl Work<'_> {
         }
         let mut loaded = Loaded {
             offset: committed.offset,
-            counts: Counts::default(),
+            ..Loaded::default()
         };
         let last = fetched.entries.last().map(|entry| entry.offset);
         if last.is_none_or(|last| last < committed.offset) {
@@ -239,6 +251,7 @@ impl Work<'_> {
                 machine.apply(Event::Stop, clock::now())?;
             }
             while let Some(action) = machine.next_action() {
+                loaded.note(&action);
                 version = self.act(&machine, action, version).await?;
                 machine.apply(Event::ActionDone, clock::now())?;
             }
