@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Kafka ─ consume ─► fetched ─► partition: ledger ─ pipeline (transform, route) ─ encode ─► store
-//!    ▲                              │  intent, objects, state, done                           S3, folder
+//!    ▲                              │  intent, objects, items, state, done        items ─►    S3, folder, DynamoDB
 //!    └──── offsets and intents ◄────┘  (the consumer group is the log)
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod fetched;
 
 pub mod encode;
 pub mod format;
+pub mod items;
 pub mod name;
 pub mod partition;
 pub mod peek;

@@ -19,8 +19,10 @@ use crate::partition::batch::Counts;
 use crate::partition::rejects::Rejects;
 
 mod credentials;
+mod items;
 
 pub use credentials::Credentials;
+pub use items::ItemCounts;
 
 /// One partition's label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +59,8 @@ pub struct Metrics {
     pub object_bytes: Counter,
     /// Requests to the output that failed and were tried again.
     pub retries: Counter,
+    /// Items for DynamoDB's tables.
+    pub items: ItemCounts,
     /// Memberships that were given up and begun anew.
     pub rejoined: Counter,
     /// Batches closed before they were due, because memory was short.
@@ -322,6 +326,7 @@ impl Metrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        self.items.register(&mut registry);
         self.register_gauges(&mut registry);
         registry
     }

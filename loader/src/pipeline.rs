@@ -6,6 +6,7 @@
 //! successor with another configuration completes an old batch with the old one.
 
 mod dead_letter;
+mod items;
 mod rows;
 
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ use crate::encode::parquet::Table;
 use crate::encode::{Compression, EncodeError, Target};
 use crate::fetched::Entry;
 use crate::format::{Format, Kind};
+use crate::items::{Item, Table as ItemTable, TableError, TableFile};
 use crate::route::{PathMemo, PathTemplate};
 use crate::transform::{Step, StepError, StepFile};
 
@@ -42,6 +44,9 @@ pub struct PipelineSpec {
     pub format: Format,
     /// How long a closed, complete generation stays in the ledger.
     pub ledger_retention: Period,
+    /// DynamoDB's tables that rows go to, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<TableFile>,
 }
 
 /// A pipeline, ready to run.
@@ -52,6 +57,7 @@ pub struct Pipeline {
     steps: Vec<Step>,
     target: Target,
     dead_letters: Target,
+    items: Vec<ItemTable>,
     /// The fields that are looked for where a row need not be built: the path's, then the raw line's.
     looked_for: Vec<String>,
 }
@@ -72,6 +78,9 @@ pub enum PipelineError {
     /// The columns make no table.
     #[error("output.column: {0}")]
     Table(#[from] EncodeError),
+    /// A table of DynamoDB.
+    #[error(transparent)]
+    Items(#[from] TableError),
     /// The specification cannot be written or read as JSON.
     #[error("the pipeline's specification is unreadable: {0}")]
     Spec(#[from] serde_json::Error),
@@ -126,6 +135,26 @@ pub struct Scratch {
     last: Option<usize>,
     /// Why the last dead letter is one.
     refusal: Refusal,
+    made: MadeItems,
+}
+
+/// Items of the row that was made last, and what they are made of.
+#[derive(Debug, Default)]
+struct MadeItems {
+    items: Vec<Item>,
+    /// The row as JSON, where it is written as something else.
+    json: Vec<u8>,
+    /// A dead letter that took the row's place.
+    letter: Vec<u8>,
+    /// Rows of windows so far.
+    windows: u64,
+}
+
+impl Scratch {
+    /// The items of the row that was made last: they go with it.
+    pub fn take_items(&mut self) -> impl Iterator<Item = Item> {
+        self.made.items.drain(..)
+    }
 }
 
 /// Hex SHA-256 of a table's or a specification's bytes.
@@ -179,6 +208,8 @@ impl Pipeline {
         };
         let raw = format.raw_field.iter();
         let raw = raw.flat_map(|field| [field.clone(), format!("{field}_base64")]);
+        let items = spec.items.iter().map(ItemTable::new);
+        let items = items.collect::<Result<_, _>>()?;
         let looked_for = spec.path.fields().iter().cloned().chain(raw).collect();
         Ok(Self {
             hash,
@@ -186,6 +217,7 @@ impl Pipeline {
             target,
             dead_letters: Target::lines(spec.compression, Vec::new(), "ndjson"),
             looked_for,
+            items,
             spec,
         })
     }
@@ -218,6 +250,11 @@ impl Pipeline {
             Step::Aggregate(aggregate) => Some(&**aggregate),
             _ => None,
         })
+    }
+
+    /// DynamoDB's tables that its rows go to, too.
+    pub fn items(&self) -> &[ItemTable] {
+        &self.items
     }
 
     /// What its objects are made as.

@@ -24,6 +24,7 @@ use crate::metrics::resident_bytes;
 use crate::recover::store_pipeline;
 use crate::staging::{Staging, Tally};
 use crate::status::Status;
+use crate::store::dynamodb::DynamoDb;
 use crate::store::folder::Folder;
 use crate::store::s3::S3;
 use crate::store::{Store, StoreError};
@@ -76,8 +77,9 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     };
     let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
     let store = open_store(&plan.output).await;
+    let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));
     tokio::select! {
-        ready = prepare(&store, &plan) => ready?,
+        ready = prepare(&store, &tables, &plan) => ready?,
         () = signals.next() => return Ok(()),
     }
     let (stop, stopped) = watch::channel(false);
@@ -87,6 +89,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     let shared = Arc::new(Shared {
         plan,
         store,
+        tables,
         staging,
         prefetch,
         tally: Tally::default(),
@@ -163,12 +166,15 @@ pub(crate) fn host_name() -> String {
     format!("headwater-loader-{}", name.trim())
 }
 
-/// The output is there, and the pipeline is stored in it.
-pub(crate) async fn prepare(store: &Store, plan: &Plan) -> anyhow::Result<()> {
+/// The output is there, its tables are as they should be, and the pipeline is stored in it.
+pub(crate) async fn prepare(store: &Store, tables: &DynamoDb, plan: &Plan) -> anyhow::Result<()> {
     let mut backoff = Backoff::new(u64::from(std::process::id()));
     loop {
         let ready = async {
             store.check().await?;
+            for table in plan.pipeline.items() {
+                tables.check(table.file()).await?;
+            }
             store_pipeline(store, &plan.pipeline, &plan.tables).await
         };
         match ready.await {

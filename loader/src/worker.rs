@@ -14,6 +14,7 @@ use crate::config::Plan;
 use crate::consume::prefetch::Prefetch;
 use crate::consume::{Assigned, Commit, CommitError, HandOver};
 use crate::crash;
+use crate::items::write::{Patience, write_all};
 use crate::metrics::Metrics;
 use crate::name::state_folder;
 use crate::partition::batch::Object;
@@ -23,6 +24,7 @@ use crate::recover::{RecoverError, recover};
 use crate::staging::{Room, Staging, Tally};
 use crate::status::Status;
 use crate::status::devices::Devices;
+use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, StoreError, plain_content};
 
 /// How often a worker looks whether its partition was taken away, while it waits for something else.
@@ -38,6 +40,8 @@ pub struct Shared {
     pub plan: Plan,
     /// The output.
     pub store: Store,
+    /// DynamoDB, where a pipeline has tables there.
+    pub tables: Arc<DynamoDb>,
     /// Memory of all batches.
     pub staging: Staging,
     /// Memory of what was fetched and not yet taken in.
@@ -258,6 +262,15 @@ impl Worker {
                         Some(tokio::spawn(
                             async move { upload(shared, objects, seed).await },
                         ));
+                }
+                Action::WriteItems(items) => {
+                    let seed = self.assigned.epoch;
+                    self.under_way = Some(tokio::spawn(async move {
+                        let counts = &shared.metrics.items;
+                        write_all(&shared.tables, &items, counts, Patience::Endless, seed)
+                            .await
+                            .map_err(|error| Ended::Lost(error.to_string()))
+                    }));
                 }
                 Action::StoreSnapshot { name, bytes } => {
                     let seed = self.assigned.epoch;

@@ -26,6 +26,7 @@ pub mod pki;
 pub mod secured;
 pub mod signer;
 
+pub mod dynamodb;
 pub mod s3;
 
 pub mod loading;

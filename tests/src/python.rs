@@ -31,7 +31,7 @@ pub(crate) const SIGNER: Environment = Environment {
     megabytes: 15,
 };
 
-/// S3 servers that others wrote: moto and MiniStack.
+/// Servers that others wrote, of S3 and DynamoDB: moto and MiniStack; and boto3, which moto brings.
 pub(crate) const STORES: Environment = Environment {
     name: "stores",
     packages: &[

@@ -6,6 +6,22 @@ use anyhow::Context;
 
 use crate::cli::{plan_from, print};
 use crate::config::ConfigFile;
+use crate::items::{Mode, Table};
+
+/// A line about a table of DynamoDB.
+fn about(table: &Table) -> String {
+    let file = table.file();
+    let does = match file.mode {
+        Mode::Latest => {
+            "keeps the latest item of each key: a conditional put for each key of a batch"
+        }
+        Mode::Append => "gets an item for each row: 25 in a request",
+    };
+    format!(
+        "# Table {} {does}. `run` looks at its key before the first record.\n",
+        file.name
+    )
+}
 
 /// Checks a configuration and prints it as it will run.
 ///
@@ -17,11 +33,12 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     let effective = toml::to_string(&file).context("cannot print the configuration")?;
     let memory = plan.memory;
     let bytes = headwater_msk::Bytes;
+    let tables: String = plan.pipeline.items().iter().map(about).collect();
     print(&format!(
         "# Effective configuration, defaults filled in.\n\
          # Pipeline {}.\n\
          # Memory: {} in all. Batches {}, records fetched and not yet taken in {}, librdkafka's queue {}\n\
-         # (small records take four times that there), the rest for the program.\n{effective}",
+         # (small records take four times that there), the rest for the program.\n{tables}{effective}",
         plan.pipeline.hash(),
         bytes(memory.total),
         bytes(memory.batches),

@@ -240,7 +240,8 @@ impl<'a> DryRun<'a> {
                     sum.puts += 1;
                 }
                 Action::RemoveSnapshot(_) => continue,
-                Action::Commit(_) => {}
+                // Items are not priced: what a write costs depends on the table.
+                Action::Commit(_) | Action::WriteItems(_) => {}
             }
             self.drive.apply(Event::ActionDone)?;
         }

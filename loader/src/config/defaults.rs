@@ -29,6 +29,8 @@ pub const MULTIPART_ABOVE: Bytes = Bytes::mib(64);
 pub const S3_TIMEOUT: Period = Period::secs(60);
 /// How often metrics are written for CloudWatch: its own resolution.
 pub const EMF_EVERY: Period = Period::secs(60);
+/// How long DynamoDB may take to answer a request: it mostly takes milliseconds.
+pub const DYNAMODB_TIMEOUT: Period = Period::secs(10);
 /// Column of what no declared one takes: a schema that somebody forgot to extend loses nothing.
 pub const OVERFLOW: &str = "_rest";
 /// Where the agent puts a line.

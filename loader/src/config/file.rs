@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::defaults;
 use crate::encode::Compression;
 use crate::format::{Column, Kind};
+use crate::items::TableFile;
 use crate::transform::StepFile;
 
 /// The whole file.
@@ -120,7 +121,7 @@ pub enum Protocol {
 }
 
 /// The output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
     /// `s3://bucket/prefix`, or `file:///folder`.
@@ -155,6 +156,42 @@ pub struct Output {
     /// Columns of CSV and Parquet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub column: Vec<Column>,
+    /// Tables that rows go to beside the objects.
+    #[serde(default, skip_serializing_if = "DynamoFile::is_default")]
+    pub dynamodb: DynamoFile,
+}
+
+/// `[output.dynamodb]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DynamoFile {
+    /// Another endpoint than AWS's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// AWS region; from the environment by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// How long it may take to answer a request.
+    pub timeout: Period,
+    /// The tables.
+    pub table: Vec<TableFile>,
+}
+
+impl Default for DynamoFile {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            region: None,
+            timeout: defaults::DYNAMODB_TIMEOUT,
+            table: Vec::new(),
+        }
+    }
+}
+
+impl DynamoFile {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `[output.s3]`.

@@ -9,13 +9,14 @@ use headwater_msk::{Bytes, CredentialSettings, Kafka, Period, Topic};
 
 use crate::config::defaults;
 use crate::config::file::{
-    ConfigFile, EmfFile, EncryptionFile, Flush, Group, Protocol, S3File, Tables,
+    ConfigFile, DynamoFile, EmfFile, EncryptionFile, Flush, Group, Protocol, S3File, Tables,
 };
 use crate::emf::Emf;
 use crate::encode::Compression;
 use crate::format::{Format, Kind};
 use crate::memory::MemoryPlan;
 use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
+use crate::store::dynamodb::DynamoSettings;
 use crate::store::s3::S3Settings;
 use crate::store::s3::options::{Encryption, S3Options};
 use crate::transform::StepFile;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub session_timeout: Period,
     /// Where rows go.
     pub output: Output,
+    /// How DynamoDB is reached, where rows go there, too.
+    pub dynamodb: DynamoSettings,
     /// When a batch is closed.
     pub flush: crate::partition::Limits,
     /// What memory is for.
@@ -123,6 +126,7 @@ impl Plan {
         problems.extend(group_problems(&file.group));
         problems.extend(flush_problems(&file.flush));
         problems.extend(emf_problems(&file.emf));
+        problems.extend(dynamodb_problems(&file.output.dynamodb));
         let memory = MemoryPlan::new(file.limits.memory.0, memory_there, file.flush.bytes.0)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
@@ -157,6 +161,7 @@ impl Plan {
                 .session_timeout
                 .unwrap_or(defaults::SESSION_TIMEOUT),
             output,
+            dynamodb: dynamodb(&file.output.dynamodb),
             flush: crate::partition::Limits {
                 bytes: usize::try_from(file.flush.bytes.0).unwrap_or(usize::MAX),
                 records: file.flush.records,
@@ -272,6 +277,34 @@ fn every_problem(every: Period, age: Period) -> Option<String> {
     })
 }
 
+fn dynamodb(file: &DynamoFile) -> DynamoSettings {
+    DynamoSettings {
+        endpoint: file.endpoint.clone(),
+        region: file.region.clone(),
+        timeout: file.timeout.0,
+    }
+}
+
+fn dynamodb_problems(file: &DynamoFile) -> Vec<String> {
+    let mut problems = Vec::new();
+    if file.timeout < Period::millis(100) {
+        problems.push("output.dynamodb.timeout: 100ms are the least".into());
+    }
+    if file.table.is_empty() && *file != DynamoFile::default() {
+        problems.push("output.dynamodb has no [[output.dynamodb.table]]".into());
+    }
+    let name = |at: usize| file.table.get(at).map(|table| &table.name);
+    for at in 0..file.table.len() {
+        if (0..at).any(|before| name(before) == name(at)) {
+            problems.push(format!(
+                "output.dynamodb.table {:?} stands there twice",
+                name(at).map_or("", |name| name)
+            ));
+        }
+    }
+    problems
+}
+
 fn format(file: &ConfigFile) -> Result<Format, Vec<String>> {
     let output = &file.output;
     let named = |name: &String| Some(name.clone()).filter(|name| !name.is_empty());
@@ -326,6 +359,7 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<Str
         compression: file.output.compression,
         format,
         ledger_retention: file.limits.ledger_retention,
+        items: file.output.dynamodb.table.clone(),
     };
     Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice))
         .map_err(|error| vec![error.to_string()])
@@ -464,6 +498,36 @@ mod tests {
             (flush.idle_ms, flush.every_ms),
             (Some(10_000), Some(900_000))
         );
+        let table = "[[output.dynamodb.table]]\nname='items'\nmode='latest'\npartition_key={name='pk',value='{device}'}\n";
+        assert_eq!(
+            plan(&format!("{GOOD}\n{table}"))
+                .unwrap()
+                .pipeline
+                .items()
+                .len(),
+            1
+        );
+        for (bad, word) in [
+            (format!("{GOOD}\n{table}{table}"), "twice"),
+            (
+                format!("{GOOD}\n[output.dynamodb]\nregion='x'\n"),
+                "has no [[output",
+            ),
+            (
+                format!("{GOOD}\n{table}[output.dynamodb]\ntimeout='1ms'\n"),
+                "100ms",
+            ),
+            (
+                format!("{GOOD}\n{}", table.replace("items", "x")),
+                "3 to 255",
+            ),
+        ] {
+            let problems = plan(&bad).unwrap_err();
+            assert!(
+                problems.iter().any(|problem| problem.contains(word)),
+                "{problems:?}"
+            );
+        }
         let lost =
             format!("{GOOD}\n[[transform]]\nstep='lookup'\ntable='/no/such.csv'\nfield='x'\n");
         assert!(plan(&lost).unwrap_err()[0].contains("/no/such.csv"));

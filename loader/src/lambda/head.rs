@@ -3,19 +3,22 @@
 //!
 //! It is changed by a conditional write (`If-Match`), so of two invocations that have the same records
 //! one decides, and the other finds out. While a batch is being stored the head carries all of it: its
-//! objects and the state behind it. So whoever comes next can finish it without its records, whichever
+//! objects, its items and the state behind it. So whoever comes next can finish it without its records, whichever
 //! part of them it was handed.
 //!
 //! ```text
 //! _headwater/state/<topic>/<partition>/head
-//! {"v":1,"offset":9,"metadata":"{…}","pending":[{"key":"…","bytes":123,"content":{…}},…]}\n<bytes of each>
+//! {"v":1,"offset":9,"metadata":"{…}","pending":[{"key":"…","bytes":123,…},…],"items":456}\n<bytes of each>
 //! ```
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::encode::Content;
+use crate::items::batch::Items;
 use crate::name::state_folder;
 use crate::partition::batch::Object;
 use crate::partition::intent::{Committed, IntentError};
@@ -30,6 +33,8 @@ pub struct Head {
     pub committed: Committed,
     /// Objects of the last batch, its state among them, that may not all be stored yet.
     pub pending: Vec<Object>,
+    /// Its items, where they may not all be written yet.
+    pub items: Arc<Items>,
 }
 
 /// A head that cannot be read. Nothing is written: to guess would lose or repeat.
@@ -53,6 +58,13 @@ struct HeadFile {
     metadata: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pending: Vec<PendingFile>,
+    /// Bytes of the items, behind those of the objects.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    items: usize,
+}
+
+fn is_zero(bytes: &usize) -> bool {
+    *bytes == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +87,20 @@ pub fn head_key(topic: &str, partition: i32) -> String {
 }
 
 impl Head {
+    /// A head of a batch that is stored.
+    pub fn done(committed: Committed) -> Self {
+        Self {
+            committed,
+            pending: Vec::new(),
+            items: Arc::default(),
+        }
+    }
+
+    /// Whether all that it decided is stored.
+    pub fn is_finished(&self) -> bool {
+        self.pending.is_empty() && self.items.is_empty()
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
         let pending = self.pending.iter().map(|object| PendingFile {
@@ -84,17 +110,20 @@ impl Head {
             plain: object.content.bytes,
             crc: object.content.crc,
         });
+        let items = self.items.encode();
         let file = HeadFile {
             v: VERSION,
             offset: self.committed.offset,
             metadata: self.committed.metadata(),
             pending: pending.collect(),
+            items: items.len(),
         };
         let mut bytes = serde_json::to_vec(&file).unwrap_or_default();
         bytes.push(b'\n');
         for object in &self.pending {
             bytes.extend_from_slice(&object.bytes);
         }
+        bytes.extend_from_slice(&items);
         bytes.into()
     }
 
@@ -127,12 +156,14 @@ impl Head {
                 },
             });
         }
-        if !bytes.is_empty() {
-            return Err(damaged("it is longer than it says"));
+        if bytes.len() != file.items {
+            return Err(damaged("it is not as long as it says"));
         }
+        let items = Items::decode(bytes).ok_or_else(|| damaged("its items are"))?;
         Ok(Self {
             committed: Committed::parse(file.offset, &file.metadata)?,
             pending,
+            items: Arc::new(items),
         })
     }
 }
@@ -140,9 +171,20 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::items::Mode;
+    use crate::items::batch::Rows;
     use proptest::prelude::*;
 
-    fn head(pending: Vec<(String, Vec<u8>)>) -> Head {
+    fn head(pending: Vec<(String, Vec<u8>)>, rows: &[String]) -> Head {
+        let tables = vec![Rows {
+            table: "items".into(),
+            mode: Mode::Latest,
+            rows: rows.iter().map(|row| row.clone().into()).collect(),
+        }];
+        let items = match rows.is_empty() {
+            true => Items::default(),
+            false => Items { tables },
+        };
         Head {
             committed: Committed {
                 offset: 9,
@@ -158,12 +200,13 @@ mod tests {
                     bytes: bytes.into(),
                 })
                 .collect(),
+            items: Arc::new(items),
         }
     }
 
     #[test]
     fn what_is_refused() {
-        let whole = head(vec![("a".into(), b"one".to_vec())]).encode();
+        let whole = head(vec![("a".into(), b"one".to_vec())], &["{}".into()]).encode();
         for cut in 0..whole.len() {
             assert!(Head::decode(whole.slice(..cut)).is_err(), "{cut}");
         }
@@ -180,8 +223,9 @@ mod tests {
         #[test]
         fn heads_read_back(
             pending in prop::collection::vec(("[a-z=/]{1,20}", prop::collection::vec(any::<u8>(), 0..50)), 0..4),
+            rows in prop::collection::vec("\\{[a-z\":,]{0,20}\\}", 0..4),
         ) {
-            let head = head(pending);
+            let head = head(pending, &rows);
             prop_assert_eq!(Head::decode(head.encode()).unwrap(), head);
         }
 

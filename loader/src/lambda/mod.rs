@@ -32,6 +32,7 @@ use crate::config::plan::Output;
 use crate::emf::{self, Totals};
 use crate::fetched::Fetched;
 use crate::store::Store;
+use crate::store::dynamodb::DynamoDb;
 use crate::supervise::{open_store, prepare};
 
 /// Time before the deadline that is left for the answer.
@@ -42,6 +43,7 @@ const MARGIN_MS: u64 = 500;
 struct Function {
     plan: Plan,
     store: Arc<Store>,
+    tables: Arc<DynamoDb>,
 }
 
 /// Answers invocations until the environment ends.
@@ -78,8 +80,13 @@ async fn start(plan: Plan) -> anyhow::Result<Function> {
         "output.s3.conditional_writes: a function needs a store that knows If-Match"
     );
     let store = Arc::new(open_store(&plan.output).await);
-    prepare(&store, &plan).await?;
-    Ok(Function { plan, store })
+    let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));
+    prepare(&store, &tables, &plan).await?;
+    Ok(Function {
+        plan,
+        store,
+        tables,
+    })
 }
 
 /// Stores an event's records, its partitions side by side, and says what came of it.
@@ -91,7 +98,8 @@ async fn answer(function: &Arc<Function>, invocation: &Invocation) -> anyhow::Re
     for (id, fetched) in parse(&invocation.event, &function.plan.kafka.topic)? {
         let function = Arc::clone(function);
         loads.spawn(async move {
-            let load = partition::load(&function.plan, &function.store, id, &fetched);
+            let outputs = (&function.store, &function.tables);
+            let load = partition::load(&function.plan, outputs, id, &fetched);
             let loaded = match tokio::time::timeout(Duration::from_millis(left), load).await {
                 Ok(loaded) => loaded.map_err(anyhow::Error::from),
                 Err(_) => Err(anyhow!("the function's time-out is near")),

@@ -21,11 +21,15 @@ use crate::clock;
 use crate::config::Plan;
 use crate::crash;
 use crate::fetched::Fetched;
+use crate::items::batch::Items;
+use crate::items::write::{Patience, write_all};
+use crate::metrics::ItemCounts;
 use crate::name::state_folder;
 use crate::partition::batch::{Counts, Object};
 use crate::partition::intent::Committed;
 use crate::partition::{Action, Event, Limits, Partition, PartitionError};
 use crate::recover::{RecoverError, has_group_state, load_state, tidy};
+use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, StoreError, Version, plain_content};
 
 /// How often an invocation that was overtaken reads the head again.
@@ -109,13 +113,14 @@ fn limits(plan: &Plan) -> Limits {
 /// See [`LambdaError`].
 pub async fn load(
     plan: &Plan,
-    store: &Arc<Store>,
+    (store, tables): (&Arc<Store>, &Arc<DynamoDb>),
     partition: i32,
     fetched: &Fetched,
 ) -> Result<Loaded, LambdaError> {
     let work = Work {
         plan,
         store,
+        tables,
         partition,
         key: head_key(&plan.kafka.topic, partition),
         folder: state_folder(&plan.kafka.topic, partition),
@@ -176,7 +181,7 @@ pub async fn resume_from(
 fn first_missing(head: Option<&Head>, fetched: &Fetched) -> Option<u64> {
     let stored = head.map_or(0, |head| head.committed.offset);
     let mut offsets = fetched.entries.iter().map(|entry| entry.offset);
-    let finished = head.is_none_or(|head| head.pending.is_empty());
+    let finished = head.is_none_or(Head::is_finished);
     let last = fetched.entries.last().map(|entry| entry.offset);
     offsets
         .find(|at| *at >= stored)
@@ -186,6 +191,7 @@ fn first_missing(head: Option<&Head>, fetched: &Fetched) -> Option<u64> {
 struct Work<'a> {
     plan: &'a Plan,
     store: &'a Arc<Store>,
+    tables: &'a Arc<DynamoDb>,
     partition: i32,
     key: String,
     folder: String,
@@ -196,25 +202,22 @@ impl Work<'_> {
     async fn once(&self, fetched: &Fetched) -> Result<Loaded, LambdaError> {
         let first = fetched.entries.first().map_or(0, |entry| entry.offset);
         let (head, mut version) = self.head(first).await?;
+        let finished = head.is_finished();
         let mut committed = head.committed;
-        if !head.pending.is_empty() {
+        if !finished {
             tracing::info!(
                 partition = self.partition,
                 offset = committed.offset,
                 "a batch was decided and not finished; finishing it"
             );
             version = self
-                .finish(committed.clone(), &head.pending, version)
+                .finish(committed.clone(), (&head.pending, &head.items), version)
                 .await?;
             tidy(self.store, &self.folder, &committed).await;
         }
         if version.is_none() {
             // Before anything else of ours lies here: state without a head is a group's.
-            let head = Head {
-                committed: committed.clone(),
-                pending: Vec::new(),
-            };
-            version = self.change(&head, None).await?;
+            version = self.change(&Head::done(committed.clone()), None).await?;
         }
         let mut loaded = Loaded {
             offset: committed.offset,
@@ -283,8 +286,7 @@ impl Work<'_> {
             snapshot: None,
             intent: None,
         };
-        let pending = Vec::new();
-        Ok((Head { committed, pending }, None))
+        Ok((Head::done(committed), None))
     }
 
     /// Performs what the heart asks for.
@@ -297,14 +299,16 @@ impl Work<'_> {
         match action {
             // The boundary: with all its bytes, so that nobody needs its records again.
             Action::Commit(committed) if committed.intent.is_some() => {
-                let Some((objects, (name, bytes), done)) = machine.closing() else {
+                let Some(closing) = machine.closing() else {
                     return Ok(version);
                 };
-                let mut pending = objects.to_vec();
+                let (name, bytes) = &closing.snapshot;
+                let mut pending = closing.objects.to_vec();
                 pending.push(self.state_object(name, bytes.clone()));
                 let head = Head {
-                    committed: done.clone(),
+                    committed: closing.done.clone(),
                     pending,
+                    items: Arc::clone(&closing.items),
                 };
                 crash::point("before-intent");
                 let version = self.change(&head, version).await?;
@@ -316,15 +320,18 @@ impl Work<'_> {
                 crash::point("batch-stored");
                 Ok(version)
             }
+            Action::WriteItems(items) => {
+                self.write_items(&items).await?;
+                Ok(version)
+            }
             Action::StoreSnapshot { name, bytes } => {
                 put(Arc::clone(self.store), self.state_object(&name, bytes)).await?;
                 crash::point("snapshot-stored");
                 Ok(version)
             }
             Action::Commit(committed) => {
-                let pending = Vec::new();
                 crash::point("before-done");
-                let version = self.change(&Head { committed, pending }, version).await?;
+                let version = self.change(&Head::done(committed), version).await?;
                 crash::point("done-committed");
                 Ok(version)
             }
@@ -342,7 +349,7 @@ impl Work<'_> {
     async fn finish(
         &self,
         committed: Committed,
-        pending: &[Object],
+        (pending, items): (&[Object], &Arc<Items>),
         version: Option<Version>,
     ) -> Result<Option<Version>, LambdaError> {
         let mut version = version;
@@ -350,9 +357,15 @@ impl Work<'_> {
         loop {
             let (now, then) = rest.split_at(rest.len().min(FINISH_AT_ONCE));
             self.put_all(now).await?;
+            let mut left = Arc::clone(items);
+            if then.is_empty() {
+                self.write_items(items).await?;
+                left = Arc::default();
+            }
             let head = Head {
                 committed: committed.clone(),
                 pending: then.to_vec(),
+                items: left,
             };
             version = self.change(&head, version).await?;
             if then.is_empty() {
@@ -375,6 +388,13 @@ impl Work<'_> {
             ended(tasks.join_next().await)?;
             crash::point("object-stored");
         }
+        Ok(())
+    }
+
+    async fn write_items(&self, items: &Arc<Items>) -> Result<(), LambdaError> {
+        let (counts, patience) = (ItemCounts::default(), Patience::UntilRefused);
+        let seed = u64::from(self.partition.unsigned_abs());
+        write_all(self.tables, items, &counts, patience, seed).await?;
         Ok(())
     }
 
@@ -451,6 +471,7 @@ mod tests {
                 }],
                 false => Vec::new(),
             },
+            items: Arc::default(),
         };
         for (stored, first) in [(0, Some(5)), (6, Some(6)), (7, Some(9)), (10, None)] {
             assert_eq!(first_missing(Some(&head(stored, false)), &fetched), first);

@@ -9,6 +9,7 @@ use headwater_record::{Kind, Ledger, Notice, Verdict};
 use crate::aggregate::{WindowRow, Windows};
 use crate::encode::{Compressor, Content, EncodeError, Encoder, frame_bytes};
 use crate::fetched::{Entry, Identity};
+use crate::items::batch::{Items, OpenItems};
 use crate::name::ObjectName;
 use crate::partition::rejects::Rejects;
 use crate::pipeline::{Made, Pipeline, Record, Scratch, To};
@@ -85,6 +86,7 @@ pub struct OpenBatch {
     /// Kafka's timestamps of its first and its last record, Unix milliseconds.
     pub times_ms: (u64, u64),
     objects: Objects,
+    items: OpenItems,
     scratch: Scratch,
 }
 
@@ -109,13 +111,14 @@ impl OpenBatch {
             rejects: Rejects::default(),
             times_ms: (0, 0),
             objects: Objects::default(),
+            items: OpenItems::default(),
             scratch: Scratch::default(),
         }
     }
 
-    /// Bytes of memory that its objects hold, about.
+    /// Bytes of memory that its objects and items hold, about.
     pub fn held(&self) -> usize {
-        self.objects.held
+        self.objects.held + self.items.held()
     }
 
     /// How many objects it has.
@@ -156,7 +159,15 @@ impl OpenBatch {
             .make(record, self.clock_ms, windows, &mut self.scratch);
         note_reject(&mut self.rejects, &made, &self.pipeline, entry);
         self.objects
-            .put(&made, &self.pipeline, &mut self.counts, compressor)
+            .put(&made, &self.pipeline, &mut self.counts, compressor)?;
+        self.take_items();
+        Ok(())
+    }
+
+    fn take_items(&mut self) {
+        for item in self.scratch.take_items() {
+            self.items.put(item);
+        }
     }
 
     /// Puts the rows of closed windows in. `at`: what the batch read last.
@@ -185,6 +196,7 @@ impl OpenBatch {
             note_reject(&mut self.rejects, &made, &self.pipeline, &entry);
             self.objects
                 .put(&made, &self.pipeline, &mut self.counts, compressor)?;
+            self.take_items();
         }
         Ok(())
     }
@@ -227,7 +239,7 @@ impl OpenBatch {
         }
     }
 
-    /// The batch's objects, named for the range `[names_from, end)`.
+    /// The batch's objects, named for the range `[names_from, end)`, and its items.
     ///
     /// # Errors
     /// See [`EncodeError`].
@@ -237,7 +249,7 @@ impl OpenBatch {
         names_from: u64,
         end: u64,
         compressor: &mut Compressor,
-    ) -> Result<Vec<Object>, EncodeError> {
+    ) -> Result<(Vec<Object>, Items), EncodeError> {
         let n = self.objects.list.len();
         let mut objects = Vec::with_capacity(n);
         // Numbered in the order of their paths, not of their coming.
@@ -264,7 +276,7 @@ impl OpenBatch {
                 content,
             });
         }
-        Ok(objects)
+        Ok((objects, self.items.finish(self.pipeline.items())))
     }
 }
 

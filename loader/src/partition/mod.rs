@@ -6,8 +6,9 @@
 //!   open batch [S, ─────────────────────────► …) ───────────────► closing [S, E)
 //!   (one fills while one closes)                                   │ 1 Commit(intent at S)
 //!                                                                  │ 2 Upload(objects)
-//!   recover(committed, state, intent?) ─ the same batch again ───► │ 3 StoreSnapshot(state at E)
-//!                                        from step 2               │ 4 Commit(done at E)
+//!   recover(committed, state, intent?) ─ the same batch again ───► │ 3 WriteItems
+//!                                        from step 2               │ 4 StoreSnapshot(state at E)
+//!                                                                  │ 5 Commit(done at E)
 //!                                                                  ▼   RemoveSnapshot(of S)
 //! ```
 //!
@@ -22,8 +23,11 @@
 //! what was not committed is read again.
 
 pub mod batch;
+mod closing;
 pub mod intent;
 pub mod rejects;
+
+pub use closing::Accounts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,8 +39,10 @@ use thiserror::Error;
 use crate::aggregate::Windows;
 use crate::encode::{Compressor, EncodeError};
 use crate::fetched::Fetched;
+use crate::items::batch::Items;
 use crate::metrics::Standing;
 use crate::partition::batch::{Counts, Object, OpenBatch};
+use crate::partition::closing::{Closing, Step};
 use crate::partition::intent::{Committed, Intent};
 use crate::partition::rejects::Rejects;
 use crate::pipeline::Pipeline;
@@ -45,7 +51,7 @@ use crate::state::{SnapshotError, State};
 /// When a batch is closed, whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes that its objects hold in memory, compressed for the most part.
+    /// Bytes that its objects, compressed for the most part, and its items hold in memory.
     pub bytes: usize,
     /// Records read into it.
     pub records: u64,
@@ -68,13 +74,15 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
-/// What the edge is asked to do. At most one of the first three is under way at a time.
+/// What the edge is asked to do. At most one of the first four is under way at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Commit this offset with its metadata.
     Commit(Committed),
     /// Store these objects, each under its name, unless it is there.
     Upload(Arc<Vec<Object>>),
+    /// Put these items into their tables, unless the same or later ones are there.
+    WriteItems(Arc<Items>),
     /// Store a snapshot under this file name.
     StoreSnapshot {
         /// File name in the partition's state folder.
@@ -89,7 +97,7 @@ pub enum Action {
 /// What came of an action, or came to pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The commit, upload or snapshot that was under way is done.
+    /// The commit, upload, items or snapshot that was under way is done.
     ActionDone,
     /// A deadline may have passed.
     Tick,
@@ -139,62 +147,6 @@ impl Limits {
             .map(|every| now.mono_ms.saturating_add(every - now.wall_ms % every));
         let aged = now.mono_ms.saturating_add(self.age_ms);
         aligned.map_or(aged, |aligned| aligned.min(aged))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Intent,
-    Upload,
-    Snapshot,
-    Done,
-}
-
-#[derive(Debug)]
-struct Closing {
-    step: Step,
-    begun: Committed,
-    objects: Arc<Vec<Object>>,
-    snapshot: (String, Bytes),
-    done: Committed,
-    counts: Counts,
-    rejects: Rejects,
-    times_ms: (u64, u64),
-    accounts: Accounts,
-}
-
-/// How ledger and windows stood behind a batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Accounts {
-    /// Ranges that nothing explains.
-    pub gaps: usize,
-    /// Streams.
-    pub streams: usize,
-    /// Open windows.
-    pub windows: usize,
-}
-
-impl Accounts {
-    fn of(ledger: &Ledger, windows: &Windows) -> Self {
-        Self {
-            gaps: ledger.unexplained_gaps(),
-            streams: ledger.streams().count(),
-            windows: windows.len(),
-        }
-    }
-}
-
-impl Closing {
-    fn action(&self) -> Action {
-        match self.step {
-            Step::Intent => Action::Commit(self.begun.clone()),
-            Step::Upload => Action::Upload(Arc::clone(&self.objects)),
-            Step::Snapshot => Action::StoreSnapshot {
-                name: self.snapshot.0.clone(),
-                bytes: self.snapshot.1.clone(),
-            },
-            Step::Done => Action::Commit(self.done.clone()),
-        }
     }
 }
 
@@ -328,11 +280,9 @@ impl Partition {
         Ok(fetched.entries.len().saturating_sub(from))
     }
 
-    /// What the closing batch stores, where one closes: its objects, the state behind it with its file
-    /// name, and what is committed once they are stored.
-    pub fn closing(&self) -> Option<(&[Object], &(String, Bytes), &Committed)> {
-        let closing = self.closing.as_ref()?;
-        Some((&closing.objects, &closing.snapshot, &closing.done))
+    /// The batch that closes, where one does.
+    pub fn closing(&self) -> Option<&Closing> {
+        self.closing.as_ref()
     }
 
     /// Whether it would take a record now.
@@ -391,14 +341,7 @@ impl Partition {
     /// Bytes of memory that its batches hold, about.
     pub fn held(&self) -> usize {
         let open = self.open.as_ref().map_or(0, |open| open.batch.held());
-        let closing = self.closing.as_ref().map_or(0, |closing| {
-            closing
-                .objects
-                .iter()
-                .map(|object| object.bytes.len())
-                .sum()
-        });
-        open + closing
+        open + self.closing.as_ref().map_or(0, Closing::held)
     }
 
     /// Offset behind the last record that is committed as stored.
@@ -485,7 +428,7 @@ impl Partition {
             windows: &self.windows,
         };
         let snapshot = state.encode()?;
-        let objects = batch.finish(who, self.names_from, end, &mut self.compressor)?;
+        let (objects, items) = batch.finish(who, self.names_from, end, &mut self.compressor)?;
         let done = Committed {
             offset: end,
             names_from: if objects.is_empty() {
@@ -516,6 +459,7 @@ impl Partition {
             step,
             begun,
             objects: Arc::new(objects),
+            items: Arc::new(items),
             snapshot,
             done,
             counts,
@@ -532,11 +476,9 @@ impl Partition {
         let Some(mut closing) = self.closing.take() else {
             return;
         };
-        closing.step = match closing.step {
-            Step::Intent => Step::Upload,
-            Step::Upload => Step::Snapshot,
-            Step::Snapshot => Step::Done,
-            Step::Done => {
+        match closing.next_step() {
+            Some(step) => closing.step = step,
+            None => {
                 let before = std::mem::replace(&mut self.committed, closing.done);
                 let old = before
                     .snapshot
@@ -548,7 +490,7 @@ impl Partition {
                 self.durable_ms = Some(closing.times_ms.1);
                 return;
             }
-        };
+        }
         self.actions.push_back(closing.action());
         self.closing = Some(closing);
     }

@@ -2,6 +2,8 @@
 //! that are refused, time out or come through unanswered, uploads that half succeed. The workers
 //! run the real `Partition`; group and store are the plainest models of the real ones.
 
+mod items;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_record::{Generation, Kind, Span};
@@ -43,6 +45,7 @@ struct World {
     committed: Option<(u64, String)>,
     objects: BTreeMap<String, Bytes>,
     snapshots: BTreeMap<String, Bytes>,
+    tables: items::Tables,
 }
 
 struct Worker {
@@ -197,6 +200,14 @@ impl World {
                     );
                 }
             }
+            Action::WriteItems(items) => {
+                for (table, row) in items::each(items) {
+                    if faults && seed.chance(5) {
+                        return Err(());
+                    }
+                    self.tables.put(table, row);
+                }
+            }
             Action::StoreSnapshot { name, bytes } => {
                 self.snapshots.insert(name.clone(), bytes.clone());
             }
@@ -217,7 +228,7 @@ fn make_pipeline(version: usize) -> Arc<Pipeline> {
          by=['stream']\npath='w{version}/{{stream}}'\ncompute=[{{function='count'}}]\n"
     );
     let path = ["v0/s={stream}/at={ingest:%M}", "v1/{stream}"][version];
-    Arc::new(pipeline(&steps, path))
+    Arc::new(pipeline(&format!("{steps}{}", items::TABLES), path))
 }
 
 impl Worker {
@@ -300,6 +311,7 @@ fn check(world: &World, seed: u64) {
         stored.len() as u64,
         "seed {seed}: a record counts in one window"
     );
+    items::check(&world.log, &world.tables, in_windows, seed);
 }
 
 fn simulate(seed_number: u64) {

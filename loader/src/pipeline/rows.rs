@@ -4,17 +4,18 @@ use super::dead_letter::Refusal;
 use super::{Made, Pipeline, Record, Scratch, To};
 use crate::aggregate::{Aggregate, WindowRow, Windows};
 use crate::format::Kind;
+use crate::items::Source;
 use crate::peek::{Field, Fields, peek, pick};
 use crate::route::{PathMemo, PathTemplate, Same};
 use crate::transform::{Ran, Row, Step};
 
 /// A line and whether its path is the one before; or why there is none, with the buffer to write that
 /// into.
-type Written<'a> = Result<(&'a [u8], Same), (Gone, &'a mut Vec<u8>)>;
+pub(super) type Written<'a> = Result<(&'a [u8], Same), (Gone, &'a mut Vec<u8>)>;
 
 /// Why a record has no row of its own.
 #[derive(Debug, PartialEq, Eq)]
-enum Gone {
+pub(super) enum Gone {
     Filtered,
     /// Only windows have it.
     Aggregated,
@@ -44,13 +45,27 @@ impl Pipeline {
             memo,
             last,
             refusal: why,
+            made: beside,
         } = scratch;
+        beside.items.clear();
+        let source = Source {
+            record,
+            window: None,
+        };
         let made = match (self.steps.is_empty(), self.spec.format.kind) {
             (true, Kind::Ndjson) => self.pass(record, clock_ms, line, memo),
-            (true, Kind::Raw) => self.pass_raw(record, clock_ms, line, memo),
-            _ => self.transform(record, clock_ms, windows, line, (memo, last)),
+            (true, Kind::Raw) if self.items.is_empty() => {
+                self.pass_raw(record, clock_ms, line, memo)
+            }
+            _ => self.transform(
+                record,
+                clock_ms,
+                windows,
+                (line, &mut beside.json),
+                (memo, last),
+            ),
         };
-        match made {
+        match self.beside(made, source, beside) {
             Ok((line, Same::AsBefore)) => Made::Row {
                 line,
                 to: To::PathAsBefore,
@@ -149,7 +164,7 @@ impl Pipeline {
         record: Record<'a>,
         clock_ms: u64,
         windows: &mut Windows,
-        line: &'a mut Vec<u8>,
+        (line, json): (&'a mut Vec<u8>, &mut Vec<u8>),
         (memo, last): (&mut PathMemo, &mut Option<usize>),
     ) -> Written<'a> {
         let parsed = text(record.value)
@@ -173,6 +188,7 @@ impl Pipeline {
             Ok(same) => same,
             Err(error) => return Err((error.to_string().into(), line)),
         };
+        self.write_json(&row, json);
         if let (Kind::Raw, None, Some(value)) = (
             self.spec.format.kind,
             &self.spec.format.raw_field,
@@ -219,8 +235,16 @@ impl Pipeline {
             memo,
             last,
             refusal: why,
+            made: beside,
         } = scratch;
         (*memo, *last) = (PathMemo::default(), None);
+        beside.items.clear();
+        let source = Source {
+            record: at,
+            window: Some(beside.windows),
+        };
+        beside.windows += 1;
+        self.write_json(&window.row, &mut beside.json);
         let old = window.path.clone().map(PathTemplate::try_from);
         let aggregate = window.slot.and_then(|slot| self.aggregates().nth(slot));
         let path = match (&old, aggregate.and_then(Aggregate::path)) {
@@ -230,7 +254,8 @@ impl Pipeline {
         let placed = path.path(&pick(&window.row, path.fields()), clock_ms, memo);
         let made = placed.map_err(|error| error.to_string());
         // The memory of the last path is this one's alone.
-        match made.and_then(|_| self.write(&window.row, line)) {
+        let made = made.and_then(|_| self.write(&window.row, line));
+        match made.and_then(|()| self.make_items(line, source, beside)) {
             Ok(()) => Made::Row {
                 line,
                 to: To::Path(&memo.path),

@@ -9,6 +9,8 @@ pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
     struct Steps {
         #[serde(default)]
         transform: Vec<StepFile>,
+        #[serde(default)]
+        items: Vec<TableFile>,
     }
     let steps: Steps = toml::from_str(transform).unwrap();
     let spec = PipelineSpec {
@@ -18,6 +20,7 @@ pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
         compression: Compression::None,
         format: Format::default(),
         ledger_retention: Period::secs(86_400),
+        items: steps.items,
     };
     Pipeline::new(spec, |_| None).unwrap()
 }

@@ -60,7 +60,7 @@ pub(super) fn start(peer: Peer) -> Result<Running> {
             command.args(["-m", "ministack"]).envs([
                 ("BIND_HOST", "127.0.0.1"),
                 ("GATEWAY_PORT", &number),
-                ("SERVICES", "s3"),
+                ("SERVICES", "s3,dynamodb"),
                 ("SFTP_ENABLED", "0"),
                 ("IOT_MTLS_ENABLED", "0"),
             ]);

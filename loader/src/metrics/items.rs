@@ -1,0 +1,59 @@
+//! What came of the items for DynamoDB's tables.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::OfOutcome;
+
+/// Counters of items. A clone counts into the same.
+#[derive(Debug, Clone, Default)]
+pub struct ItemCounts {
+    items: Family<OfOutcome, Counter>,
+    unprocessed: Counter,
+    throttled: Counter,
+}
+
+impl ItemCounts {
+    fn outcome(&self, outcome: &'static str, n: u64) {
+        self.items.get_or_create(&OfOutcome { outcome }).inc_by(n);
+    }
+
+    /// So many were written.
+    pub fn written(&self, n: u64) {
+        self.outcome("written", n);
+    }
+
+    /// One was not, since it, or a later one of its key, is there.
+    pub fn superseded(&self) {
+        self.outcome("superseded", 1);
+    }
+
+    /// So many were left undone by a request that wrote others.
+    pub fn unprocessed(&self, n: u64) {
+        self.unprocessed.inc_by(n);
+    }
+
+    /// A request met the table's or the account's capacity.
+    pub fn throttled(&self) {
+        self.throttled.inc();
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "items",
+            "Items for DynamoDB's tables: written, or superseded by the same or a later one that is there",
+            self.items.clone(),
+        );
+        registry.register(
+            "items_unprocessed",
+            "Items that a request left undone; they are tried again",
+            self.unprocessed.clone(),
+        );
+        registry.register(
+            "items_throttled",
+            "Requests that met the capacity of a table or account; they are tried again",
+            self.throttled.clone(),
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! A batch that closes: what it stores, and which step of that comes next.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headwater_record::Ledger;
+
+use super::Action;
+use crate::aggregate::Windows;
+use crate::items::batch::Items;
+use crate::partition::batch::{Counts, Object};
+use crate::partition::intent::Committed;
+use crate::partition::rejects::Rejects;
+
+/// The steps of a batch that closes, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Intent,
+    Upload,
+    Items,
+    Snapshot,
+    Done,
+}
+
+/// A batch that closes.
+#[derive(Debug)]
+pub struct Closing {
+    pub(super) step: Step,
+    pub(super) begun: Committed,
+    /// Its objects.
+    pub objects: Arc<Vec<Object>>,
+    /// Its items.
+    pub items: Arc<Items>,
+    /// The state behind it, with its file name.
+    pub snapshot: (String, Bytes),
+    /// What is committed once all that is stored.
+    pub done: Committed,
+    pub(super) counts: Counts,
+    pub(super) rejects: Rejects,
+    pub(super) times_ms: (u64, u64),
+    pub(super) accounts: Accounts,
+}
+
+/// How ledger and windows stood behind a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Ranges that nothing explains.
+    pub gaps: usize,
+    /// Streams.
+    pub streams: usize,
+    /// Open windows.
+    pub windows: usize,
+}
+
+impl Accounts {
+    pub(super) fn of(ledger: &Ledger, windows: &Windows) -> Self {
+        Self {
+            gaps: ledger.unexplained_gaps(),
+            streams: ledger.streams().count(),
+            windows: windows.len(),
+        }
+    }
+}
+
+impl Closing {
+    /// What its step asks for.
+    pub(super) fn action(&self) -> Action {
+        match self.step {
+            Step::Intent => Action::Commit(self.begun.clone()),
+            Step::Upload => Action::Upload(Arc::clone(&self.objects)),
+            Step::Items => Action::WriteItems(Arc::clone(&self.items)),
+            Step::Snapshot => Action::StoreSnapshot {
+                name: self.snapshot.0.clone(),
+                bytes: self.snapshot.1.clone(),
+            },
+            Step::Done => Action::Commit(self.done.clone()),
+        }
+    }
+
+    /// The step behind this one; none behind the last.
+    pub(super) fn next_step(&self) -> Option<Step> {
+        match self.step {
+            Step::Intent => Some(Step::Upload),
+            Step::Upload if !self.items.is_empty() => Some(Step::Items),
+            Step::Upload | Step::Items => Some(Step::Snapshot),
+            Step::Snapshot => Some(Step::Done),
+            Step::Done => None,
+        }
+    }
+
+    /// Bytes of memory that it holds, about.
+    pub(super) fn held(&self) -> usize {
+        let objects = self.objects.iter().map(|object| object.bytes.len());
+        objects.sum::<usize>() + self.items.held()
+    }
+}

@@ -1,0 +1,333 @@
+//! Items beside objects, under one boundary, on servers that other people wrote (moto, MiniStack) and
+//! behind faults: the loader is killed between every two of its steps and comes back as a zombie, and the
+//! tables hold exactly what the records say.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
+
+use headwater_tests::device::Device;
+use headwater_tests::dynamodb::Tables;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::lambda::{Lambda, Outcome, event};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::wait_until;
+use headwater_tests::outside::unique;
+use headwater_tests::process::Loader;
+use headwater_tests::s3::{Peer, S3};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Devices whose readings come in any order of their times, now and then twice.
+struct Fleet {
+    devices: Vec<(String, Device)>,
+    /// The readings: device, time, number.
+    sent: Vec<(String, String, u64)>,
+}
+
+impl Fleet {
+    fn new(n: usize) -> Self {
+        let device = |i: usize| {
+            let id = format!("device-{i}");
+            let device = Device::new(&id, "temperature", 7 + i as u64);
+            (id, device)
+        };
+        Self {
+            devices: (0..n).map(device).collect(),
+            sent: Vec::new(),
+        }
+    }
+
+    fn readings(&mut self, n: u64) -> Vec<Record> {
+        let mut records = Vec::new();
+        for round in 0..n {
+            for (id, device) in &mut self.devices {
+                let number = self.sent.len() as u64;
+                let time = format!(
+                    "2020-01-01T00:{:02}:{:02}Z",
+                    number / 60 % 60,
+                    number * 37 % 60
+                );
+                let value = json!({ "device": id, "time": time, "n": number, "on": true });
+                // Digits that no binary number has.
+                let value = value
+                    .to_string()
+                    .replace('}', ",\"exact\":0.10000000000000000000000000000000000001}");
+                records.push(device.reading(value.clone()));
+                if round % 5 == 4 {
+                    device.seek(device.offset() - 1);
+                    records.push(device.reading(value));
+                }
+                self.sent.push((id.clone(), time, number));
+            }
+        }
+        records
+    }
+
+    /// Of each device the number of the reading with the latest time, the last of those.
+    fn latest(&self) -> BTreeMap<String, u64> {
+        let mut latest: BTreeMap<String, (String, u64)> = BTreeMap::new();
+        for (device, time, number) in &self.sent {
+            let of_device = latest.entry(device.clone()).or_default();
+            *of_device = of_device.clone().max((time.clone(), *number));
+        }
+        latest
+            .into_iter()
+            .map(|(device, (_, number))| (device, number))
+            .collect()
+    }
+}
+
+/// `output.dynamodb` with both kinds of tables.
+fn section(tables: &Tables<'_>, flush: &str) -> String {
+    format!(
+        r#"
+        [output.dynamodb]
+        endpoint = "{}"
+        region = "us-east-1"
+        timeout = "5s"
+        [[output.dynamodb.table]]
+        name = "devices"
+        mode = "latest"
+        partition_key = {{ name = "device", value = "{{device}}" }}
+        ttl = {{ name = "gone", after = "30days" }}
+        [[output.dynamodb.table]]
+        name = "readings"
+        mode = "append"
+        partition_key = {{ name = "of", value = "{{hw-stream}}" }}
+        sort_key = {{ name = "at", value = "{{time}}" }}
+        [flush]
+        {flush}
+        "#,
+        tables.endpoint()
+    )
+}
+
+fn number(item: &serde_json::Map<String, Value>) -> u64 {
+    let text = item["n"]["N"].as_str().expect("n is a number");
+    text.parse().expect("a whole one")
+}
+
+fn text<'a>(item: &'a serde_json::Map<String, Value>, name: &str) -> &'a str {
+    item[name]["S"].as_str().expect("a text")
+}
+
+fn assert_exact(tables: &Tables<'_>, fleet: &Fleet) {
+    let readings = tables.scan("readings");
+    let mut numbers: Vec<u64> = readings.iter().map(number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..fleet.sent.len() as u64).collect::<Vec<_>>());
+    for item in &readings {
+        let (device, time, _) = &fleet.sent[usize::try_from(number(item)).expect("a place")];
+        assert_eq!(item["of"]["S"], format!("{device}/app/temperature"));
+        assert_eq!(item["device"]["S"], **device);
+        assert!(text(item, "at").starts_with(time));
+        assert_eq!(item["on"]["BOOL"], true);
+        assert_eq!(
+            item["exact"]["N"],
+            "0.10000000000000000000000000000000000001"
+        );
+    }
+    let devices = tables.scan("devices");
+    let held: BTreeMap<String, u64> = devices
+        .iter()
+        .map(|item| (text(item, "device").to_owned(), number(item)))
+        .collect();
+    assert_eq!(held, fleet.latest());
+    assert!(devices.iter().all(|item| item["gone"]["N"].is_string()));
+}
+
+fn killed_at_any_point(peer: Peer) {
+    let (kafka, s3) = (Kafka::shared(), S3::start_peer(peer));
+    let tables = Tables::behind_faults(&s3);
+    tables.create("devices", &["device"]);
+    tables.create("readings", &["of", "at"]);
+    let loading = Loading::new(kafka, &s3, "items", 2);
+    let mut fleet = Fleet::new(4);
+    let config = section(&tables, "age = \"300ms\"\nrecords = 60\n");
+    for point in [
+        "intent-committed",
+        "batch-stored",
+        "item-written",
+        "item-written:4",
+        "items-written",
+        "snapshot-stored",
+        "before-done",
+        "done-committed",
+    ] {
+        kafka.produce(&loading.topic, fleet.readings(15));
+        let status = loading
+            .loader(&config)
+            .crash_at(point)
+            .start()
+            .wait(PATIENCE);
+        assert_eq!(status.code(), None, "{point} was never reached");
+    }
+    let last = loading.loader(&config).start();
+    wait_until("all is stored", PATIENCE, || {
+        tables.scan("readings").len() == fleet.sent.len()
+    });
+    assert_eq!(last.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_exact(&tables, &fleet);
+    loading.assert_proven();
+    for kind in ["throttled", "lost", "error", "part"] {
+        assert!(tables.faults(kind) > 0, "no {kind} was met");
+    }
+}
+
+#[test]
+fn moto_holds_each_item_once() {
+    killed_at_any_point(Peer::Moto);
+}
+
+#[test]
+fn ministack_holds_each_item_once() {
+    killed_at_any_point(Peer::MiniStack);
+}
+
+#[test]
+fn a_zombie_changes_no_item() {
+    let (kafka, s3) = (Kafka::shared(), S3::start_peer(Peer::MiniStack));
+    let tables = Tables::behind_faults(&s3);
+    tables.create("devices", &["device"]);
+    tables.create("readings", &["of", "at"]);
+    let loading = Loading::new(kafka, &s3, "items-zombie", 2);
+    let mut fleet = Fleet::new(4);
+    let config = section(&tables, "age = \"300ms\"\nrecords = 60\n");
+    let complete = |fleet: &Fleet| tables.scan("readings").len() == fleet.sent.len();
+    kafka.produce(&loading.topic, fleet.readings(15));
+    let first = loading.loader(&config).start();
+    wait_until("the first is at work", PATIENCE, || complete(&fleet));
+    let second = loading.loader(&config).start();
+    for round in 0..4 {
+        kafka.produce(&loading.topic, fleet.readings(60));
+        // Somewhere in its batch; it sleeps past its session, and the other takes over.
+        sleep(Duration::from_millis(500 + 230 * round));
+        first.pause();
+        kafka.produce(&loading.topic, fleet.readings(15));
+        wait_until("the other has taken over", PATIENCE, || complete(&fleet));
+        first.resume();
+        sleep(Duration::from_secs(2));
+        assert_exact(&tables, &fleet);
+    }
+    assert_eq!(second.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(first.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_exact(&tables, &fleet);
+    loading.assert_proven();
+}
+
+/// What DynamoDB would not take is a dead letter once, and nothing of it is in a table; a table with
+/// another key is refused before the first record.
+#[test]
+fn what_makes_no_item_is_a_dead_letter() {
+    let (kafka, s3) = (Kafka::shared(), S3::start_peer(Peer::Moto));
+    let tables = Tables::behind_faults(&s3);
+    tables.create("devices", &["another"]);
+    tables.create("readings", &["of", "at"]);
+    let loading = Loading::new(kafka, &s3, "items-refused", 1);
+    let config = section(&tables, "age = \"300ms\"\n");
+    let refused = loading.loader(&config).run("run", &[]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("its HASH key is \"another\""),
+        "{}",
+        refused.stderr
+    );
+    let config = config.replace("\"devices\"", "\"by-device\"");
+    let refused = loading.loader(&config).run("run", &[]);
+    assert!(
+        refused.stderr.contains("there is none of that name"),
+        "{}",
+        refused.stderr
+    );
+    tables.create("by-device", &["device"]);
+    let mut device = Device::new("pi", "temperature", 7);
+    let large = format!(
+        r#"{{"device":"pi","time":"2020-01-01T00:00:01Z","x":"{}"}}"#,
+        "x".repeat(410_000)
+    );
+    let values = [
+        r#"{"time":"2020-01-01T00:00:00Z","n":1}"#,
+        large.as_str(),
+        r#"{"device":"pi","time":"2020-01-01T00:00:00Z","n":0}"#,
+    ];
+    kafka.produce(&loading.topic, values.map(|value| device.reading(value)));
+    let loader = loading.loader(&config).start();
+    wait_until("all is stored", PATIENCE, || {
+        !tables.scan("by-device").is_empty()
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(tables.scan("readings").len(), 1);
+    assert_eq!(tables.scan("by-device").len(), 1);
+    let letters = loading.loader(&config).run("dlq list", &[]);
+    assert!(
+        letters.stdout.contains("its key needs device"),
+        "{}",
+        letters.stdout
+    );
+    assert!(
+        letters.stdout.contains("409600 are the most"),
+        "{}",
+        letters.stdout
+    );
+}
+
+/// As a function: cut off anywhere, and handed a part of the same records again, or more of them.
+#[test]
+fn a_function_puts_each_item_once() {
+    let s3 = S3::start_peer(Peer::MiniStack);
+    let tables = Tables::behind_faults(&s3);
+    tables.create("devices", &["device"]);
+    tables.create("readings", &["of", "at"]);
+    let lambda = Lambda::start();
+    let bucket = s3.bucket(&unique("items-lambda"));
+    let config = format!(
+        r#"
+        [kafka]
+        brokers = ["not-asked:9098"]
+        topic = "logs"
+        [kafka.security]
+        allow_plaintext = true
+        [group]
+        id = "not-used"
+        [output]
+        url = "s3://{bucket}/data"
+        endpoint = "{}"
+        region = "{}"
+        path_style = true
+        {}"#,
+        s3.endpoint(),
+        s3.region(),
+        section(&tables, "")
+    );
+    let function = || Loader::with(&config).envs(s3.env()).envs(lambda.env());
+    let mut fleet = Fleet::new(2);
+    let mut records = fleet.readings(70);
+    for record in &mut records {
+        record.partition = 0;
+    }
+    let handed = |to: usize| event("logs", (0..).zip(&records[..to]));
+    for (at, point) in [
+        "intent-committed",
+        "batch-stored",
+        "item-written",
+        "items-written",
+        "snapshot-stored",
+        "before-done",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Whoever comes finishes what was decided, and decides a batch of its own.
+        let killed = function().crash_at(point).start_as("lambda");
+        let outcome = lambda.invoke(&killed, &handed(20 * (at + 1)), PATIENCE);
+        assert_eq!(outcome, Outcome::Gone, "{point}");
+    }
+    let last = function().start_as("lambda");
+    for to in [100, records.len(), 40] {
+        let outcome = lambda.invoke(&last, &handed(to), PATIENCE);
+        assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
+    }
+    assert_exact(&tables, &fleet);
+}
