@@ -99,6 +99,10 @@ fn a_row_behind_one_that_failed_goes_to_its_own_path() {
             value: Some(value.as_bytes()),
         };
         match raw.make(record, 0, &mut Windows::default(), &mut scratch) {
+            Made::Row {
+                to: To::DeadLetters(_),
+                ..
+            } => "DeadLetters".to_owned(),
             Made::Row { to, .. } => format!("{to:?}"),
             other => format!("{other:?}"),
         }
@@ -129,7 +133,11 @@ fn routes_and_failed_steps() {
             Made::Row { to, line } => {
                 let row: Row = serde_json::from_slice(line).unwrap();
                 let step = row.get("step").cloned().unwrap_or_default();
-                (format!("{to:?}"), step)
+                let to = match to {
+                    To::DeadLetters(_) => "DeadLetters".to_owned(),
+                    to => format!("{to:?}"),
+                };
+                (to, step)
             }
             Made::Filtered | Made::Aggregated => ("filtered".to_owned(), Value::Null),
         }
