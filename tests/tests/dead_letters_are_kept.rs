@@ -1,0 +1,228 @@
+//! Promise 2, for what cannot be loaded: a record that fails is a dead letter once, whole, with the reason,
+//! through kills; and once the configuration is mended it comes back, once. And the lag that people set
+//! alarms on counts nothing that is stored or filtered.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use base64::Engine;
+use headwater_tests::device::Device;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::{decompress, stored_in_folder, wait_until};
+use headwater_tests::outside::free_address;
+use headwater_tests::s3::S3;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A step that half of the records fail in.
+const STEPS: &str = r#"
+    [flush]
+    records = 7
+    age = "300ms"
+    [[transform]]
+    step = "timestamp"
+    field = "message"
+    formats = ["rfc3339"]
+    to = "at"
+    "#;
+
+/// The dead letters that are stored: the step, and the bytes of the record.
+fn letters(loading: &Loading) -> Vec<(Option<String>, Vec<u8>)> {
+    let objects = loading.s3.objects(&loading.bucket, "data/_dead_letters/");
+    let mut all = Vec::new();
+    for (key, bytes) in objects {
+        let text = String::from_utf8(decompress(&key, &bytes)).expect("NDJSON");
+        for line in text.lines() {
+            let row: Value = serde_json::from_str(line).expect("a row");
+            assert_eq!(row["topic"], loading.topic.as_str(), "{row}");
+            assert!(row["reason"].is_string() && row["offset"].is_u64(), "{row}");
+            let value = row["value_base64"].as_str().expect("its bytes");
+            let value = base64::engine::general_purpose::STANDARD.decode(value);
+            let step = row["step"].as_str().map(str::to_owned);
+            all.push((step, value.expect("base64")));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_record_that_fails_is_kept_once_and_comes_back_when_it_is_mended() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "dead", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    let mut records: Vec<Record> = Vec::new();
+    let mut bad = Vec::new();
+    for i in 0..60 {
+        match i % 3 {
+            0 => {
+                records.push(device.line(&format!("2026-11-24T00:00:{i:02}Z")));
+            }
+            1 => {
+                let record = device.line(&format!("no time, number {i}"));
+                bad.push((Some("1 (timestamp)".to_owned()), record.value.clone()));
+                records.push(record);
+            }
+            _ => {
+                // Not even text.
+                let value = vec![0xff, b'{', u8::try_from(i).expect("small")];
+                records.push(device.reading(value.clone()));
+                bad.push((None, value));
+            }
+        }
+    }
+    bad.sort();
+    kafka.produce(&loading.topic, records);
+    let points = [
+        "intent-committed",
+        "object-under-way",
+        "object-stored",
+        "batch-stored",
+        "snapshot-stored",
+    ];
+    for point in points {
+        let loader = loading.loader(STEPS).crash_at(point).start();
+        loader.wait(PATIENCE);
+    }
+    let loader = loading.loader(STEPS).start();
+    wait_until("every record is a row or a dead letter", PATIENCE, || {
+        loading.s3.objects(&loading.bucket, "data/source=").len() > 1
+            && letters(&loading).len() >= bad.len()
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(letters(&loading), bad);
+    loading.assert_proven();
+
+    assert_listed(&loading);
+    assert_replayed(&loading);
+}
+
+/// `dlq list` counts them by step.
+fn assert_listed(loading: &Loading) {
+    let list = loading.loader(STEPS).run("dlq list", &["--json"]);
+    assert_eq!(list.code, Some(0), "{}", list.stderr);
+    let list: Value = serde_json::from_str(&list.stdout).expect("JSON");
+    let reasons = list.as_array().expect("a list of reasons");
+    let count = |step: Option<&str>| -> u64 {
+        let of = reasons
+            .iter()
+            .filter(|reason| reason["step"].as_str() == step);
+        of.filter_map(|reason| reason["count"].as_u64()).sum()
+    };
+    assert_eq!(
+        (count(Some("1 (timestamp)")), count(None)),
+        (20, 20),
+        "{list}"
+    );
+}
+
+/// `dlq replay` with a configuration that takes half of them brings those back, once.
+fn assert_replayed(loading: &Loading) {
+    // Mended: lines that are no time are left as they are. What is no text stays a dead letter.
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let to = format!("file://{}", elsewhere.path().display());
+    let mended = "[flush]\nrecords = 7\n";
+    let mut files = Vec::new();
+    for _ in 0..2 {
+        let replay = loading.loader(mended).run("dlq replay", &["--to", &to]);
+        assert_eq!(replay.code, Some(1), "{}{}", replay.stdout, replay.stderr);
+        assert!(replay.stdout.starts_with("rows: 20\n"), "{}", replay.stdout);
+        assert!(
+            replay.stdout.contains("dead letters again: 20\n"),
+            "{}",
+            replay.stdout
+        );
+        files.push(snapshot(elsewhere.path()));
+    }
+    assert_eq!(files[0], files[1], "twice writes nothing twice");
+    let back = stored_in_folder(elsewhere.path());
+    let back = back
+        .iter()
+        .filter(|row| row.message.starts_with("no time"))
+        .count();
+    assert_eq!(back, 20);
+
+    let into = format!("s3://{}/data", loading.bucket);
+    let refused = loading.loader(mended).run("dlq replay", &["--to", &into]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("lie in one another"),
+        "{}",
+        refused.stderr
+    );
+}
+
+/// Every file with its bytes.
+fn snapshot(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path => all.push((path.display().to_string(), fs::read(&path).expect("a file"))),
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// A metric's sum over its labels; none while the page does not answer or has it not.
+fn metric(listen: &str, name: &str) -> Option<u64> {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(listen).ok()?;
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .ok()?;
+    stream.read_to_string(&mut text).ok()?;
+    let lines = text.lines().filter(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(['{', ' ']))
+    });
+    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    values.reduce(|a, b| a + b)
+}
+
+#[test]
+fn the_durable_lag_is_what_is_not_stored_and_nothing_else() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "lag", 2);
+    let listen = free_address();
+    let more = |age: &str| {
+        format!(
+            "[flush]\nage = \"{age}\"\n[http]\nlisten = \"{listen}\"\n\
+             [[transform]]\nstep = \"filter\"\nfield = \"message\"\nnot_in = [\"noise\"]\n"
+        )
+    };
+    let lag = || metric(&listen, "headwater_loader_durable_lag_records");
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+
+    // An idle topic.
+    let loader = loading.loader(&more("300ms")).start();
+    wait_until("an idle topic has no lag", PATIENCE, || lag() == Some(0));
+
+    // One whose records are all filtered: the offset moves all the same.
+    let noise: Vec<Record> = (0..50).map(|_| device.line("noise")).collect();
+    kafka.produce(&loading.topic, noise);
+    wait_until("all is filtered, and no lag is left", PATIENCE, || {
+        metric(&listen, "headwater_loader_records_total") == Some(50) && lag() == Some(0)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+
+    // Fetched and not stored is lag, however long ago it was fetched.
+    let loader = loading.loader(&more("1h")).start();
+    let lines: Vec<Record> = (0..30).map(|i| device.line(&format!("line {i}"))).collect();
+    kafka.produce(&loading.topic, lines);
+    wait_until("what is held open is lag", PATIENCE, || lag() == Some(30));
+    assert!(loading.stored().is_empty());
+    // And it is gone when a stop has stored it.
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(loading.stored().len(), 30);
+    let loader = loading.loader(&more("1h")).start();
+    wait_until("nothing is left", PATIENCE, || lag() == Some(0));
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+}
