@@ -37,6 +37,7 @@ pub mod range;
 pub mod recover;
 pub mod staging;
 pub mod status;
+pub mod upload;
 pub mod worker;
 
 pub mod backoff;

@@ -1,15 +1,18 @@
 //! The command line of headwater-loader.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use headwater_loader::cli::dry_run::{Prices, Sample};
+use headwater_loader::cli::replay::{Stretch, Until};
 use headwater_loader::config::{ConfigFile, plan};
 use headwater_loader::range::position::Position;
+use headwater_loader::store::Store;
 use headwater_loader::{cli, lambda, supervise};
+use headwater_msk::Bytes;
 
 /// Takes records from Kafka, transforms them and writes them to S3, exactly once.
 #[derive(Debug, Parser)]
@@ -47,6 +50,12 @@ enum Command {
     /// be written: objects, sizes, paths, rejects, requests and cost a day. Nothing is written; exit
     /// status 1 where the guard against too many paths closed a batch.
     Plan(DryRun),
+    /// Write a stretch of the topic once more, into another place, beside the group. Killed, it is run
+    /// again.
+    Replay(Replay),
+    /// Write what the topic has before the output's first record, into another place: `replay` from
+    /// the earliest record up to there.
+    Backfill(Backfill),
     /// What could not be made rows.
     #[command(subcommand)]
     Dlq(Dlq),
@@ -115,6 +124,44 @@ struct DryRun {
     /// Dollars for a GiB in a month; an example: S3 Standard in us-east-1.
     #[arg(long, value_name = "DOLLARS", default_value_t = 0.023)]
     price_storage: f64,
+}
+
+#[derive(Debug, clap::Args)]
+struct Replay {
+    /// Up to where, not included: as --from.
+    #[arg(long, value_name = "POSITION")]
+    until: Position,
+    /// From where: earliest, latest, latest-N, an offset of every partition, or a time (RFC 3339).
+    #[arg(long, value_name = "POSITION")]
+    from: Position,
+    #[command(flatten)]
+    there: There,
+}
+
+#[derive(Debug, clap::Args)]
+struct Backfill {
+    /// From where: earliest, an offset of every partition, or a time (RFC 3339).
+    #[arg(long, value_name = "POSITION", default_value = "earliest")]
+    from: Position,
+    #[command(flatten)]
+    there: There,
+}
+
+/// Where a stretch goes, and how.
+#[derive(Debug, clap::Args)]
+struct There {
+    #[command(flatten)]
+    reading: Reading,
+    /// Where to: s3:// or file://, outside of output.url and empty at first.
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Only this partition; may be given again.
+    #[arg(long, value_name = "N")]
+    partition: Vec<i32>,
+    /// A batch ends at this many bytes of records' values (or at flush.records, or flush.objects); by
+    /// default flush.bytes.
+    #[arg(long, value_name = "BYTES")]
+    batch_bytes: Option<Bytes>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -205,6 +252,12 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             };
             cli::dry_run::plan(&plan, &sample, dry_run.reading.json)
         }
+        Command::Replay(Replay { from, until, there }) => {
+            runtime.block_on(stretch(there, from, Until::Position(until)))
+        }
+        Command::Backfill(Backfill { from, there }) => {
+            runtime.block_on(stretch(there, from, Until::Live))
+        }
         Command::Dlq(dlq) => runtime.block_on(dead_letters(dlq)),
         Command::Run(config) => {
             let plan = cli::plan_from(&config.config)?;
@@ -235,6 +288,34 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+async fn stretch(there: There, from: Position, until: Until) -> anyhow::Result<ExitCode> {
+    let config = &there.reading.config.config;
+    let plan = cli::plan_from(config)?;
+    let to = elsewhere(config, there.to).await?;
+    let live = supervise::open_store(&plan.output).await;
+    let mut partitions = there.partition;
+    partitions.sort_unstable();
+    partitions.dedup();
+    let batch_bytes = there.batch_bytes.map_or(plan.flush.bytes as u64, |b| b.0);
+    let stretch = Stretch {
+        from,
+        until,
+        partitions,
+        batch_bytes,
+    };
+    cli::replay::run(&plan, &live, to, &stretch, there.reading.json).await
+}
+
+/// Another place than the configuration's output, opened.
+async fn elsewhere(config: &Path, to: String) -> anyhow::Result<Store> {
+    let mut file: ConfigFile = headwater_msk::config_file::read(config)?;
+    cli::dlq::apart(&file.output.url, &to)?;
+    file.output.url = to;
+    let output = plan::parse_output(&file);
+    let output = output.map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
+    Ok(supervise::open_store(&output).await)
+}
+
 async fn dead_letters(dlq: Dlq) -> anyhow::Result<ExitCode> {
     match dlq {
         Dlq::List(reading) => {
@@ -244,13 +325,8 @@ async fn dead_letters(dlq: Dlq) -> anyhow::Result<ExitCode> {
         }
         Dlq::Replay { config, to } => {
             let plan = cli::plan_from(&config.config)?;
-            let mut file: ConfigFile = headwater_msk::config_file::read(&config.config)?;
-            cli::dlq::apart(&file.output.url, &to)?;
-            file.output.url = to;
-            let elsewhere = plan::parse_output(&file);
-            let elsewhere = elsewhere.map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
+            let to = elsewhere(&config.config, to).await?;
             let store = supervise::open_store(&plan.output).await;
-            let to = supervise::open_store(&elsewhere).await;
             cli::dlq::replay(&plan, &store, &to).await
         }
     }

@@ -174,10 +174,22 @@ pub async fn load_state(
     folder: &str,
     snapshot: Option<&str>,
 ) -> Result<(Ledger, Windows), RecoverError> {
+    Ok(load_state_and_clock(store, folder, snapshot).await?.0)
+}
+
+/// The same with the clock of the batch that ended there, Unix milliseconds.
+///
+/// # Errors
+/// See [`RecoverError`].
+pub async fn load_state_and_clock(
+    store: &Store,
+    folder: &str,
+    snapshot: Option<&str>,
+) -> Result<((Ledger, Windows), u64), RecoverError> {
     match snapshot {
         Some(name) => {
             let snapshot = load_snapshot(store, folder, name).await?;
-            Ok((snapshot.ledger, snapshot.windows))
+            Ok(((snapshot.ledger, snapshot.windows), snapshot.clock_ms))
         }
         None => Ok(<_>::default()),
     }

@@ -14,6 +14,7 @@ use crate::cli::{Progress, print};
 use crate::config::Plan;
 use crate::config::plan::Output;
 use crate::name::{snapshot_end, topic_state_folder};
+use crate::range::manifest::Manifest;
 use crate::state::Snapshot;
 use crate::store::Store;
 use crate::supervise::open_store;
@@ -29,6 +30,9 @@ struct Row<'a> {
     state: &'static str,
     closed: Option<&'a str>,
     gaps: Vec<Span>,
+    /// Up to where what came before a stretch is unknown; none in a live output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<u64>,
     duplicates: u64,
     repeated: u64,
     lost: &'a BTreeMap<String, u64>,
@@ -57,7 +61,8 @@ pub async fn audit(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
         plan.kafka.topic,
         shown(&plan.output)
     );
-    let report = judge(&plan.kafka.topic, &snapshots);
+    let stretch = Manifest::load(&store, &plan.kafka.topic).await?;
+    let report = judge(&plan.kafka.topic, &snapshots, stretch.is_some());
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
@@ -107,7 +112,7 @@ async fn newest(store: &Store, topic: &str) -> anyhow::Result<Vec<Snapshot>> {
     Ok(snapshots)
 }
 
-fn judge<'a>(topic: &'a str, snapshots: &'a [Snapshot]) -> Report<'a> {
+fn judge<'a>(topic: &'a str, snapshots: &'a [Snapshot], is_stretch: bool) -> Report<'a> {
     let mut rows = Vec::new();
     let (mut retired_generations, mut retired_records) = (0, 0);
     for snapshot in snapshots {
@@ -121,6 +126,9 @@ fn judge<'a>(topic: &'a str, snapshots: &'a [Snapshot]) -> Report<'a> {
             );
         }
     }
+    if is_stretch {
+        rows.iter_mut().for_each(set_before);
+    }
     rows.sort_by(|a, b| {
         (a.stream, a.generation, a.partition).cmp(&(b.stream, b.generation, b.partition))
     });
@@ -132,6 +140,14 @@ fn judge<'a>(topic: &'a str, snapshots: &'a [Snapshot]) -> Report<'a> {
         retired_generations,
         retired_records,
         unexplained_gaps,
+    }
+}
+
+/// What a generation lacks from its beginning on came before the stretch, or never: the stretch's
+/// ledger cannot know.
+fn set_before(row: &mut Row<'_>) {
+    if row.gaps.first().is_some_and(|gap| gap.start() == 0) {
+        row.before = Some(row.gaps.remove(0).end());
     }
 }
 
@@ -154,6 +170,7 @@ fn row<'a>(
         },
         closed: state.closed.as_ref().map(|closed| closed.reason.as_str()),
         gaps: state.gaps.iter().collect(),
+        before: None,
         duplicates: state.duplicates,
         repeated: state.repeated,
         lost: &state.lost,
@@ -185,6 +202,9 @@ fn table(report: &Report<'_>) -> String {
         )?;
         if let Some(reason) = row.closed {
             write!(text, " ({reason})")?;
+        }
+        if let Some(before) = row.before {
+            write!(text, "; [0, {before}) is not of this stretch")?;
         }
         if row.repeated > 0 {
             write!(text, "; {} offsets repeated", row.repeated)?;
@@ -227,6 +247,26 @@ mod tests {
     use crate::aggregate::Windows;
 
     #[test]
+    fn what_lies_before_a_stretch_is_no_gap_of_it() {
+        let mut ledger = Ledger::default();
+        let span = Span::new(70, 80).unwrap();
+        ledger.accept("pi-7/syslog//x", Generation(1), span, 1);
+        let snapshots = [Snapshot {
+            topic: "logs".into(),
+            partition: 0,
+            end: 9,
+            clock_ms: 1,
+            ledger,
+            windows: Windows::default(),
+        }];
+        assert_eq!(judge("logs", &snapshots, false).unexplained_gaps, 1);
+        let stretch = judge("logs", &snapshots, true);
+        assert_eq!(stretch.unexplained_gaps, 0);
+        let text = table(&stretch);
+        assert!(text.contains("; [0, 70) is not of this stretch"), "{text}");
+    }
+
+    #[test]
     fn a_gap_is_named_and_counted() {
         let mut ledger = Ledger::default();
         let span = |start, end| Span::new(start, end).unwrap();
@@ -245,7 +285,9 @@ mod tests {
             ledger,
             windows: Windows::default(),
         }];
-        let report = judge("logs", &snapshots);
+        let stretch = judge("logs", &snapshots, true);
+        assert_eq!(stretch.unexplained_gaps, 1, "it is in the middle");
+        let report = judge("logs", &snapshots, false);
         let text = table(&report);
         assert!(
             text.contains("unexplained gap [10, 20): 10 offsets"),

@@ -5,6 +5,7 @@ pub mod check;
 pub mod ddl;
 pub mod dlq;
 pub mod dry_run;
+pub mod replay;
 pub mod test;
 pub mod topics;
 pub mod verify;

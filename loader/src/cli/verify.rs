@@ -11,6 +11,9 @@ use crate::cli::audit::shown;
 use crate::cli::{Progress, print};
 use crate::config::Plan;
 use crate::name::{OWN_FOLDER, ObjectName};
+use crate::partition::intent::Committed;
+use crate::range::manifest::{Manifest, done};
+use crate::store::Store;
 use crate::supervise::open_store;
 
 /// Which objects of a batch were seen.
@@ -63,6 +66,10 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
         })
         .await?;
     drop(progress);
+    let stretches = stretches(&store, &plan.kafka.topic).await?;
+    for partition in stretches.keys() {
+        partitions.entry(*partition).or_default();
+    }
     anyhow::ensure!(
         !partitions.is_empty(),
         "no object of topic {} under {}",
@@ -71,7 +78,7 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
     );
     let partitions: Vec<_> = partitions
         .into_iter()
-        .map(|(id, batches)| judge(id, &batches))
+        .map(|(id, batches)| judge(id, &batches, stretches.get(&id)))
         .collect();
     let report = Report {
         topic: plan.kafka.topic.clone(),
@@ -93,13 +100,57 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// What a partition of a stretch (`replay`, `backfill`) has to hold.
+#[derive(Debug)]
+struct Stretch {
+    from: u64,
+    to: u64,
+    /// How far it is said to be.
+    done: Option<Committed>,
+}
+
+/// The stretch that an output holds; nothing where it is a live one.
+async fn stretches(store: &Store, topic: &str) -> anyhow::Result<BTreeMap<i32, Stretch>> {
+    let mut stretches = BTreeMap::new();
+    if let Some(manifest) = Manifest::load(store, topic).await? {
+        for (partition, (from, to)) in manifest.partitions {
+            let done = done(store, topic, partition).await?;
+            stretches.insert(partition, Stretch { from, to, done });
+        }
+    }
+    Ok(stretches)
+}
+
+impl Stretch {
+    /// What its ends lack. Behind the last object there may be batches without rows.
+    fn problems(&self, objects: Option<(u64, u64)>) -> Vec<String> {
+        let Self { from, to, done } = self;
+        let mut problems = Vec::new();
+        let reached = done.as_ref().map_or(*from, |done| done.offset);
+        if reached < *to || done.is_none() {
+            problems.push(format!(
+                "not finished: [{from}, {reached}) of [{from}, {to}) is stored; run it again"
+            ));
+        }
+        let covered = done.as_ref().map_or(*from, |done| done.names_from);
+        let (first, last) = objects.unwrap_or((*from, *from));
+        if first != *from {
+            problems.push(format!("hole: [{from}, {first}) is in no object"));
+        }
+        if last < covered {
+            problems.push(format!("hole: [{last}, {covered}) is in no object"));
+        }
+        problems
+    }
+}
+
 fn note(batches: &mut Batches, name: &ObjectName) {
     let batch = batches.entry((name.start, name.end)).or_default();
     batch.n = batch.n.max(name.n);
     batch.seen.push(name.k);
 }
 
-fn judge(partition: i32, batches: &Batches) -> PartitionReport {
+fn judge(partition: i32, batches: &Batches, stretch: Option<&Stretch>) -> PartitionReport {
     let mut problems = Vec::new();
     let mut covered: Option<u64> = None;
     for ((start, end), batch) in batches {
@@ -130,10 +181,14 @@ fn judge(partition: i32, batches: &Batches) -> PartitionReport {
             }
         }
     }
+    let first = batches.keys().next().map(|range| range.0);
+    if let Some(stretch) = stretch {
+        problems.extend(stretch.problems(first.zip(covered)));
+    }
     PartitionReport {
         partition,
-        first: batches.keys().next().map_or(0, |range| range.0),
-        last: covered.unwrap_or(0),
+        first: first.or(stretch.map(|stretch| stretch.from)).unwrap_or(0),
+        last: covered.or(stretch.map(|stretch| stretch.from)).unwrap_or(0),
         batches: batches.len(),
         objects: batches.values().map(|batch| batch.seen.len()).sum(),
         problems,
@@ -190,6 +245,10 @@ mod tests {
     use super::*;
 
     fn problems(objects: &[(u64, u64, usize, usize)]) -> Vec<String> {
+        problems_of(objects, None)
+    }
+
+    fn problems_of(objects: &[(u64, u64, usize, usize)], stretch: Option<Stretch>) -> Vec<String> {
         let mut batches = Batches::new();
         for &(start, end, k, n) in objects {
             let name = ObjectName {
@@ -204,7 +263,47 @@ mod tests {
             };
             note(&mut batches, &name);
         }
-        judge(0, &batches).problems
+        judge(0, &batches, stretch.as_ref()).problems
+    }
+
+    fn of_stretch(
+        (from, to): (u64, u64),
+        done: Option<(u64, u64)>,
+        objects: &[(u64, u64, usize, usize)],
+    ) -> Vec<String> {
+        let done = done.map(|(offset, names_from)| Committed {
+            offset,
+            names_from,
+            snapshot: None,
+            intent: None,
+        });
+        problems_of(objects, Some(Stretch { from, to, done }))
+    }
+
+    #[test]
+    fn a_stretch_is_held_against_what_it_was_to_be() {
+        let objects = [(3, 5, 1, 1), (5, 9, 1, 1)];
+        let none: Vec<String> = Vec::new();
+        assert_eq!(of_stretch((3, 9), Some((9, 9)), &objects), none);
+        // Markers of transactions, or rows that were all filtered, behind the last object.
+        assert_eq!(of_stretch((3, 12), Some((12, 9)), &objects), none);
+        assert_eq!(of_stretch((3, 3), Some((3, 3)), &[]), none);
+        assert_eq!(of_stretch((3, 9), Some((9, 3)), &[]), none);
+        for ((from, to), done, objects, what) in [
+            (
+                (3, 12),
+                Some((9, 9)),
+                &objects[..],
+                "not finished: [3, 9) of [3, 12)",
+            ),
+            ((3, 9), None, &objects[..1], "not finished: [3, 3)"),
+            ((2, 9), Some((9, 9)), &objects[..], "hole: [2, 3)"),
+            ((3, 9), Some((9, 9)), &objects[..1], "hole: [5, 9)"),
+            ((3, 9), Some((9, 9)), &[], "hole: [3, 9)"),
+        ] {
+            let found = of_stretch((from, to), done, objects);
+            assert!(found.len() == 1 && found[0].starts_with(what), "{found:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinError;
 
 use super::head::{Head, HeadError, head_key};
 use crate::backoff::Backoff;
@@ -31,6 +31,7 @@ use crate::partition::{Action, Event, Limits, Partition, PartitionError};
 use crate::recover::{RecoverError, has_group_state, load_state, tidy};
 use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, StoreError, Version, plain_content};
+use crate::upload::{UploadError, put, put_all};
 
 /// How often an invocation that was overtaken reads the head again.
 const OVERTAKEN_MAX: usize = 5;
@@ -62,10 +63,19 @@ pub enum LambdaError {
     OfAGroup,
     /// A task was cut off.
     #[error("an upload ended early: {0}")]
-    Task(#[from] JoinError),
+    Task(JoinError),
     /// Others are faster, again and again.
     #[error("other invocations change the head of partition {0} again and again")]
     Overtaken(i32),
+}
+
+impl From<UploadError> for LambdaError {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Store(error) => Self::Store(error),
+            UploadError::Task(error) => Self::Task(error),
+        }
+    }
 }
 
 /// What an event's records of a partition came to.
@@ -89,8 +99,6 @@ impl Loaded {
     }
 }
 
-/// Objects that are under way at once.
-const UPLOADS: usize = 8;
 /// Objects of a begun batch after which the head is written anew with the rest: so a batch that takes
 /// longer than one invocation gets on.
 const FINISH_AT_ONCE: usize = 64;
@@ -316,7 +324,7 @@ impl Work<'_> {
                 Ok(version)
             }
             Action::Upload(objects) => {
-                self.put_all(&objects).await?;
+                put_all(self.store, &objects).await?;
                 crash::point("batch-stored");
                 Ok(version)
             }
@@ -356,7 +364,7 @@ impl Work<'_> {
         let mut rest = pending;
         loop {
             let (now, then) = rest.split_at(rest.len().min(FINISH_AT_ONCE));
-            self.put_all(now).await?;
+            put_all(self.store, now).await?;
             let mut left = Arc::clone(items);
             if then.is_empty() {
                 self.write_items(items).await?;
@@ -373,22 +381,6 @@ impl Work<'_> {
             }
             rest = then;
         }
-    }
-
-    /// Stores objects, some at a time.
-    async fn put_all(&self, objects: &[Object]) -> Result<(), LambdaError> {
-        let mut tasks = JoinSet::new();
-        for object in objects {
-            while tasks.len() >= UPLOADS {
-                ended(tasks.join_next().await)?;
-            }
-            tasks.spawn(put(Arc::clone(self.store), object.clone()));
-        }
-        while !tasks.is_empty() {
-            ended(tasks.join_next().await)?;
-            crash::point("object-stored");
-        }
-        Ok(())
     }
 
     async fn write_items(&self, items: &Arc<Items>) -> Result<(), LambdaError> {
@@ -418,30 +410,6 @@ impl Work<'_> {
             .put_versioned(&self.key, head.encode(), version.as_ref())
             .await?;
         Ok(Some(changed))
-    }
-}
-
-/// Stores an object, as long as the invocation lives.
-async fn put(store: Arc<Store>, object: Object) -> Result<(), LambdaError> {
-    let mut backoff = Backoff::new(object.bytes.len() as u64);
-    loop {
-        let bytes = object.bytes.clone();
-        match store.put_new(&object.key, bytes, object.content).await {
-            Ok(_) => return Ok(()),
-            Err(StoreError::Later(error)) => {
-                let wait = backoff.next_wait();
-                tracing::warn!(%error, ?wait, "not stored yet; trying again");
-                tokio::time::sleep(wait).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn ended(task: Option<Result<Result<(), LambdaError>, JoinError>>) -> Result<(), LambdaError> {
-    match task {
-        Some(done) => done?,
-        None => Ok(()),
     }
 }
 

@@ -103,6 +103,8 @@ pub enum Event {
     Tick,
     /// Memory is short: close what is open.
     Pressure,
+    /// The next record is the last one: the batch that has it closes all windows.
+    Last,
     /// Close what is open, take no more.
     Stop,
 }
@@ -178,6 +180,7 @@ pub struct Partition {
     open: Option<Open>,
     closing: Option<Closing>,
     actions: VecDeque<Action>,
+    is_last: bool,
     stopping: bool,
     finished_counts: Vec<Counts>,
     finished_rejects: Rejects,
@@ -214,6 +217,7 @@ impl Partition {
             open: None,
             closing: None,
             actions: VecDeque::new(),
+            is_last: false,
             stopping: false,
             accounts: Accounts::of(&ledger, &windows),
             finished_counts: Vec::new(),
@@ -303,6 +307,7 @@ impl Partition {
                     return self.close();
                 }
             }
+            Event::Last => self.is_last = true,
             Event::Stop => {
                 self.stopping = true;
                 if self.replay.is_some() && self.closing.is_none() {
@@ -413,7 +418,10 @@ impl Partition {
         let (end, clock_ms) = (self.next, batch.clock_ms);
         let pipeline = Arc::clone(&batch.pipeline);
         let who = (self.topic.as_str(), self.id);
-        let due = self.windows.close(pipeline.aggregates(), clock_ms);
+        let due = match self.is_last {
+            true => self.windows.close_all(pipeline.aggregates()),
+            false => self.windows.close(pipeline.aggregates(), clock_ms),
+        };
         batch.take_windows(who, end.saturating_sub(1), &due, &mut self.compressor)?;
         let (counts, times_ms) = (batch.counts, batch.times_ms);
         let rejects = std::mem::take(&mut batch.rejects);

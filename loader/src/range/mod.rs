@@ -10,5 +10,7 @@
 //! a batch, never going back, so that the same records make the same batches on any day.
 
 pub mod drive;
+pub mod manifest;
 pub mod position;
 pub mod reader;
+pub mod replay;

@@ -90,7 +90,10 @@ pub(super) fn day(seen: &Seen, flush: &Limits) -> Option<Day> {
             let bytes_a_ms = float(all.bytes) / span_ms;
             let by_bytes = float(flush.bytes as u64) / bytes_a_ms.max(f64::MIN_POSITIVE);
             let by_records = float(flush.records) / records_a_ms;
-            let ms = float(flush.age_ms).min(by_bytes).min(by_records);
+            let by_time = flush
+                .every_ms
+                .map_or(flush.age_ms, |every| every.min(flush.age_ms));
+            let ms = float(by_time).min(by_bytes).min(by_records);
             (all, ms.max(1.0))
         }
     };
