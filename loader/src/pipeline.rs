@@ -24,6 +24,7 @@ use crate::encode::{Compression, EncodeError, Target};
 use crate::fetched::Entry;
 use crate::format::{Format, Kind};
 use crate::items::{Item, Table as ItemTable, TableError, TableFile};
+use crate::partition::Layout;
 use crate::route::{PathMemo, PathTemplate};
 use crate::transform::{Step, StepError, StepFile};
 
@@ -42,6 +43,9 @@ pub struct PipelineSpec {
     /// What rows are written as.
     #[serde(default)]
     pub format: Format,
+    /// How rows are put into objects.
+    #[serde(default, skip_serializing_if = "Layout::is_default")]
+    pub layout: Layout,
     /// How long a closed, complete generation stays in the ledger.
     pub ledger_retention: Period,
     /// DynamoDB's tables that rows go to, too.

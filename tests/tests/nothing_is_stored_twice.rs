@@ -141,6 +141,38 @@ fn killed_at_any_point(group: &str, rounds: u64) {
     loading.assert_proven();
 }
 
+/// Their names tile as those of batches do: what was skipped is covered by the next one.
+#[test]
+fn an_object_for_each_record_is_there_once() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "records", 2);
+    let mut fleet = Fleet::new(5);
+    let config = "path = \"\"\nlayout = \"record\"\n[flush]\nage = \"300ms\"\nobjects = 40\n";
+    for point in ["intent-committed", "object-stored:9", "batch-stored"] {
+        kafka.produce(&loading.topic, fleet.lines(21));
+        let status = loading
+            .loader(config)
+            .crash_at(point)
+            .start()
+            .wait(PATIENCE);
+        assert_eq!(status.code(), None, "{point} was never reached");
+    }
+    let last = loading.loader(config).start();
+    wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    assert_eq!(last.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+    assert_eq!(
+        s3.keys(&loading.bucket, "data/records").len(),
+        fleet.written.len()
+    );
+    let stored = s3.keys(&loading.bucket, "data/records");
+    s3.lose(&loading.bucket, &stored[stored.len() / 2]);
+    let verify = loading.verify();
+    assert_eq!(verify.code, Some(1));
+    assert!(verify.stdout.contains("hole: ["), "{}", verify.stdout);
+}
+
 /// A session of ten minutes: who waited for it would not be done within the test's patience.
 #[test]
 fn a_static_member_goes_on_at_once_after_it_was_killed() {

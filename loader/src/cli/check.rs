@@ -7,6 +7,11 @@ use anyhow::Context;
 use crate::cli::{plan_from, print};
 use crate::config::ConfigFile;
 use crate::items::{Mode, Table};
+use crate::partition::Layout;
+
+/// What an object for each record costs.
+const PRICE: &str = "# An object for each record: a million records are a million PUTs, 5.00 dollars at 0.005 for 1000 (an example:\n\
+                     # S3 Standard in us-east-1, aws.amazon.com/s3/pricing); `plan --price-put` reckons with yours, on real records.\n";
 
 /// A line about a table of DynamoDB.
 fn about(table: &Table) -> String {
@@ -33,12 +38,16 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     let effective = toml::to_string(&file).context("cannot print the configuration")?;
     let memory = plan.memory;
     let bytes = headwater_msk::Bytes;
+    let layout = match file.output.layout {
+        Layout::Batch => "",
+        Layout::Record => PRICE,
+    };
     let tables: String = plan.pipeline.items().iter().map(about).collect();
     print(&format!(
         "# Effective configuration, defaults filled in.\n\
          # Pipeline {}.\n\
          # Memory: {} in all. Batches {}, records fetched and not yet taken in {}, librdkafka's queue {}\n\
-         # (small records take four times that there), the rest for the program.\n{tables}{effective}",
+         # (small records take four times that there), the rest for the program.\n{layout}{tables}{effective}",
         plan.pipeline.hash(),
         bytes(memory.total),
         bytes(memory.batches),

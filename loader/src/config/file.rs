@@ -9,6 +9,7 @@ use crate::config::defaults;
 use crate::encode::Compression;
 use crate::format::{Column, Kind};
 use crate::items::TableFile;
+use crate::partition::Layout;
 use crate::transform::StepFile;
 
 /// The whole file.
@@ -138,6 +139,9 @@ pub struct Output {
     /// Template of the folders that rows lie in.
     #[serde(default = "path")]
     pub path: String,
+    /// `batch` (an object for each path of a batch) or `record` (one for each record).
+    #[serde(default)]
+    pub layout: Layout,
     /// `zstd`, `gzip` or `none`.
     #[serde(default)]
     pub compression: Compression,

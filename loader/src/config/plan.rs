@@ -15,6 +15,7 @@ use crate::emf::Emf;
 use crate::encode::Compression;
 use crate::format::{Format, Kind};
 use crate::memory::MemoryPlan;
+use crate::partition::Layout;
 use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
 use crate::store::dynamodb::DynamoSettings;
 use crate::store::s3::S3Settings;
@@ -323,6 +324,12 @@ fn format(file: &ConfigFile) -> Result<Format, Vec<String>> {
     if output.format == Kind::Parquet && output.compression == Compression::Gzip {
         problems.push("output.compression: Parquet is written with zstd or none".into());
     }
+    if output.format == Kind::Parquet && output.layout == Layout::Record {
+        problems.push(
+            "output.layout \"record\": a Parquet file of one row is mostly its own schema; take ndjson, csv or raw"
+                .into(),
+        );
+    }
     if raw && !output.column.is_empty() {
         problems.push("output.column: raw lines have no columns".into());
     }
@@ -358,6 +365,7 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<Str
         path: path.map_err(|error: crate::route::PathError| vec![error.to_string()])?,
         compression: file.output.compression,
         format,
+        layout: file.output.layout,
         ledger_retention: file.limits.ledger_retention,
         items: file.output.dynamodb.table.clone(),
     };

@@ -1,19 +1,17 @@
 //! An open batch: what the records from its start on have become so far.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_record::{Kind, Ledger, Notice, Verdict};
 
 use crate::aggregate::{WindowRow, Windows};
-use crate::encode::{Compressor, Content, EncodeError, Encoder, frame_bytes};
+use crate::encode::{Compressor, Content, EncodeError};
 use crate::fetched::{Entry, Identity};
 use crate::items::batch::{Items, OpenItems};
-use crate::name::ObjectName;
+use crate::partition::objects::Objects;
 use crate::partition::rejects::Rejects;
 use crate::pipeline::{Made, Pipeline, Record, Scratch, To};
-use crate::route::DEAD_LETTERS;
 
 /// One finished object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +22,17 @@ pub struct Object {
     pub bytes: Bytes,
     /// What they hold.
     pub content: Content,
+}
+
+/// What a batch stores.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its objects.
+    pub objects: Vec<Object>,
+    /// Its items.
+    pub items: Items,
+    /// Where the next batch's names start.
+    pub names_from: u64,
 }
 
 /// What the records of a batch were. Counted anew for a batch that is made again.
@@ -90,17 +99,6 @@ pub struct OpenBatch {
     scratch: Scratch,
 }
 
-/// The objects that are being written.
-#[derive(Debug, Default)]
-struct Objects {
-    list: Vec<(Arc<str>, Encoder)>,
-    /// Places among them, by path.
-    places: HashMap<Arc<str>, usize>,
-    /// Place of the last row that had a path.
-    last: usize,
-    held: usize,
-}
-
 impl OpenBatch {
     /// An empty batch.
     pub fn new(clock_ms: u64, pipeline: Arc<Pipeline>) -> Self {
@@ -118,12 +116,12 @@ impl OpenBatch {
 
     /// Bytes of memory that its objects and items hold, about.
     pub fn held(&self) -> usize {
-        self.objects.held + self.items.held()
+        self.objects.held() + self.items.held()
     }
 
     /// How many objects it has.
     pub fn objects(&self) -> usize {
-        self.objects.list.len()
+        self.objects.len()
     }
 
     /// Takes one record in: the ledger says whether it is new, the pipeline what it becomes. `windows`
@@ -158,8 +156,13 @@ impl OpenBatch {
             .pipeline
             .make(record, self.clock_ms, windows, &mut self.scratch);
         note_reject(&mut self.rejects, &made, &self.pipeline, entry);
-        self.objects
-            .put(&made, &self.pipeline, &mut self.counts, compressor)?;
+        self.objects.put(
+            &made,
+            record.entry.offset,
+            &self.pipeline,
+            &mut self.counts,
+            compressor,
+        )?;
         self.take_items();
         Ok(())
     }
@@ -194,8 +197,13 @@ impl OpenBatch {
                 .pipeline
                 .make_window(row, record, self.clock_ms, &mut self.scratch);
             note_reject(&mut self.rejects, &made, &self.pipeline, &entry);
-            self.objects
-                .put(&made, &self.pipeline, &mut self.counts, compressor)?;
+            self.objects.put(
+                &made,
+                record.entry.offset,
+                &self.pipeline,
+                &mut self.counts,
+                compressor,
+            )?;
             self.take_items();
         }
         Ok(())
@@ -239,44 +247,26 @@ impl OpenBatch {
         }
     }
 
-    /// The batch's objects, named for the range `[names_from, end)`, and its items.
+    /// The batch's objects, named for ranges of `[names_from, end)`, and its items.
     ///
     /// # Errors
     /// See [`EncodeError`].
     pub fn finish(
-        mut self,
-        (topic, partition): (&str, i32),
+        self,
+        who: (&str, i32),
         names_from: u64,
         end: u64,
         compressor: &mut Compressor,
-    ) -> Result<(Vec<Object>, Items), EncodeError> {
-        let n = self.objects.list.len();
-        let mut objects = Vec::with_capacity(n);
-        // Numbered in the order of their paths, not of their coming.
-        self.objects.list.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (at, (path, encoder)) in self.objects.list.into_iter().enumerate() {
-            let target = match &*path == DEAD_LETTERS {
-                true => self.pipeline.dead_letters(),
-                false => self.pipeline.target(),
-            };
-            let (bytes, content) = encoder.finish(target, compressor)?;
-            let name = ObjectName {
-                path: path.as_ref().to_owned(),
-                topic: topic.to_owned(),
-                partition,
-                start: names_from,
-                end,
-                k: at + 1,
-                n,
-                extension: target.extension.clone(),
-            };
-            objects.push(Object {
-                key: name.to_string(),
-                bytes: bytes.into(),
-                content,
-            });
-        }
-        Ok((objects, self.items.finish(self.pipeline.items())))
+    ) -> Result<Finished, EncodeError> {
+        let (objects, names_from) =
+            self.objects
+                .finish(who, (names_from, end), &self.pipeline, compressor)?;
+        let items = self.items.finish(self.pipeline.items());
+        Ok(Finished {
+            objects,
+            items,
+            names_from,
+        })
     }
 }
 
@@ -288,63 +278,5 @@ fn note_reject(rejects: &mut Rejects, made: &Made<'_>, pipeline: &Pipeline, entr
     {
         let at = (entry.offset, entry.time_ms);
         rejects.add(&pipeline.step_label(refusal), &refusal.reason, at);
-    }
-}
-
-impl Objects {
-    /// Puts what became of a record, or of a window, where it belongs.
-    fn put(
-        &mut self,
-        made: &Made<'_>,
-        pipeline: &Pipeline,
-        counts: &mut Counts,
-        compressor: &mut Compressor,
-    ) -> Result<(), EncodeError> {
-        let (line, to) = match *made {
-            Made::Row { line, to } => (line, to),
-            Made::Filtered => {
-                counts.filtered += 1;
-                return Ok(());
-            }
-            Made::Aggregated => {
-                counts.aggregated += 1;
-                return Ok(());
-            }
-        };
-        counts.rows += 1;
-        let dead = matches!(to, To::DeadLetters(_));
-        let at = match to {
-            To::PathAsBefore => self.last,
-            To::Path(path) => {
-                self.last = self.place(path);
-                self.last
-            }
-            To::DeadLetters(_) => {
-                counts.dead_letters += 1;
-                self.place(DEAD_LETTERS)
-            }
-        };
-        let frame = frame_bytes(self.list.len());
-        let Some((_, encoder)) = self.list.get_mut(at) else {
-            return Ok(());
-        };
-        let before = encoder.held();
-        let target = match dead {
-            true => pipeline.dead_letters(),
-            false => pipeline.target(),
-        };
-        encoder.push(line, target, frame, compressor)?;
-        self.held = self.held + encoder.held() - before;
-        Ok(())
-    }
-
-    fn place(&mut self, path: &str) -> usize {
-        if let Some(at) = self.places.get(path) {
-            return *at;
-        }
-        let path: Arc<str> = path.into();
-        self.list.push((Arc::clone(&path), Encoder::default()));
-        self.places.insert(path, self.list.len() - 1);
-        self.list.len() - 1
     }
 }

@@ -25,9 +25,11 @@
 pub mod batch;
 mod closing;
 pub mod intent;
+mod objects;
 pub mod rejects;
 
 pub use closing::Accounts;
+pub use objects::Layout;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ use crate::encode::{Compressor, EncodeError};
 use crate::fetched::Fetched;
 use crate::items::batch::Items;
 use crate::metrics::Standing;
-use crate::partition::batch::{Counts, Object, OpenBatch};
+use crate::partition::batch::{Counts, Finished, Object, OpenBatch};
 use crate::partition::closing::{Closing, Step};
 use crate::partition::intent::{Committed, Intent};
 use crate::partition::rejects::Rejects;
@@ -436,14 +438,14 @@ impl Partition {
             windows: &self.windows,
         };
         let snapshot = state.encode()?;
-        let (objects, items) = batch.finish(who, self.names_from, end, &mut self.compressor)?;
+        let Finished {
+            objects,
+            items,
+            names_from,
+        } = batch.finish(who, self.names_from, end, &mut self.compressor)?;
         let done = Committed {
             offset: end,
-            names_from: if objects.is_empty() {
-                self.names_from
-            } else {
-                end
-            },
+            names_from,
             snapshot: Some(snapshot.0.clone()),
             intent: None,
         };

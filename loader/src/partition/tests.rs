@@ -227,6 +227,9 @@ fn make_pipeline(version: usize) -> Arc<Pipeline> {
          [[transform]]\nstep='aggregate'\nwindow='{window}'\nlateness='30s'\nkeep_records=true\n\
          by=['stream']\npath='w{version}/{{stream}}'\ncompute=[{{function='count'}}]\n"
     );
+    // And one of them makes an object for each record.
+    let layout = ["batch", "record"][version];
+    let steps = format!("layout='{layout}'\n{steps}");
     let path = ["v0/s={stream}/at={ingest:%M}", "v1/{stream}"][version];
     Arc::new(pipeline(&format!("{steps}{}", items::TABLES), path))
 }

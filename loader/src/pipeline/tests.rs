@@ -8,6 +8,8 @@ pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
     #[derive(Deserialize)]
     struct Steps {
         #[serde(default)]
+        layout: Layout,
+        #[serde(default)]
         transform: Vec<StepFile>,
         #[serde(default)]
         items: Vec<TableFile>,
@@ -21,6 +23,7 @@ pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
         format: Format::default(),
         ledger_retention: Period::secs(86_400),
         items: steps.items,
+        layout: steps.layout,
     };
     Pipeline::new(spec, |_| None).unwrap()
 }
