@@ -45,3 +45,4 @@ pub mod cli;
 pub mod clock;
 pub mod crash;
 pub mod supervise;
+pub mod tables;

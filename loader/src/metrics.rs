@@ -20,9 +20,11 @@ use crate::partition::rejects::Rejects;
 
 mod credentials;
 mod items;
+mod tables;
 
 pub use credentials::Credentials;
 pub use items::ItemCounts;
+pub use tables::Tables;
 
 /// One partition's label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +67,8 @@ pub struct Metrics {
     pub rejoined: Counter,
     /// Batches closed before they were due, because memory was short.
     pub pressed: Counter,
+    /// How fresh the tables are.
+    pub tables: Tables,
     /// Rows of closed windows.
     window_rows: Counter,
     windows: Family<OfPartition, Gauge>,
@@ -206,6 +210,7 @@ impl Metrics {
 
     /// The partitions that are ours. `now_ms`: Unix time.
     pub fn readings(&self, now_ms: u64) -> Vec<Reading> {
+        self.tables.refresh(now_ms);
         let board = self.board();
         let reading = |(partition, standing): (&i32, &Standing)| {
             let ends = board.ends.get(partition);
@@ -327,6 +332,7 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         self.items.register(&mut registry);
+        self.tables.register(&mut registry);
         self.register_gauges(&mut registry);
         registry
     }

@@ -28,6 +28,7 @@ use crate::store::dynamodb::DynamoDb;
 use crate::store::folder::Folder;
 use crate::store::s3::S3;
 use crate::store::{Store, StoreError};
+use crate::tables::keep_fresh;
 use crate::worker::{self, Ended, Shared};
 
 /// More partitions than one member is ever given between two looks.
@@ -86,8 +87,10 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let staging = Staging::new(bytes(plan.memory.batches));
     let prefetch = Arc::new(Prefetch::new(bytes(plan.memory.hand_over)));
+    let (current, pipeline) = watch::channel(Arc::clone(&plan.pipeline));
     let shared = Arc::new(Shared {
         plan,
+        pipeline,
         store,
         tables,
         staging,
@@ -102,6 +105,9 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         http::serve(listen, Arc::clone(&shared), Arc::clone(&cluster)).await?;
     }
     let (told, emf) = tell_cloudwatch(&shared);
+    if let Some(every) = shared.plan.table_reload {
+        tokio::spawn(keep_fresh(Arc::clone(&shared), current, every.0));
+    }
     let mut backoff = Backoff::new(u64::from(std::process::id()));
     loop {
         match member(&shared, &cluster, &mut signals, &stop).await? {

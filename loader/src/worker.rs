@@ -20,6 +20,7 @@ use crate::name::state_folder;
 use crate::partition::batch::Object;
 use crate::partition::intent::Committed;
 use crate::partition::{Action, Event, Partition};
+use crate::pipeline::Pipeline;
 use crate::recover::{RecoverError, recover};
 use crate::staging::{Room, Staging, Tally};
 use crate::status::Status;
@@ -38,6 +39,8 @@ const UPLOADS: usize = 8;
 pub struct Shared {
     /// The plan.
     pub plan: Plan,
+    /// What makes the next batches: the plan's, until a table changes.
+    pub pipeline: watch::Receiver<Arc<Pipeline>>,
     /// The output.
     pub store: Store,
     /// DynamoDB, where a pipeline has tables there.
@@ -181,6 +184,7 @@ impl Worker {
             PartitionError::RecordsGone { .. } => Ended::Fatal(error.to_string()),
             PartitionError::Encode(_) | PartitionError::State(_) => Ended::Lost(error.to_string()),
         };
+        self.machine.use_pipeline(&self.shared.pipeline.borrow());
         if let Some((handed, at)) = &mut self.pending {
             *at += self
                 .machine

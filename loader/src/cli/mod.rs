@@ -29,7 +29,7 @@ pub fn plan_from(path: &Path) -> anyhow::Result<Plan> {
             problems.join("\n  ")
         )
     };
-    let tables = plan::read_tables(&file).map_err(wrong)?;
+    let tables = plan::table_sources(&file).read().map_err(wrong)?;
     Plan::new(&file, tables, memory::there()).map_err(wrong)
 }
 

@@ -43,9 +43,27 @@ pub struct ConfigFile {
     /// As a function of AWS Lambda.
     #[serde(default, skip_serializing_if = "Lambda::is_default")]
     pub lambda: Lambda,
+    /// The tables of `lookup`.
+    #[serde(default, skip_serializing_if = "TablesFile::is_default")]
+    pub tables: TablesFile,
     /// What happens to a record, step by step.
     #[serde(default)]
     pub transform: Vec<StepFile>,
+}
+
+/// `[tables]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TablesFile {
+    /// How often they are read again; only at the start by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Period>,
+}
+
+impl TablesFile {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `[lambda]`.

@@ -20,8 +20,8 @@ use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
 use crate::store::dynamodb::DynamoSettings;
 use crate::store::s3::S3Settings;
 use crate::store::s3::options::{Encryption, S3Options};
+use crate::tables::Sources;
 use crate::transform::StepFile;
-use crate::transform::lookup::TABLE_BYTES_MAX;
 
 /// What the program runs on.
 #[derive(Debug, Clone)]
@@ -58,8 +58,12 @@ pub struct Plan {
     pub report_batch_item_failures: bool,
     /// What happens to a record.
     pub pipeline: Arc<Pipeline>,
-    /// Contents of the tables that it uses.
+    /// Contents of the tables that it uses, as of the start.
     pub tables: Arc<Tables>,
+    /// Where they are read again,
+    pub table_sources: Sources,
+    /// and how often.
+    pub table_reload: Option<Period>,
 }
 
 /// Where rows go.
@@ -76,34 +80,16 @@ pub fn table_paths(file: &ConfigFile) -> impl Iterator<Item = &PathBuf> {
     file.transform.iter().filter_map(StepFile::table)
 }
 
-/// Reads the tables that a configuration names.
-///
-/// # Errors
-/// One line for each that cannot be read.
-pub fn read_tables(file: &ConfigFile) -> Result<Tables, Vec<String>> {
-    let mut tables = Tables::new();
-    let mut problems = Vec::new();
-    for path in table_paths(file) {
-        let read = std::fs::metadata(path).and_then(|about| {
-            if about.len() > TABLE_BYTES_MAX {
-                return Err(std::io::Error::other(
-                    "it is larger than 64MiB, and tables are held in memory",
-                ));
-            }
-            std::fs::read(path)
-        });
-        match read {
-            Ok(bytes) => {
-                tables.insert(path.to_string_lossy().into_owned(), bytes);
-            }
-            Err(error) => problems.push(format!("transform.table {}: {error}", path.display())),
-        }
-    }
-    if problems.is_empty() {
-        Ok(tables)
-    } else {
-        Err(problems)
-    }
+/// Where the tables that a configuration names are read: buckets are reached as the output's is.
+pub fn table_sources(file: &ConfigFile) -> Sources {
+    let mut paths: Vec<PathBuf> = table_paths(file).cloned().collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let output = match parse_output(file) {
+        Ok(Output::S3(settings)) => *settings,
+        _ => s3_settings(file, "", "", s3_options(&file.output.s3).0),
+    };
+    Sources { paths, s3: output }
 }
 
 impl Plan {
@@ -117,17 +103,7 @@ impl Plan {
         tables: Tables,
         memory_there: Option<u64>,
     ) -> Result<Self, Vec<String>> {
-        let mut problems: Vec<String> = file
-            .kafka
-            .problems(&file.credentials)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        problems.extend(file.topic.problems());
-        problems.extend(group_problems(&file.group));
-        problems.extend(flush_problems(&file.flush));
-        problems.extend(emf_problems(&file.emf));
-        problems.extend(dynamodb_problems(&file.output.dynamodb));
+        let mut problems = section_problems(file);
         let memory = MemoryPlan::new(file.limits.memory.0, memory_there, file.flush.bytes.0)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
@@ -163,14 +139,7 @@ impl Plan {
                 .unwrap_or(defaults::SESSION_TIMEOUT),
             output,
             dynamodb: dynamodb(&file.output.dynamodb),
-            flush: crate::partition::Limits {
-                bytes: usize::try_from(file.flush.bytes.0).unwrap_or(usize::MAX),
-                records: file.flush.records,
-                age_ms: file.flush.age.as_millis(),
-                idle_ms: file.flush.idle.map(Period::as_millis),
-                every_ms: file.flush.every.map(Period::as_millis),
-                objects: usize::try_from(file.flush.objects).unwrap_or(usize::MAX),
-            },
+            flush: limits(&file.flush),
             memory,
             stop_grace: file.limits.stop_grace,
             listen,
@@ -185,7 +154,46 @@ impl Plan {
             report_batch_item_failures: file.lambda.report_batch_item_failures,
             pipeline: Arc::new(pipeline),
             tables: Arc::new(tables),
+            table_sources: table_sources(file),
+            table_reload: file
+                .tables
+                .reload
+                .filter(|_| table_paths(file).next().is_some()),
         })
+    }
+}
+
+/// What is wrong with each section by itself.
+fn section_problems(file: &ConfigFile) -> Vec<String> {
+    let mut problems: Vec<String> = file
+        .kafka
+        .problems(&file.credentials)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    problems.extend(file.topic.problems());
+    problems.extend(group_problems(&file.group));
+    problems.extend(flush_problems(&file.flush));
+    problems.extend(emf_problems(&file.emf));
+    problems.extend(dynamodb_problems(&file.output.dynamodb));
+    if file
+        .tables
+        .reload
+        .is_some_and(|every| every < Period::secs(1))
+    {
+        problems.push("tables.reload is below 1s: each time all tables are read whole".into());
+    }
+    problems
+}
+
+fn limits(flush: &Flush) -> crate::partition::Limits {
+    crate::partition::Limits {
+        bytes: usize::try_from(flush.bytes.0).unwrap_or(usize::MAX),
+        records: flush.records,
+        age_ms: flush.age.as_millis(),
+        idle_ms: flush.idle.map(Period::as_millis),
+        every_ms: flush.every.map(Period::as_millis),
+        objects: usize::try_from(flush.objects).unwrap_or(usize::MAX),
     }
 }
 
@@ -412,7 +420,13 @@ pub fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(Output::S3(Box::new(S3Settings {
+    Ok(Output::S3(Box::new(s3_settings(
+        file, bucket, prefix, options,
+    ))))
+}
+
+fn s3_settings(file: &ConfigFile, bucket: &str, prefix: &str, options: S3Options) -> S3Settings {
+    S3Settings {
         bucket: bucket.to_owned(),
         prefix: if prefix.is_empty() {
             String::new()
@@ -423,7 +437,7 @@ pub fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
         region: file.output.region.clone(),
         path_style: file.output.path_style,
         options,
-    })))
+    }
 }
 
 fn s3_options(file: &S3File) -> (S3Options, Vec<String>) {
@@ -465,7 +479,7 @@ mod tests {
     fn plan(text: &str) -> Result<Plan, Vec<String>> {
         let file: ConfigFile =
             headwater_msk::config_file::parse(text).map_err(|error| vec![error])?;
-        let tables = read_tables(&file)?;
+        let tables = table_sources(&file).read()?;
         Plan::new(&file, tables, None)
     }
 

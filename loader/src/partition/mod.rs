@@ -286,6 +286,14 @@ impl Partition {
         Ok(fetched.entries.len().saturating_sub(from))
     }
 
+    /// Makes the next batches by this pipeline, which is stored already. The open batch and one that is
+    /// made again keep theirs.
+    pub fn use_pipeline(&mut self, pipeline: &Arc<Pipeline>) {
+        if !Arc::ptr_eq(&self.pipeline, pipeline) {
+            self.pipeline = Arc::clone(pipeline);
+        }
+    }
+
     /// The batch that closes, where one does.
     pub fn closing(&self) -> Option<&Closing> {
         self.closing.as_ref()

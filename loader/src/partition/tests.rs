@@ -252,6 +252,11 @@ impl Worker {
                 Err(()) => !waits,
             };
         }
+        if seed.chance(10) {
+            // A table was read again.
+            let version = seed.below(2);
+            self.partition.use_pipeline(&make_pipeline(version));
+        }
         let upto = (self.position + 1 + seed.below(9)).min(world.log.entries.len());
         let chunk = Fetched {
             bytes: world.log.bytes.clone(),

@@ -5,6 +5,15 @@ use crate::aggregate::Windows;
 use crate::transform::Row;
 
 pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
+    pipeline_over(transform, path, &BTreeMap::new())
+}
+
+/// The same, with tables.
+pub(crate) fn pipeline_over(
+    transform: &str,
+    path: &str,
+    tables: &BTreeMap<String, Vec<u8>>,
+) -> Pipeline {
     #[derive(Deserialize)]
     struct Steps {
         #[serde(default)]
@@ -17,7 +26,10 @@ pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
     let steps: Steps = toml::from_str(transform).unwrap();
     let spec = PipelineSpec {
         transform: steps.transform,
-        tables: BTreeMap::new(),
+        tables: tables
+            .iter()
+            .map(|(path, bytes)| (path.clone(), content_hash(bytes)))
+            .collect(),
         path: path.to_owned().try_into().unwrap(),
         compression: Compression::None,
         format: Format::default(),
@@ -25,7 +37,7 @@ pub(crate) fn pipeline(transform: &str, path: &str) -> Pipeline {
         items: steps.items,
         layout: steps.layout,
     };
-    Pipeline::new(spec, |_| None).unwrap()
+    Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice)).unwrap()
 }
 
 /// Where it went, or that it was filtered, and its line.

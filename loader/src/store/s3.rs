@@ -173,6 +173,38 @@ impl S3 {
         Ok(got.map(|(bytes, _)| bytes))
     }
 
+    /// An object's bytes; none where there is no such object. One above `bytes_max` is not read.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn get_bounded(
+        &self,
+        key: &str,
+        bytes_max: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let get = self
+            .client
+            .get_object()
+            .bucket(&self.settings.bucket)
+            .set_expected_bucket_owner(self.settings.options.owner.clone())
+            .key(self.key(key))
+            .send()
+            .await;
+        let output = match get {
+            Ok(output) => output,
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
+            Err(error) => return Err(self.failed("get", key, &error)),
+        };
+        let bytes = output.content_length.and_then(|n| u64::try_from(n).ok());
+        if bytes.is_none_or(|bytes| bytes > bytes_max) {
+            let bound = headwater_msk::Bytes(bytes_max);
+            return Err(StoreError::Refused(format!("{key} is larger than {bound}")));
+        }
+        let body = output.body.collect().await;
+        body.map(|body| Some(body.into_bytes()))
+            .map_err(|error| StoreError::Later(format!("cannot read {key}: {error}")))
+    }
+
     /// See [`super::Store::get_versioned`].
     pub(super) async fn get_versioned(
         &self,

@@ -1,12 +1,39 @@
-//! A table that rows are enriched from: a CSV with a header line, held in memory.
+//! A table that rows are enriched from, held in memory: a CSV with a header line, or an object a line
+//! (NDJSON), whose values keep their types.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::transform::Row;
+
 /// Largest table that is read, in bytes: it is held in memory.
 pub const TABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What a table is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableFormat {
+    /// With a header line.
+    Csv,
+    /// An object a line.
+    Ndjson,
+}
+
+impl TableFormat {
+    /// What a table of this name is: NDJSON where it says so, CSV otherwise.
+    pub fn of(path: &Path) -> Self {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match extension {
+            Some("ndjson" | "jsonl" | "json") => Self::Ndjson,
+            _ => Self::Csv,
+        }
+    }
+}
 
 /// A table that cannot be used.
 #[derive(Debug, Error)]
@@ -14,6 +41,22 @@ pub enum TableError {
     /// Not CSV, or rows of differing length.
     #[error("the table is no CSV with a header line: {0}")]
     Malformed(#[from] csv::Error),
+    /// A line that is no object.
+    #[error("the table's line {line} is no JSON object: {source}")]
+    Line {
+        /// Which, from 1.
+        line: usize,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A line without a key, or with one that is no text, number or boolean.
+    #[error("the table's line {line} has no text, number or boolean in {key:?}")]
+    NoKey {
+        /// Which, from 1.
+        line: usize,
+        /// The key column.
+        key: String,
+    },
     /// A column that the configuration names is not there.
     #[error("the table has no column {0:?}")]
     NoColumn(String),
@@ -26,7 +69,8 @@ pub enum TableError {
 #[derive(Debug, Clone)]
 pub struct Table {
     columns: Vec<String>,
-    rows: HashMap<String, Vec<String>>,
+    /// A value for each column; none where an NDJSON row does not have it.
+    rows: HashMap<String, Vec<Option<Value>>>,
 }
 
 impl Table {
@@ -35,7 +79,19 @@ impl Table {
     ///
     /// # Errors
     /// See [`TableError`].
-    pub fn read(bytes: &[u8], key: &str, add: Option<&[String]>) -> Result<Self, TableError> {
+    pub fn read(
+        bytes: &[u8],
+        format: TableFormat,
+        key: &str,
+        add: Option<&[String]>,
+    ) -> Result<Self, TableError> {
+        match format {
+            TableFormat::Csv => Self::read_csv(bytes, key, add),
+            TableFormat::Ndjson => Self::read_ndjson(bytes, key, add),
+        }
+    }
+
+    fn read_csv(bytes: &[u8], key: &str, add: Option<&[String]>) -> Result<Self, TableError> {
         let mut reader = csv::Reader::from_reader(bytes);
         let header = reader.headers()?.clone();
         let position = |name: &str| {
@@ -52,36 +108,89 @@ impl Table {
                 .collect::<Result<_, _>>()?,
             None => (0..header.len()).filter(|at| *at != key_at).collect(),
         };
-        let mut rows = HashMap::new();
-        for record in reader.records() {
-            let record = record?;
-            let field = |at: usize| record.get(at).unwrap_or_default().to_owned();
-            let values = added.iter().map(|at| field(*at)).collect();
-            if rows.insert(field(key_at), values).is_some() {
-                return Err(TableError::Twice(field(key_at)));
-            }
-        }
         let columns = added
             .iter()
             .filter_map(|at| header.get(*at))
             .map(str::to_owned)
             .collect();
-        Ok(Self { columns, rows })
+        let mut table = Self {
+            columns,
+            rows: HashMap::new(),
+        };
+        for record in reader.records() {
+            let record = record?;
+            let field = |at: usize| record.get(at).unwrap_or_default().to_owned();
+            let values = added.iter().map(|at| Some(field(*at).into())).collect();
+            table.insert(field(key_at), values)?;
+        }
+        Ok(table)
+    }
+
+    fn read_ndjson(bytes: &[u8], key: &str, add: Option<&[String]>) -> Result<Self, TableError> {
+        let lines = bytes.split(|byte| *byte == b'\n').enumerate();
+        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+        let mut rows = Vec::new();
+        // In the order in which they first come, so that rows come out the same.
+        let mut columns = add.map_or_else(Vec::new, <[String]>::to_vec);
+        let mut seen = HashSet::new();
+        for (at, line) in lines {
+            let wrong = |source| TableError::Line {
+                line: at + 1,
+                source,
+            };
+            let mut row: Row = serde_json::from_slice(line).map_err(wrong)?;
+            let found = row.shift_remove(key);
+            let found = found
+                .as_ref()
+                .and_then(key_text)
+                .ok_or_else(|| TableError::NoKey {
+                    line: at + 1,
+                    key: key.to_owned(),
+                })?
+                .into_owned();
+            for name in row.keys() {
+                if seen.insert(name.clone()) && add.is_none() {
+                    columns.push(name.clone());
+                }
+            }
+            rows.push((found, row));
+        }
+        if let Some(missing) = columns.iter().find(|name| !seen.contains(*name)) {
+            return Err(TableError::NoColumn(missing.clone()));
+        }
+        let mut table = Self {
+            columns,
+            rows: HashMap::with_capacity(rows.len()),
+        };
+        for (key, mut row) in rows {
+            let values = table.columns.iter().map(|name| row.remove(name)).collect();
+            table.insert(key, values)?;
+        }
+        Ok(table)
+    }
+
+    fn insert(&mut self, key: String, values: Vec<Option<Value>>) -> Result<(), TableError> {
+        if self.rows.contains_key(&key) {
+            return Err(TableError::Twice(key));
+        }
+        self.rows.insert(key, values);
+        Ok(())
     }
 
     /// The added columns of the row with this key; numbers and booleans are looked up by their text.
-    pub fn find(&self, key: &Value) -> Option<impl Iterator<Item = (&str, &str)>> {
-        let row = match key {
-            Value::String(text) => self.rows.get(text),
-            Value::Number(_) | Value::Bool(_) => self.rows.get(&key.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-        }?;
-        Some(
-            self.columns
-                .iter()
-                .map(String::as_str)
-                .zip(row.iter().map(String::as_str)),
-        )
+    pub fn find(&self, key: &Value) -> Option<impl Iterator<Item = (&str, &Value)>> {
+        let row = self.rows.get(&*key_text(key)?)?;
+        let columns = self.columns.iter().map(String::as_str);
+        let held = columns.zip(row);
+        Some(held.filter_map(|(name, value)| Some((name, value.as_ref()?))))
+    }
+}
+
+fn key_text(key: &Value) -> Option<Cow<'_, str>> {
+    match key {
+        Value::String(text) => Some(text.as_str().into()),
+        Value::Number(_) | Value::Bool(_) => Some(key.to_string().into()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -89,25 +198,59 @@ impl Table {
 mod tests {
     use super::*;
 
+    fn csv(bytes: &[u8]) -> Result<Table, TableError> {
+        Table::read(bytes, TableFormat::Csv, "k", None)
+    }
+
+    fn ndjson(bytes: &[u8], add: Option<&[String]>) -> Result<Table, String> {
+        Table::read(bytes, TableFormat::Ndjson, "k", add).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn objects_keep_their_types_and_need_not_have_every_column() {
+        let bytes = b"{\"k\":\"a\",\"n\":1,\"s\":{\"t\":[true]}}\r\n\n{\"m\":null,\"k\":2}";
+        let shown = |table: &Table, key: &str| {
+            let key = Value::from(key);
+            let row = table
+                .find(&key)
+                .map(|row| row.map(|(n, v)| format!("{n}={v} ")));
+            row.map(Iterator::collect::<String>)
+        };
+        let table = ndjson(bytes, None).unwrap();
+        assert_eq!(shown(&table, "a").as_deref(), Some("n=1 s={\"t\":[true]} "));
+        assert_eq!(shown(&table, "2").as_deref(), Some("m=null "));
+        assert_eq!(shown(&table, "b"), None);
+        let only = ndjson(bytes, Some(&["m".to_owned()])).unwrap();
+        assert_eq!(shown(&only, "a").as_deref(), Some(""));
+        for (bytes, reason) in [
+            (&b"{\"k\":1}\n[1]"[..], "line 2 is no JSON object"),
+            (b"{\"n\":1}", "line 1 has no text"),
+            (b"{\"k\":{}}", "line 1 has no text"),
+            (b"{\"k\":1}\n{\"k\":\"1\"}", "\"1\" twice"),
+        ] {
+            let error = ndjson(bytes, None).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+        assert!(ndjson(bytes, Some(&["x".to_owned()])).is_err());
+        assert_eq!(
+            TableFormat::of(Path::new("s3://b/a.jsonl")),
+            TableFormat::Ndjson
+        );
+    }
+
     #[test]
     fn keys_are_text_and_unique() {
-        let table = Table::read(b"k,v\n1,one\ntrue,yes\n", "k", None).unwrap();
+        let table = csv(b"k,v\n1,one\ntrue,yes\n").unwrap();
         let find = |key: Value| {
             table
                 .find(&key)
-                .map(|row| row.map(|(_, v)| v.to_owned()).collect::<String>())
+                .map(|row| row.filter_map(|(_, v)| v.as_str()).collect::<String>())
         };
         assert_eq!(find(Value::from(1)).as_deref(), Some("one"));
         assert_eq!(find(Value::from(true)).as_deref(), Some("yes"));
         assert_eq!(find(Value::from("1")).as_deref(), Some("one"));
         assert_eq!(find(Value::Null), None);
-        assert!(matches!(
-            Table::read(b"k,v\n1,a\n1,b\n", "k", None),
-            Err(TableError::Twice(_))
-        ));
-        assert!(matches!(
-            Table::read(b"k,v\n1\n", "k", None),
-            Err(TableError::Malformed(_))
-        ));
+        assert!(matches!(csv(b"k,v\n1,a\n1,b\n"), Err(TableError::Twice(_))));
+        assert!(matches!(csv(b"k,v\n1\n"), Err(TableError::Malformed(_))));
     }
 }

@@ -18,7 +18,7 @@
 //! formats = ["unix_ms", "%d/%b/%Y:%H:%M:%S %z"]
 //!
 //! [[transform]]
-//! step = "lookup"            # columns of a CSV table, by the value of a field
+//! step = "lookup"            # columns of a table (CSV or NDJSON), by the value of a field
 //! table = "/etc/headwater/sites.csv"
 //! field = "device"           # of the row
 //! column = "device"          # of the table; the same name as the field by default
@@ -55,7 +55,7 @@ pub use headwater_record::steps::{Part, Row, Shown, parse_template};
 use crate::aggregate::{Aggregate, AggregateError, AggregateFile};
 use crate::route::{PathError, PathTemplate};
 use crate::transform::flatten::FlattenFile;
-use crate::transform::lookup::{Table, TableError};
+use crate::transform::lookup::{Table, TableError, TableFormat};
 use crate::transform::timestamp::{Timestamp, TimestampError, TimestampFile};
 
 /// One `[[transform]]`, as written.
@@ -81,7 +81,7 @@ pub enum StepFile {
     Redact(RedactFile),
     /// Keeps a part of the rows.
     Sample(SampleFile),
-    /// Adds columns of a CSV table.
+    /// Adds columns of a table.
     Lookup(LookupFile),
     /// Reads a time as it is written and writes it as RFC 3339.
     Timestamp(TimestampFile),
@@ -97,7 +97,7 @@ pub enum StepFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LookupFile {
-    /// Path of the table, with a header line.
+    /// Where the table lies: a path, or `s3://bucket/key`.
     pub table: PathBuf,
     /// The row's field that is looked up.
     pub field: String,
@@ -107,6 +107,9 @@ pub struct LookupFile {
     /// The columns to add; all others by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add: Option<Vec<String>>,
+    /// What the table is; by its name where that is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<TableFormat>,
 }
 
 /// `route`, as written.
@@ -231,6 +234,7 @@ impl Step {
             StepFile::Lookup(file) => Ok(Self::Lookup {
                 table: Table::read(
                     table.unwrap_or_default(),
+                    file.format.unwrap_or_else(|| TableFormat::of(&file.table)),
                     file.column.as_deref().unwrap_or(&file.field),
                     file.add.as_deref(),
                 )?,
@@ -260,7 +264,7 @@ impl Step {
                 let columns: Vec<_> = hit
                     .into_iter()
                     .flatten()
-                    .map(|(name, value)| (name.to_owned(), value.into()))
+                    .map(|(name, value)| (name.to_owned(), value.clone()))
                     .collect();
                 row.extend(columns);
             }

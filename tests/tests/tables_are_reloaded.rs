@@ -1,0 +1,204 @@
+//! Tables that rows are enriched from change while the loader runs: every batch has one version of them,
+//! also when it is made again after a kill and the table has changed once more, and nothing is lost or
+//! stored twice.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use headwater_tests::device::Device;
+use headwater_tests::kafka::Kafka;
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::{decompress, wait_until};
+use headwater_tests::outside::free_address;
+use headwater_tests::process::Process;
+use headwater_tests::s3::{Fault, Kind, Op, S3};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the table says of `pi-7` in its version `n`.
+fn table(n: u64) -> String {
+    format!(
+        "{{\"device\":\"pi-7\",\"site\":{{\"name\":\"Ulm\",\"version\":{n}}}}}\n{{\"device\":8}}\n"
+    )
+}
+
+struct Enriched<'a> {
+    loading: Loading<'a>,
+    device: Device,
+    written: Vec<String>,
+}
+
+impl Enriched<'_> {
+    fn set_table(&self, text: &str) {
+        let Loading { s3, bucket, .. } = &self.loading;
+        s3.put(bucket, "tables/sites.ndjson", text.to_owned());
+    }
+
+    fn config(&self, more: &str) -> String {
+        format!(
+            r#"
+            path = "all"
+            [flush]
+            age = "200ms"
+            [tables]
+            reload = "1s"
+            {more}
+            [[transform]]
+            step = "lookup"
+            table = "s3://{}/tables/sites.ndjson"
+            field = "device"
+            "#,
+            self.loading.bucket
+        )
+    }
+
+    fn produce(&mut self, n: usize) {
+        let mut records = Vec::new();
+        for _ in 0..n {
+            let line = format!("line {:06}", self.written.len());
+            records.push(self.device.line(&line));
+            self.written.push(line);
+        }
+        self.loading.kafka.produce(&self.loading.topic, records);
+    }
+
+    /// The versions of the table in each object, with its rows' lines.
+    fn objects(&self) -> Vec<(Vec<u64>, Vec<String>)> {
+        let objects = self.loading.s3.objects(&self.loading.bucket, "data/all/");
+        let rows = objects.into_iter().map(|(key, bytes)| {
+            let text = String::from_utf8(decompress(&key, &bytes)).expect("rows are text");
+            let rows = text.lines().map(|line| {
+                let row: Value = serde_json::from_str(line).expect("a row is JSON");
+                let version = row["site"]["version"].as_u64().expect("a typed version");
+                (version, row["message"].as_str().expect("a line").to_owned())
+            });
+            let (mut versions, lines): (Vec<u64>, Vec<String>) = rows.unzip();
+            versions.dedup();
+            (versions, lines)
+        });
+        rows.collect()
+    }
+
+    fn versions(&self) -> Vec<u64> {
+        self.objects()
+            .into_iter()
+            .flat_map(|(versions, _)| versions)
+            .collect()
+    }
+
+    /// Sends records until some of them show this version.
+    fn until_version(&mut self, version: u64) {
+        wait_until("the table's new version is used", PATIENCE, || {
+            self.produce(3);
+            std::thread::sleep(Duration::from_millis(100));
+            self.versions().contains(&version)
+        });
+    }
+}
+
+fn counted(loader: &Process, listen: &str, name: &str) -> u64 {
+    assert!(loader.is_running(), "{}", loader.stderr());
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(listen).expect("the loader listens");
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).expect("the loader reads");
+    stream
+        .read_to_string(&mut text)
+        .expect("the loader answers");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|n| n.trim().parse().ok())
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+/// `begun`: a line of the batch that was made again.
+fn each_batch_has_one_version(enriched: &Enriched<'_>, begun: &String) {
+    for (versions, lines) in enriched.objects() {
+        assert_eq!(
+            versions.len(),
+            1,
+            "one batch, two versions: {versions:?}, {lines:?}"
+        );
+        if lines.contains(begun) {
+            assert_eq!(
+                versions,
+                [2],
+                "made again with the table that it was begun with"
+            );
+        }
+    }
+}
+
+fn at_a_start_a_broken_table_is_refused(enriched: &Enriched<'_>) {
+    // There is no old one at a start.
+    enriched.set_table("no JSON\n");
+    let refused = enriched
+        .loading
+        .loader(&enriched.config(""))
+        .run("check", &[]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("line 1 is no JSON object"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_batch_has_one_version_through_reloads_and_a_kill() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let mut enriched = Enriched {
+        loading: Loading::new(kafka, &s3, "tables", 1),
+        device: Device::new("pi-7", "/var/log/app", 7),
+        written: Vec::new(),
+    };
+    enriched.set_table(&table(1));
+    let listen = free_address();
+    let http = format!("[http]\nlisten = \"{listen}\"\n");
+    let config = enriched.config(&http);
+    let loader = enriched.loading.loader(&config).start();
+    enriched.until_version(1);
+    // A version that makes no sense is not taken, and said.
+    enriched.set_table("{\"device\":\"pi-7\"}\n{\"device\":\"pi-7\"}\n");
+    wait_until("the failure is counted", PATIENCE, || {
+        counted(
+            &loader,
+            &listen,
+            "headwater_loader_table_reload_failures_total",
+        ) > 0
+    });
+    assert!(loader.stderr().contains("the one from before stays"));
+    enriched.produce(10);
+    enriched.set_table(&table(2));
+    enriched.until_version(2);
+    assert_eq!(
+        counted(&loader, &listen, "headwater_loader_table_reloads_total"),
+        1
+    );
+
+    // A batch is begun with version 2 and cannot be stored; then the loader is killed.
+    s3.fault(Fault::on(Op::Put, Kind::Http503).for_keys_with("data/all/"));
+    enriched.produce(20);
+    wait_until("a batch is begun", PATIENCE, || s3.faults_met() > 0);
+    loader.kill9();
+    let committed = kafka.committed(enriched.loading.group(), &enriched.loading.topic);
+    assert!(committed[0].metadata.contains("\"e\":"), "{committed:?}");
+    // Each line is a record, so that the batch's first offset is the number of its first line.
+    let begun = committed[0].offset.expect("batches were committed");
+    let begun = &enriched.written[usize::try_from(begun).expect("a few records")].clone();
+    s3.clear_faults();
+    enriched.set_table(&table(3));
+    enriched.produce(20);
+    let loader = enriched.loading.loader(&config).start();
+    enriched.until_version(3);
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+
+    each_batch_has_one_version(&enriched, begun);
+    enriched
+        .loading
+        .report(enriched.written.clone())
+        .assert_exact();
+    enriched.loading.assert_proven();
+    at_a_start_a_broken_table_is_refused(&enriched);
+}
