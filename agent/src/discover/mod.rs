@@ -109,14 +109,17 @@ pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
         let walked = glob::glob_with(pattern.as_str(), GLOBBING)
             .into_iter()
             .flatten();
-        for entry in walked.chain(not_text::found_by(pattern).into_iter().map(Ok)) {
+        let walked = walked.map(|entry| {
+            entry.map_err(|error| Trouble::Unreadable {
+                path: error.path().to_owned(),
+                error: error.into(),
+            })
+        });
+        for entry in walked.chain(not_text::found_by(pattern)) {
             let path = match entry {
                 Ok(path) => path,
-                Err(error) => {
-                    found.troubles.push(Trouble::Unreadable {
-                        path: error.path().to_owned(),
-                        error: error.into(),
-                    });
+                Err(trouble) => {
+                    found.troubles.push(trouble);
                     continue;
                 }
             };
