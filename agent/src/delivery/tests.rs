@@ -1,6 +1,7 @@
 //! What delivery does in the cases that design.md names, one after the other. The simulation looks
 //! for the others.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_record::{Generation, Kind, StreamId};
@@ -651,4 +652,90 @@ fn the_use_of_a_budget_is_written_down_where_it_is_worth_a_page() {
     assert_eq!(usage(&mut rig, 10)[0].bytes, 10);
     assert_eq!(usage(&mut rig, 1000), []);
     assert_eq!(usage(&mut rig, 1)[0].bytes, 1011);
+}
+
+/// Hour, day and month that a moment lies in, as the first moment of each.
+fn calendar(wall_ms: u64) -> [u64; 3] {
+    const DAY_MS: u64 = 86_400_000;
+    // 2026-11-01, 2026-12-01, 2027-01-01
+    let months = [1_793_491_200_000, 1_796_083_200_000, 1_798_761_600_000];
+    let month = months.into_iter().rfind(|begins| *begins <= wall_ms);
+    [
+        wall_ms - wall_ms % 3_600_000,
+        wall_ms - wall_ms % DAY_MS,
+        month.unwrap(),
+    ]
+}
+
+#[test]
+fn budgets_of_hour_day_and_month_are_kept_and_used_over_their_boundaries_and_restarts() {
+    const WIRE: u64 = 120;
+    const STEP_MS: u64 = 5 * 60_000;
+    let maxima = [1000, 5000, 20_000];
+    let budgets = Budgets {
+        hour: Some(maxima[0]),
+        day: Some(maxima[1]),
+        month: Some(maxima[2]),
+    };
+    let settings = Settings {
+        spool_after: Duration::from_secs(1 << 32),
+        checkpoint_every: Duration::from_secs(1 << 32),
+        window_bytes: 1 << 20,
+        uplink: UplinkSettings {
+            budgets,
+            ..UplinkSettings::default()
+        },
+        ..settings()
+    };
+    let mut rig = Rig::new(settings);
+    let (start, mut written) = (rig.now, Vec::new());
+    let mut used = [const { BTreeMap::<u64, u64>::new() }; 3];
+    let mut last_sent = WALL;
+    // Into January: over 38 days, two months, and New Year.
+    for step in 0..38 * 24 * 12 {
+        let wall = WALL + (rig.now.0 - start.0);
+        let mut todo = rig.apply(Event::Wall(wall));
+        if rig.budget.used() < 3000 {
+            todo.extend(rig.queue());
+        }
+        while let Some(done) = todo.pop() {
+            let Some(id) = done.strip_prefix("send ") else {
+                continue;
+            };
+            todo.extend(rig.report(id.parse().unwrap(), Outcome::Delivered));
+            todo.extend(rig.apply(Event::Wire(WIRE)));
+            for (used, begins) in used.iter_mut().zip(calendar(wall)) {
+                *used.entry(begins).or_default() += WIRE;
+            }
+            // Not a day too late: where the pause was longer, a budget's period ended just now.
+            if wall - last_sent > STEP_MS {
+                let is_first = calendar(wall)[0] > wall - STEP_MS;
+                assert!(is_first, "at {wall}, after {last_sent}");
+            }
+            last_sent = wall;
+        }
+        let usage = rig.delivery.usage(rig.now);
+        if !usage.is_empty() {
+            written = usage;
+        }
+        if step % 1000 == 999 {
+            let again = Rig::new(settings).delivery;
+            rig.delivery = again.with_usage(&written, wall, rig.now);
+            rig.budget = Budget::new(settings.window_bytes);
+        }
+        rig.now = Monotonic(rig.now.0 + STEP_MS);
+    }
+    for (used, most) in used.iter().zip(maxima) {
+        for (begins, used) in used {
+            assert!(*used < most + WIRE, "{used} of {most} from {begins}");
+        }
+    }
+    // The source wants more than any of them gives.
+    let full = |period: usize| {
+        let is_full = |used: &&u64| **used + WIRE > maxima[period];
+        used[period].values().filter(is_full).count()
+    };
+    assert_eq!(used[2].len(), 3);
+    assert_eq!(full(2), 2, "November and December; January has just begun");
+    assert!(full(1) >= 8 && full(0) >= 40, "{} {}", full(1), full(0));
 }
