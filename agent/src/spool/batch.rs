@@ -123,6 +123,7 @@ pub struct Row {
 pub struct Packer {
     compressor: zstd::bulk::Compressor<'static>,
     plain: Vec<u8>,
+    packed: Vec<u8>,
     keys: Arc<Keys>,
 }
 
@@ -141,6 +142,7 @@ impl Packer {
         Ok(Self {
             compressor: zstd::bulk::Compressor::new(LEVEL)?,
             plain: Vec::new(),
+            packed: Vec::new(),
             keys,
         })
     }
@@ -167,8 +169,15 @@ impl Packer {
             (start, from) = (entry.end, entry.value_end);
         }
         self.plain.extend_from_slice(&batch.values);
-        let blob = self.compressor.compress(&self.plain)?;
+        // The compressor wants room for bytes that do not compress; the row keeps what it takes.
+        self.packed.clear();
+        let most = zstd::zstd_safe::compress_bound(self.plain.len());
+        self.packed.reserve(most);
+        self.compressor
+            .compress_to_buffer(&self.plain, &mut self.packed)?;
+        let blob = self.packed.as_slice().to_vec();
         self.plain.shrink_to(1024 * 1024);
+        self.packed.shrink_to(1024 * 1024);
         let mut row = Row {
             id,
             stream: batch.stream.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! A start over a spool of gigabytes.
+//! A start over a spool of gigabytes: `BACKLOG_GIB=10` for so much of input, 4 without.
 
 use std::time::Duration;
 
@@ -10,27 +10,36 @@ use super::input::Input;
 use super::measure::{Used, as_f64, end, rss_mib};
 use super::{Bench, PATIENCE};
 
-/// Of the input; the spool holds about three quarters of it.
-const BYTES: u64 = 4 << 30;
+/// GiB of the input, where nobody says how much; the spool holds about three quarters of it.
+const GIB: u64 = 4;
 
 /// How much of it is sent before memory is looked at.
 const SENT: i64 = 200_000;
 
 pub(crate) fn run(bench: &Bench) {
-    let input = Input::random(&bench.folder, BYTES);
+    let gib = std::env::var("BACKLOG_GIB").map_or(GIB, |gib| gib.parse().expect("a number"));
+    let template = Input::random(&bench.folder, 1 << 30);
     let loading = Loading::new(&bench.kafka, &bench.s3, "backlog", 1);
-    let spool = "[spool]\nmax_bytes = \"64GiB\"\nfree_bytes_min = \"1GiB\"\n";
+    let spool = "[spool]\nmax_bytes = \"64GiB\"\nfree_bytes_min = \"8GiB\"\n";
     let agent = bench.kafka.while_paused(|| {
-        let agent = bench.agent(&loading, &input.glob(), spool);
+        let glob = format!("{}/again-*/*.log", bench.folder.display());
+        let agent = bench.agent(&loading, &glob, spool);
         let records = || {
             let status = agent.ask("status", &["--json"]).stdout;
             let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
             status["counters"]["records"].as_u64().unwrap_or(0)
         };
-        wait_until("the spool has it all", PATIENCE, || {
-            std::thread::sleep(Duration::from_secs(2));
-            records() >= input.lines
-        });
+        // A file at a time, each gone once it is read: the disk holds the backlog once.
+        let mut lines = 0;
+        for nth in 0..gib {
+            let input = template.again(nth);
+            lines += input.lines;
+            wait_until("the spool has it all", PATIENCE, || {
+                std::thread::sleep(Duration::from_secs(2));
+                records() >= lines
+            });
+            input.remove();
+        }
         std::thread::sleep(Duration::from_secs(5));
         agent
     });
@@ -60,5 +69,5 @@ pub(crate) fn run(bench: &Bench) {
         rss_mib(&agent)
     );
     end(&agent);
-    input.remove();
+    template.remove();
 }

@@ -84,6 +84,24 @@ impl Input {
         }
     }
 
+    /// The same lines in a folder beside, behind a first one of 1 KiB that makes it another file.
+    pub(crate) fn again(&self, nth: u64) -> Self {
+        let path = self.files.first().expect("an input has a file");
+        let folder = path.parent().expect("it has a folder");
+        let folder = folder.with_file_name(format!("again-{nth}"));
+        fs::create_dir_all(&folder).expect("a new folder");
+        let again = folder.join("0000.log");
+        let mut out = File::create(&again).expect("a new file");
+        writeln!(out, "{nth:0>1023}").expect("there is room for it");
+        let mut lines = File::open(path).expect("it was written");
+        std::io::copy(&mut lines, &mut out).expect("there is room for it");
+        Self {
+            files: vec![again],
+            lines: self.lines + 1,
+            bytes: self.bytes + 1024,
+        }
+    }
+
     /// A glob that matches all of them.
     pub(crate) fn glob(&self) -> String {
         let folder = self.files.first().and_then(|path| path.parent());
