@@ -8,6 +8,7 @@
 //! | `HEADWATER_CACHE` | where the broker's jars are kept (default: `$XDG_CACHE_HOME/headwater`, `~/.cache/headwater`) |
 //! | `KAFKA_BOOTSTRAP` | a broker that runs already, for `Kafka::shared()` |
 //! | `S3_ENDPOINT` | an S3 server that runs already, for `S3::shared()`; with `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION` |
+//! | `BACKLOG_GIB` | how much the bench's part `backlog` writes (default: 4) |
 
 use crate::clock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use std::time::UNIX_EPOCH;
     clippy::disallowed_methods,
     reason = "the one place of the harness that reads the environment"
 )]
-pub(crate) fn var(name: &str) -> Option<String> {
+pub fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use headwater_tests::clock;
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
+use headwater_tests::outside;
 
 use super::input::Input;
 use super::measure::{Used, as_f64, end, rss_mib};
@@ -17,7 +18,7 @@ const GIB: u64 = 4;
 const SENT: i64 = 200_000;
 
 pub(crate) fn run(bench: &Bench) {
-    let gib = std::env::var("BACKLOG_GIB").map_or(GIB, |gib| gib.parse().expect("a number"));
+    let gib = outside::var("BACKLOG_GIB").map_or(GIB, |gib| gib.parse().expect("a number"));
     let template = Input::random(&bench.folder, 1 << 30);
     let loading = Loading::new(&bench.kafka, &bench.s3, "backlog", 1);
     let spool = "[spool]\nmax_bytes = \"64GiB\"\nfree_bytes_min = \"8GiB\"\n";
