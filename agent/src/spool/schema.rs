@@ -27,9 +27,13 @@ const LATER: [&str; 2] = [usage::SCHEMA, include_str!("sql/sealing.sql")];
 /// quiet device half as much again (docs/benchmarks.md).
 pub(super) const PAGE_BYTES: usize = 1024;
 
-/// Only for a new database, before anything writes to its file: others keep what they have.
-const PAGE_SIZE: (&str, &str, &str) = ("page_size", "1024", "1024");
-const _: () = assert!(PAGE_BYTES == 1024, "as the pragma says");
+/// The same in databases that were made before; they keep it.
+pub(super) const PAGE_BYTES_BEFORE: usize = 4096;
+
+/// Bytes of log at which its pages are written back. Long enough that pages written again and again (the
+/// depth, the ends of the trees) reach the database once; short enough for a small disk and a quick
+/// recovery.
+const LOG_BYTES: i64 = 2 << 20;
 
 /// Each pragma, and what it must read as afterwards. The order matters: `auto_vacuum` only takes in an
 /// empty file, before the journal's mode writes to it.
@@ -41,9 +45,6 @@ const PRAGMAS: &[(&str, &str, &str)] = &[
     ("synchronous", "FULL", "2"),
     // KiB. Pages are written once and read once: a cache holds the upper levels of two trees.
     ("cache_size", "-1024", "-1024"),
-    // In pages: 2 MiB. Long enough that pages written again and again (the depth, the ends of the
-    // trees) reach the database once; short enough for a small disk and a quick recovery.
-    ("wal_autocheckpoint", "2048", "2048"),
     // Bytes: what a long reader made of the log is cut back to this.
     ("journal_size_limit", "4194304", "4194304"),
     // Milliseconds. Somebody may be looking with the sqlite3 tool.
@@ -284,10 +285,19 @@ fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
             version,
         }));
     }
-    let pragmas = is_new.then_some(&PAGE_SIZE).into_iter().chain(PRAGMAS);
-    for (name, value, wanted) in pragmas {
+    if is_new {
+        // A first start that was cut short may have left an empty file with pages of its own.
+        connection
+            .execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}"))
+            .map_err(error)?;
+    }
+    for (name, value, wanted) in PRAGMAS {
         set_pragma(&connection, path, name, value, wanted)?;
     }
+    let page_bytes = number("page_size").map_err(error)?.max(512);
+    connection
+        .pragma_update(None, "wal_autocheckpoint", LOG_BYTES / page_bytes)
+        .map_err(error)?;
     if is_new {
         create(&connection).map_err(error)?;
     }

@@ -14,6 +14,9 @@ use crate::spool::wal::{Wal, is_page_size};
 /// "SQLite format 3\0".
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
+/// Pages that are looked at to tell their size where nothing says it.
+const PAGES_TRIED: u32 = 4096;
+
 /// The files of a database, as pages: the log's, where it has them, before the database's own.
 pub(super) struct Files {
     main: Option<File>,
@@ -41,11 +44,15 @@ impl Files {
             bytes => bytes as usize,
         };
         let written = (is_sqlite && is_page_size(written)).then_some(written);
-        let log = existing(log)?.filter(|_| with_log);
-        let log = log.and_then(|file| Some((Wal::read(&file)?, file)));
+        let log = existing(log)?.and_then(|file| Some((Wal::read(&file)?, file)));
+        // Where the header is lost the log still says, whether it is to be read or not.
         let of_log = log.as_ref().map(|(wal, _)| wal.page_size);
-        let page_size = written.or(of_log).unwrap_or(schema::PAGE_BYTES);
-        let log = log.filter(|(wal, _)| wal.page_size == page_size);
+        let page_size = match (written.or(of_log), &main) {
+            (Some(told), _) => told,
+            (None, Some(main)) => likely_page_size(main)?,
+            (None, None) => schema::PAGE_BYTES,
+        };
+        let log = log.filter(|(wal, _)| with_log && wal.page_size == page_size);
         let bytes = match &main {
             Some(file) => file.metadata()?.len(),
             None => 0,
@@ -64,6 +71,30 @@ impl Files {
             pages: in_main.max(in_log.unwrap_or(0)),
         })
     }
+}
+
+/// The page size that makes most of a file whose header is lost, of those that spools were ever made
+/// with.
+fn likely_page_size(main: &File) -> io::Result<usize> {
+    let bytes = main.metadata()?.len();
+    let mut best = (0, schema::PAGE_BYTES);
+    for page_size in [schema::PAGE_BYTES, schema::PAGE_BYTES_BEFORE] {
+        let mut files = Files {
+            main: Some(main.try_clone()?),
+            log: None,
+            page_size,
+            reserved: 0,
+            pages: u32::try_from(bytes.div_ceil(page_size as u64)).unwrap_or(u32::MAX),
+        };
+        let mut rows = 0_u64;
+        for number in 1..=files.pages.min(PAGES_TRIED) {
+            rows_of_page(&mut files, number, &mut |_, _| rows += 1);
+        }
+        if rows > best.0 {
+            best = (rows, page_size);
+        }
+    }
+    Ok(best.1)
 }
 
 fn existing(path: &Path) -> io::Result<Option<File>> {

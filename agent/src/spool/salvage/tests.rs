@@ -105,7 +105,19 @@ impl Rig {
 
 /// A database with [`BATCHES`] batches, half of them in its log, as a power cut leaves it.
 fn sample(dir: &Path) {
+    sample_with(dir, schema::PAGE_BYTES);
+}
+
+/// The same with pages of another size, as an earlier agent made them.
+fn sample_with(dir: &Path, page_size: usize) {
     let made = tempfile::tempdir().unwrap();
+    if page_size != schema::PAGE_BYTES {
+        start(made.path()).store.close();
+        let database = Connection::open(made.path().join("spool.db")).unwrap();
+        let other =
+            format!("PRAGMA journal_mode = DELETE; PRAGMA page_size = {page_size}; VACUUM;");
+        database.execute_batch(&other).unwrap();
+    }
     let mut rig = start(made.path());
     let registry = rig.store.registry(Stop::new(), 1);
     registry
@@ -276,6 +288,31 @@ fn any_page_may_be_zeroed() {
         fewest = fewest.min(whole);
     }
     assert!(fewest < BATCHES as usize, "no page was worth anything");
+}
+
+/// A spool keeps the page size that it was made with; without its header nothing says which.
+#[test]
+fn a_header_is_lost_of_a_database_with_pages_of_another_size() {
+    for page_size in [schema::PAGE_BYTES, schema::PAGE_BYTES_BEFORE] {
+        let dir = tempfile::tempdir().unwrap();
+        sample_with(dir.path(), page_size);
+        let log = std::fs::read(dir.path().join("spool.db-wal")).unwrap();
+        let of_log = log.get(8..12).unwrap();
+        assert_eq!(of_log, u32::try_from(page_size).unwrap().to_be_bytes());
+        let whole = damage(dir.path(), "the header, with the log", |main, _| {
+            main[..100].fill(0);
+        });
+        assert_eq!(whole, BATCHES as usize, "pages of {page_size}");
+        drop(
+            Connection::open(dir.path().join("spool.db"))
+                .and_then(|database| rows::write_back(&database)),
+        );
+        let whole = damage(dir.path(), "the header, without a log", |main, log| {
+            main[..100].fill(0);
+            log.clear();
+        });
+        assert_eq!(whole, BATCHES as usize, "pages of {page_size}");
+    }
 }
 
 #[test]
