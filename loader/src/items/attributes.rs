@@ -18,6 +18,8 @@ use serde_json::value::RawValue;
 
 /// DynamoDB's bound of an item, names included, bytes.
 pub const ITEM_BYTES_MAX: usize = 400 * 1024;
+/// DynamoDB's bound of an attribute's name, bytes.
+const NAME_BYTES_MAX: usize = 65_535;
 /// DynamoDB's bound of lists and maps in one another.
 const DEPTH_MAX: usize = 32;
 /// DynamoDB's bound of a number's digits.
@@ -50,12 +52,20 @@ fn look(json: &str) -> Result<Look<'_>, serde_json::Error> {
 /// Bytes of an attribute as DynamoDB counts them, at the most.
 ///
 /// # Errors
-/// An empty name, lists and maps too deep in one another, or no JSON.
+/// An empty name or one that is too long, lists and maps too deep in one another, or no JSON.
 pub fn measure(name: &str, json: &str) -> Result<usize, String> {
-    if name.is_empty() {
-        return Err("a field has an empty name".to_owned());
+    Ok(named(name)? + weigh(json, 0)?)
+}
+
+/// Bytes of a name.
+fn named(name: &str) -> Result<usize, String> {
+    match name.len() {
+        0 => Err("a field has an empty name".to_owned()),
+        bytes if bytes > NAME_BYTES_MAX => Err(format!(
+            "a field's name has {bytes} bytes, and {NAME_BYTES_MAX} are the most"
+        )),
+        bytes => Ok(bytes),
     }
-    Ok(name.len() + weigh(json, 0)?)
 }
 
 fn weigh(json: &str, depth: usize) -> Result<usize, String> {
@@ -71,10 +81,7 @@ fn weigh(json: &str, depth: usize) -> Result<usize, String> {
             .iter()
             .try_fold(3, |sum, value| Ok(sum + 1 + weigh(value.get(), depth + 1)?)),
         Look::Map(map) => map.iter().try_fold(3, |sum, (name, value)| {
-            if name.is_empty() {
-                return Err("a field has an empty name".to_owned());
-            }
-            Ok(sum + 1 + name.len() + weigh(value.get(), depth + 1)?)
+            Ok(sum + 1 + named(name)? + weigh(value.get(), depth + 1)?)
         }),
     }
 }

@@ -114,6 +114,22 @@ impl Items {
         rows.map(|row| row.len() + OVERHEAD).sum()
     }
 
+    /// The first `n` of them, and the rest.
+    pub fn split(&self, n: usize) -> (Self, Self) {
+        let (mut first, mut rest, mut left) = (Self::default(), Self::default(), n);
+        for Rows { table, mode, rows } in &self.tables {
+            let (now, then) = rows.split_at(rows.len().min(left));
+            left -= now.len();
+            for (part, rows) in [(&mut first, now), (&mut rest, then)] {
+                if !rows.is_empty() {
+                    let (table, mode, rows) = (table.clone(), *mode, rows.to_vec());
+                    part.tables.push(Rows { table, mode, rows });
+                }
+            }
+        }
+        (first, rest)
+    }
+
     /// As lines: for each table one that names it, and its items.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -148,5 +164,40 @@ impl Items {
             tables.push(Rows { table, mode, rows });
         }
         bytes.is_empty().then_some(Self { tables })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_and_the_rest_are_all() {
+        let rows = |table: &str, n: std::ops::Range<u8>| Rows {
+            table: table.into(),
+            mode: Mode::Append,
+            rows: n.map(|n| vec![n].into()).collect(),
+        };
+        let items = |tables: &[Rows]| Items {
+            tables: tables.to_vec(),
+        };
+        let all = items(&[rows("a", 0..3), rows("b", 3..7)]);
+        for (n, first, rest) in [
+            (0, items(&[]), all.clone()),
+            (
+                2,
+                items(&[rows("a", 0..2)]),
+                items(&[rows("a", 2..3), rows("b", 3..7)]),
+            ),
+            (3, items(&[rows("a", 0..3)]), items(&[rows("b", 3..7)])),
+            (
+                5,
+                items(&[rows("a", 0..3), rows("b", 3..5)]),
+                items(&[rows("b", 5..7)]),
+            ),
+            (9, all.clone(), items(&[])),
+        ] {
+            assert_eq!(all.split(n), (first, rest), "{n}");
+        }
     }
 }

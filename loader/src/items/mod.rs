@@ -267,7 +267,13 @@ impl Table {
         source: Source<'_>,
     ) -> Result<Item, String> {
         let place = source.place();
-        let at = self.time(row, source.record.entry.time_ms);
+        // A window's time is bounded by the batch clock already, and the batch's last record is no
+        // measure of it.
+        let bound_ms = match source.window {
+            Some(_) => None,
+            None => Some(source.record.entry.time_ms).filter(|ms| *ms > 0),
+        };
+        let at = self.time(row, bound_ms, source.record.entry.time_ms);
         let mut own: Vec<(&str, serde_json::Value)> = Vec::with_capacity(4);
         let partition = key_text(&self.partition, row, source.record)?;
         within(&self.file.partition_key.name, &partition, PARTITION_KEY_MAX)?;
@@ -303,16 +309,18 @@ impl Table {
         })
     }
 
-    /// The row's event time, or where it has none the record's own. A clock that is ahead counts as the
-    /// record's time, which the broker bounds: else one such record would be the latest for years.
-    fn time(&self, row: &Row, record_ms: u64) -> jiff::Timestamp {
+    /// The row's event time, or where it has none the record's own. A clock that is ahead of `bound_ms`
+    /// counts as that, which the broker bounds: else one such record would be the latest for years.
+    fn time(&self, row: &Row, bound_ms: Option<u64>, record_ms: u64) -> jiff::Timestamp {
         let event = get(row, &self.file.time).and_then(|value| value.as_str()?.parse().ok());
-        let ms = i64::try_from(record_ms).unwrap_or(i64::MAX);
-        let of_record = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
-        let at: jiff::Timestamp = match (event, record_ms) {
-            (Some(event), 0) => event,
-            (Some(event), _) => of_record.min(event),
-            (None, _) => of_record,
+        let from_ms = |ms: u64| {
+            let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+            jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX)
+        };
+        let at: jiff::Timestamp = match (event, bound_ms) {
+            (Some(event), None) => event,
+            (Some(event), Some(bound)) => from_ms(bound).min(event),
+            (None, _) => from_ms(record_ms),
         };
         let first = jiff::Timestamp::from_second(YEAR_ZERO).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         at.max(first)

@@ -102,6 +102,8 @@ impl Loaded {
 /// Objects of a begun batch after which the head is written anew with the rest: so a batch that takes
 /// longer than one invocation gets on.
 const FINISH_AT_ONCE: usize = 64;
+/// The same of items: a table of little capacity takes them slowly.
+const ITEMS_AT_ONCE: usize = 500;
 
 /// Everything of an event is one batch, unless it would make more objects than a batch may.
 fn limits(plan: &Plan) -> Limits {
@@ -362,21 +364,22 @@ impl Work<'_> {
     ) -> Result<Option<Version>, LambdaError> {
         let mut version = version;
         let mut rest = pending;
+        let mut left = Arc::clone(items);
         loop {
             let (now, then) = rest.split_at(rest.len().min(FINISH_AT_ONCE));
             put_all(self.store, now).await?;
-            let mut left = Arc::clone(items);
             if then.is_empty() {
-                self.write_items(items).await?;
-                left = Arc::default();
+                let (some, others) = left.split(ITEMS_AT_ONCE);
+                self.write_items(&Arc::new(some)).await?;
+                left = Arc::new(others);
             }
             let head = Head {
                 committed: committed.clone(),
                 pending: then.to_vec(),
-                items: left,
+                items: Arc::clone(&left),
             };
             version = self.change(&head, version).await?;
-            if then.is_empty() {
+            if then.is_empty() && left.is_empty() {
                 return Ok(version);
             }
             rest = then;

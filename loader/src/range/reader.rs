@@ -18,6 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::clock;
 use crate::config::Plan;
 use crate::consume::consumer::identify;
 use crate::fetched::Fetched;
@@ -28,6 +29,9 @@ use crate::supervise::host_name;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time in one poll.
 const POLL: Duration = Duration::from_millis(200);
+/// How long the end may stay where it was said to be, below the one that was asked for, until it is
+/// believed: a new leader may not know yet how far its followers are.
+const END_BELIEVED_MS: u64 = 3000;
 /// Bytes of records that are handed over together.
 const HAND_OVER_BYTES: usize = 1024 * 1024;
 
@@ -91,6 +95,8 @@ impl Reader {
             ("auto.offset.reset", "error"),
             ("isolation.level", "read_committed"),
             ("enable.partition.eof", "true"),
+            // Ends are the leader's; a follower nearby may not be there yet.
+            ("client.rack", ""),
         ] {
             config.set(name, value);
         }
@@ -190,6 +196,9 @@ impl Reader {
                     .offsets_for_times(asked, PATIENCE)
                     .with_context(|| format!("cannot look up a time in partition {partition}"))?;
                 let found = answered.find_partition(&self.topic, partition);
+                if let Some(found) = &found {
+                    found.error()?;
+                }
                 match found.map(|found| found.offset()) {
                     Some(Offset::Offset(at)) => u64::try_from(at).unwrap_or(low).clamp(low, high),
                     _ => high,
@@ -230,11 +239,19 @@ impl Reader {
     ) -> anyhow::Result<()> {
         let mut filling = Fetched::default();
         let mut is_over = false;
+        // Since when the partition was said to end before `to`.
+        let mut ended_ms = None;
         while !is_over {
             let mut is_quiet = false;
             match self.consumer.poll(POLL) {
-                None => is_quiet = true,
+                None => {
+                    is_quiet = true;
+                    is_over = ended_ms.is_some_and(|since| {
+                        clock::now().mono_ms.saturating_sub(since) >= END_BELIEVED_MS
+                    });
+                }
                 Some(Ok(message)) => {
+                    ended_ms = None;
                     let offset = u64::try_from(message.offset()).unwrap_or(u64::MAX);
                     if offset < to {
                         let last = filling.entries.last().map(|entry| &entry.identity);
@@ -246,7 +263,7 @@ impl Reader {
                     is_over = offset.saturating_add(1) >= to;
                 }
                 // What is missing below the end are markers of transactions and what was compacted.
-                Some(Err(KafkaError::PartitionEOF(_))) => is_over = true,
+                Some(Err(KafkaError::PartitionEOF(_))) => ended_ms = Some(clock::now().mono_ms),
                 Some(Err(error)) => self.judge(partition, &error)?,
             }
             let full = filling.held() >= HAND_OVER_BYTES;

@@ -222,7 +222,31 @@ fn fits(table: &TableFile, there: &TableDescription) -> Result<(), StoreError> {
             ));
         }
     }
-    Ok(())
+    match indexed(table, there) {
+        Some(problem) => refused(problem),
+        None => Ok(()),
+    }
+}
+
+/// Keys of its indexes that are fields of rows. A field is of any type, and DynamoDB refuses an item
+/// where a key of an index has another type than the index's, or is empty.
+fn indexed(table: &TableFile, there: &TableDescription) -> Option<String> {
+    let global = there.global_secondary_indexes().iter();
+    let local = there.local_secondary_indexes().iter();
+    let keys = global
+        .map(|index| (index.index_name(), index.key_schema()))
+        .chain(local.map(|index| (index.index_name(), index.key_schema())));
+    let sort = table.sort_key.as_ref().map(|key| key.name.as_str());
+    let own = [Some(table.partition_key.name.as_str()), sort, Some(ORDER)];
+    keys.flat_map(|(index, keys)| keys.iter().map(move |key| (index, key)))
+        .find(|(_, key)| !own.contains(&Some(key.attribute_name.as_str())))
+        .map(|(index, key)| {
+            format!(
+                "its index {} has the key {:?}, which is a field of rows: a row where that is no text, or empty, would be refused for ever, and the partition stand still. Give the loader a table without that index, and fill the other from its stream",
+                index.unwrap_or_default(),
+                key.attribute_name
+            )
+        })
 }
 
 fn no_item(table: &str, error: &dyn std::error::Error) -> PutError {
@@ -255,7 +279,7 @@ where
     let message = error.message().unwrap_or("no message");
     match (status, error.code()) {
         (_, Some("ResourceNotFoundException")) => StoreError::Refused(format!(
-            "cannot {verb} table {table}: there is none of that name at this endpoint and region; make it, or correct output.dynamodb"
+            "cannot {verb} table {table}: there is none of that name at this endpoint and region; make it, or correct output.dynamodb. A batch that was begun with an earlier configuration still wants that one's tables, at the endpoint and region that are set now"
         )),
         (
             _,
@@ -296,7 +320,9 @@ where
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::{AttributeDefinition, KeySchemaElement};
+    use aws_sdk_dynamodb::types::{
+        AttributeDefinition, GlobalSecondaryIndexDescription, KeySchemaElement,
+    };
 
     use super::*;
 
@@ -311,6 +337,24 @@ mod tests {
                 .attribute_definitions(attribute.attribute_type((*of).into()).build().unwrap());
         }
         table.build()
+    }
+
+    #[test]
+    fn an_index_whose_key_is_a_field_of_rows_is_refused() {
+        let file: TableFile =
+            toml::from_str("name='items'\nmode='latest'\npartition_key={name='pk',value='{a}'}")
+                .unwrap();
+        for (key, is_good) in [("hw_order", true), ("pk", true), ("status", false)] {
+            let schema = KeySchemaElement::builder().attribute_name(key);
+            let schema = schema.key_type(KeyType::Hash).build().unwrap();
+            let index = GlobalSecondaryIndexDescription::builder()
+                .index_name("by-it")
+                .key_schema(schema)
+                .build();
+            let mut table = described(&[("pk", KeyType::Hash, "S")]);
+            table.global_secondary_indexes = Some(vec![index]);
+            assert_eq!(fits(&file, &table).is_ok(), is_good, "{key}");
+        }
     }
 
     #[test]
