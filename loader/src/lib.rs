@@ -38,6 +38,8 @@ pub mod recover;
 pub mod staging;
 pub mod status;
 pub mod upload;
+
+pub mod compact;
 pub mod worker;
 
 pub mod backoff;

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use headwater_loader::cli::compact::Wanted;
 use headwater_loader::cli::dry_run::{Prices, Sample};
 use headwater_loader::cli::replay::{Stretch, Until};
 use headwater_loader::config::{ConfigFile, plan};
 use headwater_loader::range::position::Position;
 use headwater_loader::store::Store;
 use headwater_loader::{cli, lambda, supervise};
-use headwater_msk::Bytes;
+use headwater_msk::{Bytes, Period};
 
 /// Takes records from Kafka, transforms them and writes them to S3, exactly once.
 #[derive(Debug, Parser)]
@@ -56,6 +57,9 @@ enum Command {
     /// Write what the topic has before the output's first record, into another place: `replay` from
     /// the earliest record up to there.
     Backfill(Backfill),
+    /// Put small objects of one path together, where nobody writes any more; without --apply it only
+    /// says which.
+    Compact(Compact),
     /// What could not be made rows.
     #[command(subcommand)]
     Dlq(Dlq),
@@ -164,6 +168,24 @@ struct There {
     batch_bytes: Option<Bytes>,
 }
 
+#[derive(Debug, clap::Args)]
+struct Compact {
+    #[command(flatten)]
+    reading: Reading,
+    /// Only paths whose newest object is at least so old.
+    #[arg(long, value_name = "TIME", default_value = "2h")]
+    older_than: Period,
+    /// Bytes of an object that is made, at most; objects above half of it stay as they are.
+    #[arg(long, value_name = "BYTES", default_value = "64MiB")]
+    target: Bytes,
+    /// Only paths that begin so.
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    path: String,
+    /// Do it: the objects that were put together are removed.
+    #[arg(long)]
+    apply: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Dlq {
     /// Say why, how many, and where the first of each kind was.
@@ -252,6 +274,7 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             };
             cli::dry_run::plan(&plan, &sample, dry_run.reading.json)
         }
+        Command::Compact(compact) => runtime.block_on(put_together(compact)),
         Command::Replay(Replay { from, until, there }) => {
             runtime.block_on(stretch(there, from, Until::Position(until)))
         }
@@ -286,6 +309,18 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(cli::topics::topics(&plan, verb, reading.json))
         }
     }
+}
+
+async fn put_together(compact: Compact) -> anyhow::Result<ExitCode> {
+    let plan = cli::plan_from(&compact.reading.config.config)?;
+    let wanted = Wanted {
+        older_than_ms: compact.older_than.as_millis(),
+        target: compact.target.0,
+        path: compact.path,
+        apply: compact.apply,
+    };
+    let store = supervise::open_store(&plan.output).await;
+    cli::compact::compact(&plan, store, &wanted, compact.reading.json).await
 }
 
 async fn stretch(there: There, from: Position, until: Until) -> anyhow::Result<ExitCode> {

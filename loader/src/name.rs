@@ -75,6 +75,72 @@ impl ObjectName {
     }
 }
 
+/// The name of an object that stands for several of one path: see [`crate::compact`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompactedName {
+    /// As theirs.
+    pub path: String,
+    /// As theirs.
+    pub topic: String,
+    /// As theirs.
+    pub partition: i32,
+    /// First offset of the first one's batch.
+    pub start: u64,
+    /// First offset behind the last one's batch.
+    pub end: u64,
+    /// How many.
+    pub count: usize,
+    /// As theirs.
+    pub extension: String,
+}
+
+impl fmt::Display for CompactedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}/", self.path)?;
+        }
+        write!(
+            f,
+            "{}+{}+{:020}-{:020}+c{}.{}",
+            self.topic, self.partition, self.start, self.end, self.count, self.extension
+        )
+    }
+}
+
+impl CompactedName {
+    /// The name of what stands for objects, in order; none for none.
+    pub fn of(names: &[&ObjectName]) -> Option<Self> {
+        let (first, last) = (names.first()?, names.last()?);
+        Some(Self {
+            path: first.path.clone(),
+            topic: first.topic.clone(),
+            partition: first.partition,
+            start: first.start,
+            end: last.end,
+            count: names.len(),
+            extension: first.extension.clone(),
+        })
+    }
+
+    /// Reads a name back. `None` where it is not such a one.
+    pub fn parse(text: &str) -> Option<Self> {
+        // It differs from one object's only in how it counts.
+        let (head, tail) = text.rsplit_once("+c")?;
+        let (count, extension) = tail.split_once('.')?;
+        let count: usize = digits(count)?.parse().ok()?;
+        let one = ObjectName::parse(&format!("{head}+1of1.{extension}"))?;
+        (count > 0).then_some(Self {
+            path: one.path,
+            topic: one.topic,
+            partition: one.partition,
+            start: one.start,
+            end: one.end,
+            count,
+            extension: one.extension,
+        })
+    }
+}
+
 fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
 }
@@ -149,7 +215,12 @@ mod tests {
         ) {
             let end = start.saturating_add(length);
             let name = ObjectName { path, topic, partition, start, end, k: n, n, extension: "ndjson.gz".into() };
-            prop_assert_eq!(ObjectName::parse(&name.to_string()), Some(name));
+            prop_assert_eq!(ObjectName::parse(&name.to_string()), Some(name.clone()));
+            let compacted = CompactedName::of(&[&name, &name]);
+            let text = compacted.as_ref().map(ToString::to_string).unwrap_or_default();
+            prop_assert_eq!(ObjectName::parse(&text), None);
+            prop_assert_eq!(CompactedName::parse(&text), compacted);
+            prop_assert_eq!(CompactedName::parse(&name.to_string()), None);
         }
     }
 }

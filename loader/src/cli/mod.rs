@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod compact;
 pub mod ddl;
 pub mod dlq;
 pub mod dry_run;

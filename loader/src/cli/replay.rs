@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::cli::{Progress, print};
 use crate::config::Plan;
-use crate::name::{OWN_FOLDER, ObjectName};
+use crate::name::{CompactedName, OWN_FOLDER, ObjectName};
 use crate::range::manifest::{BatchSize, Manifest};
 use crate::range::position::Position;
 use crate::range::reader::Reader;
@@ -196,13 +196,22 @@ fn agree(there: &Manifest, asked: &Manifest, only: &[i32]) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Partition and first offset of an object of a topic, also of one that stands for others.
+fn range_of(key: &str, topic: &str) -> Option<(i32, u64)> {
+    if let Some(name) = ObjectName::parse(key).filter(|name| name.topic == topic) {
+        return Some((name.partition, name.start));
+    }
+    let name = CompactedName::parse(key).filter(|name| name.topic == topic)?;
+    Some((name.partition, name.start))
+}
+
 /// Whether a place holds anything of a topic.
 async fn holds_topic(store: &Store, topic: &str) -> anyhow::Result<bool> {
     let state = format!("{OWN_FOLDER}state/{topic}/");
     let mut found = false;
     store
         .list("", |listed| {
-            let data = ObjectName::parse(&listed.key).is_some_and(|name| name.topic == topic);
+            let data = range_of(&listed.key, topic).is_some();
             found |= data || listed.key.starts_with(&state);
         })
         .await?;
@@ -216,9 +225,9 @@ async fn first_offsets(store: &Store, topic: &str) -> anyhow::Result<BTreeMap<i3
     store
         .list("", |listed| {
             progress.step();
-            if let Some(name) = ObjectName::parse(&listed.key).filter(|name| name.topic == topic) {
-                let first = first.entry(name.partition).or_insert(name.start);
-                *first = name.start.min(*first);
+            if let Some((partition, start)) = range_of(&listed.key, topic) {
+                let first = first.entry(partition).or_insert(start);
+                *first = start.min(*first);
             }
         })
         .await?;

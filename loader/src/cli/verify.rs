@@ -1,11 +1,15 @@
 //! `headwater-loader verify`: do the ranges in the objects' names tile every partition? It only
 //! lists; no object is read.
 
+mod compacted;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 
 use serde::Serialize;
+
+use compacted::Compacted;
 
 use crate::cli::audit::shown;
 use crate::cli::{Progress, print};
@@ -41,6 +45,9 @@ struct Report {
     topic: String,
     partitions: Vec<PartitionReport>,
     foreign_objects: u64,
+    /// Objects whose rows are there twice until `compact` is finished.
+    compaction_under_way: usize,
+    problems: Vec<String>,
     complete: bool,
 }
 
@@ -52,11 +59,15 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
     let store = open_store(&plan.output).await;
     let mut partitions: BTreeMap<i32, Batches> = BTreeMap::new();
     let mut foreign = 0;
+    let mut compacted = Compacted::load(&store, &plan.kafka.topic).await?;
     let mut progress = Progress::new("objects listed");
     store
         .list("", |listed| {
             progress.step();
             if listed.key.starts_with(OWN_FOLDER) {
+                return;
+            }
+            if compacted.note(&listed.key, &plan.kafka.topic) {
                 return;
             }
             match ObjectName::parse(&listed.key).filter(|name| name.topic == plan.kafka.topic) {
@@ -66,6 +77,11 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
         })
         .await?;
     drop(progress);
+    compacted.look_again(&store).await?;
+    let settled = compacted.settle();
+    for name in &settled.names {
+        note(partitions.entry(name.partition).or_default(), name);
+    }
     let stretches = stretches(&store, &plan.kafka.topic).await?;
     for partition in stretches.keys() {
         partitions.entry(*partition).or_default();
@@ -84,9 +100,12 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
         topic: plan.kafka.topic.clone(),
         complete: partitions
             .iter()
-            .all(|partition| partition.problems.is_empty()),
+            .all(|partition| partition.problems.is_empty())
+            && settled.problems.is_empty(),
         partitions,
         foreign_objects: foreign,
+        compaction_under_way: settled.under_way,
+        problems: settled.problems,
     };
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
@@ -217,6 +236,16 @@ fn table(report: &Report) -> String {
             for problem in &partition.problems {
                 writeln!(text, "    {problem}")?;
             }
+        }
+        for problem in &report.problems {
+            writeln!(text, "{problem}")?;
+        }
+        if report.compaction_under_way > 0 {
+            writeln!(
+                text,
+                "compaction under way: the rows of {} objects are there twice until `compact --apply` has come to its end",
+                report.compaction_under_way
+            )?;
         }
         if report.foreign_objects > 0 {
             writeln!(

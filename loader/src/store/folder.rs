@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -126,13 +126,16 @@ impl Folder {
                     continue;
                 };
                 if key.starts_with(prefix) && !key.starts_with(TEMPORARY) {
-                    let size = entry
-                        .metadata()
-                        .map_err(|error| failed("list", &path, &error))?
-                        .len();
+                    let about = entry.metadata();
+                    let about = about.map_err(|error| failed("list", &path, &error))?;
+                    let size = about.len();
+                    let modified = about.modified().ok();
+                    let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                    let modified_ms = since.and_then(|since| since.as_millis().try_into().ok());
                     each(Listed {
                         key: key.to_owned(),
                         size,
+                        modified_ms: modified_ms.unwrap_or(u64::MAX),
                     });
                 }
             }

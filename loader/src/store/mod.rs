@@ -35,6 +35,8 @@ pub struct Listed {
     pub key: String,
     /// Its size in bytes.
     pub size: u64,
+    /// When it was written, Unix milliseconds.
+    pub modified_ms: u64,
 }
 
 /// What a caller can do about a failure.

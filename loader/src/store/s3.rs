@@ -298,6 +298,10 @@ impl S3 {
                             .size()
                             .and_then(|size| size.try_into().ok())
                             .unwrap_or(0),
+                        modified_ms: object
+                            .last_modified()
+                            .and_then(|at| at.to_millis().ok()?.try_into().ok())
+                            .unwrap_or(u64::MAX),
                     });
                 }
             }

@@ -1,0 +1,106 @@
+//! `compact`: the same rows in fewer objects, through kills, with both proofs right all the way.
+
+use std::time::Duration;
+
+use headwater_tests::device::Device;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::Loading;
+use headwater_tests::oracle::wait_until;
+use headwater_tests::process::Finished;
+use headwater_tests::s3::S3;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One batch of ten lines, loaded.
+fn load_batch(loading: &Loading, device: &mut Device, batch: usize) {
+    let lines: Vec<Record> = (0..10)
+        .map(|i| device.line(&format!("{batch}/{i}")))
+        .collect();
+    loading.kafka.produce(&loading.topic, lines);
+    let loader = loading.start();
+    wait_until("the batch is stored", PATIENCE, || {
+        loading.stored().len() >= 10 * (batch + 1)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+}
+
+fn lines(batches: usize) -> impl Iterator<Item = String> {
+    (0..batches).flat_map(|batch| (0..10).map(move |i| format!("{batch}/{i}")))
+}
+
+fn compact(loading: &Loading, point: Option<&str>) -> Finished {
+    let mut loader = loading.loader("");
+    if let Some(point) = point {
+        loader = loader.crash_at(point);
+    }
+    loader.run("compact", &["--apply", "--older-than", "0s"])
+}
+
+fn data(loading: &Loading) -> Vec<String> {
+    let mut keys = loading.s3.keys(&loading.bucket, "data/");
+    keys.retain(|key| !key.contains("/_headwater/"));
+    keys
+}
+
+#[test]
+fn compaction_killed_at_each_step_keeps_every_row_once_and_both_proofs() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "compact", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    for batch in 0..5 {
+        load_batch(&loading, &mut device, batch);
+    }
+    let before = data(&loading);
+    assert_eq!(before.len(), 5, "{before:?}");
+    let dry = loading.loader("").run("compact", &["--older-than", "0s"]);
+    let told = &dry.stdout;
+    assert!(told.contains("4 objects into 1"), "{told}{}", dry.stderr);
+    let young = loading.loader("").run("compact", &["--apply"]);
+    assert!(
+        young.stdout.contains("0 objects into 0"),
+        "{}",
+        young.stdout
+    );
+    assert_eq!(data(&loading), before);
+    for (point, objects, twice) in [
+        ("compact-claimed", 5, 0),
+        ("compact-stored", 6, 4),
+        ("compact-removed:2", 4, 2),
+    ] {
+        let killed = compact(&loading, Some(point));
+        assert_eq!(killed.code, None, "{point}: {}", killed.stdout);
+        assert_eq!(data(&loading).len(), objects, "{point}");
+        let verify = loading.verify();
+        assert_eq!(verify.code, Some(0), "{point}: {}", verify.stdout);
+        let says = format!("compaction under way: the rows of {twice} objects");
+        assert_eq!(
+            verify.stdout.contains(&says),
+            twice > 0,
+            "{}",
+            verify.stdout
+        );
+        // Nothing is ever missing.
+        loading.report(lines(5)).assert_nothing_lost();
+    }
+    let ended = compact(&loading, None);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(data(&loading).len(), 2, "{:?}", data(&loading));
+    loading.report(lines(5)).assert_exact();
+    loading.assert_proven();
+    // The loader goes on, and so does compaction, undisturbed now.
+    for batch in 5..7 {
+        load_batch(&loading, &mut device, batch);
+    }
+    loading.report(lines(7)).assert_exact();
+    let next = compact(&loading, None);
+    assert!(next.stdout.contains("2 objects into 1"), "{}", next.stdout);
+    assert_eq!(data(&loading).len(), 3, "{:?}", data(&loading));
+    loading.report(lines(7)).assert_exact();
+    loading.assert_proven();
+    // What is lost of what stands for others is seen.
+    let large = data(&loading).into_iter().find(|key| key.contains("+c4."));
+    s3.lose(&loading.bucket, &large.expect("one stands for four"));
+    let verify = loading.verify();
+    assert_eq!(verify.code, Some(1), "{}", verify.stdout);
+    assert!(verify.stdout.contains("missing: "), "{}", verify.stdout);
+}
