@@ -183,8 +183,7 @@ impl Pipeline {
         table: impl Fn(&str) -> Option<&'a [u8]>,
     ) -> Result<Self, PipelineError> {
         let step = |(at, file): (usize, &StepFile)| {
-            let table = file.table().and_then(|path| table(&path.to_string_lossy()));
-            Step::new(file, table).map_err(|source| PipelineError::Step {
+            Step::new(file, &table).map_err(|source| PipelineError::Step {
                 number: at + 1,
                 step: file.name(),
                 source,

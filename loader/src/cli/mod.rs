@@ -22,7 +22,7 @@ use crate::memory;
 /// # Errors
 /// Everything that is wrong with it, in one text.
 pub fn plan_from(path: &Path) -> anyhow::Result<Plan> {
-    let file: ConfigFile = headwater_msk::config_file::read(path)?;
+    let mut file: ConfigFile = headwater_msk::config_file::read(path)?;
     let wrong = |problems: Vec<String>| {
         anyhow::anyhow!(
             "configuration {}:\n  {}",
@@ -30,6 +30,7 @@ pub fn plan_from(path: &Path) -> anyhow::Result<Plan> {
             problems.join("\n  ")
         )
     };
+    plan::read_programs(&mut file).map_err(wrong)?;
     let tables = plan::table_sources(&file).read().map_err(wrong)?;
     Plan::new(&file, tables, memory::there()).map_err(wrong)
 }

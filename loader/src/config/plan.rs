@@ -20,8 +20,9 @@ use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
 use crate::store::dynamodb::DynamoSettings;
 use crate::store::s3::S3Settings;
 use crate::store::s3::options::{Encryption, S3Options};
-use crate::tables::Sources;
+use crate::tables::{Sources, read_bounded};
 use crate::transform::StepFile;
+use crate::transform::vrl::SOURCE_BYTES_MAX;
 
 /// What the program runs on.
 #[derive(Debug, Clone)]
@@ -77,7 +78,34 @@ pub enum Output {
 
 /// The paths of the tables that a configuration names.
 pub fn table_paths(file: &ConfigFile) -> impl Iterator<Item = &PathBuf> {
-    file.transform.iter().filter_map(StepFile::table)
+    file.transform.iter().flat_map(StepFile::tables)
+}
+
+/// Reads the programs that lie in files of their own into the configuration.
+///
+/// # Errors
+/// One line for each that cannot be read.
+pub fn read_programs(file: &mut ConfigFile) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    for step in &mut file.transform {
+        let StepFile::Vrl(program) = step else {
+            continue;
+        };
+        let Some(path) = program.file.clone().filter(|_| program.source.is_none()) else {
+            continue;
+        };
+        match read_bounded(&path, SOURCE_BYTES_MAX).map(String::from_utf8) {
+            Ok(Ok(source)) => *program = program.with_source(source),
+            Ok(Err(_)) => {
+                problems.push(format!("transform.file {}: it is no UTF-8", path.display()))
+            }
+            Err(error) => problems.push(format!("transform.file {}: {error}", path.display())),
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems),
+    }
 }
 
 /// Where the tables that a configuration names are read: buckets are reached as the output's is.
@@ -365,7 +393,7 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<Str
     }
     let path = file.output.path.clone().try_into();
     let spec = PipelineSpec {
-        transform: file.transform.clone(),
+        transform: file.transform.iter().map(StepFile::stored).collect(),
         tables: tables
             .iter()
             .map(|(path, bytes)| (path.clone(), content_hash(bytes)))

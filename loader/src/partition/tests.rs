@@ -5,6 +5,7 @@
 mod items;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use headwater_record::{Generation, Kind, Span};
 
@@ -219,11 +220,19 @@ impl World {
     }
 }
 
+/// Two pipelines: a change of the configuration, or of a table.
 fn make_pipeline(version: usize) -> Arc<Pipeline> {
-    // Windows of another length are another step's: the change closes those that are open.
+    static BOTH: LazyLock<[Arc<Pipeline>; 2]> = LazyLock::new(|| [0, 1].map(compiled));
+    Arc::clone(&BOTH[version])
+}
+
+fn compiled(version: usize) -> Arc<Pipeline> {
+    // Windows of another length are another step's: the change closes those that are open. And what a
+    // program makes of the batch clock and the record's place is made again exactly.
     let window = ["20s", "5m"][version];
     let steps = format!(
         "[[transform]]\nstep='filter'\nfield='kept'\nin=['yes']\n\
+         [[transform]]\nstep='vrl'\nsource='''\n.made = now()\n.at = %hw.offset\n.v = {version}\n'''\n\
          [[transform]]\nstep='aggregate'\nwindow='{window}'\nlateness='30s'\nkeep_records=true\n\
          by=['stream']\npath='w{version}/{{stream}}'\ncompute=[{{function='count'}}]\n"
     );

@@ -7,6 +7,7 @@ use crate::format::Kind;
 use crate::items::Source;
 use crate::peek::{Field, Fields, peek, pick};
 use crate::route::{PathMemo, PathTemplate, Same};
+use crate::transform::vrl::{Around, Ended};
 use crate::transform::{Ran, Row, Step};
 
 /// A line and whether its path is the one before; or why there is none, with the buffer to write that
@@ -291,6 +292,19 @@ impl Pipeline {
                     Ok(()) => return Err(Gone::Aggregated),
                     Err(reason) => Ran::Failed(reason),
                 },
+                Step::Vrl(program) => {
+                    let around = Around {
+                        topic: record.topic,
+                        partition: record.partition,
+                        entry: record.entry,
+                        clock_ms,
+                    };
+                    match program.run(around, row) {
+                        Ended::On => Ran::On,
+                        Ended::Dropped => Ran::Dropped,
+                        Ended::Failed(reason) => Ran::Failed(reason),
+                    }
+                }
                 step => step.run(row, seed(record)),
             };
             match ran {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,6 +13,22 @@ use crate::transform::Row;
 
 /// Largest table that is read, in bytes: it is held in memory.
 pub const TABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A table of a `vrl` step, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableFile {
+    /// Where it lies: a path, or `s3://bucket/key`.
+    pub table: PathBuf,
+    /// The column that it is looked up in.
+    pub column: String,
+    /// The columns that a hit brings; all others by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add: Option<Vec<String>>,
+    /// What it is; by its name where that is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<TableFormat>,
+}
 
 /// What a table is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,8 +194,19 @@ impl Table {
     }
 
     /// The added columns of the row with this key; numbers and booleans are looked up by their text.
-    pub fn find(&self, key: &Value) -> Option<impl Iterator<Item = (&str, &Value)>> {
-        let row = self.rows.get(&*key_text(key)?)?;
+    pub fn find<'a>(
+        &'a self,
+        key: &Value,
+    ) -> Option<impl Iterator<Item = (&'a str, &'a Value)> + use<'a>> {
+        self.find_text(&key_text(key)?)
+    }
+
+    /// The same, by the key's text.
+    pub fn find_text<'a>(
+        &'a self,
+        key: &str,
+    ) -> Option<impl Iterator<Item = (&'a str, &'a Value)> + use<'a>> {
+        let row = self.rows.get(key)?;
         let columns = self.columns.iter().map(String::as_str);
         let held = columns.zip(row);
         Some(held.filter_map(|(name, value)| Some((name, value.as_ref()?))))

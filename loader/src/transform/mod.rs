@@ -25,6 +25,10 @@
 //! add = ["site", "customer"] # all other columns by default
 //!
 //! [[transform]]
+//! step = "vrl"               # a program: see `vrl`
+//! source = ".level = upcase(string!(.level))"
+//!
+//! [[transform]]
 //! step = "flatten"           # see `flatten`
 //!
 //! [[transform]]
@@ -41,8 +45,9 @@
 pub mod flatten;
 pub mod lookup;
 pub mod timestamp;
+pub mod vrl;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use headwater_record::steps::{
     self, AddFile, Condition, ConditionFile, ParseFile, RedactFile, RemoveFile, RenameFile,
@@ -57,6 +62,7 @@ use crate::route::{PathError, PathTemplate};
 use crate::transform::flatten::FlattenFile;
 use crate::transform::lookup::{Table, TableError, TableFormat};
 use crate::transform::timestamp::{Timestamp, TimestampError, TimestampFile};
+use crate::transform::vrl::{Program, ProgramError, VrlFile};
 
 /// One `[[transform]]`, as written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +97,8 @@ pub enum StepFile {
     Aggregate(AggregateFile),
     /// Says where the row goes.
     Route(RouteFile),
+    /// Runs a program.
+    Vrl(VrlFile),
 }
 
 /// `lookup`, as written.
@@ -142,6 +150,8 @@ pub enum Step {
     Aggregate(Box<Aggregate>),
     /// Says where the row goes.
     Route(Condition, Box<PathTemplate>),
+    /// Runs a program. Run by the pipeline, which knows the record.
+    Vrl(Box<Program>),
 }
 
 /// What came of a row in one step.
@@ -172,6 +182,12 @@ pub enum StepError {
     /// The windows make no sense.
     #[error(transparent)]
     Aggregate(#[from] AggregateError),
+    /// The program does not run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A table that was not read.
+    #[error("the table {0} is not there")]
+    NoTable(String),
     /// The route's path makes no sense.
     #[error("{0}")]
     Path(#[from] PathError),
@@ -197,24 +213,41 @@ impl StepFile {
             Self::Flatten(_) => "flatten",
             Self::Aggregate(_) => "aggregate",
             Self::Route(_) => "route",
+            Self::Vrl(_) => "vrl",
         }
     }
 
-    /// The table that it needs.
-    pub fn table(&self) -> Option<&PathBuf> {
+    /// As it is stored with the pipeline.
+    pub fn stored(&self) -> Self {
         match self {
-            Self::Lookup(file) => Some(&file.table),
-            _ => None,
+            Self::Vrl(file) => Self::Vrl(file.with_version()),
+            other => other.clone(),
+        }
+    }
+
+    /// The tables that it needs.
+    pub fn tables(&self) -> Vec<&PathBuf> {
+        match self {
+            Self::Lookup(file) => vec![&file.table],
+            Self::Vrl(file) => file.tables.values().map(|table| &table.table).collect(),
+            _ => Vec::new(),
         }
     }
 }
 
 impl Step {
-    /// Makes a step ready. `table`: the content of the table that a lookup names.
+    /// Makes a step ready. `table` gives the content of a table by its path.
     ///
     /// # Errors
     /// See [`StepError`].
-    pub fn new(file: &StepFile, table: Option<&[u8]>) -> Result<Self, StepError> {
+    pub fn new<'a>(
+        file: &StepFile,
+        table: impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Result<Self, StepError> {
+        let content = |path: &Path| {
+            let path = path.to_string_lossy();
+            table(&path).ok_or_else(|| StepError::NoTable(path.into_owned()))
+        };
         let shared = |step: steps::StepFile| {
             let first = |problems: Vec<steps::StepProblem>| {
                 let error = problems.into_iter().next().map(|problem| problem.error);
@@ -233,7 +266,7 @@ impl Step {
             StepFile::Sample(file) => shared(steps::StepFile::Sample(file)),
             StepFile::Lookup(file) => Ok(Self::Lookup {
                 table: Table::read(
-                    table.unwrap_or_default(),
+                    content(&file.table)?,
                     file.format.unwrap_or_else(|| TableFormat::of(&file.table)),
                     file.column.as_deref().unwrap_or(&file.field),
                     file.add.as_deref(),
@@ -243,6 +276,17 @@ impl Step {
             StepFile::Timestamp(file) => Ok(Self::Timestamp(Timestamp::new(&file)?)),
             StepFile::Flatten(file) if file.separator.is_empty() => Err(StepError::Separator),
             StepFile::Flatten(file) => Ok(Self::Flatten(file)),
+            StepFile::Vrl(file) => {
+                let read = |(name, file): (&String, &lookup::TableFile)| {
+                    let format = file.format.unwrap_or_else(|| TableFormat::of(&file.table));
+                    let bytes = content(&file.table)?;
+                    let table = Table::read(bytes, format, &file.column, file.add.as_deref())?;
+                    Ok((name.clone(), table))
+                };
+                let tables = file.tables.iter().map(read);
+                let tables = tables.collect::<Result<_, StepError>>()?;
+                Ok(Self::Vrl(Box::new(Program::new(&file, tables)?)))
+            }
             StepFile::Aggregate(file) => Ok(Self::Aggregate(Box::new(Aggregate::new(file)?))),
             StepFile::Route(file) => Ok(Self::Route(
                 Condition::new(&file.when).map_err(StepError::Shared)?,
@@ -278,7 +322,7 @@ impl Step {
                     return Ran::Failed(reason);
                 }
             }
-            Self::Aggregate(_) => {}
+            Self::Aggregate(_) | Self::Vrl(_) => {}
             Self::Route(condition, path) => {
                 if condition.holds(row) {
                     return Ran::To(path);
@@ -295,7 +339,7 @@ mod tests {
 
     fn step(text: &str, table: Option<&[u8]>) -> Result<Step, String> {
         let file: StepFile = toml::from_str(text).map_err(|error| error.to_string())?;
-        Step::new(&file, table).map_err(|error| error.to_string())
+        Step::new(&file, |_| table).map_err(|error| error.to_string())
     }
 
     fn run(text: &str, row: &str) -> Option<String> {
@@ -355,6 +399,12 @@ mod tests {
             "step='timestamp'\nfield='a'\nformats=[]",
             "step='route'\npath='../x'\nwhen={field='a',exists=true}",
             "step='route'\npath='x'\nwhen={field='a'}",
+            "step='vrl'",
+            "step='vrl'\nsource='true'\nfile='x.vrl'",
+            "step='vrl'\nsource='true'\nversion='0.1.0'",
+            "step='vrl'\nsource='.a = '",
+            "step='vrl'\nsource='.a = lookup(\"s\", 1)'",
+            "step='vrl'\nsource='true'\ntables={s={table='t',column='nope'}}",
         ] {
             assert!(step(bad, Some(b"id,site\n")).is_err(), "{bad}");
         }

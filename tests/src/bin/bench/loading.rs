@@ -66,6 +66,10 @@ fn small(bench: &Bench) {
             format!("path = ''\n{add}"),
         ),
         (
+            "small ones, two fields changed by VRL, to NDJSON.zst",
+            "path = ''\n[[transform]]\nstep='vrl'\nsource='''\n.n = del(.id)\n.site = \"Ulm\"\n'''\n".to_owned(),
+        ),
+        (
             "small ones, to Parquet",
             format!("path = ''\nformat = 'parquet'\n{columns}"),
         ),
