@@ -335,9 +335,11 @@ impl Partition {
     }
 
     /// When the open batch is due by the clock, on the monotonic one: by its age, by the wall clock's
-    /// next mark, or because no record comes any more.
+    /// next mark, or because no record comes any more. None while another closes: it has to wait for that
+    /// one, however long the output is down, and whoever waits for a deadline must not be woken in vain.
     pub fn next_deadline(&self) -> Option<u64> {
-        let open = self.open.as_ref().filter(|_| self.replay.is_none())?;
+        let may_close = self.replay.is_none() && self.closing.is_none();
+        let open = self.open.as_ref().filter(|_| may_close)?;
         let idle = self.limits.idle_ms;
         let idle = idle.map_or(u64::MAX, |idle| open.taken_mono_ms.saturating_add(idle));
         Some(open.due_mono_ms.min(idle))

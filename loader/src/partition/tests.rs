@@ -423,6 +423,63 @@ fn the_simulation_sees_a_missing_boundary() {
     assert!(found);
 }
 
+/// While the output is down one batch closes for hours. An open one that is due waits, and nobody is woken
+/// for it in vain.
+#[test]
+fn what_is_due_waits_for_the_batch_that_closes() {
+    let limits = Limits {
+        bytes: usize::MAX,
+        records: u64::MAX,
+        age_ms: 10,
+        idle_ms: None,
+        every_ms: None,
+        objects: usize::MAX,
+    };
+    let committed = Committed {
+        offset: 0,
+        names_from: 0,
+        snapshot: None,
+        intent: None,
+    };
+    let pipeline = Arc::new(pipeline("", "all"));
+    let mut partition = Partition::recover(
+        (TOPIC, 0),
+        limits,
+        pipeline,
+        committed,
+        <_>::default(),
+        None,
+    )
+    .unwrap();
+    let mut fetched = Fetched::default();
+    fetched.push(0, 0, Some(b"{}"), Identity::Foreign);
+    fetched.push(1, 0, Some(b"{}"), Identity::Foreign);
+    let at = |mono_ms| Now {
+        mono_ms,
+        wall_ms: 1_764_000_000_000 + mono_ms,
+    };
+    let one = Fetched {
+        entries: fetched.entries[..1].to_vec(),
+        ..fetched.clone()
+    };
+    assert_eq!(partition.take(&one, 0, at(0)).unwrap(), 1);
+    assert_eq!(partition.next_deadline(), Some(10));
+    partition.apply(Event::Tick, at(10)).unwrap();
+    assert!(matches!(partition.next_action(), Some(Action::Commit(_))));
+    assert_eq!(partition.take(&fetched, 1, at(11)).unwrap(), 1);
+    partition.apply(Event::Tick, at(5000)).unwrap();
+    assert_eq!(partition.next_deadline(), None);
+    assert_eq!(partition.next_action(), None);
+    // The closing one's four steps; with the last, the next batch begins to close.
+    for _ in 0..4 {
+        partition.apply(Event::ActionDone, at(6000)).unwrap();
+        while partition.next_action().is_some() {}
+    }
+    assert_eq!(partition.committed_offset(), 1);
+    partition.apply(Event::ActionDone, at(6001)).unwrap();
+    assert!(matches!(partition.next_action(), Some(Action::Upload(_))));
+}
+
 /// Takes one record at each of these times and tells when a batch of how many records was closed.
 fn closed_at(limits: Limits, wall_ms: u64, records_at: &[u64]) -> Vec<(u64, u64)> {
     let committed = Committed {
