@@ -440,7 +440,8 @@ mod tests {
                     |word: &&str| word.len() > 1 && word.bytes().all(|b| b.is_ascii_uppercase());
                 for word in resource.split([':', '/']).filter(is_place) {
                     let known = [
-                        "REGION", "ACCOUNT", "CLUSTER", "UUID", "TOPIC", "GROUP", "BUCKET", "ALIAS",
+                        "REGION", "ACCOUNT", "CLUSTER", "UUID", "TOPIC", "GROUP", "BUCKET",
+                        "ALIAS", "TABLE",
                     ];
                     assert!(known.contains(&word), "{word} in {}", path.display());
                 }
