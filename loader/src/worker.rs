@@ -206,7 +206,9 @@ impl Worker {
         }
         let rejects = self.machine.take_rejects();
         self.shared.metrics.rejected(&rejects);
-        self.shared.status.rejected(rejects);
+        self.shared
+            .status
+            .rejected(self.assigned.partition, rejects);
         self.look_at_devices();
         let standing = self.machine.standing();
         self.shared

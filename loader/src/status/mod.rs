@@ -32,6 +32,8 @@ struct Gathered {
     history: History,
     devices: BTreeMap<i32, Devices>,
     rejects: Rejects,
+    /// The partition of each step's last dead letter.
+    rejected_in: BTreeMap<String, i32>,
 }
 
 /// Who is looked at.
@@ -142,6 +144,8 @@ pub struct DeadLetters {
     pub records: u64,
     /// Why the last one failed.
     pub last_reason: String,
+    /// Its partition.
+    pub last_partition: i32,
     /// Where the last one lies.
     pub last_offset: u64,
     /// Kafka's timestamp of it, Unix milliseconds.
@@ -149,9 +153,13 @@ pub struct DeadLetters {
 }
 
 impl Status {
-    /// Adds dead letters of completed batches.
-    pub fn rejected(&self, rejects: Rejects) {
-        self.gathered().rejects.merge(rejects);
+    /// Adds dead letters of completed batches of a partition.
+    pub fn rejected(&self, partition: i32, rejects: Rejects) {
+        let mut gathered = self.gathered();
+        for (step, _) in rejects.iter() {
+            gathered.rejected_in.insert(step.to_owned(), partition);
+        }
+        gathered.rejects.merge(rejects);
     }
 
     /// Notes what a partition's ledger says of devices; none when it is no longer ours.
@@ -191,6 +199,7 @@ impl Status {
             step: step.to_owned(),
             records: of.records,
             last_reason: of.reason.clone(),
+            last_partition: gathered.rejected_in.get(step).copied().unwrap_or(0),
             last_offset: of.offset,
             last_ms: of.time_ms,
         });
@@ -270,7 +279,7 @@ mod tests {
         status.sample(&[reading(60)]);
         let mut rejects = Rejects::default();
         rejects.add("2 (parse)", "it is no JSON", (41, 1000));
-        status.rejected(rejects);
+        status.rejected(3, rejects);
         let about = About {
             version: "0.1.0",
             group: "g".into(),
@@ -293,6 +302,7 @@ mod tests {
             serde_json::json!([0, 10])
         );
         assert_eq!(view["dead_letters"][0]["step"], "2 (parse)");
+        assert_eq!(view["dead_letters"][0]["last_partition"], 3);
         assert_eq!(view["output"], "s3://b/p/");
     }
 }

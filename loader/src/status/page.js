@@ -122,7 +122,7 @@ const drawDead = (view) => {
   fill(byId("dead"), view.dead_letters.map((of) => [
     { text: of.step },
     n(of.records, true),
-    { text: `offset ${of.last_offset}: ${of.last_reason}` },
+    { text: `partition ${of.last_partition}, offset ${of.last_offset}: ${of.last_reason}` },
   ]));
 };
 
