@@ -9,21 +9,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeyType, PutRequest, ScalarAttributeType, TableDescription, TableStatus,
     WriteRequest,
 };
-use aws_smithy_http_client::tls;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use crate::items::attributes::attributes;
 use crate::items::{ORDER, TableFile};
-use crate::store::StoreError;
+use crate::store::{StoreError, aws};
 
 /// An item is put where there is none of its key, or an earlier one.
 const LATER: &str = "attribute_not_exists(#order) OR #order < :order";
@@ -155,23 +151,8 @@ fn texts(request: &WriteRequest) -> BTreeMap<&str, &str> {
 }
 
 async fn connect(settings: &DynamoSettings) -> Client {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(
-            tls::rustls_provider::CryptoMode::Ring,
-        ))
-        .build_https();
-    let mut shared = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-    if let Some(region) = &settings.region {
-        shared = shared.region(Region::new(region.clone()));
-    }
-    let shared = shared.load().await;
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .operation_attempt_timeout(settings.timeout)
-        .build();
-    let mut config = aws_sdk_dynamodb::config::Builder::from(&shared)
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts);
+    let shared = aws::config(settings.region.as_deref(), settings.timeout).await;
+    let mut config = aws_sdk_dynamodb::config::Builder::from(&shared);
     if let Some(endpoint) = &settings.endpoint {
         config = config.endpoint_url(endpoint);
     }

@@ -4,6 +4,7 @@
 //! object that is there is never overwritten, and finding it there is success only once what it
 //! holds is what was to be written.
 
+mod aws;
 pub mod dynamodb;
 pub mod folder;
 pub mod s3;

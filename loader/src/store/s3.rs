@@ -17,20 +17,17 @@
 mod multipart;
 pub mod options;
 
-use std::time::Duration;
-
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation};
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_http_client::tls;
 use bytes::Bytes;
 
 use crate::encode::Content;
 use crate::name::OWN_FOLDER;
+use crate::store::aws;
 use crate::store::s3::options::{S3Options, described};
 use crate::store::{Listed, StoreError, Stored, Version};
 
@@ -64,23 +61,8 @@ pub struct S3 {
 impl S3 {
     /// A client for a bucket, with credentials from the environment as AWS's tools find them.
     pub async fn new(settings: S3Settings) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(
-                tls::rustls_provider::CryptoMode::Ring,
-            ))
-            .build_https();
-        let mut shared = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-        if let Some(region) = &settings.region {
-            shared = shared.region(Region::new(region.clone()));
-        }
-        let shared = shared.load().await;
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .operation_attempt_timeout(settings.options.timeout)
-            .build();
+        let shared = aws::config(settings.region.as_deref(), settings.options.timeout).await;
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
             .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
             .force_path_style(settings.path_style);
         if let Some(endpoint) = &settings.endpoint {
@@ -173,6 +155,23 @@ impl S3 {
         Ok(got.map(|(bytes, _)| bytes))
     }
 
+    /// The head of an object whose body can be read; none where there is no such object.
+    async fn begin_get(&self, key: &str) -> Result<Option<GetObjectOutput>, StoreError> {
+        let get = self
+            .client
+            .get_object()
+            .bucket(&self.settings.bucket)
+            .set_expected_bucket_owner(self.settings.options.owner.clone())
+            .key(self.key(key))
+            .send()
+            .await;
+        match get {
+            Ok(output) => Ok(Some(output)),
+            Err(error) if error.code() == Some("NoSuchKey") => Ok(None),
+            Err(error) => Err(self.failed("get", key, &error)),
+        }
+    }
+
     /// An object's bytes; none where there is no such object. One above `bytes_max` is not read.
     ///
     /// # Errors
@@ -182,27 +181,15 @@ impl S3 {
         key: &str,
         bytes_max: u64,
     ) -> Result<Option<Bytes>, StoreError> {
-        let get = self
-            .client
-            .get_object()
-            .bucket(&self.settings.bucket)
-            .set_expected_bucket_owner(self.settings.options.owner.clone())
-            .key(self.key(key))
-            .send()
-            .await;
-        let output = match get {
-            Ok(output) => output,
-            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
-            Err(error) => return Err(self.failed("get", key, &error)),
+        let Some(output) = self.begin_get(key).await? else {
+            return Ok(None);
         };
         let bytes = output.content_length.and_then(|n| u64::try_from(n).ok());
         if bytes.is_none_or(|bytes| bytes > bytes_max) {
             let bound = headwater_msk::Bytes(bytes_max);
             return Err(StoreError::Refused(format!("{key} is larger than {bound}")));
         }
-        let body = output.body.collect().await;
-        body.map(|body| Some(body.into_bytes()))
-            .map_err(|error| StoreError::Later(format!("cannot read {key}: {error}")))
+        read(key, output).await.map(Some)
     }
 
     /// See [`super::Store::get_versioned`].
@@ -210,23 +197,12 @@ impl S3 {
         &self,
         key: &str,
     ) -> Result<Option<(Bytes, Version)>, StoreError> {
-        let get = self
-            .client
-            .get_object()
-            .bucket(&self.settings.bucket)
-            .set_expected_bucket_owner(self.settings.options.owner.clone())
-            .key(self.key(key))
-            .send()
-            .await;
-        let output = match get {
-            Ok(output) => output,
-            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
-            Err(error) => return Err(self.failed("get", key, &error)),
+        let Some(output) = self.begin_get(key).await? else {
+            return Ok(None);
         };
-        let version = Version(output.e_tag.unwrap_or_default());
-        let body = output.body.collect().await;
-        body.map(|body| Some((body.into_bytes(), version)))
-            .map_err(|error| StoreError::Later(format!("cannot read {key}: {error}")))
+        let version = Version(output.e_tag.clone().unwrap_or_default());
+        let bytes = read(key, output).await?;
+        Ok(Some((bytes, version)))
     }
 
     /// See [`super::Store::put_versioned`].
@@ -346,6 +322,12 @@ impl S3 {
             )),
         }
     }
+}
+
+async fn read(key: &str, output: GetObjectOutput) -> Result<Bytes, StoreError> {
+    let body = output.body.collect().await;
+    body.map(aws_sdk_s3::primitives::AggregatedBytes::into_bytes)
+        .map_err(|error| StoreError::Later(format!("cannot read {key}: {error}")))
 }
 
 fn judge(key: &str, head: &HeadObjectOutput, content: Content) -> Result<Stored, StoreError> {
