@@ -13,6 +13,7 @@ use crate::folder::PREFIX;
 use crate::outside::unique;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -40,6 +41,9 @@ esac
 
 /// How often a wait looks again. A few milliseconds cost nothing beside a process's own start.
 const POLL: Duration = Duration::from_millis(5);
+
+/// A thread that waits for a disk stops when that wait is over.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -115,6 +119,39 @@ impl Child {
             bail!("{} has ended already", self.name);
         }
         kill_process(self.pid, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Stops the child's clock (SIGSTOP), and returns once every thread of it stands still: the
+    /// signal alone is on its way when `kill` returns, and threads come to their stop one by one.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let start = clock::now();
+        while !self.stands_still()? {
+            if start.elapsed() >= STOP_TIMEOUT {
+                bail!("{} does not stop within {STOP_TIMEOUT:?}", self.name);
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether no thread of it can run: each is stopped (`T`), or has ended.
+    fn stands_still(&self) -> Result<bool> {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let tasks = fs::read_dir(&tasks).with_context(|| format!("cannot look into {tasks}"))?;
+        for task in tasks {
+            let stat = task.map(|task| fs::read_to_string(task.path().join("stat")));
+            // A thread that is no more there does not run.
+            let Ok(Ok(stat)) = stat else { continue };
+            // The name in parentheses may hold anything; the state is the letter behind it.
+            let state = stat
+                .rsplit_once(") ")
+                .and_then(|(_, rest)| rest.chars().next());
+            if !matches!(state, Some('T' | 'Z' | 'X')) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns the exit status once the child has ended.

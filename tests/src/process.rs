@@ -305,9 +305,9 @@ impl Process {
         status.unwrap_or_else(|| panic!("{} still runs after {timeout:?}", self.setup.binary))
     }
 
-    /// Stops its clock (SIGSTOP): a hung machine, a zombie to be.
+    /// Stops its clock (SIGSTOP), every thread of it: a hung machine, a zombie to be.
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
+        self.must("pause", self.child.pause());
     }
 
     /// Lets it go on (SIGCONT).

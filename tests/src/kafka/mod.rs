@@ -34,7 +34,6 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rustix::process::Signal;
 use std::sync::OnceLock;
 use std::thread::{scope, sleep};
 use std::time::Duration;
@@ -230,12 +229,12 @@ impl Kafka {
 
     /// Stops every node's clock (SIGSTOP): connections stay open, nothing answers.
     pub fn pause(&self) {
-        self.each(|node| node.signal(Signal::STOP), "pause");
+        self.each(Node::pause, "pause");
     }
 
     /// Lets paused nodes go on (SIGCONT).
     pub fn resume(&self) {
-        self.each(|node| node.signal(Signal::CONT), "resume");
+        self.each(Node::resume, "resume");
     }
 
     /// Starts the nodes that do not run, on the same ports and data, and waits until all is ready.
@@ -281,12 +280,12 @@ impl Kafka {
 
     /// Pauses one node (from 0).
     pub fn pause_node(&self, index: usize) {
-        self.one(index, |node| node.signal(Signal::STOP), "pause");
+        self.one(index, Node::pause, "pause");
     }
 
     /// Lets one paused node (from 0) go on.
     pub fn resume_node(&self, index: usize) {
-        self.one(index, |node| node.signal(Signal::CONT), "resume");
+        self.one(index, Node::resume, "resume");
     }
 
     /// An outage: kills the cluster, runs `during`, and brings the cluster back.

@@ -232,12 +232,17 @@ impl Node {
         Ok(())
     }
 
-    /// SIGSTOP and SIGCONT: the broker is there, its ports accept, nothing answers.
-    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
-        self.lock()
-            .as_ref()
-            .context("the broker does not run")?
-            .signal(signal)
+    /// Stops it in its tracks: the broker is there, its ports accept, nothing answers.
+    pub(super) fn pause(&self) -> Result<()> {
+        let jvm = self.lock();
+        jvm.as_ref().context("the broker does not run")?.pause()
+    }
+
+    /// Lets a paused one go on.
+    pub(super) fn resume(&self) -> Result<()> {
+        let jvm = self.lock();
+        let child = jvm.as_ref().context("the broker does not run")?;
+        child.signal(Signal::CONT)
     }
 
     pub(super) fn log_tail(&self) -> String {
