@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Each line is one record's value; offsets are counted from 0. For each a line comes out:
-//! `{"path":…,"row":…}`, `{"filtered":true}`, `{"aggregated":true}`, or `{"dead_letter":…}`. Behind the
-//! last one come the rows of all windows, as if they were closed then.
+//! `{"path":…,"row":…}`, `{"filtered":true}`, `{"aggregated":true}`, or `{"dead_letter":…}`; with the row
+//! its `items` for DynamoDB, where there are any (of `latest`, all: what is put is the latest of a batch).
+//! Behind the last one come the rows of all windows, as if they were closed then.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -89,7 +90,8 @@ fn run(plan: &Plan, mut records: impl BufRead, clock_ms: u64) -> anyhow::Result<
         let made = plan
             .pipeline
             .make(record, clock_ms, &mut windows, &mut scratch);
-        show(plan, &made, &mut path, &mut out);
+        let shown = show(plan, &made, &mut path);
+        write(plan, shown, &mut scratch, &mut out);
         offset += 1;
     }
     let entry = Entry::foreign(offset.saturating_sub(1), clock_ms);
@@ -103,14 +105,15 @@ fn run(plan: &Plan, mut records: impl BufRead, clock_ms: u64) -> anyhow::Result<
         let made = plan
             .pipeline
             .make_window(&row, record, clock_ms, &mut scratch);
-        show(plan, &made, &mut path, &mut out);
+        let shown = show(plan, &made, &mut path);
+        write(plan, shown, &mut scratch, &mut out);
     }
     Ok(out)
 }
 
-/// Writes what became of a record as a line. `path`: of the last row that had one.
-fn show(plan: &Plan, made: &Made<'_>, path: &mut String, out: &mut String) {
-    let shown = match made {
+/// What became of a record. `path`: of the last row that had one.
+fn show(plan: &Plan, made: &Made<'_>, path: &mut String) -> Value {
+    match made {
         Made::Filtered => json!({ "filtered": true }),
         Made::Aggregated => json!({ "aggregated": true }),
         Made::Row {
@@ -123,7 +126,20 @@ fn show(plan: &Plan, made: &Made<'_>, path: &mut String, out: &mut String) {
             }
             json!({ "path": path, "row": as_written(&plan.pipeline.spec().format, line) })
         }
-    };
+    }
+}
+
+/// Writes it as a line, with the items that go with the row.
+fn write(plan: &Plan, mut shown: Value, scratch: &mut Scratch, out: &mut String) {
+    let tables = plan.pipeline.items();
+    let items = scratch.take_items().map(|item| {
+        let table = tables.get(item.table).map(|table| &table.file().name);
+        json!({ "table": table, "item": as_json(&item.text) })
+    });
+    let items: Vec<Value> = items.collect();
+    if !items.is_empty() {
+        shown["items"] = Value::Array(items);
+    }
     out.push_str(&shown.to_string());
     out.push('\n');
 }
@@ -180,6 +196,13 @@ mod tests {
         assert_eq!(
             made(step, "{\"n\":1}\r\n{\"n\":2}\n{\"n\":3}"),
             "{\"path\":\"d=1970\",\"row\":{\"n\":1}}\n{\"filtered\":true}\n{\"path\":\"d=1970\",\"row\":{\"n\":3}}\n"
+        );
+        let table = "[[output.dynamodb.table]]\nname='last'\nmode='latest'\norder='offset'\n\
+                     partition_key={name='id',value='{n}'}\nwhen={field='n',at_least=2}\n";
+        assert_eq!(
+            made(table, "{\"n\":1}\n{\"n\":2}\n"),
+            "{\"path\":\"d=1970\",\"row\":{\"n\":1}}\n{\"path\":\"d=1970\",\"row\":{\"n\":2},\"items\":[{\"table\":\"last\",\
+             \"item\":{\"n\":2,\"id\":\"2\",\"hw_order\":\"logs+0000000000+00000000000000000001\"}}]}\n"
         );
         assert!(
             made("", "oops\n").starts_with("{\"dead_letter\":{\"reason\":\"it is no JSON object")
