@@ -1,4 +1,5 @@
-//! NDJSON, CSV and Parquet, read back by DuckDB and pyarrow: every value as it went in.
+//! NDJSON, CSV and Parquet, read back by DuckDB and pyarrow: every value as it went in, and once more when
+//! `compact` has put the objects together.
 
 use std::path::Path;
 use std::time::Duration;
@@ -88,7 +89,7 @@ fn config(loading: &Loading, format: &str, compression: &str, out: &Path) -> Str
             text += &format!("[[output.column]]\nname = \"{name}\"\ntype = \"{kind}\"\n");
         }
     }
-    text + "[flush]\nage = \"300ms\"\nrecords = 150\n"
+    text + "[flush]\nage = \"300ms\"\nrecords = 60\n"
 }
 
 /// Rows as they are compared: by their time, the overflow column read as the JSON that it is.
@@ -122,6 +123,43 @@ fn seen_by(reader: &str, printed: &str, ndjson: bool) -> Vec<Value> {
     )
 }
 
+/// Both readers see these rows in the folder.
+fn assert_seen(what: &str, format: &str, folder: &Path, expected: &[Value]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("formats/read.py");
+    let printed = READERS.run(&script, &[format, &folder.display().to_string()]);
+    for reader in ["duckdb", "pyarrow"] {
+        let seen = seen_by(reader, &printed, format == "ndjson");
+        assert_eq!(seen.len(), expected.len(), "{what} {reader}");
+        for (seen, expected) in seen.iter().zip(expected) {
+            assert_eq!(seen, expected, "{what} {reader}");
+        }
+    }
+}
+
+/// `compact`, killed when the large object is there and the small ones are, too, and run again.
+fn put_together(config: &str, what: &str) {
+    let apply = ["--apply", "--older-than", "0s"];
+    let mut killed = Loader::with(config).crash_at("compact-stored");
+    assert_eq!(killed.run("compact", &apply).code, None, "{what}");
+    let mut loader = Loader::with(config);
+    for (command, more) in [("compact", &apply[..]), ("verify", &[])] {
+        let ran = loader.run(command, more);
+        assert_eq!(
+            ran.code,
+            Some(0),
+            "{what} {command}: {}{}",
+            ran.stdout,
+            ran.stderr
+        );
+    }
+}
+
+/// How many objects lie in a folder's one path.
+fn objects(folder: &Path) -> usize {
+    let files = std::fs::read_dir(folder.join("day=2026-11-24")).expect("rows of one day");
+    files.count()
+}
+
 #[test]
 fn duckdb_and_pyarrow_see_what_went_in() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
@@ -134,7 +172,6 @@ fn duckdb_and_pyarrow_see_what_went_in() {
             ..Record::default()
         }),
     );
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("formats/read.py");
     for (format, compression) in [
         ("parquet", "zstd"),
         ("csv", "gzip"),
@@ -151,26 +188,20 @@ fn duckdb_and_pyarrow_see_what_went_in() {
             committed.iter().filter_map(|held| held.offset).sum::<i64>() >= 400
         });
         assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
-        let printed = READERS.run(&script, &[format, &folder.path().display().to_string()]);
-        let ndjson = format == "ndjson";
         let expected = rows.iter().map(|(_, seen)| {
             let mut seen = seen.clone();
-            if ndjson {
+            if format == "ndjson" {
                 seen["_rest"] = Value::Null;
             }
             seen
         });
         let expected = sorted(expected.collect());
-        for reader in ["duckdb", "pyarrow"] {
-            let seen = seen_by(reader, &printed, ndjson);
-            assert_eq!(
-                seen.len(),
-                expected.len(),
-                "{format} {compression} {reader}"
-            );
-            for (seen, expected) in seen.iter().zip(&expected) {
-                assert_eq!(seen, expected, "{format} {compression} {reader}");
-            }
-        }
+        let what = format!("{format} {compression}");
+        assert_seen(&what, format, folder.path(), &expected);
+        let before = objects(folder.path());
+        put_together(&config, &what);
+        let after = objects(folder.path());
+        assert!(before > 5 && after == 2, "{what}: {before} into {after}");
+        assert_seen(&what, format, folder.path(), &expected);
     }
 }

@@ -1,4 +1,5 @@
-//! `compact`: the same rows in fewer objects, through kills, with both proofs right all the way.
+//! `compact`: the same rows in fewer objects, through kills and beside another one, with both proofs right
+//! all the way.
 
 use std::time::Duration;
 
@@ -6,8 +7,8 @@ use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
-use headwater_tests::process::Finished;
-use headwater_tests::s3::S3;
+use headwater_tests::process::{Finished, Process};
+use headwater_tests::s3::{Fault, Kind, Op, S3};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -103,4 +104,66 @@ fn compaction_killed_at_each_step_keeps_every_row_once_and_both_proofs() {
     let verify = loading.verify();
     assert_eq!(verify.code, Some(1), "{}", verify.stdout);
     assert!(verify.stdout.contains("missing: "), "{}", verify.stdout);
+}
+
+/// Starts two that have read the same objects before one of them can say that it puts them together, and
+/// returns what came of each. `targets`: of either, in bytes.
+fn two_at_once(loading: &Loading, targets: [usize; 2]) -> Vec<(Option<i32>, String)> {
+    let s3 = loading.s3;
+    s3.forget_requests();
+    s3.fault(Fault::on(Op::Put, Kind::Http503).for_keys_with("_headwater/compact/"));
+    let start = |target: usize| {
+        let command = format!("compact --apply --older-than 0s --target {target}");
+        loading.loader("").start_as(&command)
+    };
+    let both: Vec<Process> = targets.into_iter().map(start).collect();
+    wait_until("both have read what they put together", PATIENCE, || {
+        let read = s3.count_by_key(Op::Get, &loading.bucket);
+        let of_rows = read.iter().filter(|(key, _)| key.contains("/source=app/"));
+        of_rows.filter(|(_, times)| **times == 2).count() >= 2
+    });
+    s3.clear_faults();
+    let ended = both
+        .iter()
+        .map(|one| (one.wait(PATIENCE).code(), one.stderr()));
+    ended.collect()
+}
+
+#[test]
+fn of_two_at_once_one_gives_up_or_both_do_the_same() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "compact-2", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    for batch in 0..5 {
+        load_batch(&loading, &mut device, batch);
+    }
+    // Four objects into one, against pairs of them: they cannot both.
+    let largest = s3.objects(&loading.bucket, "data/source=app/");
+    let largest = largest.iter().map(|(_, bytes)| bytes.len()).max();
+    let pair = 2 * largest.expect("objects");
+    let ended = two_at_once(&loading, [pair, 100 * pair]);
+    let refused = ended.iter().filter(|(code, said)| {
+        assert!(
+            *code == Some(0) || said.contains("another one"),
+            "{code:?}: {said}"
+        );
+        *code == Some(1)
+    });
+    assert!(refused.count() > 0, "{ended:?}");
+    loading.report(lines(5)).assert_nothing_lost();
+    let mended = compact(&loading, None);
+    assert_eq!(mended.code, Some(0), "{}", mended.stderr);
+    loading.report(lines(5)).assert_exact();
+    loading.assert_proven();
+
+    // The same twice: whoever is late finds it done.
+    for batch in 5..8 {
+        load_batch(&loading, &mut device, batch);
+    }
+    let ended = two_at_once(&loading, [100 * pair; 2]);
+    assert!(ended.iter().any(|(code, _)| *code == Some(0)), "{ended:?}");
+    loading.report(lines(8)).assert_exact();
+    loading.assert_proven();
+    let verify = loading.verify();
+    assert!(!verify.stdout.contains("under way"), "{}", verify.stdout);
 }
