@@ -128,6 +128,9 @@ struct DryRun {
     /// Dollars for a GiB in a month; an example: S3 Standard in us-east-1.
     #[arg(long, value_name = "DOLLARS", default_value_t = 0.023)]
     price_storage: f64,
+    /// Dollars for a million write request units; an example: DynamoDB on demand in us-east-1.
+    #[arg(long, value_name = "DOLLARS", default_value_t = 0.625)]
+    price_write: f64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -270,6 +273,7 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
                 prices: Prices {
                     put: dry_run.price_put,
                     storage: dry_run.price_storage,
+                    write: dry_run.price_write,
                 },
             };
             cli::dry_run::plan(&plan, &sample, dry_run.reading.json)

@@ -22,10 +22,13 @@ use crate::cli::{Progress, dlq, print};
 use crate::config::Plan;
 use crate::config::plan::Output;
 use crate::fetched::Fetched;
+use crate::items::Mode;
+use crate::items::attributes::measure_item;
+use crate::items::batch::Items;
 use crate::name::ObjectName;
 use crate::partition::batch::{Counts, Object};
 use crate::partition::intent::Committed;
-use crate::partition::{Action, Event, Partition};
+use crate::partition::{Action, Event, Layout, Partition};
 use crate::range::drive::Drive;
 use crate::range::position::Position;
 use crate::range::reader::Reader;
@@ -35,6 +38,8 @@ use report::{Report, text};
 
 /// Most bytes of a rejected value that are shown.
 const EXAMPLE_BYTES: usize = 200;
+/// Bytes of an item that one write request unit puts.
+const WRITE_UNIT: usize = 1024;
 
 /// What is looked at, and what things cost.
 #[derive(Debug, Clone)]
@@ -49,13 +54,15 @@ pub struct Sample {
     pub prices: Prices,
 }
 
-/// What S3 takes.
+/// What S3 and DynamoDB take, dollars.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Prices {
     /// 1000 PUT requests.
     pub put: f64,
     /// A GiB for a month.
     pub storage: f64,
+    /// A million write request units.
+    pub write: f64,
 }
 
 /// Why records could not be made rows, how many, and one of them.
@@ -107,6 +114,27 @@ struct Batches {
     largest_bytes: u64,
     /// Closed by `flush.objects`.
     guarded: u64,
+    /// Items of tables that keep the latest of each key: at most one for each key and batch.
+    latest: Writes,
+    /// Items of tables that keep all: one for each row.
+    append: Writes,
+}
+
+/// What is put into DynamoDB.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize)]
+struct Writes {
+    items: u64,
+    /// Write request units: one for each KiB of an item that is begun.
+    units: u64,
+}
+
+impl Writes {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            items: self.items + other.items,
+            units: self.units + other.units,
+        }
+    }
 }
 
 impl Batches {
@@ -119,6 +147,8 @@ impl Batches {
             largest_objects: self.largest_objects.max(other.largest_objects),
             largest_bytes: self.largest_bytes.max(other.largest_bytes),
             guarded: self.guarded + other.guarded,
+            latest: self.latest.plus(other.latest),
+            append: self.append.plus(other.append),
         }
     }
 }
@@ -240,8 +270,8 @@ impl<'a> DryRun<'a> {
                     sum.puts += 1;
                 }
                 Action::RemoveSnapshot(_) => continue,
-                // Items are not priced: what a write costs depends on the table.
-                Action::Commit(_) | Action::WriteItems(_) => {}
+                Action::WriteItems(items) => self.put_items(&items)?,
+                Action::Commit(_) => {}
             }
             self.drive.apply(Event::ActionDone)?;
         }
@@ -263,6 +293,24 @@ impl<'a> DryRun<'a> {
         }
     }
 
+    fn put_items(&mut self, items: &Items) -> anyhow::Result<()> {
+        for rows in &items.tables {
+            let mut writes = Writes::default();
+            for row in &rows.rows {
+                let bytes = measure_item(row).map_err(anyhow::Error::msg)?;
+                writes.items += 1;
+                writes.units += bytes.div_ceil(WRITE_UNIT) as u64;
+            }
+            let sum = self.sum();
+            let sum = match rows.mode {
+                Mode::Latest => &mut sum.latest,
+                Mode::Append => &mut sum.append,
+            };
+            *sum = sum.plus(writes);
+        }
+        Ok(())
+    }
+
     fn upload(&mut self, objects: &[Object], rejects: &mut Rejects) -> anyhow::Result<()> {
         let parts = |object: &Object| match &self.plan.output {
             Output::S3(s3) => s3.options.requests(object.bytes.len()),
@@ -271,7 +319,8 @@ impl<'a> DryRun<'a> {
         let puts: u64 = objects.iter().map(parts).sum();
         let bytes = objects.iter().map(|object| object.bytes.len() as u64);
         let (bytes, largest) = (bytes.clone().sum::<u64>(), bytes.max().unwrap_or(0));
-        let is_guarded = objects.len() >= self.plan.flush.objects;
+        // With an object for each record that is how batches close.
+        let is_guarded = objects.len() >= self.plan.flush.objects && !is_by_record(self.plan);
         let sum = self.sum();
         sum.objects += objects.len() as u64;
         sum.bytes += bytes;
@@ -293,6 +342,11 @@ impl<'a> DryRun<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether each record has an object of its own.
+fn is_by_record(plan: &Plan) -> bool {
+    plan.pipeline.spec().layout == Layout::Record
 }
 
 fn note_rejects(object: &Object, rejects: &mut Rejects) -> anyhow::Result<()> {

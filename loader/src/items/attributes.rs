@@ -57,6 +57,19 @@ pub fn measure(name: &str, json: &str) -> Result<usize, String> {
     Ok(named(name)? + weigh(json, 0)?)
 }
 
+/// Bytes of an item, given as a JSON object, as DynamoDB counts them, at the most.
+///
+/// # Errors
+/// It is none, or one that DynamoDB would not take: see [`measure`].
+pub fn measure_item(text: &[u8]) -> Result<usize, String> {
+    let fields: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    fields.iter().try_fold(
+        0,
+        |sum, (name, value)| Ok(sum + measure(name, value.get())?),
+    )
+}
+
 /// Bytes of a name.
 fn named(name: &str) -> Result<usize, String> {
     match name.len() {
@@ -208,6 +221,8 @@ mod tests {
             measure("a", "[true,{\"b\":null}]"),
             Ok(1 + 3 + 2 + 1 + 3 + 1 + 2)
         );
+        assert_eq!(measure_item(br#"{"ab":"xyz","n":12,"ab":"x"}"#), Ok(3 + 4));
+        assert!(measure_item(b"[]").is_err());
         assert!(measure("", "1").is_err());
         assert!(measure("a", "{\"\":1}").is_err());
         let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use headwater_msk::Bytes;
 use serde::Serialize;
 
-use super::{Batches, Prices, Reject, Rejects, Seen, UnderPath};
+use super::{Batches, Prices, Reject, Rejects, Seen, UnderPath, is_by_record};
 use crate::config::Plan;
 use crate::partition::Limits;
 
@@ -59,8 +59,12 @@ pub(super) struct Day {
     pub(super) objects: f64,
     pub(super) bytes: f64,
     pub(super) puts: f64,
+    /// Items put into DynamoDB, and what they are paid by.
+    pub(super) items: f64,
+    pub(super) write_units: f64,
     /// For the requests.
     put_dollars: f64,
+    write_dollars: f64,
     /// For what a day adds, each month that it is kept.
     storage_dollars_a_month: f64,
 }
@@ -73,8 +77,8 @@ fn float(n: u64) -> f64 {
     n as f64
 }
 
-/// What a partition comes to in a day.
-pub(super) fn day(seen: &Seen, flush: &Limits) -> Option<Day> {
+/// What a partition comes to in a day. `by_record`: each record has an object of its own.
+pub(super) fn day(seen: &Seen, flush: &Limits, by_record: bool) -> Option<Day> {
     let (first, last) = seen.times_ms?;
     let span_ms = float(last - first);
     if seen.counts.records < 2 || span_ms <= 0.0 {
@@ -93,17 +97,32 @@ pub(super) fn day(seen: &Seen, flush: &Limits) -> Option<Day> {
             let by_time = flush
                 .every_ms
                 .map_or(flush.age_ms, |every| every.min(flush.age_ms));
+            let by_objects = match (by_record, all.objects) {
+                (true, 1..) => float(flush.objects as u64) * span_ms / float(all.objects),
+                _ => f64::INFINITY,
+            };
             let ms = float(by_time).min(by_bytes).min(by_records);
-            (all, ms.max(1.0))
+            (all, ms.min(by_objects).max(1.0))
         }
     };
-    let factor = DAY_MS / ms;
+    // What each batch has, and what each record has: that grows with a batch that goes on.
+    let by_batch = |n: u64| float(n) * DAY_MS / ms;
+    let by_rate = |n: u64| float(n) / float(seen.counts.records) * records_a_ms * DAY_MS;
+    let (objects, puts) = match by_record {
+        true => (
+            by_rate(all.objects),
+            by_rate(all.puts - all.batches) + by_batch(of.batches),
+        ),
+        false => (by_batch(of.objects), by_batch(of.puts)),
+    };
     Some(Day {
         records: records_a_ms * DAY_MS,
-        batches: float(of.batches) * factor,
-        objects: float(of.objects) * factor,
+        batches: by_batch(of.batches),
+        objects,
         bytes: float(all.bytes) / span_ms * DAY_MS,
-        puts: float(of.puts) * factor,
+        puts,
+        items: by_batch(of.latest.items) + by_rate(all.append.items),
+        write_units: by_batch(of.latest.units) + by_rate(all.append.units),
         ..Day::default()
     })
 }
@@ -131,17 +150,20 @@ impl Report {
                 sum.objects += under.objects;
                 sum.bytes += under.bytes;
             }
-            if let Some(day) = day(one, &plan.flush) {
+            if let Some(day) = day(one, &plan.flush, is_by_record(plan)) {
                 let sum = a_day.get_or_insert_default();
                 sum.records += day.records;
                 sum.batches += day.batches;
                 sum.objects += day.objects;
                 sum.bytes += day.bytes;
                 sum.puts += day.puts;
+                sum.items += day.items;
+                sum.write_units += day.write_units;
             }
         }
         if let Some(day) = &mut a_day {
             day.put_dollars = day.puts / 1000.0 * prices.put;
+            day.write_dollars = day.write_units / 1_000_000.0 * prices.write;
             day.storage_dollars_a_month = day.bytes / 1024_f64.powi(3) * prices.storage;
         }
         let mut rejects: Vec<Reject> = rejects.into_values().collect();
@@ -272,6 +294,14 @@ fn write_sums(report: &Report, text: &mut String) -> std::fmt::Result {
         stored.largest_objects,
         report.guard_objects
     )?;
+    let items = stored.latest.plus(stored.append);
+    if items.items > 0 {
+        writeln!(
+            text,
+            "items for DynamoDB: {}, {} write request units",
+            items.items, items.units
+        )?;
+    }
     writeln!(text, "paths: {}", report.paths)?;
     for Under { path, what } in &report.largest_paths {
         let bytes = shown(float(what.bytes));
@@ -319,6 +349,13 @@ fn write_rest(report: &Report, text: &mut String) -> std::fmt::Result {
             "    requests ${:.2} a day (at ${} for 1000); storage ${:.2} a month for each day that is kept (at ${} for a GiB)",
             day.put_dollars, report.prices.put, day.storage_dollars_a_month, report.prices.storage
         )?;
+        if day.items > 0.0 {
+            writeln!(
+                text,
+                "    {:.0} items, {:.0} write request units ${:.2} a day (at ${} for a million)",
+                day.items, day.write_units, day.write_dollars, report.prices.write
+            )?;
+        }
     }
     for warning in &report.warnings {
         writeln!(text, "WARNING: {warning}")?;

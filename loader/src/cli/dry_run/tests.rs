@@ -41,7 +41,7 @@ fn batches_close_by_the_records_own_time() {
     // Ten minutes: the tenth batch closes when the clock reaches the 601st record.
     assert_eq!((seen.whole.batches, seen.whole.objects), (10, 20));
     assert_eq!((seen.cut.batches, seen.cut.objects), (1, 1));
-    let day = day(&seen, &plan.flush).unwrap();
+    let day = day(&seen, &plan.flush, is_by_record(&plan)).unwrap();
     assert_eq!(day.records, 86_400.0);
     assert_eq!(
         (day.batches, day.objects, day.puts),
@@ -54,14 +54,14 @@ fn a_sample_shorter_than_a_batch_is_reckoned_up_to_its_first_bound() {
     let plan = plan_of("path='{source}'\n[flush]\nage='1m'\n");
     let (seen, _) = run(&plan, &steady(21));
     assert_eq!(seen.whole.batches, 0);
-    let by_age = day(&seen, &plan.flush).unwrap();
+    let by_age = day(&seen, &plan.flush, is_by_record(&plan)).unwrap();
     assert_eq!((by_age.batches, by_age.objects), (1440.0, 2880.0));
     let plan = plan_of("path='{source}'\n[flush]\nage='1h'\nrecords=30\n");
     let (seen, _) = run(&plan, &steady(21));
-    let by_records = day(&seen, &plan.flush).unwrap();
+    let by_records = day(&seen, &plan.flush, is_by_record(&plan)).unwrap();
     assert_eq!(by_records.batches, 2880.0);
     let (seen, _) = run(&plan, &steady(1));
-    assert_eq!(day(&seen, &plan.flush), None);
+    assert_eq!(day(&seen, &plan.flush, is_by_record(&plan)), None);
 }
 
 #[test]
@@ -98,6 +98,7 @@ fn rejects_are_told_by_step_and_reason_with_an_example_and_the_guard_is_seen() {
         Prices {
             put: 0.005,
             storage: 0.023,
+            write: 0.625,
         },
         &BTreeMap::from([(3, seen)]),
         rejects,
@@ -106,6 +107,65 @@ fn rejects_are_told_by_step_and_reason_with_an_example_and_the_guard_is_seen() {
     assert!(text.contains("WARNING: the guard closed"), "{text}");
     assert!(
         text.contains("such as partition 3, offset 9: no JSON"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_object_for_each_record_is_a_put_for_each_record() {
+    let by_record = |flush: &str| plan_of(&format!("path=''\nlayout='record'\n[flush]\n{flush}\n"));
+    // A batch that is cut off goes on, and its records with it. Thirty records take 29 seconds.
+    for (flush, batches) in [
+        ("age='1m'", 1440.0),
+        ("age='1h'\nobjects=30", 86_400.0 / 29.0),
+    ] {
+        let plan = by_record(flush);
+        let (seen, _) = run(&plan, &steady(30));
+        assert_eq!(seen.whole.plus(&seen.cut).objects, 30);
+        let day = day(&seen, &plan.flush, is_by_record(&plan)).unwrap();
+        assert_eq!(day.objects.round(), 86_400.0, "{flush}");
+        let snapshots = day.puts - day.objects;
+        assert!((snapshots - batches).abs() < 1.0, "{flush}: {snapshots}");
+    }
+    let (seen, _) = run(&by_record("objects=10"), &steady(41));
+    assert_eq!((seen.whole.batches, seen.whole.guarded), (4, 0));
+}
+
+#[test]
+fn items_are_told_in_write_request_units() {
+    let table = |name: &str, more: &str| {
+        format!(
+            "[[output.dynamodb.table]]\nname='{name}'\n{more}\npartition_key={{name='pk',value='{{source}}'}}\n"
+        )
+    };
+    let tables = table("latest", "mode='latest'")
+        + &table("all", "mode='append'\nsort_key={name='at',value='{n}'}");
+    let plan = plan_of(&format!("path=''\n{tables}[flush]\nage='1m'\n"));
+    let mut records = steady(601);
+    for (_, value) in &mut records {
+        // More than a KiB, and less than two.
+        *value = value.replace('}', &format!(",\"text\":\"{}\"}}", "x".repeat(1100)));
+    }
+    let (seen, _) = run(&plan, &records);
+    assert_eq!((seen.whole.latest.items, seen.whole.latest.units), (20, 40));
+    assert_eq!(
+        (seen.whole.append.items, seen.whole.append.units),
+        (600, 1200)
+    );
+    let by_record = is_by_record(&plan);
+    let told = day(&seen, &plan.flush, by_record).unwrap();
+    assert_eq!(told.items.round(), 2.0 * 1440.0 + 86_400.0);
+    assert_eq!(told.write_units.round(), 2.0 * told.items.round());
+    let prices = Prices {
+        put: 0.0,
+        storage: 0.0,
+        write: 1000.0,
+    };
+    let report = Report::new(&plan, prices, &BTreeMap::from([(3, seen)]), Rejects::new());
+    let text = text(&report);
+    // 178,560 units at 1000 dollars a million.
+    assert!(
+        text.contains("178560 write request units $178.56 a day"),
         "{text}"
     );
 }
