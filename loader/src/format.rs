@@ -99,7 +99,7 @@ impl Format {
         let table = matches!(self.kind, Kind::Csv | Kind::Parquet);
         if table && self.columns.is_empty() {
             problems.push(format!(
-                "output.format {:?} needs [[output.column]], one for each column",
+                "output.format {:?} needs [[output.column]], one for each column; `headwater-loader columns` finds them in a sample",
                 self.kind
             ));
         }

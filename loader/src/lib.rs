@@ -17,6 +17,7 @@ pub mod fetched;
 
 pub mod encode;
 pub mod format;
+pub mod infer;
 pub mod items;
 pub mod name;
 pub mod partition;

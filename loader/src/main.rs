@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use headwater_loader::cli::columns;
 use headwater_loader::cli::compact::Wanted;
 use headwater_loader::cli::dry_run::{Prices, Sample};
 use headwater_loader::cli::replay::{Stretch, Until};
@@ -51,6 +52,8 @@ enum Command {
     /// be written: objects, sizes, paths, rejects, requests and cost a day. Nothing is written; exit
     /// status 1 where the guard against too many paths closed a batch.
     Plan(DryRun),
+    /// Print [[output.column]] for what a sample of rows holds, to be put into the configuration.
+    Columns(Columns),
     /// Write a stretch of the topic once more, into another place, beside the group. Killed, it is run
     /// again.
     Replay(Replay),
@@ -131,6 +134,62 @@ struct DryRun {
     /// Dollars for a million write request units; an example: DynamoDB on demand in us-east-1.
     #[arg(long, value_name = "DOLLARS", default_value_t = 0.625)]
     price_write: f64,
+}
+
+impl DryRun {
+    fn sample(&self) -> Sample {
+        Sample {
+            records: self.records,
+            from: self.from,
+            partitions: self.partition.clone(),
+            prices: Prices {
+                put: self.price_put,
+                storage: self.price_storage,
+                write: self.price_write,
+            },
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct Columns {
+    #[command(flatten)]
+    reading: Reading,
+    /// Take records from standard input, one value a line, instead of the topic.
+    #[arg(long, conflicts_with_all = ["from", "partition"])]
+    stdin: bool,
+    /// How many records to look at, over all partitions.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    records: u64,
+    /// Where to begin: earliest, latest-N, an offset, or a time (RFC 3339); by default the newest
+    /// records, as many of each partition.
+    #[arg(long, value_name = "POSITION")]
+    from: Option<Position>,
+    /// Only this partition; may be given again.
+    #[arg(long, value_name = "N")]
+    partition: Vec<i32>,
+    /// A field gets a column where at least this part of the rows has a value for it.
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
+    at_least: f64,
+}
+
+impl Columns {
+    fn wanted(&self) -> columns::Wanted {
+        columns::Wanted {
+            stdin: self.stdin,
+            records: self.records,
+            from: self.from,
+            partitions: self.partition.clone(),
+            least_percent: self.at_least,
+        }
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(part) if (0.0..=100.0).contains(&part) => Ok(part),
+        _ => Err("a number from 0 to 100".to_owned()),
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -266,17 +325,11 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Plan(dry_run) => {
             let plan = cli::plan_from(&dry_run.reading.config.config)?;
-            let sample = Sample {
-                records: dry_run.records,
-                from: dry_run.from,
-                partitions: dry_run.partition,
-                prices: Prices {
-                    put: dry_run.price_put,
-                    storage: dry_run.price_storage,
-                    write: dry_run.price_write,
-                },
-            };
-            cli::dry_run::plan(&plan, &sample, dry_run.reading.json)
+            cli::dry_run::plan(&plan, &dry_run.sample(), dry_run.reading.json)
+        }
+        Command::Columns(asked) => {
+            let config = &asked.reading.config.config;
+            columns::columns(config, &asked.wanted(), asked.reading.json)
         }
         Command::Compact(compact) => runtime.block_on(put_together(compact)),
         Command::Replay(Replay { from, until, there }) => {

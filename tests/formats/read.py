@@ -11,8 +11,8 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-COLUMNS = ["n", "f", "ok", "t", "s", "_rest"]
-kind, folder = sys.argv[1:]
+kind, folder, *more = sys.argv[1:]
+COLUMNS = ["n", "f", "ok", "t", "s", "_rest"] + more
 files = sorted(glob.glob(f"{folder}/day=*/*", recursive=True))
 
 

@@ -56,8 +56,26 @@ fn rows() -> Vec<(Value, Value)> {
         .collect()
 }
 
-fn config(loading: &Loading, format: &str, compression: &str, out: &Path) -> String {
-    let mut text = format!(
+fn declared() -> String {
+    let columns = [
+        ("n", "int"),
+        ("f", "float"),
+        ("ok", "bool"),
+        ("t", "timestamp"),
+        ("s", "string"),
+    ];
+    columns
+        .map(|(name, kind)| format!("[[output.column]]\nname = \"{name}\"\ntype = \"{kind}\"\n"))
+        .concat()
+}
+
+fn config(
+    loading: &Loading,
+    (format, compression): (&str, &str),
+    columns: &str,
+    out: &Path,
+) -> String {
+    let text = format!(
         r#"
         [kafka]
         brokers = ["{}"]
@@ -78,18 +96,11 @@ fn config(loading: &Loading, format: &str, compression: &str, out: &Path) -> Str
         loading.topic,
         out.display(),
     );
-    if format != "ndjson" {
-        for (name, kind) in [
-            ("n", "int"),
-            ("f", "float"),
-            ("ok", "bool"),
-            ("t", "timestamp"),
-            ("s", "string"),
-        ] {
-            text += &format!("[[output.column]]\nname = \"{name}\"\ntype = \"{kind}\"\n");
-        }
-    }
-    text + "[flush]\nage = \"300ms\"\nrecords = 60\n"
+    let columns = match format {
+        "ndjson" => "",
+        _ => columns,
+    };
+    text + columns + "[flush]\nage = \"300ms\"\nrecords = 60\n"
 }
 
 /// Rows as they are compared: by their time, the overflow column read as the JSON that it is.
@@ -123,10 +134,34 @@ fn seen_by(reader: &str, printed: &str, ndjson: bool) -> Vec<Value> {
     )
 }
 
+fn produce(loading: &Loading, rows: &[(Value, Value)]) {
+    let records = rows.iter().map(|(row, _)| Record {
+        value: row.to_string().into_bytes(),
+        ..Record::default()
+    });
+    loading.kafka.produce(&loading.topic, records);
+}
+
+/// Runs a loader until all rows are committed.
+fn load(loading: &Loading, config: &str, group: &str) {
+    let loader = Loader::start(config);
+    wait_until("all is committed", PATIENCE, || {
+        let committed = loading.kafka.committed(group, &loading.topic);
+        committed.iter().filter_map(|held| held.offset).sum::<i64>() >= 400
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+}
+
+/// What each reader sees in `folder`, of the columns `more` too.
+fn read_back(format: &str, folder: &Path, more: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("formats/read.py");
+    let folder = folder.display().to_string();
+    READERS.run(&script, &[&[format, &folder], more].concat())
+}
+
 /// Both readers see these rows in the folder.
 fn assert_seen(what: &str, format: &str, folder: &Path, expected: &[Value]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("formats/read.py");
-    let printed = READERS.run(&script, &[format, &folder.display().to_string()]);
+    let printed = read_back(format, folder, &[]);
     for reader in ["duckdb", "pyarrow"] {
         let seen = seen_by(reader, &printed, format == "ndjson");
         assert_eq!(seen.len(), expected.len(), "{what} {reader}");
@@ -165,13 +200,7 @@ fn duckdb_and_pyarrow_see_what_went_in() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let loading = Loading::new(kafka, &s3, "formats", 1);
     let rows = rows();
-    kafka.produce(
-        &loading.topic,
-        rows.iter().map(|(row, _)| Record {
-            value: row.to_string().into_bytes(),
-            ..Record::default()
-        }),
-    );
+    produce(&loading, &rows);
     for (format, compression) in [
         ("parquet", "zstd"),
         ("csv", "gzip"),
@@ -179,15 +208,10 @@ fn duckdb_and_pyarrow_see_what_went_in() {
         ("ndjson", "gzip"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(&loading, format, compression, folder.path());
+        let config = config(&loading, (format, compression), &declared(), folder.path());
         let group = format!("{}-{format}", loading.topic);
         let config = config.replace(&group, &format!("{group}-{compression}"));
-        let loader = Loader::start(&config);
-        wait_until("all is committed", PATIENCE, || {
-            let committed = kafka.committed(&format!("{group}-{compression}"), &loading.topic);
-            committed.iter().filter_map(|held| held.offset).sum::<i64>() >= 400
-        });
-        assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+        load(&loading, &config, &format!("{group}-{compression}"));
         let expected = rows.iter().map(|(_, seen)| {
             let mut seen = seen.clone();
             if format == "ndjson" {
@@ -203,5 +227,46 @@ fn duckdb_and_pyarrow_see_what_went_in() {
         let after = objects(folder.path());
         assert!(before > 5 && after == 2, "{what}: {before} into {after}");
         assert_seen(&what, format, folder.path(), &expected);
+    }
+}
+
+/// What `columns` prints is put into the configuration as it is, and then nothing is left for the
+/// overflow column.
+#[test]
+fn columns_that_were_found_in_the_topic_hold_every_value() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "columns", 2);
+    let rows = rows();
+    produce(&loading, &rows);
+    let folder = tempfile::tempdir().unwrap();
+    let parquet = |columns: &str| config(&loading, ("parquet", "zstd"), columns, folder.path());
+    let refused = Loader::with(&parquet("")).run("check", &[]);
+    assert_ne!(refused.code, Some(0));
+    assert!(
+        refused.stderr.contains("headwater-loader columns"),
+        "{}",
+        refused.stderr
+    );
+    let found = Loader::with(&parquet("")).run("columns", &[]);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    load(
+        &loading,
+        &parquet(&found.stdout),
+        &format!("{}-parquet", loading.topic),
+    );
+    let printed = read_back("parquet", folder.path(), &["time", "new"]);
+    for reader in ["duckdb", "pyarrow"] {
+        let seen = seen_by(reader, &printed, false);
+        let expected = sorted(rows.iter().map(|(_, seen)| seen.clone()).collect());
+        assert_eq!(seen.len(), expected.len(), "{reader}");
+        for (mut seen, mut expected) in seen.into_iter().zip(expected) {
+            expected["time"] = expected["t"].clone();
+            let rest = expected["_rest"].take();
+            expected["new"] = rest.get("new").cloned().unwrap_or_default();
+            if let Some(new) = seen["new"].as_str() {
+                seen["new"] = serde_json::from_str(new).expect("JSON");
+            }
+            assert_eq!(seen, expected, "{reader}: {}", found.stdout);
+        }
     }
 }

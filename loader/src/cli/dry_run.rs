@@ -9,7 +9,6 @@
 mod report;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -170,20 +169,10 @@ pub fn plan(plan: &Plan, sample: &Sample, json: bool) -> anyhow::Result<ExitCode
         let bounds = reader.bounds(partition)?;
         let start = reader.resolve(partition, from, bounds)?;
         let mut run = DryRun::new(plan, partition, start)?;
-        let mut left = share;
-        reader.read(partition, (start, bounds.high), &mut |fetched| {
-            for at in 0..fetched.entries.len() {
-                if left == 0 {
-                    return Ok(ControlFlow::Break(()));
-                }
-                left -= 1;
-                progress.step();
-                run.take(&fetched, at, &mut rejects)?;
-            }
-            Ok(match left {
-                0 => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            })
+        let range = (start, bounds.high);
+        reader.read_some(partition, range, share, &mut |fetched, at| {
+            progress.step();
+            run.take(fetched, at, &mut rejects)
         })?;
         seen.insert(partition, run.end(&mut rejects)?);
     }

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod columns;
 pub mod compact;
 pub mod ddl;
 pub mod dlq;
@@ -22,7 +23,17 @@ use crate::memory;
 /// # Errors
 /// Everything that is wrong with it, in one text.
 pub fn plan_from(path: &Path) -> anyhow::Result<Plan> {
+    plan_with(path, |_| {})
+}
+
+/// The same of a configuration that is changed first, for a command that asks before all of it is
+/// there.
+///
+/// # Errors
+/// As [`plan_from`].
+pub fn plan_with(path: &Path, change: impl FnOnce(&mut ConfigFile)) -> anyhow::Result<Plan> {
     let mut file: ConfigFile = headwater_msk::config_file::read(path)?;
+    change(&mut file);
     let wrong = |problems: Vec<String>| {
         anyhow::anyhow!(
             "configuration {}:\n  {}",

@@ -231,6 +231,33 @@ impl Reader {
         Ok(unassigned?)
     }
 
+    /// The same, a record after the other, at most `most` of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_some(
+        &self,
+        partition: i32,
+        range: (u64, u64),
+        most: u64,
+        each: &mut dyn FnMut(&Fetched, usize) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut left = most;
+        self.read(partition, range, &mut |fetched| {
+            for at in 0..fetched.entries.len() {
+                if left == 0 {
+                    return Ok(ControlFlow::Break(()));
+                }
+                left -= 1;
+                each(&fetched, at)?;
+            }
+            Ok(match left {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            })
+        })
+    }
+
     fn poll_to(
         &self,
         partition: i32,
