@@ -140,15 +140,19 @@ async fn load_pipeline(store: &Store, hash: &str) -> Result<Pipeline, RecoverErr
 
 async fn load_snapshot(store: &Store, folder: &str, name: &str) -> Result<Snapshot, RecoverError> {
     let key = format!("{folder}{name}");
-    let bytes = store
-        .get(&key)
+    let object = store
+        .open(&key)
         .await?
         .ok_or_else(|| RecoverError::Missing(key.clone()))?;
-    Snapshot::decode(&bytes).map_err(|source| RecoverError::Snapshot { key, source })
+    let snapshot = object.through(Snapshot::read).await?;
+    snapshot.map_err(|source| RecoverError::Snapshot { key, source })
 }
 
-/// The newest snapshot at or below `limit`.
-async fn newest_snapshot(
+/// The newest snapshot of a partition's folder at or below `limit`.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn newest_snapshot(
     store: &Store,
     folder: &str,
     limit: u64,

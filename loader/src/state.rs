@@ -8,25 +8,27 @@
 //! With open windows the version is 2, and `windows` holds them: a loader that knows no windows must
 //! not go on without them.
 
+mod read;
+
 use std::io::{BufWriter, Write};
 
 use bytes::Bytes;
 use headwater_record::Ledger;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::aggregate::Windows;
 use crate::name::snapshot_name;
 
+pub use read::{SNAPSHOT_BYTES_MAX, scan};
+
 /// The version of a state without windows.
 const VERSION: u32 = 1;
 /// The version of a state with some.
 const WITH_WINDOWS: u32 = 2;
-/// Largest snapshot that is read, in bytes before compression.
-pub const SNAPSHOT_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// The state behind everything below `end`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     /// Kafka topic.
     pub topic: String,
@@ -39,7 +41,6 @@ pub struct Snapshot {
     /// What has come of every stream.
     pub ledger: Ledger,
     /// The windows that are open.
-    #[serde(default)]
     pub windows: Windows,
 }
 
@@ -81,11 +82,6 @@ pub enum SnapshotError {
     /// Written by another version.
     #[error("it has version {0}; this loader knows 1 and 2: run the newer loader")]
     Version(u32),
-}
-
-#[derive(Deserialize)]
-struct VersionOnly {
-    v: u32,
 }
 
 impl State<'_> {
@@ -149,35 +145,6 @@ impl Snapshot {
             windows: &self.windows,
         };
         state.encode()
-    }
-
-    /// Reads a snapshot.
-    ///
-    /// # Errors
-    /// See [`SnapshotError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        use std::io::Read;
-        let damaged = |error: &dyn std::fmt::Display| SnapshotError::Damaged(error.to_string());
-        let mut json = Vec::new();
-        let reader = zstd::Decoder::new(bytes).map_err(|error| damaged(&error))?;
-        let limit = SNAPSHOT_BYTES_MAX as u64;
-        reader
-            .take(limit + 1)
-            .read_to_end(&mut json)
-            .map_err(|error| damaged(&error))?;
-        if json.len() > SNAPSHOT_BYTES_MAX {
-            return Err(SnapshotError::Damaged("it is larger than 1GiB".into()));
-        }
-        let version: VersionOnly =
-            serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
-        if !matches!(version.v, VERSION | WITH_WINDOWS) {
-            return Err(SnapshotError::Version(version.v));
-        }
-        let snapshot: Self = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
-        if !snapshot.windows.are_sound() {
-            return Err(SnapshotError::Damaged("its windows are of no step".into()));
-        }
-        Ok(snapshot)
     }
 }
 

@@ -18,6 +18,8 @@
 //! It is a plain value: the same records in the same order make the same ledger, byte for byte, so
 //! a loader that takes a partition over continues it from a snapshot.
 
+pub mod scan;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::store::{Listed, StoreError, Stored};
+use crate::store::{Listed, Reading, StoreError, Stored};
 
 /// Temporary files lie here; a listing leaves them out.
 const TEMPORARY: &str = "_headwater/tmp/";
@@ -83,6 +83,16 @@ impl Folder {
         let path = self.root.join(key);
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
+    /// See [`super::Store::open`].
+    pub(super) fn open(&self, key: &str) -> Result<Option<Reading>, StoreError> {
+        let path = self.root.join(key);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(Reading::Folder(path, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &path, &error)),
         }

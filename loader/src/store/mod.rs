@@ -7,6 +7,7 @@
 mod aws;
 pub mod dynamodb;
 pub mod folder;
+mod reading;
 pub mod s3;
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use thiserror::Error;
 use crate::encode::Content;
 use crate::store::folder::Folder;
 use crate::store::s3::S3;
+
+pub use reading::{Pieces, Reading};
 
 /// How an object came to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +114,17 @@ impl Store {
         match self {
             Self::S3(store) => store.get(key).await,
             Self::Folder(store) => store.get(key),
+        }
+    }
+
+    /// An object to be read a piece at a time; none where there is no such object.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn open(&self, key: &str) -> Result<Option<Reading>, StoreError> {
+        match self {
+            Self::S3(store) => store.open(key).await,
+            Self::Folder(store) => store.open(key),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::encode::Content;
 use crate::name::OWN_FOLDER;
 use crate::store::aws;
 use crate::store::s3::options::{S3Options, described};
-use crate::store::{Listed, StoreError, Stored, Version};
+use crate::store::{Listed, Reading, StoreError, Stored, Version};
 
 /// Metadata key of what an object holds (`x-amz-meta-hw-content` on the wire).
 const CONTENT: &str = "hw-content";
@@ -170,6 +170,12 @@ impl S3 {
             Err(error) if error.code() == Some("NoSuchKey") => Ok(None),
             Err(error) => Err(self.failed("get", key, &error)),
         }
+    }
+
+    /// See [`super::Store::open`].
+    pub(super) async fn open(&self, key: &str) -> Result<Option<Reading>, StoreError> {
+        let got = self.begin_get(key).await?;
+        Ok(got.map(|output| Reading::S3(key.to_owned(), output.body)))
     }
 
     /// An object's bytes; none where there is no such object. One above `bytes_max` is not read.

@@ -35,6 +35,32 @@ async fn an_object_is_written_once_and_never_overwritten() {
 }
 
 #[tokio::test]
+async fn an_object_is_read_a_piece_at_a_time() {
+    use std::io::Read;
+    let (_folder, store) = folder();
+    let bytes: Vec<u8> = (0..1_000_003_u32).flat_map(u32::to_le_bytes).collect();
+    let content = plain_content(&bytes);
+    let put = store.put_new("large", bytes.clone().into(), content).await;
+    assert_eq!(put.unwrap(), Stored::Written);
+    let open = async || store.open("large").await.unwrap().unwrap();
+    let all = |mut pieces: Pieces| {
+        let mut read = Vec::new();
+        pieces.read_to_end(&mut read).unwrap();
+        read
+    };
+    assert!(open().await.through(all).await.unwrap() == bytes);
+    // Whoever has seen enough leaves the rest.
+    let first = |mut pieces: Pieces| {
+        let mut read = [0; 10];
+        pieces.read_exact(&mut read).unwrap();
+        read
+    };
+    let first = open().await.through(first).await.unwrap();
+    assert_eq!(first, bytes[..10]);
+    assert!(store.open("none").await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn the_same_rows_from_another_compressor_are_the_same() {
     let (_folder, store) = folder();
     let rows = b"row\n".repeat(1000);

@@ -1,3 +1,4 @@
+use super::scan::{Part, Scan};
 use super::*;
 use crate::notice::reason;
 use proptest::prelude::*;
@@ -123,6 +124,61 @@ fn snapshots_read_back() {
     assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);
 }
 
+/// The ledger that a scan of this text makes, and what it said of forgotten generations.
+fn scanned(text: &str) -> Result<Ledger, serde_json::Error> {
+    use serde::de::DeserializeSeed;
+    let mut ledger = Ledger::default();
+    let each = |part: Part<'_>| {
+        match part {
+            Part::Generation {
+                stream,
+                generation,
+                state,
+            } => {
+                let of = ledger.streams.entry(stream.into()).or_default();
+                of.generations.insert(generation, state);
+            }
+            Part::Stream {
+                stream,
+                retired,
+                retired_records,
+            } => {
+                let of = ledger.streams.entry(stream.into()).or_default();
+                (of.retired, of.retired_records) = (retired, retired_records);
+            }
+        }
+        Ok(())
+    };
+    let mut json = serde_json::Deserializer::from_str(text);
+    Scan(each).deserialize(&mut json)?;
+    json.end()?;
+    Ok(ledger)
+}
+
+#[test]
+fn a_scan_refuses_another_order_and_stops_where_it_is_told() {
+    let generation = r#"{"settled":1,"seen_ms":1}"#;
+    let stream = format!(r#"{{"generations":{{"0000000000000007":{generation}}}}}"#);
+    let good = format!(r#"{{"later":[1],"streams":{{"a/b/c":{stream},"a/b/d":{stream}}}}}"#);
+    assert_eq!(scanned(&good).unwrap().streams().count(), 2);
+    for bad in [
+        format!(r#"{{"streams":{{"a/b/d":{stream},"a/b/c":{stream}}}}}"#),
+        format!(r#"{{"streams":{{"a/b/c":{stream},"a/b/c":{stream}}}}}"#),
+        format!(
+            r#"{{"streams":{{"a/b/c":{{"generations":{{"0000000000000007":{generation},"0000000000000006":{generation}}}}}}}}}"#
+        ),
+    ] {
+        let error = scanned(&bad).unwrap_err().to_string();
+        assert!(error.contains("not in the order"), "{error}");
+    }
+    let mut json = serde_json::Deserializer::from_str(&good);
+    let stopped = serde::de::DeserializeSeed::deserialize(
+        Scan(|_: Part<'_>| Err("enough".to_owned())),
+        &mut json,
+    );
+    assert!(stopped.unwrap_err().to_string().contains("enough"));
+}
+
 /// Spans that tile a generation, from lengths.
 fn tile(lengths: &[u64]) -> Vec<Span> {
     let mut at = 0;
@@ -137,6 +193,29 @@ fn tile(lengths: &[u64]) -> Vec<Span> {
 }
 
 proptest! {
+    /// What a scan hands over is the ledger.
+    #[test]
+    fn a_scan_hands_over_all_of_a_ledger(
+        records in prop::collection::vec((0_u64..9, 0_u64..4, 0_u64..50, 1_u64..9, 0_u8..3), 0..60),
+        before_ms in 0_u64..60,
+    ) {
+        let mut ledger = Ledger::default();
+        for (at, (stream, generation, start, len, kind)) in (0..).zip(records) {
+            let (name, generation) = (format!("d/s/{stream}"), Generation(generation));
+            let span = span(start, start + len);
+            let notice = Notice::Close { reason: reason::ROTATED.into(), tail: Tail::Complete };
+            match kind {
+                0 => ledger.explain(&name, generation, span, Kind::Close, Some(&notice), at),
+                _ => {
+                    ledger.accept(&name, generation, span, at);
+                }
+            }
+        }
+        ledger.retire(before_ms);
+        let text = serde_json::to_string(&ledger).unwrap();
+        prop_assert_eq!(scanned(&text).unwrap(), ledger);
+    }
+
     /// The agent's life as the broker sees it: it sends on from where it is, or crashes and starts
     /// again from any earlier checkpoint. Streams interleave. In the end everything was sent once
     /// at least; the ledger must have let each record through exactly once.
