@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use headwater_loader::cli::audit::{By, Choice, Named};
 use headwater_loader::cli::columns;
 use headwater_loader::cli::compact::Wanted;
 use headwater_loader::cli::dry_run::{Prices, Sample};
@@ -69,7 +70,7 @@ enum Command {
     /// Print an Athena table over what is written.
     Ddl(Config),
     /// Say what has come of every stream; exit status 1 where a gap is unexplained.
-    Audit(Reading),
+    Audit(Audit),
     /// Say whether the objects' names tile every partition; exit status 1 where they do not.
     Verify(Reading),
     /// Make the topic, describe it, or say what of it costs data.
@@ -97,6 +98,21 @@ struct Reading {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Audit {
+    #[command(flatten)]
+    reading: Reading,
+    /// Only the streams of this device; with * behind it, of all whose names begin so.
+    #[arg(long, value_name = "NAME")]
+    device: Option<Named>,
+    /// What a line is: one generation of one stream, or one device over all of its streams.
+    #[arg(long, value_enum, default_value_t)]
+    by: By,
+    /// Print only what has a gap that nothing explains; counted is all.
+    #[arg(long)]
+    gaps: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -353,10 +369,7 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(lambda::run(plan, &api))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Audit(reading) => {
-            let plan = cli::plan_from(&reading.config.config)?;
-            runtime.block_on(cli::audit::audit(&plan, reading.json))
-        }
+        Command::Audit(audit) => runtime.block_on(look_at_streams(audit)),
         Command::Verify(reading) => {
             let plan = cli::plan_from(&reading.config.config)?;
             runtime.block_on(cli::verify::verify(&plan, reading.json))
@@ -366,6 +379,17 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(cli::topics::topics(&plan, verb, reading.json))
         }
     }
+}
+
+async fn look_at_streams(audit: Audit) -> anyhow::Result<ExitCode> {
+    let plan = cli::plan_from(&audit.reading.config.config)?;
+    let choice = Choice {
+        device: audit.device,
+        by: audit.by,
+        gaps: audit.gaps,
+        json: audit.reading.json,
+    };
+    cli::audit::audit(&plan, &choice).await
 }
 
 async fn put_together(compact: Compact) -> anyhow::Result<ExitCode> {

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use headwater_record::Ledger;
 use headwater_record::ledger::{GenerationState, StreamState};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Devices that are listed at most.
 pub const LISTED: usize = 500;
 
 /// One device, over all of its streams.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Its name.
     pub device: String,
@@ -149,7 +149,8 @@ impl Devices {
 }
 
 impl Device {
-    fn named(name: &str) -> Self {
+    /// One of that name, of which nothing is known yet.
+    pub(crate) fn named(name: &str) -> Self {
         Self {
             device: name.to_owned(),
             ..Self::default()
@@ -157,14 +158,20 @@ impl Device {
     }
 
     fn add(&mut self, stream: &StreamState) {
-        self.streams += 1;
-        self.records += stream.retired_records;
+        self.add_stream(stream.retired_records);
         for state in stream.generations.values() {
             self.add_generation(state);
         }
     }
 
-    fn add_generation(&mut self, state: &GenerationState) {
+    /// Adds a stream, but for its generations.
+    pub(crate) fn add_stream(&mut self, retired_records: u64) {
+        self.streams += 1;
+        self.records += retired_records;
+    }
+
+    /// Adds a generation of one of its streams.
+    pub(crate) fn add_generation(&mut self, state: &GenerationState) {
         self.seen_ms = self.seen_ms.max(state.seen_ms);
         self.records += state.records;
         self.duplicates += state.duplicates;
@@ -176,7 +183,8 @@ impl Device {
         self.lost = lost.fold(self.lost, u64::saturating_add);
     }
 
-    fn plus(&mut self, other: &Self) {
+    /// Adds what another partition knows of it.
+    pub(crate) fn plus(&mut self, other: &Self) {
         self.streams += other.streams;
         self.seen_ms = self.seen_ms.max(other.seen_ms);
         self.records += other.records;
