@@ -8,6 +8,7 @@
 //! | fetch | librdkafka's queue (`queued.max.messages.kbytes`); small records take four times their bytes there |
 //! | hand-over | [`crate::consume::prefetch`]; up to twice its bound |
 //! | batches | [`crate::staging`]: open and closing batches of all partitions |
+//! | gaps | nobody: memory that was given back between what lives, and that nothing fits in |
 
 use thiserror::Error;
 
@@ -18,6 +19,10 @@ const BASE: u64 = 48 * MIB;
 const FETCH_COST: u64 = 4;
 /// A hand-over may reach twice its bound.
 const HAND_OVER_COST: u64 = 2;
+/// What batches may hold of what is left, in tenths. The rest are the allocator's gaps: with 500 open
+/// objects in each of eight partitions it held at most 212 MiB for 160 MiB of batches and 16 MiB of
+/// hand-overs; jemalloc and mimalloc held no less.
+const BATCH_TENTHS: u64 = 7;
 /// The least that leaves enough for batches to make more than tiny objects.
 const TOTAL_MIN: u64 = 80 * MIB;
 
@@ -74,7 +79,7 @@ impl MemoryPlan {
         let fetch = (total / 32).clamp(2 * MIB, 32 * MIB);
         let hand_over = (total / 32).clamp(2 * MIB, 32 * MIB);
         let elsewhere = BASE + FETCH_COST * fetch + HAND_OVER_COST * hand_over;
-        let batches = total.saturating_sub(elsewhere);
+        let batches = total.saturating_sub(elsewhere) / 10 * BATCH_TENTHS;
         if total < TOTAL_MIN {
             return Err(MemoryError::TooSmall(total));
         }
@@ -125,11 +130,11 @@ mod tests {
     #[test]
     fn a_plan_is_refused_where_it_does_not_fit() {
         let plan = MemoryPlan::new(256 * MIB, Some(512 * MIB), 32 * MIB).unwrap();
-        assert_eq!((plan.fetch, plan.batches), (8 * MIB, 160 * MIB));
+        assert_eq!((plan.fetch, plan.batches), (8 * MIB, 112 * MIB));
         for (total, there, flush) in [
             (79 * MIB, None, MIB),
             (256 * MIB, Some(200 * MIB), MIB),
-            (256 * MIB, None, 81 * MIB),
+            (256 * MIB, None, 57 * MIB),
         ] {
             assert!(MemoryPlan::new(total, there, flush).is_err());
         }

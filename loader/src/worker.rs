@@ -194,11 +194,13 @@ impl Worker {
                 self.pending = None;
             }
         }
-        if self.room() == Room::CloseYours {
-            self.shared.metrics.pressed.inc();
+        // One that closes already has nothing to give.
+        if self.room() == Room::CloseYours && self.machine.closing().is_none() {
             self.machine
                 .apply(Event::Pressure, clock::now())
                 .map_err(end)?;
+            let closes = self.machine.closing().is_some();
+            self.shared.metrics.pressed.inc_by(u64::from(closes));
         }
         for counts in self.machine.take_counts() {
             self.shared.tally.add(&counts);

@@ -6,6 +6,8 @@ use crate::oracle::{Report, Stored, stored};
 use crate::outside::unique;
 use crate::process::{Agent, Finished, Loader, Process, Setup};
 use crate::s3::S3;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 /// Topic, group and bucket of one test.
 #[derive(Debug)]
@@ -170,4 +172,21 @@ impl<'a> Loading<'a> {
             verify.stderr
         );
     }
+}
+
+/// A loader's metric, summed over its labels; none while the page does not answer or has it not.
+/// `listen`: its `http.listen`.
+pub fn metric(listen: &str, name: &str) -> Option<u64> {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(listen).ok()?;
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .ok()?;
+    stream.read_to_string(&mut text).ok()?;
+    let lines = text.lines().filter(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(['{', ' ']))
+    });
+    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    values.reduce(|a, b| a + b)
 }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use headwater_tests::kafka::Kafka;
-use headwater_tests::loading::Loading;
+use base64::Engine;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::{Loading, metric};
 use headwater_tests::oracle::{wait_until, wait_until_complete};
+use headwater_tests::outside::free_address;
 use headwater_tests::process::{Agent, Process};
-use headwater_tests::s3::S3;
+use headwater_tests::s3::{Fault, Kind, Op, S3};
 use headwater_tests::writer::Writer;
 use serde_json::Value;
 
@@ -176,4 +178,95 @@ fn a_budget_is_used_up_outlives_a_restart_and_what_waited_goes_once_there_is_mor
     }
     wait_until_complete(&[&writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
     finish(&loading, &agent, &loader);
+}
+
+/// Values that hardly compress, 2 KiB each, in partitions that each have every path: 350 MiB by zstd.
+struct Bulk;
+
+impl Bulk {
+    const RECORDS: u64 = 240_000;
+    const PARTITIONS: u64 = 8;
+    const PATHS: u64 = 500;
+    const NOISE_BYTES: usize = 1500;
+
+    fn message(n: u64) -> String {
+        format!("record {n}")
+    }
+
+    fn records() -> impl Iterator<Item = Record> {
+        let mut state = 1_u64;
+        let mut noise = Vec::with_capacity(Self::NOISE_BYTES + 8);
+        (0..Self::RECORDS).map(move |n| {
+            noise.clear();
+            while noise.len() < Self::NOISE_BYTES {
+                // xorshift: plain, and nothing that zstd could find again.
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                noise.extend_from_slice(&state.to_le_bytes());
+            }
+            let noise = base64::engine::general_purpose::STANDARD.encode(&noise);
+            let (message, path) = (Self::message(n), n / Self::PARTITIONS % Self::PATHS);
+            let value = format!(r#"{{"message":"{message}","path":"p{path}","noise":"{noise}"}}"#);
+            Record {
+                partition: i32::try_from(n % Self::PARTITIONS).expect("a few"),
+                value: value.into_bytes(),
+                ..Record::default()
+            }
+        })
+    }
+}
+
+/// What is open in 500 paths of each of eight partitions would take more than was granted, with the
+/// output away and with no batch due for its size or age: then nothing bounds it but the memory's own
+/// rule. And the same again for a loader that takes up what a killed one had begun.
+#[test]
+fn five_hundred_paths_a_partition_stay_within_the_memory_that_was_granted() {
+    const GRANTED_KIB: u64 = 256 * 1024;
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let partitions = i32::try_from(Bulk::PARTITIONS).expect("a few");
+    let loading = Loading::new(kafka, &s3, "bulk", partitions);
+    kafka.produce(&loading.topic, Bulk::records());
+    let listen = free_address();
+    let config = |age: &str| {
+        format!(
+            "path = \"path={{path}}\"\n[flush]\nage = \"{age}\"\nbytes = \"56MiB\"\n\
+             [limits]\nmemory = \"256MiB\"\n[http]\nlisten = \"{listen}\"\n"
+        )
+    };
+    let committed = || {
+        let all = kafka.committed(loading.group(), &loading.topic);
+        let offsets = all.iter().filter_map(|committed| committed.offset);
+        offsets.sum::<i64>().unsigned_abs()
+    };
+    s3.fault(Fault::on(Op::Put, Kind::Http503).for_keys_with("path="));
+    let loader = loading.loader(&config("1h")).start();
+    wait_until("batches take what there is for them", PATIENCE, || {
+        let held = metric(&listen, "headwater_loader_batch_memory_bytes");
+        held.is_some() && held >= metric(&listen, "headwater_loader_batch_memory_bytes_max")
+    });
+    // What does not stop there shows it now.
+    std::thread::sleep(Duration::from_secs(3));
+    s3.clear_faults();
+    // What may stay open is less than half of all.
+    wait_until("half of it is stored", PATIENCE, || {
+        committed() >= Bulk::RECORDS / 2
+    });
+    let first = loader.rss_kib_max();
+    loader.kill9();
+    drop(loader);
+    let loader = loading.loader(&config("1s")).start();
+    wait_until("all of it is stored", PATIENCE, || {
+        committed() == Bulk::RECORDS
+    });
+    let peaks = [first, loader.rss_kib_max()];
+    assert!(
+        peaks.iter().all(|peak| *peak <= GRANTED_KIB),
+        "{peaks:?} KiB resident"
+    );
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading
+        .report((0..Bulk::RECORDS).map(Bulk::message))
+        .assert_exact();
+    loading.assert_proven();
 }

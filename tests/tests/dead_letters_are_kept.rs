@@ -3,14 +3,12 @@
 //! alarms on counts nothing that is stored or filtered.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use base64::Engine;
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{Loading, metric};
 use headwater_tests::oracle::{decompress, stored_in_folder, wait_until};
 use headwater_tests::outside::free_address;
 use headwater_tests::s3::S3;
@@ -169,22 +167,6 @@ fn snapshot(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
     }
     all.sort();
     all
-}
-
-/// A metric's sum over its labels; none while the page does not answer or has it not.
-fn metric(listen: &str, name: &str) -> Option<u64> {
-    let mut text = String::new();
-    let mut stream = TcpStream::connect(listen).ok()?;
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .ok()?;
-    stream.read_to_string(&mut text).ok()?;
-    let lines = text.lines().filter(|line| {
-        line.strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with(['{', ' ']))
-    });
-    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-    values.reduce(|a, b| a + b)
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub const FLUSH_BYTES: Bytes = Bytes::mib(32);
 pub const FLUSH_RECORDS: u64 = 2_000_000;
 /// How long a record waits at most before its object is written.
 pub const FLUSH_AGE: Period = Period::secs(60);
-/// Memory of the whole process: what a small container gives, and enough for 160 MiB of batches.
+/// Memory of the whole process: what a small container gives, and enough for 112 MiB of batches.
 pub const MEMORY: Bytes = Bytes::mib(256);
 /// Objects of one batch: a path template with a value of its own for each record would otherwise
 /// write an object for each record.

@@ -121,6 +121,7 @@ impl Objects {
             return *at;
         }
         let path: Arc<str> = path.into();
+        self.held += size_of::<OpenObject>() + 2 * path.len();
         let at = self.open(Arc::clone(&path), offset);
         if layout == Layout::Batch {
             self.places.insert(path, at);
