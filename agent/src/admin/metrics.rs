@@ -119,14 +119,17 @@ const METRICS: &[Metric] = metrics! {
     Gauge "uplink_month_used" Some(Unit::Bytes), "Used of uplink.bytes_per_month", |s| used(s, Period::Month);
     Gauge "uplink_month_left" Some(Unit::Bytes), "Left of it", |s| left(s, Period::Month);
     Gauge "flash_left" Some(Unit::Bytes), "Left of flash.bytes_per_day", |s| s.flash_left_bytes.and_then(whole);
+    Gauge "flash_max" Some(Unit::Bytes), "The budget itself, which holds one day's bytes", |s| s.flash_max_bytes.and_then(whole);
     Counter "flash_waits" None, "Commits that waited for the flash budget", |s| whole(s.counters.flash_waits);
     Counter "config_reloads" None, "New configurations taken (SIGHUP)", |s| whole(s.reloads.taken);
     Counter "config_reload_failures" None, "New configurations refused; the one before stayed", |s| whole(s.reloads.refused);
     Gauge "config_last_reload_successful" None, "0 where the last new configuration was refused", |s| whole(u64::from(!s.reloads.last_refused));
     Gauge "resident_memory" Some(Unit::Bytes), "Memory of the process", |s| whole(s.process.rss_bytes);
+    Gauge "memory_max" Some(Unit::Bytes), "Bound of the same (memory.max)", |s| s.memory_max_bytes.and_then(whole);
     Counter "cpu" Some(Unit::Seconds), "CPU time of the process, user and system", |s| seconds(s.process.cpu_ms);
     Counter "storage_written" Some(Unit::Bytes), "Bytes written to storage, as the kernel counts them: what flash wears by", |s| whole(s.process.written_bytes);
     Gauge "open_files" None, "Open files of the process", |s| whole(s.process.open_files);
+    Gauge "open_files_max" None, "As many as it may have open (LimitNOFILE=)", |s| whole(s.process.open_files_max);
     Gauge "threads" None, "Its threads", |s| whole(s.process.threads);
     Gauge "wakeups" None, "How often the threads that run now have waited and were woken", |s| whole(s.process.wakeups);
     Gauge "preemptions" None, "How often they were stopped for other programs", |s| whole(s.process.preemptions);

@@ -15,6 +15,9 @@ pub struct Process {
     pub written_bytes: u64,
     /// Open files.
     pub open_files: u64,
+    /// As many as it may have open (`LimitNOFILE=`).
+    #[serde(default)]
+    pub open_files_max: u64,
     /// Threads.
     #[serde(default)]
     pub threads: u64,
@@ -36,6 +39,7 @@ impl Process {
             cpu_ms: cpu_ms(&read("stat")),
             written_bytes: number(&read("io"), "write_bytes:"),
             open_files: open_files as u64,
+            open_files_max: number(&read("limits"), "Max open files"),
             ..switches()
         }
     }
@@ -87,6 +91,7 @@ mod tests {
             process.rss_bytes > 1 << 20 && process.open_files > 2,
             "{process:?}"
         );
+        assert!(process.open_files < process.open_files_max, "{process:?}");
         assert!(process.threads > 0 && process.wakeups > 0, "{process:?}");
         let stat = "4711 (a) b (c) S 1 4711 4711 0 -1 4194560 2 0 0 0 123 45 0 0 20 0 1 0 9 9 9";
         assert_eq!(cpu_ms(stat), 1680);

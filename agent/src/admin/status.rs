@@ -44,6 +44,12 @@ pub struct Status {
     /// What is left of the flash budget, bytes; none where there is none.
     #[serde(default)]
     pub flash_left_bytes: Option<u64>,
+    /// The budget itself, for a day.
+    #[serde(default)]
+    pub flash_max_bytes: Option<u64>,
+    /// What the process may take (`memory.max`), bytes; none where nobody says.
+    #[serde(default)]
+    pub memory_max_bytes: Option<u64>,
     /// How it went with new configurations.
     #[serde(default)]
     pub reloads: Reloads,
@@ -175,6 +181,14 @@ impl fmt::Display for Status {
             (self.spool.oldest_ms).map_or(String::new(), |ms| format!(", oldest {}", period(ms)))
         )?;
         budget_lines(f, &self.uplink)?;
+        if let (Some(left), Some(max)) = (self.flash_left_bytes, self.flash_max_bytes) {
+            let max = Bytes(max);
+            writeln!(
+                f,
+                "flash       {} of {max} left of flash.bytes_per_day",
+                size(left)
+            )?;
+        }
         if self.reloads.last_refused {
             writeln!(
                 f,
@@ -183,8 +197,9 @@ impl fmt::Display for Status {
         }
         writeln!(
             f,
-            "process     {} of memory, {:.1} s of CPU, {} written to storage, {} open files",
+            "process     {}{} of memory, {:.1} s of CPU, {} written to storage, {} open files",
             size(self.process.rss_bytes),
+            (self.memory_max_bytes).map_or(String::new(), |max| format!(" of {}", Bytes(max))),
             Duration::from_millis(self.process.cpu_ms).as_secs_f64(),
             size(self.process.written_bytes),
             self.process.open_files
@@ -351,12 +366,15 @@ pub(super) mod tests {
                 cpu_ms: 12_340,
                 written_bytes: 3 << 20,
                 open_files: 17,
+                open_files_max: 1024,
                 threads: 6,
                 wakeups: 4711,
                 preemptions: 12,
             },
             uplink: uplink(),
-            flash_left_bytes: Some(12_000_000),
+            flash_left_bytes: Some(12 << 20),
+            flash_max_bytes: Some(20 << 20),
+            memory_max_bytes: Some(48 << 20),
             reloads: Reloads {
                 taken: 2,
                 refused: 1,
@@ -382,8 +400,9 @@ pub(super) mod tests {
              uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_hour\n\
              uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_day\n\
              uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_month\n\
+             flash       12.0 MiB of 20MiB left of flash.bytes_per_day\n\
              config      the last new one was REFUSED: the one before it is in force\n\
-             process     20.0 MiB of memory, 12.3 s of CPU, 3.0 MiB written to storage, 17 open files\n"
+             process     20.0 MiB of 48MiB of memory, 12.3 s of CPU, 3.0 MiB written to storage, 17 open files\n"
         );
         let mut worse = example();
         worse.stuck = Some("the disk hangs".into());

@@ -58,6 +58,8 @@ impl Agent<'_> {
                 budgets: delivery.budgets(),
             },
             flash_left_bytes: delivery.flash_left_bytes(),
+            flash_max_bytes: self.plan.flash_bytes_per_day,
+            memory_max_bytes: self.plan.memory_max,
             reloads: self.reloads,
             process: Process::read(),
             tap_missed: self.taps.missed(),

@@ -16,6 +16,7 @@ mod listener;
 pub mod msk;
 mod node;
 mod records;
+mod tip;
 pub mod token;
 pub mod visitor;
 
@@ -24,6 +25,7 @@ pub use iam::{Iam, Key, Policy};
 pub use listener::Listener;
 pub use msk::{Msk, MskSetup};
 pub use records::{Committed, Record};
+pub use tip::Tip;
 
 use crate::clock;
 use crate::folder::Folder;
