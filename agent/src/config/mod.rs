@@ -4,6 +4,8 @@
 
 pub mod changes;
 pub mod defaults;
+#[cfg(test)]
+mod documented;
 pub mod file;
 pub mod host;
 mod journals;
