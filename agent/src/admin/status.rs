@@ -181,14 +181,7 @@ impl fmt::Display for Status {
             (self.spool.oldest_ms).map_or(String::new(), |ms| format!(", oldest {}", period(ms)))
         )?;
         budget_lines(f, &self.uplink)?;
-        if let (Some(left), Some(max)) = (self.flash_left_bytes, self.flash_max_bytes) {
-            let max = Bytes(max);
-            writeln!(
-                f,
-                "flash       {} of {max} left of flash.bytes_per_day",
-                size(left)
-            )?;
-        }
+        flash_line(f, self.flash_left_bytes, self.flash_max_bytes)?;
         if self.reloads.last_refused {
             writeln!(
                 f,
@@ -267,6 +260,14 @@ fn budget_lines(f: &mut fmt::Formatter<'_>, uplink: &Uplink) -> fmt::Result {
         )?;
     }
     Ok(())
+}
+
+fn flash_line(f: &mut fmt::Formatter<'_>, left: Option<u64>, max: Option<u64>) -> fmt::Result {
+    let (Some(left), Some(max)) = (left, max) else {
+        return Ok(());
+    };
+    let (left, max) = (size(left), Bytes(max));
+    writeln!(f, "flash       {left} of {max} left of flash.bytes_per_day")
 }
 
 /// A size to read, to a tenth of its unit.
