@@ -7,6 +7,8 @@
 //! | base | the program, its threads, TLS, the client's own buffers |
 //! | fetch | librdkafka's queue (`queued.max.messages.kbytes`); small records take four times their bytes there |
 //! | hand-over | [`crate::consume::prefetch`]; up to twice its bound |
+//! | tables | those of `lookup`; with `tables.reload` four versions: the first, the one in use, a new one, and room to grow ([`crate::tables`]) |
+//! | items | requests to DynamoDB that are under way, over all partitions ([`crate::store::dynamodb`]) |
 //! | batches | [`crate::staging`]: open and closing batches of all partitions |
 //! | gaps | nobody: memory that was given back between what lives, and that nothing fits in |
 
@@ -23,8 +25,14 @@ const HAND_OVER_COST: u64 = 2;
 /// objects in each of eight partitions it held at most 212 MiB for 160 MiB of batches and 16 MiB of
 /// hand-overs; jemalloc and mimalloc held no less.
 const BATCH_TENTHS: u64 = 7;
+/// Versions of the tables that there is room for where they are read again.
+const TABLE_VERSIONS: u64 = 4;
+/// Room for tables that are read again and are small now.
+const TABLES_MIN: u64 = 4 * MIB;
 /// The least that leaves enough for batches to make more than tiny objects.
 const TOTAL_MIN: u64 = 80 * MIB;
+/// The least that `flush.bytes` may be.
+const FLUSH_MIN: u64 = 64 * 1024;
 
 /// The parts, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +43,25 @@ pub struct MemoryPlan {
     pub fetch: u64,
     /// Bound of the hand-overs.
     pub hand_over: u64,
+    /// Tables, in all versions that are in use.
+    pub tables: u64,
+    /// Requests to DynamoDB that are under way; 0 where there are none.
+    pub items: u64,
     /// Open and closing batches.
     pub batches: u64,
+}
+
+/// What a configuration needs memory for, beside its records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes of one batch.
+    pub flush: u64,
+    /// Bytes that its tables take as they are: as they lie there, and made ready.
+    pub tables: u64,
+    /// Whether they are read again.
+    pub reload: bool,
+    /// Whether rows go to DynamoDB, too.
+    pub items: bool,
 }
 
 /// A plan that does not fit.
@@ -58,28 +83,31 @@ pub enum MemoryError {
     },
     /// Two batches do not fit.
     #[error(
-        "flush.bytes is {}, and limits.memory leaves {} for batches: one that fills and one that closes must fit. Set flush.bytes to {} at most, or raise limits.memory",
-        headwater_msk::Bytes(*.flush), headwater_msk::Bytes(*.batches), headwater_msk::Bytes(*.batches / 2)
+        "flush.bytes is {}, and limits.memory leaves {} for batches{}: one that fills and one that closes must fit. Set {}limits.memory to {} at least",
+        headwater_msk::Bytes(*.flush), headwater_msk::Bytes(*.batches), beside(*.tables, *.items), smaller(*.batches), headwater_msk::Bytes(*.least)
     )]
     Flush {
         /// `flush.bytes`.
         flush: u64,
         /// What is left for batches.
         batches: u64,
+        /// What tables take.
+        tables: u64,
+        /// What requests to DynamoDB take.
+        items: u64,
+        /// What `limits.memory` would have to be.
+        least: u64,
     },
 }
 
 impl MemoryPlan {
-    /// Splits `total`. `there`: what this process may use, where that is known. `flush`: bytes of one
-    /// batch.
+    /// Splits `total`. `there`: what this process may use, where that is known.
     ///
     /// # Errors
     /// See [`MemoryError`].
-    pub fn new(total: u64, there: Option<u64>, flush: u64) -> Result<Self, MemoryError> {
-        let fetch = (total / 32).clamp(2 * MIB, 32 * MIB);
-        let hand_over = (total / 32).clamp(2 * MIB, 32 * MIB);
-        let elsewhere = BASE + FETCH_COST * fetch + HAND_OVER_COST * hand_over;
-        let batches = total.saturating_sub(elsewhere) / 10 * BATCH_TENTHS;
+    pub fn new(total: u64, there: Option<u64>, needs: Needs) -> Result<Self, MemoryError> {
+        let plan = Self::split(total, needs);
+        let (flush, batches) = (needs.flush, plan.batches);
         if total < TOTAL_MIN {
             return Err(MemoryError::TooSmall(total));
         }
@@ -88,14 +116,72 @@ impl MemoryPlan {
             return Err(MemoryError::NotThere { asked, there });
         }
         if flush.saturating_mul(2) > batches {
-            return Err(MemoryError::Flush { flush, batches });
+            return Err(MemoryError::Flush {
+                flush,
+                batches,
+                tables: plan.tables,
+                items: plan.items,
+                least: Self::least(total, needs),
+            });
         }
-        Ok(Self {
+        Ok(plan)
+    }
+
+    /// The parts of `total`; what is not there is taken from batches.
+    fn split(total: u64, needs: Needs) -> Self {
+        let fetch = (total / 32).clamp(2 * MIB, 32 * MIB);
+        let hand_over = (total / 32).clamp(2 * MIB, 32 * MIB);
+        let tables = match needs.reload {
+            true => needs.tables.saturating_mul(TABLE_VERSIONS).max(TABLES_MIN),
+            false => needs.tables,
+        };
+        let tables = tables.checked_next_multiple_of(MIB).unwrap_or(tables);
+        let items = match needs.items {
+            true => (total / 16).clamp(4 * MIB, 32 * MIB),
+            false => 0,
+        };
+        let elsewhere = BASE + FETCH_COST * fetch + HAND_OVER_COST * hand_over + items;
+        let left = total.saturating_sub(elsewhere).saturating_sub(tables);
+        Self {
             total,
             fetch,
             hand_over,
-            batches,
-        })
+            tables,
+            items,
+            batches: left / 10 * BATCH_TENTHS / 1024 * 1024,
+        }
+    }
+
+    /// The least whole MiB above `total` that two batches fit in.
+    fn least(total: u64, needs: Needs) -> u64 {
+        let wanted = needs.flush.saturating_mul(2);
+        let mut total = total.next_multiple_of(MIB);
+        // Batches get half of what is added, at least.
+        while let missing @ 1.. = wanted.saturating_sub(Self::split(total, needs).batches) {
+            total = total.saturating_add(missing.next_multiple_of(MIB));
+        }
+        total
+    }
+}
+
+/// What took the room of batches, for a message.
+fn beside(tables: u64, items: u64) -> String {
+    let bytes = headwater_msk::Bytes;
+    let of = |n: u64, what: &str| match n {
+        0 => String::new(),
+        n => format!(", {what} {}", bytes(n)),
+    };
+    of(tables, "beside tables of") + &of(items, "beside requests to DynamoDB of")
+}
+
+/// What `flush.bytes` could be, where it could.
+fn smaller(batches: u64) -> String {
+    match batches / 2 {
+        0..FLUSH_MIN => String::new(),
+        half => format!(
+            "flush.bytes to {} at most, or ",
+            headwater_msk::Bytes(half / 1024 * 1024)
+        ),
     }
 }
 
@@ -129,16 +215,59 @@ mod tests {
 
     #[test]
     fn a_plan_is_refused_where_it_does_not_fit() {
-        let plan = MemoryPlan::new(256 * MIB, Some(512 * MIB), 32 * MIB).unwrap();
+        let batch = |flush: u64| Needs {
+            flush,
+            ..Needs::default()
+        };
+        let plan = MemoryPlan::new(256 * MIB, Some(512 * MIB), batch(32 * MIB)).unwrap();
         assert_eq!((plan.fetch, plan.batches), (8 * MIB, 112 * MIB));
         for (total, there, flush) in [
             (79 * MIB, None, MIB),
             (256 * MIB, Some(200 * MIB), MIB),
             (256 * MIB, None, 57 * MIB),
         ] {
-            assert!(MemoryPlan::new(total, there, flush).is_err());
+            assert!(MemoryPlan::new(total, there, batch(flush)).is_err());
         }
-        assert!(MemoryPlan::new(96 * MIB, None, 8 * MIB).is_ok());
+        assert!(MemoryPlan::new(96 * MIB, None, batch(8 * MIB)).is_ok());
+    }
+
+    #[test]
+    fn tables_and_items_take_the_room_of_batches_and_what_would_fit_is_said() {
+        let needs = |tables: u64, reload: bool, items: bool| Needs {
+            flush: 32 * MIB,
+            tables,
+            reload,
+            items,
+        };
+        let plan = |needs: Needs| MemoryPlan::new(256 * MIB, None, needs);
+        let split = |needs: Needs| plan(needs).map(|plan| (plan.tables, plan.items, plan.batches));
+        // What is left, less the gaps.
+        let batches = |left: u64| left * MIB / 10 * BATCH_TENTHS / 1024 * 1024;
+        let parts =
+            |tables: u64, items: u64, left: u64| Ok((tables * MIB, items * MIB, batches(left)));
+        assert_eq!(split(needs(10 * MIB, false, false)), parts(10, 0, 150));
+        assert_eq!(split(needs(10 * MIB, true, true)), parts(40, 16, 104));
+        assert_eq!(split(needs(9, true, false)), parts(4, 0, 156));
+        let told = |needs: Needs| plan(needs).unwrap_err().to_string();
+        let said = told(needs(30 * MIB, true, true));
+        for part in [
+            "beside tables of 120MiB",
+            "beside requests to DynamoDB of 16MiB",
+            "flush.bytes to 8601KiB at most",
+            "limits.memory to ",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        let said = told(needs(60 * MIB, true, false));
+        assert!(!said.contains("at most"), "{said}");
+        // What is named does, and a MiB less does not.
+        for needs in [needs(30 * MIB, true, true), needs(800 * MIB, true, false)] {
+            let Err(MemoryError::Flush { least, .. }) = plan(needs) else {
+                panic!("it fits");
+            };
+            assert!(MemoryPlan::new(least, None, needs).is_ok());
+            assert!(MemoryPlan::new(least - 2 * MIB, None, needs).is_err());
+        }
     }
 
     #[test]

@@ -255,6 +255,11 @@ impl Pipeline {
         })
     }
 
+    /// Bytes of memory that the tables of its steps take, about.
+    pub fn tables_held(&self) -> usize {
+        self.steps.iter().map(Step::tables_held).sum()
+    }
+
     /// DynamoDB's tables that its rows go to, too.
     pub fn items(&self) -> &[ItemTable] {
         &self.items

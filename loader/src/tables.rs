@@ -4,19 +4,22 @@
 //! A table is a part of the pipeline, by the hash of its content. So a table that has changed makes
 //! another pipeline, which is stored in the output before any batch names it; the open batch goes on
 //! with the one that it was opened with, and a batch that a crash cut short is made again with that one
-//! too, whatever the table is by then. A table that cannot be read, or makes no sense, changes nothing:
-//! the old one stays, and it is said and counted. At the start there is no old one: the loader stops.
+//! too, whatever the table is by then. A table that cannot be read, makes no sense, or has no room beside
+//! the versions that are in use ([`MemoryPlan::tables`](crate::memory::MemoryPlan)), changes nothing: the old
+//! one stays, and it is said and counted. At the start there is no old one: the loader stops.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::config::Plan;
 use crate::config::file::Tables;
 use crate::pipeline::{Pipeline, content_hash};
 use crate::recover::store_pipeline;
+use crate::store::Store;
 use crate::store::s3::{S3, S3Settings};
 use crate::transform::lookup::TABLE_BYTES_MAX;
 use crate::worker::Shared;
@@ -112,10 +115,15 @@ pub async fn keep_fresh(
 ) {
     let metrics = &shared.metrics.tables;
     metrics.read(clock::now().wall_ms);
+    let mut versions = Versions::new(&shared.plan);
     loop {
         tokio::time::sleep(every).await;
         let running = Arc::clone(&current.borrow());
-        match read_again(&shared, &running).await {
+        let store = &shared.store;
+        match versions
+            .read_again(&shared.plan.table_sources, store, &running)
+            .await
+        {
             Ok(None) => metrics.read(clock::now().wall_ms),
             Ok(Some(pipeline)) => {
                 metrics.read(clock::now().wall_ms);
@@ -137,23 +145,75 @@ pub async fn keep_fresh(
     }
 }
 
-/// The pipeline with the tables as they are now, stored in the output; none where they are as before.
-async fn read_again(
-    shared: &Shared,
-    running: &Arc<Pipeline>,
-) -> Result<Option<Arc<Pipeline>>, String> {
-    let sources = shared.plan.table_sources.clone();
-    let running = Arc::clone(running);
-    let made = tokio::task::spawn_blocking(move || {
-        let tables = sources.read().map_err(|problems| problems.join("; "))?;
-        with_tables(&running, tables)
-    });
-    let Some((pipeline, tables)) = made.await.map_err(|error| error.to_string())?? else {
-        return Ok(None);
-    };
-    let stored = store_pipeline(&shared.store, &pipeline, &tables).await;
-    stored.map_err(|error| format!("it cannot be stored beside the data: {error}"))?;
-    Ok(Some(Arc::new(pipeline)))
+/// The versions of the tables that something may still be made with, and the room for them.
+#[derive(Debug)]
+pub struct Versions {
+    /// Pipelines over them; those that are gone take no memory any more.
+    pipelines: Vec<Weak<Pipeline>>,
+    /// Bytes of the first version as it lies there, which is kept.
+    raw: u64,
+    /// Bytes for all of them.
+    room: u64,
+}
+
+impl Versions {
+    /// Only the first one, which the plan was made with.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            pipelines: vec![Arc::downgrade(&plan.pipeline)],
+            raw: raw(&plan.tables),
+            room: plan.memory.tables,
+        }
+    }
+
+    /// The pipeline with the tables as they are now, stored in the output; none where they are as before.
+    ///
+    /// # Errors
+    /// They cannot be read, make no sense, have no room, or cannot be stored.
+    pub async fn read_again(
+        &mut self,
+        sources: &Sources,
+        store: &Store,
+        running: &Arc<Pipeline>,
+    ) -> Result<Option<Arc<Pipeline>>, String> {
+        let (sources, before) = (sources.clone(), Arc::clone(running));
+        let made = tokio::task::spawn_blocking(move || {
+            let tables = sources.read().map_err(|problems| problems.join("; "))?;
+            with_tables(&before, tables)
+        });
+        let Some((pipeline, tables)) = made.await.map_err(|error| error.to_string())?? else {
+            return Ok(None);
+        };
+        let pipeline = Arc::new(pipeline);
+        self.admit(&pipeline, raw(&tables))?;
+        let stored = store_pipeline(store, &pipeline, &tables).await;
+        stored.map_err(|error| format!("it cannot be stored beside the data: {error}"))?;
+        self.pipelines.push(Arc::downgrade(&pipeline));
+        Ok(Some(pipeline))
+    }
+
+    /// Whether there is room for one more. `raw`: its bytes as they lie there.
+    fn admit(&mut self, pipeline: &Pipeline, raw: u64) -> Result<(), String> {
+        self.pipelines.retain(|version| version.strong_count() > 0);
+        let held = |pipeline: &Pipeline| pipeline.tables_held() as u64;
+        let in_use = self.pipelines.iter().filter_map(Weak::upgrade);
+        let in_use = in_use.map(|version| held(&version)).sum::<u64>() + self.raw;
+        let asked = held(pipeline) + raw;
+        match in_use + asked > self.room {
+            false => Ok(()),
+            true => Err(format!(
+                "the tables take {} now, versions that are in use take {}, and the memory plan has {} for all; \
+                 raise limits.memory and start anew",
+                headwater_msk::Bytes(asked.next_multiple_of(1024)),
+                headwater_msk::Bytes(in_use.next_multiple_of(1024)),
+                headwater_msk::Bytes(self.room)
+            )),
+        }
+    }
+}
+
+fn raw(tables: &Tables) -> u64 {
+    tables.values().map(|bytes| bytes.len() as u64).sum()
 }
 
 /// The same pipeline over other tables; none where they hold what they held.
@@ -193,6 +253,34 @@ mod tests {
         assert_ne!(changed.hash(), running.hash());
         let broken = with_tables(&running, table("id,site\n1,Ulm\n1,Bonn\n"));
         assert!(broken.unwrap_err().contains("\"1\" twice"));
+    }
+
+    #[test]
+    fn a_version_that_has_no_room_is_not_taken_until_others_are_gone() {
+        let steps = "[[transform]]\nstep='lookup'\ntable='t'\nfield='id'\n";
+        let of = |rows: usize| {
+            let rows: String = (0..rows).map(|n| format!("{n},Ulm\n")).collect();
+            let bytes = format!("id,site\n{rows}").into_bytes();
+            Arc::new(pipeline_over(
+                steps,
+                "all",
+                &Tables::from([("t".to_owned(), bytes)]),
+            ))
+        };
+        let (first, second, third) = (of(1000), of(1001), of(1002));
+        let held = first.tables_held() as u64;
+        let mut versions = Versions {
+            pipelines: vec![Arc::downgrade(&first)],
+            raw: 0,
+            room: 3 * held,
+        };
+        assert!(versions.admit(&of(100_000), 0).is_err(), "far too large");
+        versions.admit(&second, 0).unwrap();
+        versions.pipelines.push(Arc::downgrade(&second));
+        let said = versions.admit(&third, held).unwrap_err();
+        assert!(said.contains("raise limits.memory"), "{said}");
+        drop(second);
+        versions.admit(&third, held / 2).unwrap();
     }
 
     #[test]

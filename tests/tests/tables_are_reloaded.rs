@@ -112,6 +112,28 @@ fn counted(loader: &Process, listen: &str, name: &str) -> u64 {
         .unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
+/// A table that has grown beyond the memory plan is not taken, and that is said.
+fn one_without_room_is_not_taken(enriched: &Enriched<'_>, loader: &Process, listen: &str) {
+    let failures = || {
+        counted(
+            loader,
+            listen,
+            "headwater_loader_table_reload_failures_total",
+        )
+    };
+    let before = failures();
+    let rows: String = (0..20_000)
+        .map(|n| format!("{{\"device\":{n},\"site\":{{\"name\":\"Ulm\",\"version\":9}}}}\n"))
+        .collect();
+    enriched.set_table(&(table(9).replace("{\"device\":8}\n", "") + &rows));
+    wait_until("it is counted", PATIENCE, || failures() > before);
+    let said = loader.stderr();
+    assert!(
+        said.contains("raise limits.memory and start anew"),
+        "{said}"
+    );
+}
+
 /// `begun`: a line of the batch that was made again.
 fn each_batch_has_one_version(enriched: &Enriched<'_>, begun: &String) {
     for (versions, lines) in enriched.objects() {
@@ -170,6 +192,7 @@ fn a_batch_has_one_version_through_reloads_and_a_kill() {
     });
     assert!(loader.stderr().contains("the one from before stays"));
     enriched.produce(10);
+    one_without_room_is_not_taken(&enriched, &loader, &listen);
     enriched.set_table(&table(2));
     enriched.until_version(2);
     assert_eq!(

@@ -42,12 +42,18 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
         Layout::Batch => "",
         Layout::Record => PRICE,
     };
+    let more = |n: u64, what: &str| match n {
+        0 => String::new(),
+        n => format!(", {what} {}", bytes(n)),
+    };
+    let tables_memory = more(memory.tables, "tables");
+    let items_memory = more(memory.items, "requests to DynamoDB");
     let tables: String = plan.pipeline.items().iter().map(about).collect();
     print(&format!(
         "# Effective configuration, defaults filled in.\n\
          # Pipeline {}.\n\
          # Memory: {} in all. Batches {}, records fetched and not yet taken in {}, librdkafka's queue {}\n\
-         # (small records take four times that there), the rest for the program.\n{layout}{tables}{effective}",
+         # (small records take four times that there){tables_memory}{items_memory}, the rest for the program.\n{layout}{tables}{effective}",
         plan.pipeline.hash(),
         bytes(memory.total),
         bytes(memory.batches),

@@ -14,7 +14,7 @@ use crate::config::file::{
 use crate::emf::Emf;
 use crate::encode::Compression;
 use crate::format::{Format, Kind};
-use crate::memory::MemoryPlan;
+use crate::memory::{MemoryPlan, Needs};
 use crate::partition::Layout;
 use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
 use crate::store::dynamodb::DynamoSettings;
@@ -132,9 +132,6 @@ impl Plan {
         memory_there: Option<u64>,
     ) -> Result<Self, Vec<String>> {
         let mut problems = section_problems(file);
-        let memory = MemoryPlan::new(file.limits.memory.0, memory_there, file.flush.bytes.0)
-            .map_err(|error| problems.push(error.to_string()))
-            .ok();
         let listen = file.http.listen.as_ref().and_then(|text| {
             let wrong = |_| {
                 problems.push(format!(
@@ -148,6 +145,10 @@ impl Plan {
             .ok();
         let pipeline = plan_pipeline(file, &tables)
             .map_err(|wrong| problems.extend(wrong))
+            .ok();
+        let needs = needs(file, &tables, pipeline.as_ref());
+        let memory = MemoryPlan::new(file.limits.memory.0, memory_there, needs)
+            .map_err(|error| problems.push(error.to_string()))
             .ok();
         let (Some(output), Some(pipeline), Some(memory), true) =
             (output, pipeline, memory, problems.is_empty())
@@ -166,7 +167,7 @@ impl Plan {
                 .session_timeout
                 .unwrap_or(defaults::SESSION_TIMEOUT),
             output,
-            dynamodb: dynamodb(&file.output.dynamodb),
+            dynamodb: dynamodb(&file.output.dynamodb, memory.items),
             flush: limits(&file.flush),
             memory,
             stop_grace: file.limits.stop_grace,
@@ -188,6 +189,18 @@ impl Plan {
                 .reload
                 .filter(|_| table_paths(file).next().is_some()),
         })
+    }
+}
+
+/// What memory is needed for. Where there is no pipeline, that is said anyway.
+fn needs(file: &ConfigFile, tables: &Tables, pipeline: Option<&Pipeline>) -> Needs {
+    let raw: usize = tables.values().map(Vec::len).sum();
+    let held = pipeline.map_or(0, Pipeline::tables_held);
+    Needs {
+        flush: file.flush.bytes.0,
+        tables: (raw + held) as u64,
+        reload: file.tables.reload.is_some() && !tables.is_empty(),
+        items: !file.output.dynamodb.table.is_empty(),
     }
 }
 
@@ -314,8 +327,9 @@ fn every_problem(every: Period, age: Period) -> Option<String> {
     })
 }
 
-fn dynamodb(file: &DynamoFile) -> DynamoSettings {
+fn dynamodb(file: &DynamoFile, under_way: u64) -> DynamoSettings {
     DynamoSettings {
+        under_way,
         endpoint: file.endpoint.clone(),
         region: file.region.clone(),
         timeout: file.timeout.0,

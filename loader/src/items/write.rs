@@ -17,6 +17,13 @@ use crate::store::dynamodb::{DynamoDb, Put, PutError};
 const SOME: usize = 25;
 /// Their bytes: far below DynamoDB's 16 MB, so that requests under way stay small in memory.
 const SOME_BYTES: usize = 1 << 20;
+/// What a field costs while its item is under way, bytes: about 200 as an attribute, which is kept twice where
+/// several items go together, and its part of the request.
+const FIELD_COST: usize = 512;
+/// What a byte of an item costs then.
+const BYTE_COST: usize = 4;
+/// Most that a request of several items costs.
+const SOME_COST: usize = 2 << 20;
 /// Requests of one batch that are under way at once.
 const UNDER_WAY: usize = 16;
 
@@ -80,18 +87,28 @@ fn chunks(rows: &Rows) -> Vec<Range<usize>> {
         Mode::Append => SOME,
     };
     let mut chunks: Vec<Range<usize>> = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut memory) = (0, 0);
     for (at, row) in rows.rows.iter().enumerate() {
         bytes += row.len();
+        memory += cost(row);
         match chunks.last_mut() {
-            Some(last) if last.len() < most && bytes <= SOME_BYTES => last.end = at + 1,
+            Some(last) if last.len() < most && bytes <= SOME_BYTES && memory <= SOME_COST => {
+                last.end = at + 1;
+            }
             _ => {
                 chunks.push(at..at + 1);
-                bytes = row.len();
+                (bytes, memory) = (row.len(), cost(row));
             }
         }
     }
     chunks
+}
+
+/// Memory that an item takes while it is under way, bytes, about. A comma in a text counts as a field: too
+/// much rather than too little.
+fn cost(row: &[u8]) -> usize {
+    let fields = memchr::memchr_iter(b',', row).count() + 1;
+    BYTE_COST * row.len() + FIELD_COST * fields
 }
 
 /// One request's worth of items.
@@ -114,6 +131,11 @@ impl Request {
         };
         let mut left = rows.get(range).unwrap_or_default().to_vec();
         while !left.is_empty() {
+            let several = if *mode == Mode::Latest { 1 } else { left.len() };
+            let room = self
+                .tables
+                .room(left.iter().take(several).map(|row| cost(row)).sum());
+            let room = room.await?;
             let put = match (mode, left.as_slice()) {
                 (Mode::Latest, [item, ..]) => self.tables.put_later(table, item).await.map(|put| {
                     match put {
@@ -135,6 +157,8 @@ impl Request {
                         .collect();
                 }),
             };
+            // Whoever waits leaves it to others.
+            drop(room);
             let error = match put {
                 Ok(()) if left.is_empty() => return Ok(()),
                 Ok(()) if *mode == Mode::Latest => continue,
@@ -173,7 +197,13 @@ mod tests {
             [0..25, 25..50, 50..60]
         );
         let large = 400 << 10;
-        assert_eq!(chunks(&rows(Mode::Append, &[large; 5])), [0..2, 2..4, 4..5]);
+        assert_eq!(chunks(&rows(Mode::Append, &[large; 3])), [0..1, 1..2, 2..3]);
+        let half = 200 << 10;
+        assert_eq!(chunks(&rows(Mode::Append, &[half; 5])), [0..2, 2..4, 4..5]);
+        let mut small = rows(Mode::Append, &[1 << 10; 5]);
+        // Many small fields take more memory than their text.
+        small.rows[2] = vec![b','; 5000].into();
+        assert_eq!(chunks(&small), [0..2, 2..3, 3..5]);
         assert!(chunks(&rows(Mode::Append, &[])).is_empty());
     }
 }

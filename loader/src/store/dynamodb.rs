@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::types::{
     WriteRequest,
 };
 use bytes::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use crate::items::attributes::attributes;
 use crate::items::{ORDER, TableFile};
@@ -33,6 +33,8 @@ pub struct DynamoSettings {
     pub region: Option<String>,
     /// How long it may take to answer a request.
     pub timeout: Duration,
+    /// Memory of requests that are under way, over all partitions, bytes.
+    pub under_way: u64,
 }
 
 /// DynamoDB. Nothing is asked of it before the first call.
@@ -40,6 +42,10 @@ pub struct DynamoSettings {
 pub struct DynamoDb {
     settings: DynamoSettings,
     client: OnceCell<Client>,
+    /// KiB of memory that requests may still take.
+    room: Semaphore,
+    /// All of it.
+    room_kib: u32,
 }
 
 /// What came of an item.
@@ -63,10 +69,25 @@ pub enum PutError {
 impl DynamoDb {
     /// A client to be, with credentials from the environment as AWS's tools find them.
     pub fn new(settings: DynamoSettings) -> Self {
+        let kib = settings.under_way / 1024;
+        let room_kib = u32::try_from(kib).unwrap_or(u32::MAX).max(1);
         Self {
             settings,
             client: OnceCell::new(),
+            room: Semaphore::new(usize::try_from(room_kib).unwrap_or(Semaphore::MAX_PERMITS)),
+            room_kib,
         }
+    }
+
+    /// Waits for room in memory for a request, about; one that takes more than there is gets all of it, and
+    /// goes alone. It is given back where what is returned goes.
+    ///
+    /// # Errors
+    /// Never, while this is there.
+    pub async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, StoreError> {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let room = self.room.acquire_many(kib.min(self.room_kib)).await;
+        room.map_err(|error| StoreError::Later(error.to_string()))
     }
 
     async fn client(&self) -> &Client {
@@ -306,6 +327,28 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test]
+    async fn requests_wait_for_room_and_a_large_one_goes_alone() {
+        let tables = DynamoDb::new(DynamoSettings {
+            under_way: 10 * 1024,
+            ..DynamoSettings::default()
+        });
+        let soon = Duration::from_millis(20);
+        let waits = async |bytes| {
+            let room = tokio::time::timeout(soon, tables.room(bytes)).await;
+            room.is_err()
+        };
+        let first = tables.room(6 * 1024).await.unwrap();
+        assert!(!waits(2 * 1024).await);
+        assert!(waits(4 * 1024).await, "only three are left");
+        assert!(waits(1 << 30).await, "it wants all of it");
+        drop(first);
+        let alone = tables.room(1 << 30).await.unwrap();
+        assert!(waits(1).await);
+        drop(alone);
+        assert!(!waits(9 * 1024).await);
+    }
 
     fn described(keys: &[(&str, KeyType, &str)]) -> TableDescription {
         let mut table = TableDescription::builder().table_status(TableStatus::Active);

@@ -185,6 +185,18 @@ impl Table {
         Ok(table)
     }
 
+    /// Bytes of memory that it takes, about: an entry of the map and a slot for each column of each row,
+    /// and what is in them.
+    pub fn held(&self) -> usize {
+        let entry = size_of::<(String, Vec<Option<Value>>)>() + 1;
+        let rows = self.rows.iter().map(|(key, values)| {
+            let slots = block(values.capacity() * size_of::<Option<Value>>());
+            let inside = values.iter().flatten().map(inside);
+            block(key.capacity()) + slots + inside.sum::<usize>()
+        });
+        self.rows.capacity() * 8 / 7 * entry + rows.sum::<usize>()
+    }
+
     fn insert(&mut self, key: String, values: Vec<Option<Value>>) -> Result<(), TableError> {
         if self.rows.contains_key(&key) {
             return Err(TableError::Twice(key));
@@ -210,6 +222,33 @@ impl Table {
         let columns = self.columns.iter().map(String::as_str);
         let held = columns.zip(row);
         Some(held.filter_map(|(name, value)| Some((name, value.as_ref()?))))
+    }
+}
+
+/// Bytes of a piece of memory, with what the allocator keeps beside it.
+fn block(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        bytes => bytes.next_multiple_of(16) + 16,
+    }
+}
+
+/// Bytes that a value has elsewhere than in its own slot.
+fn inside(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => block(text.capacity()),
+        Value::Array(values) => {
+            block(values.capacity() * size_of::<Value>()) + values.iter().map(inside).sum::<usize>()
+        }
+        Value::Object(fields) => {
+            // Of an indexed map: the entry, its hash, and a place in the index.
+            let slot = size_of::<(String, Value)>() + 2 * size_of::<usize>() + 2;
+            let fields = fields
+                .iter()
+                .map(|(name, value)| slot + block(name.capacity()) + inside(value));
+            32 + fields.sum::<usize>()
+        }
     }
 }
 
@@ -263,6 +302,25 @@ mod tests {
             TableFormat::of(Path::new("s3://b/a.jsonl")),
             TableFormat::Ndjson
         );
+    }
+
+    #[test]
+    fn memory_is_a_slot_for_each_column_and_what_is_in_it() {
+        let rows = |columns: &str, row: &str| {
+            let rows: String = (0..1000).map(|n| format!("{n}{row}\n")).collect();
+            csv(format!("k{columns}\n{rows}").as_bytes())
+                .unwrap()
+                .held()
+        };
+        let (one, two) = (rows(",v", ",x"), rows(",v,w", ",x,x"));
+        let slot = size_of::<Option<Value>>() + 32;
+        assert!((two - one).abs_diff(1000 * slot) <= 16_000, "{one} {two}");
+        let long = rows(",v", &format!(",{}", "x".repeat(1000)));
+        assert!((long - one).abs_diff(1_000_000) < 100_000, "{one} {long}");
+        let held = |line: &str| ndjson(line.as_bytes(), None).unwrap().held();
+        let flat = held("{\"k\":1,\"a\":1}");
+        let deep = held("{\"k\":1,\"a\":{\"b\":[\"text\",{\"c\":null}]}}");
+        assert!(deep > flat + 4 * size_of::<Value>(), "{flat} {deep}");
     }
 
     #[test]

@@ -295,6 +295,15 @@ impl Step {
         }
     }
 
+    /// Bytes of memory that its tables take, about.
+    pub fn tables_held(&self) -> usize {
+        match self {
+            Self::Lookup { table, .. } => table.held(),
+            Self::Vrl(program) => program.tables_held(),
+            _ => 0,
+        }
+    }
+
     /// Does the step. `seed`: what stands for the row where only a part of all is kept.
     pub fn run(&self, row: &mut Row, seed: u64) -> Ran<'_> {
         match self {

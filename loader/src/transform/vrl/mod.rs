@@ -130,6 +130,7 @@ pub struct Program {
     zone: TimeZone,
     /// Whether it reads `%`: what is not read is not made.
     reads_metadata: bool,
+    tables_held: usize,
 }
 
 /// What came of a row in a program.
@@ -174,6 +175,7 @@ impl Program {
         if let Some(version) = file.version.as_ref().filter(|version| **version != VERSION) {
             return Err(ProgramError::Version(version.clone()));
         }
+        let tables_held = tables.values().map(Table::held).sum();
         let mut config = CompileConfig::default();
         config.set_read_only_path(OwnedTargetPath::metadata_root(), true);
         config.set_custom(Tables::new(tables));
@@ -192,10 +194,16 @@ impl Program {
                 .iter()
                 .any(|path| path.prefix == PathPrefix::Metadata),
             compiled: result.program,
+            tables_held,
             // Not the machine's: a batch may be made again on another.
             zone: TimeZone::parse("UTC").expect("UTC is a time zone"),
             on_abort: file.on_abort,
         })
+    }
+
+    /// Bytes of memory that its tables take, about.
+    pub fn tables_held(&self) -> usize {
+        self.tables_held
     }
 
     /// Runs it over a row.
