@@ -77,6 +77,7 @@ pub struct Metrics {
     lag_seconds: Family<OfPartition, Gauge>,
     gaps: Family<OfPartition, Gauge>,
     streams: Family<OfPartition, Gauge>,
+    ledger_bytes: Family<OfPartition, Gauge>,
     assigned: Gauge,
     batch_bytes: Gauge,
     batch_bytes_max: Gauge,
@@ -109,6 +110,8 @@ pub struct Standing {
     pub gaps: u64,
     /// Streams in the ledger, as of the last batch.
     pub streams: u64,
+    /// Memory that the ledger takes, about, bytes, as of the last batch.
+    pub ledger_bytes: u64,
     /// Windows that are open.
     pub windows: u64,
     /// Memory that they take, about, bytes.
@@ -181,6 +184,7 @@ impl Metrics {
         for (outcome, n) in [
             ("overlap", counts.overlaps),
             ("refused_headers", counts.refused),
+            ("unaccounted", counts.unaccounted),
         ] {
             self.records.get_or_create(&OfOutcome { outcome }).inc_by(n);
         }
@@ -252,6 +256,7 @@ impl Metrics {
             &self.lag_seconds,
             &self.gaps,
             &self.streams,
+            &self.ledger_bytes,
             &self.windows,
             &self.window_bytes,
         ] {
@@ -267,6 +272,7 @@ impl Metrics {
             );
             gauge(&self.gaps.get_or_create(&of), standing.gaps);
             gauge(&self.streams.get_or_create(&of), standing.streams);
+            gauge(&self.ledger_bytes.get_or_create(&of), standing.ledger_bytes);
             gauge(&self.windows.get_or_create(&of), standing.windows);
             gauge(&self.window_bytes.get_or_create(&of), standing.window_bytes);
             if let Some(lag) = reading.lag {
@@ -286,7 +292,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("headwater_loader");
         registry.register(
             "records",
-            "Records in completed batches, by outcome; overlap and refused_headers are among the written",
+            "Records in completed batches, by outcome; overlap, refused_headers and unaccounted are among the written",
             self.records.clone(),
         );
         registry.register(
@@ -338,7 +344,7 @@ impl Metrics {
     }
 
     fn register_gauges(&self, registry: &mut Registry) {
-        let families: [(&str, &str, &Family<OfPartition, Gauge>); 6] = [
+        let families: [(&str, &str, &Family<OfPartition, Gauge>); 7] = [
             (
                 "durable_lag_records",
                 "Offsets not yet stored and committed",
@@ -355,6 +361,11 @@ impl Metrics {
                 &self.gaps,
             ),
             ("streams", "Streams in the ledger", &self.streams),
+            (
+                "ledger_memory_bytes",
+                "Memory of the ledger, about; limits.ledger is its bound",
+                &self.ledger_bytes,
+            ),
             ("windows", "Windows that are open", &self.windows),
             (
                 "window_memory_bytes",

@@ -12,7 +12,7 @@ mod rows;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use headwater_msk::Period;
+use headwater_msk::{Bytes, Period};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -48,6 +48,10 @@ pub struct PipelineSpec {
     pub layout: Layout,
     /// How long a closed, complete generation stays in the ledger.
     pub ledger_retention: Period,
+    /// Memory that the ledger may take before records of new streams are stored without account. Absent
+    /// in a specification of a loader that had no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Bytes>,
     /// DynamoDB's tables that rows go to, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<TableFile>,
@@ -228,6 +232,12 @@ impl Pipeline {
     /// The first 128 bits of the specification's SHA-256, in hex: what an intent names.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// Memory that the ledger may take, bytes.
+    pub fn ledger_bytes_max(&self) -> usize {
+        let bytes = self.spec.ledger.map(|bytes| usize::try_from(bytes.0));
+        bytes.and_then(Result::ok).unwrap_or(usize::MAX)
     }
 
     /// Its specification.

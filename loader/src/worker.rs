@@ -93,6 +93,7 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, assigned: Assigne
                 pending: None,
                 under_way: None,
                 devices_ms: None,
+                said_full: false,
             };
             let ended = worker.work().await;
             if let Some(task) = worker.under_way.take() {
@@ -142,6 +143,16 @@ async fn take_up(shared: &Shared, assigned: &Assigned) -> Result<Partition, Ende
     }
 }
 
+/// Says that a partition's ledger takes in no more streams.
+pub fn say_full(partition: i32) {
+    tracing::warn!(
+        partition,
+        "the ledger has no room for new streams (limits.ledger): their records are stored, and re-sends of them \
+         are stored again; metrics and audit count them. Raise limits.ledger, or find out who makes up streams \
+         (audit --by device)"
+    );
+}
+
 struct Worker {
     shared: Arc<Shared>,
     member: Arc<dyn Commit>,
@@ -152,6 +163,8 @@ struct Worker {
     under_way: Option<JoinHandle<Result<(), Ended>>>,
     /// When the devices were last looked through, monotonic milliseconds.
     devices_ms: Option<u64>,
+    /// Whether it was said that the ledger is full.
+    said_full: bool,
 }
 
 impl Worker {
@@ -203,6 +216,9 @@ impl Worker {
             self.shared.metrics.pressed.inc_by(u64::from(closes));
         }
         for counts in self.machine.take_counts() {
+            if counts.unaccounted > 0 && !std::mem::replace(&mut self.said_full, true) {
+                say_full(self.assigned.partition);
+            }
             self.shared.tally.add(&counts);
             self.shared.metrics.count(&counts);
         }

@@ -15,15 +15,22 @@
 //! - some of it is new (boundaries moved between two readings): an **overlap**, to be stored, since
 //!   losing is worse than repeating, and reported.
 //!
+//! It is bounded, by [`Ledger::bound`]: a record of a stream or a generation that is new and for which
+//! there is no room is **unaccounted**: to be stored, since losing is worse than repeating, and counted.
+//! What is known already goes on as ever. Nothing is forgotten to make room: a stream whose end was
+//! forgotten would show a gap that is none, and take its re-sends for new.
+//!
 //! It is a plain value: the same records in the same order make the same ledger, byte for byte, so
 //! a loader that takes a partition over continues it from a snapshot.
 
+mod room;
 pub mod scan;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::room::{GENERATION_BYTES, Room, STREAM_BYTES};
 use crate::headers::Kind;
 use crate::names::Generation;
 use crate::notice::{Notice, Tail};
@@ -34,6 +41,12 @@ use crate::span::{Span, SpanSet};
 /// then be stored again and reported.
 pub const GAPS_MAX: usize = 1024;
 
+/// Most reasons of losses that one generation keeps apart; the offsets of others are counted under
+/// [`OTHER_REASONS`].
+pub const REASONS_MAX: usize = 16;
+/// What the reasons above [`REASONS_MAX`] are called.
+pub const OTHER_REASONS: &str = "other";
+
 /// What a record is, to the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -43,6 +56,8 @@ pub enum Verdict {
     Duplicate,
     /// Part of its span is new: store it, and report the repeated range.
     Overlap,
+    /// Its stream or generation is new, and there is no room for it: store it, and count it.
+    Unaccounted,
 }
 
 /// What is known of one generation.
@@ -85,7 +100,8 @@ pub struct Closed {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamState {
     /// Its generations that are open, or were closed not long ago.
-    pub generations: BTreeMap<Generation, GenerationState>,
+    // Each in a box of its own: a map of one, which most are, has room for eleven values.
+    pub generations: BTreeMap<Generation, Box<GenerationState>>,
     /// Closed, complete generations that were forgotten: how many.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retired: u64,
@@ -94,10 +110,56 @@ pub struct StreamState {
     pub retired_records: u64,
 }
 
+/// What was forgotten whole, since all of it was closed and complete.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Streams.
+    pub streams: u64,
+    /// Their generations.
+    pub generations: u64,
+    /// Their data records.
+    pub records: u64,
+}
+
+impl Forgotten {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Every stream of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Ledger {
     streams: BTreeMap<Box<str>, StreamState>,
+    #[serde(skip_serializing_if = "Forgotten::is_empty")]
+    forgotten: Forgotten,
+    /// Records and notices for which there was no room.
+    #[serde(skip_serializing_if = "is_zero")]
+    unaccounted: u64,
+    #[serde(skip)]
+    room: Room,
+}
+
+/// A ledger as it is stored: what it takes is not, and is measured when it is read.
+#[derive(Deserialize)]
+struct Stored {
+    streams: BTreeMap<Box<str>, StreamState>,
+    #[serde(default)]
+    forgotten: Forgotten,
+    #[serde(default)]
+    unaccounted: u64,
+}
+
+impl From<Stored> for Ledger {
+    fn from(stored: Stored) -> Self {
+        Self {
+            room: Room::of(&stored.streams),
+            streams: stored.streams,
+            forgotten: stored.forgotten,
+            unaccounted: stored.unaccounted,
+        }
+    }
 }
 
 #[expect(
@@ -109,6 +171,12 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl Ledger {
+    /// From here on it takes up to so many bytes of memory, about; without end before. One that takes
+    /// more already keeps what it has.
+    pub fn bound(&mut self, bytes_max: usize) {
+        self.room.max = bytes_max;
+    }
+
     /// Takes note of a data record and says what it is. `seen_ms`: the batch clock.
     pub fn accept(
         &mut self,
@@ -117,8 +185,10 @@ impl Ledger {
         span: Span,
         seen_ms: u64,
     ) -> Verdict {
-        let state = self.generation(stream, generation, seen_ms);
-        let fresh = state.cover(span);
+        let Some((state, room)) = self.generation(stream, generation, seen_ms) else {
+            return Verdict::Unaccounted;
+        };
+        let fresh = state.cover(span, room);
         match fresh {
             0 => {
                 state.duplicates += 1;
@@ -137,7 +207,7 @@ impl Ledger {
     }
 
     /// Takes note of a notice. `notice` is what its value said, where that could be read: the range
-    /// is accounted for either way.
+    /// is accounted for either way. `false` where there is no room for it, and it is only counted.
     pub fn explain(
         &mut self,
         stream: &str,
@@ -146,9 +216,11 @@ impl Ledger {
         kind: Kind,
         notice: Option<&Notice>,
         seen_ms: u64,
-    ) {
-        let state = self.generation(stream, generation, seen_ms);
-        let fresh = state.cover(span);
+    ) -> bool {
+        let Some((state, room)) = self.generation(stream, generation, seen_ms) else {
+            return false;
+        };
+        let fresh = state.cover(span, room);
         let (reason, tail) = match notice {
             Some(Notice::Loss { reason, .. }) => (reason.as_str(), Tail::Complete),
             Some(Notice::Close { reason, tail }) => (reason.as_str(), *tail),
@@ -156,7 +228,7 @@ impl Ledger {
             None => ("unreadable-notice", Tail::Unknown),
         };
         match kind {
-            Kind::Loss if fresh > 0 => *state.lost.entry(reason.to_owned()).or_default() += fresh,
+            Kind::Loss if fresh > 0 => state.lose(reason, fresh, room),
             Kind::Close if state.closed.is_none() => {
                 state.closed = Some(Closed {
                     reason: reason.to_owned(),
@@ -165,44 +237,81 @@ impl Ledger {
             }
             Kind::Data | Kind::Loss | Kind::Close | Kind::Filtered => {}
         }
+        true
     }
 
+    /// What is known of a generation, and the room for more; none where it is new and there is none.
     fn generation(
         &mut self,
         stream: &str,
         generation: Generation,
         seen_ms: u64,
-    ) -> &mut GenerationState {
-        if !self.streams.contains_key(stream) {
+    ) -> Option<(&mut GenerationState, &mut Room)> {
+        let known = self.streams.get(stream);
+        let cost = match known {
+            None => STREAM_BYTES + stream.len() + GENERATION_BYTES,
+            Some(known) if !known.generations.contains_key(&generation) => GENERATION_BYTES,
+            Some(_) => 0,
+        };
+        if cost > 0 && !self.room.is_for(cost) {
+            self.unaccounted += 1;
+            return None;
+        }
+        self.room.held += cost;
+        if known.is_none() {
             self.streams.insert(stream.into(), StreamState::default());
         }
-        let stream = self
-            .streams
-            .get_mut(stream)
-            .expect("it was put there above");
+        let stream = self.streams.get_mut(stream)?;
         let state = stream.generations.entry(generation).or_default();
         state.seen_ms = state.seen_ms.max(seen_ms);
-        state
+        Some((state, &mut self.room))
     }
 
     /// Forgets generations that are closed, without a gap, and were last named before `before_ms`
-    /// (Unix milliseconds). Returns how many. One with a gap stays: it is what `audit` is for.
+    /// (Unix milliseconds), and streams of which then nothing is left. Returns how many generations.
+    /// One with a gap stays: it is what `audit` is for. One that is open stays, too, however long nothing
+    /// came of it: its next record would look like one behind a gap.
     pub fn retire(&mut self, before_ms: u64) -> u64 {
         let mut retired = 0;
-        for stream in self.streams.values_mut() {
+        let (forgotten, room) = (&mut self.forgotten, &mut self.room);
+        self.streams.retain(|name, stream| {
             let (count, records) = stream
                 .generations
                 .extract_if(.., |_, state| {
                     state.closed.is_some() && state.gaps.is_empty() && state.seen_ms < before_ms
                 })
                 .fold((0, 0), |(count, records), (_, state)| {
+                    room.held = room.held.saturating_sub(state.held());
                     (count + 1, records + state.records)
                 });
             stream.retired += count;
             stream.retired_records += records;
             retired += count;
-        }
+            if !stream.generations.is_empty() {
+                return true;
+            }
+            room.held = room.held.saturating_sub(STREAM_BYTES + name.len());
+            forgotten.streams += 1;
+            forgotten.generations += stream.retired;
+            forgotten.records += stream.retired_records;
+            false
+        });
         retired
+    }
+
+    /// What was forgotten whole.
+    pub fn forgotten(&self) -> Forgotten {
+        self.forgotten
+    }
+
+    /// Records and notices of streams and generations for which there was no room.
+    pub fn unaccounted(&self) -> u64 {
+        self.unaccounted
+    }
+
+    /// Memory that it takes, about, bytes.
+    pub fn held(&self) -> usize {
+        self.room.held
     }
 
     /// Every stream and what is known of it, by name.
@@ -212,7 +321,8 @@ impl Ledger {
 
     /// What is known of one generation.
     pub fn get(&self, stream: &str, generation: Generation) -> Option<&GenerationState> {
-        self.streams.get(stream)?.generations.get(&generation)
+        let generations = &self.streams.get(stream)?.generations;
+        generations.get(&generation).map(|state| &**state)
     }
 
     /// Open gaps over all streams: ranges that nothing explains.
@@ -227,10 +337,11 @@ impl Ledger {
 
 impl GenerationState {
     /// Marks `span` as come and returns how many of its offsets had not.
-    fn cover(&mut self, span: Span) -> u64 {
+    fn cover(&mut self, span: Span, room: &mut Room) -> u64 {
+        let before = self.gaps.len();
+        let gaps_max = room.gaps_max(before);
         if let Some(hole) = Span::new(self.settled, span.start()) {
             self.gaps.push(hole);
-            self.gaps.coarsen(GAPS_MAX);
         }
         let beyond = span.end().saturating_sub(self.settled.max(span.start()));
         self.settled = self.settled.max(span.end());
@@ -238,7 +349,27 @@ impl GenerationState {
             Some(below) => self.gaps.remove(below),
             None => 0,
         };
+        // What is filled in the middle makes two of one gap.
+        self.gaps.coarsen(gaps_max);
+        room.gaps_changed(before, self.gaps.len());
         filled + beyond
+    }
+
+    /// Counts offsets that will not come.
+    fn lose(&mut self, reason: &str, offsets: u64, room: &mut Room) {
+        if let Some(lost) = self.lost.get_mut(reason) {
+            *lost = lost.saturating_add(offsets);
+            return;
+        }
+        let reason = match self.lost.len() < REASONS_MAX && room.is_for(room::of_reason(reason)) {
+            true => reason,
+            false => OTHER_REASONS,
+        };
+        if !self.lost.contains_key(reason) {
+            room.held += room::of_reason(reason);
+        }
+        let lost = self.lost.entry(reason.to_owned()).or_default();
+        *lost = lost.saturating_add(offsets);
     }
 }
 

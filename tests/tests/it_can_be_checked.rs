@@ -98,6 +98,55 @@ fn a_missing_object_is_a_hole_that_verify_names() {
     );
 }
 
+/// Whoever makes up streams fills the ledger, and loses nothing; and what the ledger knew before goes on.
+#[test]
+fn streams_without_end_are_stored_and_told_and_cost_others_nothing() {
+    const STREAMS: usize = 3000;
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "flood", 1);
+    let mut known = Device::new("pi-7", "/var/log/app", 1);
+    let first = known.line("known first");
+    kafka.produce(&loading.topic, [first.clone()]);
+    let flood = (0..STREAMS).map(|n| {
+        let mut device = Device::new("pi-666", &format!("/made/up/{n}"), 1);
+        device.line(&format!("made up {n}"))
+    });
+    kafka.produce(&loading.topic, flood);
+    // A re-send, and one more record, of what was known.
+    let last = known.line("known last");
+    kafka.produce(&loading.topic, [first, last]);
+    let bounded = "[flush]\nage = \"300ms\"\n[limits]\nledger = \"1MiB\"\n";
+    let loader = loading.loader(bounded).start();
+    wait_until("all is stored", PATIENCE, || {
+        loading.stored().len() >= STREAMS + 2
+    });
+    let said = loader.stderr();
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(
+        loading.stored().len(),
+        STREAMS + 2,
+        "a re-send is stored twice"
+    );
+    assert_eq!(said.matches("no room for new streams").count(), 1, "{said}");
+    let audit = loading.audit();
+    assert_eq!(audit.code, Some(1));
+    let told = audit.stdout.lines().rev().nth(1).unwrap_or_default();
+    let records = told.split(' ').next().and_then(|n| n.parse::<usize>().ok());
+    assert!(records.is_some_and(|n| (500..1500).contains(&n)), "{told}");
+    let by = loading
+        .loader("")
+        .run("audit", &["--by", "device", "--device", "pi-7"]);
+    let line = by.stdout.lines().find(|line| line.starts_with("pi-7 "));
+    let fields: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+    assert_eq!(
+        fields.get(1..5),
+        Some(&["1", "2", "0", "0"][..]),
+        "{}",
+        by.stdout
+    );
+    assert_eq!(loading.verify().code, Some(0));
+}
+
 #[test]
 fn foreign_and_broken_records_are_kept() {
     let (kafka, s3) = (Kafka::shared(), S3::start());

@@ -19,6 +19,11 @@ pub const MEMORY: Bytes = Bytes::mib(256);
 pub const FLUSH_OBJECTS: u32 = 1000;
 /// How long a closed, complete generation stays in the ledger: longer than any re-send.
 pub const LEDGER_RETENTION: Period = Period::secs(7 * 24 * 3600);
+/// Memory of one partition's ledger: more than a hundred thousand streams, and a quarter of what the
+/// process has, so that whoever makes up streams fills a partition's ledger and not the machine.
+pub const LEDGER: Bytes = Bytes::mib(64);
+/// What that bound may be: a state of the upper one can still be read, whatever it holds.
+pub const LEDGER_RANGE: (Bytes, Bytes) = (Bytes::mib(1), Bytes::mib(256));
 /// How long a stop may take to write what is open; what is not written then is read again.
 pub const STOP_GRACE: Period = Period::secs(30);
 /// Hive-style, by source and by the event's day and hour.

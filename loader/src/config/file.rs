@@ -298,6 +298,8 @@ pub struct Limits {
     pub memory: Bytes,
     /// How long a closed, complete generation stays in the ledger.
     pub ledger_retention: Period,
+    /// Memory that the ledger of one partition may take.
+    pub ledger: Bytes,
     /// How long a stop may take.
     pub stop_grace: Period,
 }
@@ -320,6 +322,7 @@ impl Default for Limits {
         Self {
             memory: defaults::MEMORY,
             ledger_retention: defaults::LEDGER_RETENTION,
+            ledger: defaults::LEDGER,
             stop_grace: defaults::STOP_GRACE,
         }
     }

@@ -215,6 +215,7 @@ fn section_problems(file: &ConfigFile) -> Vec<String> {
     problems.extend(file.topic.problems());
     problems.extend(group_problems(&file.group));
     problems.extend(flush_problems(&file.flush));
+    problems.extend(ledger_problem(file.limits.ledger));
     problems.extend(emf_problems(&file.emf));
     problems.extend(dynamodb_problems(&file.output.dynamodb));
     if file
@@ -278,6 +279,12 @@ fn is_namespace(text: &str) -> bool {
         && !text.starts_with("AWS/")
         && !text.starts_with(':')
         && !text.trim().is_empty()
+}
+
+fn ledger_problem(ledger: Bytes) -> Option<String> {
+    let (least, most) = defaults::LEDGER_RANGE;
+    let allowed = (least..=most).contains(&ledger);
+    (!allowed).then(|| format!("limits.ledger is {ledger}: {least} to {most} are allowed"))
 }
 
 fn flush_problems(flush: &Flush) -> Vec<String> {
@@ -417,6 +424,7 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<Str
         format,
         layout: file.output.layout,
         ledger_retention: file.limits.ledger_retention,
+        ledger: Some(file.limits.ledger),
         items: file.output.dynamodb.table.clone(),
     };
     Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice))

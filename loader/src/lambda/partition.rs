@@ -32,6 +32,7 @@ use crate::recover::{RecoverError, has_group_state, load_state, tidy};
 use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, StoreError, Version, plain_content};
 use crate::upload::{UploadError, put, put_all};
+use crate::worker::say_full;
 
 /// How often an invocation that was overtaken reads the head again.
 const OVERTAKEN_MAX: usize = 5;
@@ -270,6 +271,9 @@ impl Work<'_> {
             }
             for counts in machine.take_counts() {
                 loaded.counts = loaded.counts.plus(&counts);
+                if counts.unaccounted > 0 {
+                    say_full(self.partition);
+                }
             }
             if machine.is_finished() {
                 break;

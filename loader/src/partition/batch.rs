@@ -60,6 +60,8 @@ pub struct Counts {
     pub notices: u64,
     /// Headers that could not be read; stored, not accounted.
     pub refused: u64,
+    /// Records and notices of streams that the ledger had no room for; records are stored.
+    pub unaccounted: u64,
 }
 
 impl Counts {
@@ -77,6 +79,7 @@ impl Counts {
             overlaps: self.overlaps + other.overlaps,
             notices: self.notices + other.notices,
             refused: self.refused + other.refused,
+            unaccounted: self.unaccounted + other.unaccounted,
         }
     }
 }
@@ -223,19 +226,18 @@ impl OpenBatch {
         };
         if *kind != Kind::Data {
             let notice = value.and_then(Notice::parse);
-            ledger.explain(
-                stream,
-                *generation,
-                *span,
-                *kind,
-                notice.as_ref(),
-                self.clock_ms,
-            );
+            let notice = notice.as_ref();
+            let taken = ledger.explain(stream, *generation, *span, *kind, notice, self.clock_ms);
+            self.counts.unaccounted += u64::from(!taken);
             self.counts.notices += 1;
             return false;
         }
         match ledger.accept(stream, *generation, *span, self.clock_ms) {
             Verdict::New => true,
+            Verdict::Unaccounted => {
+                self.counts.unaccounted += 1;
+                true
+            }
             Verdict::Overlap => {
                 self.counts.overlaps += 1;
                 true

@@ -48,6 +48,8 @@ pub struct Accounts {
     pub gaps: usize,
     /// Streams.
     pub streams: usize,
+    /// Memory that the ledger takes, about, bytes.
+    pub ledger_bytes: usize,
     /// Open windows.
     pub windows: usize,
 }
@@ -57,6 +59,7 @@ impl Accounts {
         Self {
             gaps: ledger.unexplained_gaps(),
             streams: ledger.streams().count(),
+            ledger_bytes: ledger.held(),
             windows: windows.len(),
         }
     }

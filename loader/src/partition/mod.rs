@@ -265,6 +265,7 @@ impl Partition {
                     None => (now.wall_ms, &self.pipeline),
                 };
                 self.windows.align(pipeline.aggregates());
+                self.ledger.bound(pipeline.ledger_bytes_max());
                 Open {
                     batch: OpenBatch::new(clock_ms, Arc::clone(pipeline)),
                     taken_mono_ms: now.mono_ms,
@@ -377,6 +378,7 @@ impl Partition {
             durable_ms: self.durable_ms,
             gaps: self.accounts.gaps as u64,
             streams: self.accounts.streams as u64,
+            ledger_bytes: self.accounts.ledger_bytes as u64,
             windows: self.accounts.windows as u64,
             window_bytes: self.windows.held() as u64,
         }

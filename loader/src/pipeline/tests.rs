@@ -19,6 +19,8 @@ pub(crate) fn pipeline_over(
         #[serde(default)]
         layout: Layout,
         #[serde(default)]
+        ledger: Option<Bytes>,
+        #[serde(default)]
         transform: Vec<StepFile>,
         #[serde(default)]
         items: Vec<TableFile>,
@@ -34,6 +36,7 @@ pub(crate) fn pipeline_over(
         compression: Compression::None,
         format: Format::default(),
         ledger_retention: Period::secs(86_400),
+        ledger: steps.ledger,
         items: steps.items,
         layout: steps.layout,
     };

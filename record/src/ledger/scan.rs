@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::GenerationState;
+use super::{Forgotten, GenerationState};
 use crate::names::Generation;
 
 /// A part of a ledger.
@@ -33,6 +33,13 @@ pub enum Part<'a> {
         retired: u64,
         /// Data records that those had.
         retired_records: u64,
+    },
+    /// The ledger's end.
+    End {
+        /// What was forgotten whole.
+        forgotten: Forgotten,
+        /// Records and notices for which there was no room.
+        unaccounted: u64,
     },
 }
 
@@ -107,17 +114,24 @@ where
     F: FnMut(Part<'_>) -> Result<(), String>,
 {
     fn take<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let (mut forgotten, mut unaccounted) = (Forgotten::default(), 0);
         while let Some(field) = map.next_key::<String>()? {
             match field.as_str() {
                 "streams" => {
                     map.next_value_seed(Map::new("streams by name", InStreams(&mut *self.0)))?;
                 }
+                "forgotten" => forgotten = map.next_value()?,
+                "unaccounted" => unaccounted = map.next_value()?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(())
+        let end = Part::End {
+            forgotten,
+            unaccounted,
+        };
+        (self.0)(end).map_err(A::Error::custom)
     }
 }
 

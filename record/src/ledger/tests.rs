@@ -93,7 +93,14 @@ fn a_loss_notice_explains_a_gap_and_a_close_opens_one() {
     assert_eq!(ledger.retire(100), 0, "a gap is kept for audit");
     accept(&mut ledger, 40, 50);
     assert_eq!(ledger.retire(100), 1);
-    assert_eq!(ledger.streams().next().unwrap().1.retired_records, 3);
+    assert_eq!(ledger.streams().count(), 0, "nothing of it is left");
+    let forgotten = Forgotten {
+        streams: 1,
+        generations: 1,
+        records: 3,
+    };
+    assert_eq!(ledger.forgotten(), forgotten);
+    assert_eq!(ledger.held(), 0);
 }
 
 #[test]
@@ -109,6 +116,57 @@ fn absurd_spans_stay_bounded() {
         ledger.get("d/s/q", GENERATION).unwrap().gaps.len(),
         GAPS_MAX
     );
+    // In the middle of one gap, too.
+    ledger.accept("d/s/r", GENERATION, span(90_000, 90_001), 1);
+    for i in 0..5000 {
+        ledger.accept("d/s/r", GENERATION, span(3 * i + 1, 3 * i + 2), 1);
+    }
+    let gaps = &ledger.get("d/s/r", GENERATION).unwrap().gaps;
+    assert_eq!(gaps.len(), GAPS_MAX);
+}
+
+#[test]
+fn a_bound_holds_whatever_comes_and_what_is_known_goes_on() {
+    const MAX: usize = 40_000;
+    let mut ledger = Ledger::default();
+    ledger.bound(MAX);
+    accept(&mut ledger, 0, 10);
+    let loss = |reason: String| Notice::Loss {
+        reason,
+        records: None,
+    };
+    let mut refused = 0;
+    for i in 0..3000_u64 {
+        let name = format!("d/s/{}", i % 700);
+        let verdict = ledger.accept(&name, Generation(i), span(9 * i + 3, 9 * i + 5), i);
+        refused += u64::from(verdict == Verdict::Unaccounted);
+        // Gaps and reasons of what is known grow no further, either.
+        let at = span(20 * i + 15, 20 * i + 20);
+        let lost = loss(format!("reason-{i}"));
+        assert!(ledger.explain("d/s/p", GENERATION, at, Kind::Loss, Some(&lost), i));
+        let known = Generation(i % 50);
+        ledger.accept(&format!("d/s/{}", i % 50), known, at, i);
+    }
+    assert!(refused > 2000, "{refused}");
+    assert!(ledger.unaccounted() >= refused);
+    // One gap of each generation, and one reason more, may stand above it.
+    let generations = ledger.streams().flat_map(|(_, of)| of.generations.values());
+    assert!(
+        ledger.held() <= MAX + 16 * generations.count() + 128,
+        "{}",
+        ledger.held()
+    );
+    let state = ledger.get("d/s/p", GENERATION).unwrap();
+    assert!(state.lost.len() <= REASONS_MAX + 1 && state.lost.contains_key(OTHER_REASONS));
+    assert_eq!(accept(&mut ledger, 0, 10), Verdict::Duplicate);
+    assert_eq!(accept(&mut ledger, 70_000, 70_010), Verdict::New);
+    let lost = loss("late".into());
+    let new = Generation(99_999);
+    assert!(!ledger.explain("d/s/new", new, span(0, 1), Kind::Loss, Some(&lost), 1));
+    assert_eq!(ledger.get("d/s/new", new), None);
+    // Where there is room again, new ones are taken in.
+    ledger.bound(usize::MAX);
+    assert_eq!(ledger.accept("d/s/new", new, span(0, 1), 1), Verdict::New);
 }
 
 #[test]
@@ -136,7 +194,7 @@ fn scanned(text: &str) -> Result<Ledger, serde_json::Error> {
                 state,
             } => {
                 let of = ledger.streams.entry(stream.into()).or_default();
-                of.generations.insert(generation, state);
+                of.generations.insert(generation, Box::new(state));
             }
             Part::Stream {
                 stream,
@@ -146,12 +204,17 @@ fn scanned(text: &str) -> Result<Ledger, serde_json::Error> {
                 let of = ledger.streams.entry(stream.into()).or_default();
                 (of.retired, of.retired_records) = (retired, retired_records);
             }
+            Part::End {
+                forgotten,
+                unaccounted,
+            } => (ledger.forgotten, ledger.unaccounted) = (forgotten, unaccounted),
         }
         Ok(())
     };
     let mut json = serde_json::Deserializer::from_str(text);
     Scan(each).deserialize(&mut json)?;
     json.end()?;
+    ledger.room = Room::of(&ledger.streams);
     Ok(ledger)
 }
 
@@ -205,7 +268,9 @@ proptest! {
             let span = span(start, start + len);
             let notice = Notice::Close { reason: reason::ROTATED.into(), tail: Tail::Complete };
             match kind {
-                0 => ledger.explain(&name, generation, span, Kind::Close, Some(&notice), at),
+                0 => {
+                    ledger.explain(&name, generation, span, Kind::Close, Some(&notice), at);
+                }
                 _ => {
                     ledger.accept(&name, generation, span, at);
                 }
@@ -213,7 +278,9 @@ proptest! {
         }
         ledger.retire(before_ms);
         let text = serde_json::to_string(&ledger).unwrap();
-        prop_assert_eq!(scanned(&text).unwrap(), ledger);
+        prop_assert_eq!(&scanned(&text).unwrap(), &ledger);
+        // What it takes is the same, whether it grew or was read.
+        prop_assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);
     }
 
     /// The agent's life as the broker sees it: it sends on from where it is, or crashes and starts
@@ -242,7 +309,7 @@ proptest! {
                 match ledger.accept(&name, GENERATION, tiles[i], 1) {
                     Verdict::New => stored[i] += 1,
                     Verdict::Duplicate => {}
-                    Verdict::Overlap => prop_assert!(false, "tiles cannot overlap"),
+                    Verdict::Unaccounted | Verdict::Overlap => prop_assert!(false, "tiles cannot overlap"),
                 }
             }
         }

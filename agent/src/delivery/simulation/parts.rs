@@ -127,7 +127,7 @@ impl Broker {
             match self.ledger.accept(stream, generation, span, 0) {
                 Verdict::New => *self.news.entry((generation, span)).or_default() += 1,
                 Verdict::Duplicate => {}
-                Verdict::Overlap => panic!("{generation} {span} overlaps: records replay"),
+                verdict => panic!("{generation} {span} is {verdict:?}: records replay"),
             }
             let missing = self
                 .missing

@@ -50,6 +50,8 @@ pub(super) struct Totals {
     pub(super) retired_generations: u64,
     pub(super) retired_records: u64,
     pub(super) unexplained_gaps: usize,
+    /// Records and notices that the ledgers had no room for.
+    pub(super) unaccounted: u64,
     /// Characters of the longest name that is printed.
     pub(super) width: usize,
 }
@@ -124,6 +126,18 @@ impl OfLedger<'_> {
                 if self.choice.by == By::Device {
                     self.begin_device(stream)?;
                     self.device.add_stream(retired_records);
+                }
+                Ok(())
+            }
+            // Of which devices, is not known any more.
+            Part::End {
+                forgotten,
+                unaccounted,
+            } => {
+                self.totals.unaccounted += unaccounted;
+                if self.choice.device.is_none() {
+                    self.totals.retired_generations += forgotten.generations;
+                    self.totals.retired_records += forgotten.records;
                 }
                 Ok(())
             }

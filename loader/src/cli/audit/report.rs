@@ -230,6 +230,13 @@ pub(super) fn print<T: Printed>(
         totals.records + totals.retired_records,
         totals.duplicates,
     )?;
+    if totals.unaccounted > 0 {
+        writeln!(
+            out,
+            "{} records and notices of streams that a ledger had no room for (limits.ledger): the records are stored, and nobody can say whether all came, or came once",
+            totals.unaccounted
+        )?;
+    }
     writeln!(out, "unexplained gaps: {}", totals.unexplained_gaps)?;
     out.flush()
 }
@@ -243,12 +250,13 @@ struct Report<'a, I> {
 
 impl<T: Printed, I: Iterator<Item = io::Result<T>>> Serialize for Report<'_, I> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("Report", 6)?;
+        let mut report = serializer.serialize_struct("Report", 7)?;
         report.serialize_field("topic", self.topic)?;
         report.serialize_field("partitions", &self.totals.partitions)?;
         report.serialize_field(T::NAME, &self.lines)?;
         report.serialize_field("retired_generations", &self.totals.retired_generations)?;
         report.serialize_field("retired_records", &self.totals.retired_records)?;
+        report.serialize_field("unaccounted", &self.totals.unaccounted)?;
         report.serialize_field("unexplained_gaps", &self.totals.unexplained_gaps)?;
         report.end()
     }

@@ -198,6 +198,7 @@ fn json_is_as_it_was() {
   ],
   "retired_generations": 0,
   "retired_records": 0,
+  "unaccounted": 0,
   "unexplained_gaps": 1
 }
 "#

@@ -267,7 +267,7 @@ impl World {
                     }
                 }
                 Verdict::Duplicate => {}
-                Verdict::Overlap => prop_assert!(false, "{record:?} overlaps"),
+                verdict => prop_assert!(false, "{record:?}: {verdict:?}"),
             }
         }
         prop_assert_eq!(ledger.unexplained_gaps(), 0);
