@@ -16,7 +16,7 @@ use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -27,6 +27,7 @@ use crate::clock;
 use crate::config::Plan;
 use crate::config::file::Protocol;
 use crate::consume::gate::Gate;
+use crate::consume::headers;
 use crate::consume::prefetch::Prefetch;
 use crate::consume::{Assigned, CHANNEL, Commit, CommitError, CommittedOffset, HandOver};
 use crate::fetched::{Fetched, Identity};
@@ -590,10 +591,10 @@ fn client_config(plan: &Plan, cluster: &Cluster) -> Result<ClientConfig, Consume
 
 /// Reads a message's headers; the stream's text is shared with the record before, where it is the same.
 pub(crate) fn identify(message: &BorrowedMessage<'_>, last: Option<&Identity>) -> Identity {
-    let Some(all) = message.headers() else {
-        return Identity::Foreign;
-    };
-    Identity::read(all.iter().map(|header| (header.key, header.value)), last)
+    match headers::of(message) {
+        Some(all) => Identity::read(all, last),
+        None => Identity::Foreign,
+    }
 }
 
 #[cfg(test)]

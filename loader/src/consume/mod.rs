@@ -7,6 +7,7 @@
 
 pub mod consumer;
 pub mod gate;
+mod headers;
 pub mod prefetch;
 
 use tokio::sync::mpsc;
