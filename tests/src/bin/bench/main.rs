@@ -19,6 +19,7 @@ mod measure;
 mod outage;
 mod peers;
 mod quiet;
+mod restart;
 mod trickle;
 
 use std::path::PathBuf;
@@ -35,13 +36,14 @@ const PATIENCE: Duration = Duration::from_secs(900);
 type Part = (&'static str, fn(&Bench));
 
 /// The parts, in their order.
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("following", following::run),
     ("outage", outage::run),
     ("quiet", quiet::run),
     ("trickle", trickle::run),
     ("backlog", backlog::run),
     ("loader", loading::run),
+    ("restart", restart::run),
 ];
 
 /// What the parts run on.
