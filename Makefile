@@ -8,7 +8,7 @@ CARGO ?= cargo
 TESTED := --locked --workspace --features headwater-agent/crash-points,headwater-loader/crash-points
 export CROSS_CONFIG := cross.toml
 
-.PHONY: all demo test bins lint deny arm bench fuzz tools clean
+.PHONY: all demo test bins lint deny arm lambda bench fuzz tools clean
 
 all: bins
 
@@ -36,6 +36,11 @@ deny:
 # The agent for aarch64, and a short follow-deliver-resume run of it under qemu-user.
 arm: tools bins
 	tests/arm.sh
+
+# The loader as a package for AWS Lambda, and a short run of it as a function: ARCH=arm64 or x86-64,
+# CONFIG=loader.toml to have it in there.
+lambda: tools bins
+	tests/lambda.sh $(or $(ARCH),arm64) $(CONFIG)
 
 # What is released, measured beside kcat and rsyslog; PARTS="following outage" for some of it.
 bench: tools bins

@@ -14,6 +14,7 @@ for command in "$@"; do
         aarch64-linux-gnu-gcc) packages="$packages gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross" ;;
         qemu-aarch64) packages="$packages qemu-user" ;;
         systemd-analyze | journalctl) packages="$packages systemd" ;;
+        objdump) packages="$packages binutils" ;;
         rsyslogd) packages="$packages rsyslog rsyslog-kafka" ;;
         *) packages="$packages $command" ;;
     esac
