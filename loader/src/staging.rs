@@ -1,16 +1,48 @@
 //! The memory that batches of all partitions hold, and the counts of what became of records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::partition::batch::Counts;
 
 /// One bound over all partitions, in bytes. Above it nobody reads further, and the partition that
 /// holds most closes its batch early, until there is room again.
+///
+/// A batch that was begun before has to be made to its end, and cannot be closed early: above the bound
+/// one partition alone goes on with its own, the one with the lowest number, and then the next. So a
+/// loader that takes many over at once (the others died for want of memory) makes one after the other.
 #[derive(Debug)]
 pub struct Staging {
     limit: usize,
-    held: Mutex<BTreeMap<i32, usize>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: BTreeMap<i32, usize>,
+    /// Partitions that make a begun batch again.
+    begun: BTreeSet<i32>,
+}
+
+/// What a partition has in memory, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holding {
+    /// Bytes of its batches.
+    pub bytes: usize,
+    /// Whether one of them was begun before.
+    pub begun: Begun,
+}
+
+/// How far a batch is that was begun before, and is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Begun {
+    /// There is none.
+    #[default]
+    No,
+    /// Its records are read.
+    Reading,
+    /// It is whole, and being stored.
+    Closing,
 }
 
 impl Staging {
@@ -23,15 +55,24 @@ impl Staging {
     }
 
     /// Enters what a partition holds now, and says how it stands with the bound.
-    pub fn hold(&self, partition: i32, bytes: usize) -> Room {
+    pub fn hold(&self, partition: i32, Holding { bytes, begun }: Holding) -> Room {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match bytes {
-            0 => held.remove(&partition),
-            bytes => held.insert(partition, bytes),
+            0 => held.bytes.remove(&partition),
+            bytes => held.bytes.insert(partition, bytes),
         };
-        if held.values().sum::<usize>() <= self.limit {
+        match begun {
+            Begun::No => held.begun.remove(&partition),
+            Begun::Reading | Begun::Closing => held.begun.insert(partition),
+        };
+        if held.bytes.values().sum::<usize>() <= self.limit {
             Room::Free
-        } else if held.values().all(|other| *other <= bytes) {
+        } else if begun != Begun::No {
+            match begun == Begun::Reading && held.begun.first() == Some(&partition) {
+                true => Room::Free,
+                false => Room::Wait,
+            }
+        } else if held.bytes.values().all(|other| *other <= bytes) {
             Room::CloseYours
         } else {
             Room::Wait
@@ -43,14 +84,14 @@ impl Staging {
     /// What is held now, and the bound.
     pub fn held(&self) -> (usize, usize) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        (held.values().sum(), self.limit)
+        (held.bytes.values().sum(), self.limit)
     }
 }
 
 /// How it stands with the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// Below it: go on.
+    /// Below it, or it is this one's turn to make a begun batch to its end: go on.
     Free,
     /// Above it, and this partition holds most: close what is open.
     CloseYours,
@@ -84,9 +125,46 @@ mod tests {
     #[test]
     fn the_bound_is_over_all() {
         let staging = Staging::new(100);
-        assert_eq!(staging.hold(1, 60), Room::Free);
-        assert_eq!(staging.hold(2, 70), Room::CloseYours);
-        assert_eq!(staging.hold(1, 60), Room::Wait);
-        assert_eq!(staging.hold(2, 0), Room::Free);
+        let hold = |partition, bytes| {
+            let begun = Begun::No;
+            staging.hold(partition, Holding { bytes, begun })
+        };
+        assert_eq!(hold(1, 60), Room::Free);
+        assert_eq!(hold(2, 70), Room::CloseYours);
+        assert_eq!(hold(1, 60), Room::Wait);
+        assert_eq!(hold(2, 0), Room::Free);
+    }
+
+    #[test]
+    fn begun_batches_are_made_one_after_the_other_when_memory_is_short() {
+        let staging = Staging::new(100);
+        let hold = |partition, bytes, begun| staging.hold(partition, Holding { bytes, begun });
+        let (no, reading, closing) = (Begun::No, Begun::Reading, Begun::Closing);
+        for partition in [3, 1, 2] {
+            assert_eq!(hold(partition, 30, reading), Room::Free);
+        }
+        assert_eq!(
+            hold(3, 50, reading),
+            Room::Wait,
+            "it holds most, and cannot close early"
+        );
+        assert_eq!(
+            hold(1, 200, reading),
+            Room::Free,
+            "its turn, whatever it takes"
+        );
+        assert_eq!(hold(2, 30, reading), Room::Wait);
+        assert_eq!(hold(9, 1, no), Room::Wait);
+        // Made whole, but not stored: its memory is not there yet, for itself neither.
+        assert_eq!(hold(1, 200, closing), Room::Wait);
+        assert_eq!(hold(2, 30, reading), Room::Wait);
+        // Given back.
+        assert_eq!(hold(1, 60, no), Room::CloseYours);
+        assert_eq!(hold(2, 30, reading), Room::Free);
+        assert_eq!(hold(3, 50, reading), Room::Wait);
+        assert_eq!(hold(1, 0, no), Room::Free);
+        // One that was taken away holds up nobody.
+        assert_eq!(hold(2, 0, no), Room::Free);
+        assert_eq!(hold(3, 500, reading), Room::Free);
     }
 }

@@ -22,7 +22,7 @@ use crate::partition::intent::Committed;
 use crate::partition::{Action, Event, Partition};
 use crate::pipeline::Pipeline;
 use crate::recover::{RecoverError, recover};
-use crate::staging::{Room, Staging, Tally};
+use crate::staging::{Begun, Holding, Room, Staging, Tally};
 use crate::status::Status;
 use crate::status::devices::Devices;
 use crate::store::dynamodb::DynamoDb;
@@ -85,7 +85,12 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, assigned: Assigne
     let partition = assigned.partition;
     let ended = match take_up(&shared, &assigned).await {
         Ok(machine) => {
+            let begun = match machine.is_replaying() {
+                true => Begun::Reading,
+                false => Begun::No,
+            };
             let mut worker = Worker {
+                begun,
                 shared: Arc::clone(&shared),
                 member,
                 assigned,
@@ -103,7 +108,7 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, assigned: Assigne
         }
         Err(ended) => ended,
     };
-    shared.staging.hold(partition, 0);
+    shared.staging.hold(partition, Holding::default());
     shared.metrics.stands(partition, None);
     shared.status.devices(partition, None);
     ended
@@ -165,6 +170,8 @@ struct Worker {
     devices_ms: Option<u64>,
     /// Whether it was said that the ledger is full.
     said_full: bool,
+    /// How far it is with the batch that it was taken up with.
+    begun: Begun,
 }
 
 impl Worker {
@@ -250,10 +257,19 @@ impl Worker {
         }
     }
 
-    fn room(&self) -> Room {
-        self.shared
-            .staging
-            .hold(self.assigned.partition, self.machine.held())
+    fn room(&mut self) -> Room {
+        let closes = self.machine.closing().is_some();
+        self.begun = match self.begun {
+            Begun::No => Begun::No,
+            _ if self.machine.is_replaying() => Begun::Reading,
+            _ if closes => Begun::Closing,
+            _ => Begun::No,
+        };
+        let holding = Holding {
+            bytes: self.machine.held(),
+            begun: self.begun,
+        };
+        self.shared.staging.hold(self.assigned.partition, holding)
     }
 
     fn start_actions(&mut self) {
@@ -316,8 +332,7 @@ impl Worker {
 
     /// Waits for whatever comes first.
     async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Event>, Ended> {
-        // A begun batch has to be made whole, whatever it takes.
-        let may_read = self.room() == Room::Free || self.machine.is_replaying();
+        let may_read = self.room() == Room::Free;
         let hungry = self.pending.is_none() && self.machine.has_room() && may_read;
         let now = clock::now().mono_ms;
         let deadline = self.machine.next_deadline().map_or(LOOK, |deadline| {

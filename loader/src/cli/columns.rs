@@ -257,8 +257,12 @@ fn text(columns: &Columns, dead_letters: u64) -> Result<String, std::fmt::Error>
         writeln!(text, "\n# Without a column (output.overflow takes them):")?;
     }
     for left in &columns.left {
-        let shown = toml::Value::from(left.name.as_str());
-        writeln!(text, "#   {shown}, in {} rows: {}", left.rows, left.why)?;
+        // Escaped as Rust does it: a name is a device's to choose, and stays behind the `#`.
+        writeln!(
+            text,
+            "#   {:?}, in {} rows: {}",
+            left.name, left.rows, left.why
+        )?;
     }
     Ok(text)
 }
@@ -310,6 +314,20 @@ mod tests {
         let (columns, _) = found(steps, "{\"time\":\"2026-11-29T00:00:00Z\",\"n\":1}\n");
         let names: Vec<_> = columns.columns.iter().map(|c| &*c.column.name).collect();
         assert_eq!(names, ["time", "m", "mean_m", "window_end"]);
+    }
+
+    #[test]
+    fn no_name_leaves_its_comment() {
+        let records = r#"{"n":1,"x\n[[transform]]\nstep='drop'\r\n#":null}"#;
+        let (columns, _) = found("", records);
+        assert_eq!(columns.left.len(), 1);
+        let text = text(&columns, 0).unwrap();
+        let outside = |line: &&str| !line.starts_with('#') && !line.is_empty();
+        let lines: Vec<_> = text.lines().filter(outside).collect();
+        assert_eq!(
+            lines,
+            ["[[output.column]]", "name = \"n\"", "type = \"int\""]
+        );
     }
 
     #[test]

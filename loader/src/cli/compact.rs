@@ -15,6 +15,7 @@ use crate::compact::find::{Candidate, groups};
 use crate::compact::perform::{Done, finish, replace};
 use crate::config::Plan;
 use crate::name::{CompactedName, OWN_FOLDER, ObjectName, snapshot_end, topic_state_folder};
+use crate::partition::Layout;
 use crate::route::DEAD_LETTERS;
 use crate::store::Store;
 
@@ -45,6 +46,29 @@ struct Found {
     paths: BTreeMap<(String, i32), Under>,
     /// Objects that stand for others, and those that accounts name.
     listed: HashSet<String>,
+}
+
+impl Found {
+    /// With an object for each record, those of a batch end below the state behind it, which may not be
+    /// committed: a loader that comes back would write them again. So as many of each partition's newest
+    /// stay as a batch may have.
+    fn hold_back(&mut self, batch: usize) {
+        let mut ends: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
+        for ((_, partition), under) in &self.paths {
+            let of = ends.entry(*partition).or_default();
+            of.extend(under.small.iter().map(|one| one.name.end));
+        }
+        for of in ends.values_mut() {
+            of.sort_unstable();
+            of.truncate(of.len().saturating_sub(batch));
+        }
+        for ((_, partition), under) in &mut self.paths {
+            let last = ends.get(partition).and_then(|of| of.last());
+            let stays = |one: &mut Candidate| last.is_none_or(|last| one.name.end > *last);
+            let kept = under.small.extract_if(.., stays);
+            under.large.extend(kept.map(|one| one.name.start));
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -83,7 +107,10 @@ pub async fn compact(
     // In this order: an account is there before an object of it goes.
     let mut accounts = load_all(&store, &account::folder(topic)).await?;
     let settled = settled(&store, topic).await?;
-    let found = find(&store, topic, wanted, &accounts, &settled).await?;
+    let mut found = find(&store, topic, wanted, &accounts, &settled).await?;
+    if plan.pipeline.spec().layout == Layout::Record {
+        found.hold_back(plan.flush.objects);
+    }
     let begun = accounts
         .values()
         .filter(|account| !is_finished(&account.replaces, &account.object, &found.listed))
@@ -248,4 +275,47 @@ fn text(report: &Report) -> String {
     let written = write();
     debug_assert!(written.is_ok(), "a String takes every byte");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_of_the_newest_as_a_batch_has_stay() {
+        let mut found = Found::default();
+        for (path, partition, end) in [
+            ("a", 0, 10),
+            ("b", 0, 11),
+            ("a", 0, 12),
+            ("b", 0, 13),
+            ("a", 1, 5),
+        ] {
+            let name = ObjectName {
+                path: path.into(),
+                topic: "t".into(),
+                partition,
+                start: end - 1,
+                end,
+                k: 1,
+                n: 1,
+                extension: "ndjson".into(),
+            };
+            let under = found.paths.entry((path.into(), partition)).or_default();
+            under.small.push(Candidate { name, size: 1 });
+        }
+        found.hold_back(2);
+        let left = |path: &str, partition| {
+            let under = &found.paths[&(path.to_owned(), partition)];
+            let small: Vec<u64> = under.small.iter().map(|one| one.name.end).collect();
+            (small, under.large.clone())
+        };
+        assert_eq!(left("a", 0), (vec![10], vec![11]));
+        assert_eq!(left("b", 0), (vec![11], vec![12]));
+        assert_eq!(
+            left("a", 1),
+            (vec![], vec![4]),
+            "it has no more than a batch"
+        );
+    }
 }

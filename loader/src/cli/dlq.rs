@@ -11,13 +11,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use base64::Engine;
+use headwater_record::headers;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Windows;
 use crate::cli::print;
 use crate::config::Plan;
 use crate::encode::{Compressor, Encoder, frame_bytes};
-use crate::fetched::Entry;
+use crate::fetched::{Entry, Identity};
 use crate::name::ObjectName;
 use crate::pipeline::{Made, Pipeline, Record, Scratch, To};
 use crate::route::DEAD_LETTERS;
@@ -35,6 +36,10 @@ pub(super) struct DeadLetter {
     pub(super) partition: i32,
     pub(super) offset: u64,
     batch_ms: u64,
+    #[serde(default)]
+    stream: Option<String>,
+    #[serde(default)]
+    span: Option<String>,
     value_base64: Option<String>,
 }
 
@@ -48,6 +53,17 @@ impl DeadLetter {
         text.map(|text| base64::engine::general_purpose::STANDARD.decode(text))
             .transpose()
             .context("value_base64 is no base64")
+    }
+
+    /// Its record's place and identity. Its time is the clock of its batch: Kafka's is not kept.
+    fn entry(&self) -> Entry {
+        let mut entry = Entry::foreign(self.offset, self.batch_ms);
+        if let (Some(stream), Some(span)) = (&self.stream, &self.span) {
+            let tags = [(headers::STREAM, stream), (headers::SPAN, span)];
+            let tags = tags.map(|(name, text)| (name, Some(text.as_bytes())));
+            entry.identity = Identity::read(tags.into_iter(), None);
+        }
+        entry
     }
 }
 
@@ -206,7 +222,7 @@ async fn replay_one(
     windows.align(pipeline.aggregates());
     for letter in letters {
         let value = letter.value()?;
-        let entry = Entry::foreign(letter.offset, letter.batch_ms);
+        let entry = letter.entry();
         let record = Record {
             topic: &name.topic,
             partition: letter.partition,
@@ -302,6 +318,23 @@ pub fn apart(output: &str, to: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_letter_knows_whose_record_it_was() {
+        let letter = |more: &str| -> DeadLetter {
+            let text = format!(
+                r#"{{"reason":"r","topic":"t","partition":1,"offset":7,"batch_ms":9,{more}"value_base64":null}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let ours = letter(r#""stream":"pi-7/app//x","span":"00000000000000ab:5+3","#).entry();
+        let Identity::Tagged { stream, span, .. } = &ours.identity else {
+            panic!("{ours:?}");
+        };
+        assert_eq!((&**stream, span.start(), span.len()), ("pi-7/app//x", 5, 3));
+        assert_eq!((ours.offset, ours.time_ms), (7, 9));
+        assert_eq!(letter("").entry().identity, Identity::Foreign);
+    }
 
     #[test]
     fn a_replay_goes_elsewhere() {

@@ -219,7 +219,7 @@ impl<'a> DryRun<'a> {
         )?;
         Ok(Self {
             plan,
-            drive: Drive::new(machine, 0),
+            drive: Drive::new(machine, 0, u64::MAX),
             seen: Seen::default(),
             is_cut: false,
         })

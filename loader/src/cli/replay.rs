@@ -14,6 +14,7 @@ use anyhow::ensure;
 use serde::Serialize;
 
 use crate::cli::{Progress, print};
+use crate::clock;
 use crate::config::Plan;
 use crate::name::{CompactedName, OWN_FOLDER, ObjectName};
 use crate::range::manifest::{BatchSize, Manifest};
@@ -21,7 +22,7 @@ use crate::range::position::Position;
 use crate::range::reader::Reader;
 use crate::range::replay::{Written, replay};
 use crate::recover::store_pipeline;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Where a stretch ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +106,7 @@ async fn manifest(
             objects: plan.flush.objects,
         },
         BTreeMap::new(),
+        clock::now().wall_ms,
     );
     if let Some(there) = Manifest::load(to, topic).await? {
         agree(&there, &asked, &stretch.partitions)?;
@@ -149,8 +151,14 @@ async fn manifest(
         ..asked
     };
     store_pipeline(to, &plan.pipeline, &plan.tables).await?;
-    manifest.store(to).await?;
-    Ok(manifest)
+    match (manifest.store(to).await, Manifest::load(to, topic).await?) {
+        // Another one began it at the same moment.
+        (Err(StoreError::Conflict { .. }), Some(there)) => {
+            agree(&there, &manifest, &stretch.partitions)?;
+            Ok(there)
+        }
+        (stored, _) => Ok(stored.map(|()| manifest)?),
+    }
 }
 
 fn until(until: Until) -> String {
@@ -284,6 +292,7 @@ mod tests {
                 asked,
                 batch,
                 [(0, (1, 2)), (3, (0, 9))].into(),
+                7,
             )
         };
         let there = manifest("a", "7", 1);

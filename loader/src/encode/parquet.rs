@@ -24,6 +24,9 @@ use crate::format::{ColumnType, Format, Packed, unpack};
 /// Packed bytes of one row group. Athena's advice is large ones, memory's is small ones: at this size
 /// a row group of log lines holds about a hundred thousand rows.
 const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
+/// Most cells of one row group. While it is written each takes 24 bytes, and a null packs into one: a
+/// table of many columns, most of them empty, would otherwise take hundreds of MiB.
+const ROW_GROUP_CELLS: usize = 1024 * 1024;
 
 /// What every Parquet object of a pipeline shares.
 #[derive(Debug, Clone)]
@@ -106,18 +109,32 @@ impl Table {
         file: &mut SerializedFileWriter<Vec<u8>>,
         rows: &[u8],
     ) -> Result<(), EncodeError> {
-        let mut cells: Vec<Vec<Packed<'_>>> = vec![Vec::new(); self.columns];
         let mut rest = rows;
+        let rows_max = (ROW_GROUP_CELLS / self.columns.max(1)).max(1);
         while !rest.is_empty() {
-            for column in &mut cells {
-                let cell = unpack(&mut rest).ok_or_else(|| {
-                    EncodeError::from(std::io::Error::other("a packed row ends in the middle"))
-                })?;
-                column.push(cell);
+            let mut cells: Vec<Vec<Packed<'_>>> = vec![Vec::new(); self.columns];
+            for _ in 0..rows_max {
+                if rest.is_empty() {
+                    break;
+                }
+                for column in &mut cells {
+                    let cell = unpack(&mut rest).ok_or_else(|| {
+                        EncodeError::from(std::io::Error::other("a packed row ends in the middle"))
+                    })?;
+                    column.push(cell);
+                }
             }
+            Self::write_group(file, &cells)?;
         }
+        Ok(())
+    }
+
+    fn write_group(
+        file: &mut SerializedFileWriter<Vec<u8>>,
+        cells: &[Vec<Packed<'_>>],
+    ) -> Result<(), EncodeError> {
         let mut group = file.next_row_group().map_err(wrong)?;
-        for column in &cells {
+        for column in cells {
             let mut writer = group
                 .next_column()
                 .map_err(wrong)?
@@ -199,4 +216,36 @@ fn write_column(writer: &mut ColumnWriter<'_>, cells: &[Packed<'_>]) -> Result<(
         _ => return Err(ParquetError::General("a type that no column has".into())),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::*;
+    use crate::format::{Column, Kind};
+
+    #[test]
+    fn row_groups_are_bounded_in_cells_whatever_they_pack_into() {
+        let column = |name: &str| Column {
+            name: name.into(),
+            kind: ColumnType::Int,
+        };
+        let format = Format {
+            kind: Kind::Parquet,
+            columns: vec![column("a"), column("b"), column("c")],
+            ..Format::default()
+        };
+        let table = Table::new(&format, Compression::None).unwrap();
+        // Nulls, a byte each.
+        let rows = 400_000;
+        let packed = vec![0_u8; 3 * rows];
+        let file = table.file([Ok(packed)].into_iter()).unwrap();
+        let file = SerializedFileReader::new(bytes::Bytes::from(file)).unwrap();
+        let groups = file.metadata().row_groups();
+        assert_eq!(groups.len(), 2);
+        let counts: Vec<i64> = groups.iter().map(|group| group.num_rows()).collect();
+        assert_eq!(counts.iter().sum::<i64>(), 400_000);
+        assert!(counts[0] * 3 <= 1024 * 1024);
+    }
 }

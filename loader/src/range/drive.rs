@@ -10,15 +10,19 @@ pub struct Drive {
     /// The partition. Its actions are the caller's to perform, before the next record.
     pub machine: Partition,
     clock_ms: u64,
+    /// No record is from later than this: its producer sets its time.
+    latest_ms: u64,
     one: Fetched,
 }
 
 impl Drive {
-    /// `clock_ms`: where the clock stands at first; it never goes back.
-    pub fn new(machine: Partition, clock_ms: u64) -> Self {
+    /// `clock_ms`: where the clock stands at first; it never goes back. `latest_ms`: what it stands
+    /// still at, whatever records say, when the stretch was begun.
+    pub fn new(machine: Partition, clock_ms: u64, latest_ms: u64) -> Self {
         Self {
             machine,
             clock_ms,
+            latest_ms,
             one: Fetched::default(),
         }
     }
@@ -44,7 +48,7 @@ impl Drive {
     /// # Errors
     /// See [`PartitionError`].
     pub fn reach(&mut self, entry: &Entry) -> Result<(), PartitionError> {
-        self.clock_ms = self.clock_ms.max(entry.time_ms);
+        self.clock_ms = self.clock_ms.max(entry.time_ms.min(self.latest_ms));
         self.apply(Event::Tick)
     }
 
@@ -62,5 +66,40 @@ impl Drive {
         self.one.push(offset, time_ms, value, identity);
         let now = self.now();
         Ok(self.machine.take(&self.one, 0, now)? == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use headwater_record::Ledger;
+
+    use super::*;
+    use crate::aggregate::Windows;
+    use crate::config::file::Tables;
+    use crate::config::{ConfigFile, Plan};
+    use crate::partition::intent::Committed;
+
+    #[test]
+    fn a_time_that_a_producer_made_up_moves_the_clock_no_further_than_today() {
+        let text = "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='s3://b/p'\n";
+        let file: ConfigFile = headwater_msk::config_file::parse(text).unwrap();
+        let plan = Plan::new(&file, Tables::new(), None).unwrap();
+        let committed = Committed {
+            offset: 0,
+            names_from: 0,
+            snapshot: None,
+            intent: None,
+        };
+        let state = (Ledger::default(), Windows::default());
+        let pipeline = Arc::clone(&plan.pipeline);
+        let machine =
+            Partition::recover(("logs", 0), plan.flush, pipeline, committed, state, None).unwrap();
+        let mut drive = Drive::new(machine, 0, 1000);
+        for (time_ms, clock_ms) in [(500, 500), (u64::MAX, 1000), (700, 1000)] {
+            drive.reach(&Entry::foreign(0, time_ms)).unwrap();
+            assert_eq!(drive.now().wall_ms, clock_ms, "{time_ms}");
+        }
     }
 }

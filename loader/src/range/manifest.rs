@@ -40,6 +40,15 @@ pub struct Manifest {
     pub batch: BatchSize,
     /// Offsets `[from, to)` of each partition, as they were found when it was first run.
     pub partitions: BTreeMap<i32, (u64, u64)>,
+    /// When it was begun, Unix milliseconds: the batch clock stands still there, whatever a producer
+    /// wrote for a record's time.
+    #[serde(default = "no_end")]
+    pub begun_ms: u64,
+}
+
+/// Of manifests that do not say.
+fn no_end() -> u64 {
+    u64::MAX
 }
 
 /// Where batches of a stretch end: functions of the records alone.
@@ -61,6 +70,7 @@ impl Manifest {
         (from, until): (String, String),
         batch: BatchSize,
         partitions: BTreeMap<i32, (u64, u64)>,
+        begun_ms: u64,
     ) -> Self {
         Self {
             v: VERSION,
@@ -70,6 +80,7 @@ impl Manifest {
             until,
             batch,
             partitions,
+            begun_ms,
         }
     }
 
@@ -185,7 +196,7 @@ mod tests {
             objects: 3,
         };
         let asked = ("earliest".to_owned(), "latest".to_owned());
-        let mut manifest = Manifest::new("t", "ab", asked, batch, [(1, (5, 9))].into());
+        let mut manifest = Manifest::new("t", "ab", asked, batch, [(1, (5, 9))].into(), 7);
         manifest.store(&store).await.unwrap();
         manifest.store(&store).await.unwrap();
         assert_eq!(

@@ -126,7 +126,7 @@ pub async fn replay(
         store,
         partition,
         batch: manifest.batch,
-        drive: Drive::new(machine, clock_ms),
+        drive: Drive::new(machine, clock_ms, manifest.begun_ms),
         committed,
         open: (0, 0),
         written,

@@ -14,6 +14,8 @@ use crate::transform::Row;
 
 /// Most fields that a row may become.
 const FIELDS_MAX: usize = 1000;
+/// Most bytes that their names may have together: a long name stands before each of its leaves.
+const NAME_BYTES_MAX: usize = 1024 * 1024;
 /// Structures deeper than this stay as they are.
 const DEPTH_MAX: usize = 16;
 
@@ -36,19 +38,26 @@ fn separator() -> String {
 /// Flattens a row.
 ///
 /// # Errors
-/// Two fields would have one name, or there are too many: nothing is dropped for that.
+/// Two fields would have one name, or there are too many, or too long ones: nothing is dropped for that.
 pub fn run(file: &FlattenFile, row: &mut Row) -> Result<(), String> {
-    let mut flat = Row::new();
+    let mut flat = Flat::default();
     for (name, value) in std::mem::take(row) {
         match value {
             Value::Object(inner) if file.field.as_ref().is_none_or(|field| *field == name) => {
                 lift(&name, inner, &file.separator, 1, &mut flat)?;
             }
-            value => put(name, value, &mut flat)?,
+            value => flat.put(name, value)?,
         }
     }
-    *row = flat;
+    *row = flat.row;
     Ok(())
+}
+
+/// The row so far.
+#[derive(Default)]
+struct Flat {
+    row: Row,
+    name_bytes: usize,
 }
 
 fn lift(
@@ -56,30 +65,36 @@ fn lift(
     inner: Row,
     separator: &str,
     depth: usize,
-    flat: &mut Row,
+    flat: &mut Flat,
 ) -> Result<(), String> {
     if inner.is_empty() || depth > DEPTH_MAX {
-        return put(prefix.to_owned(), Value::Object(inner), flat);
+        return flat.put(prefix.to_owned(), Value::Object(inner));
     }
     for (name, value) in inner {
         let name = format!("{prefix}{separator}{name}");
         match value {
             Value::Object(inner) => lift(&name, inner, separator, depth + 1, flat)?,
-            value => put(name, value, flat)?,
+            value => flat.put(name, value)?,
         }
     }
     Ok(())
 }
 
-fn put(name: String, value: Value, flat: &mut Row) -> Result<(), String> {
-    if flat.len() >= FIELDS_MAX {
-        return Err(format!("it would have more than {FIELDS_MAX} fields"));
+impl Flat {
+    fn put(&mut self, name: String, value: Value) -> Result<(), String> {
+        if self.row.len() >= FIELDS_MAX {
+            return Err(format!("it would have more than {FIELDS_MAX} fields"));
+        }
+        self.name_bytes += name.len();
+        if self.name_bytes > NAME_BYTES_MAX {
+            return Err("the names of its fields would have more than 1MiB together".to_owned());
+        }
+        if self.row.contains_key(&name) {
+            return Err(format!("two of its fields would have the name {name}"));
+        }
+        self.row.insert(name, value);
+        Ok(())
     }
-    if flat.contains_key(&name) {
-        return Err(format!("two of its fields would have the name {name}"));
-    }
-    flat.insert(name, value);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -108,5 +123,12 @@ mod tests {
         assert!(flat("", &deep).unwrap().starts_with(r#"{"a.a.a.a"#));
         let wide: Vec<String> = (0..1001).map(|n| format!("\"{n}\":{n}")).collect();
         assert!(flat("", &format!("{{\"x\":{{{}}}}}", wide.join(","))).is_err());
+        // A megabyte that would become a gigabyte.
+        let long = format!(
+            "{{\"{}\":{{{}}}}}",
+            "n".repeat(1 << 20),
+            wide[..999].join(",")
+        );
+        assert!(flat("", &long).unwrap_err().contains("1MiB"));
     }
 }

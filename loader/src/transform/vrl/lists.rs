@@ -17,7 +17,7 @@ pub const ALLOWED: &[&str] = &[
     "dirname", "downcase", "encode_base16", "encode_base64", "encode_charset", "encode_csv",
     "encode_gzip", "encode_json", "encode_key_value", "encode_logfmt", "encode_lz4",
     "encode_percent", "encode_punycode", "encode_snappy", "encode_zlib", "encode_zstd", "ends_with",
-    "exists", "filter", "find", "flatten", "float", "floor", "for_each", "format_int",
+    "exists", "filter", "find", "float", "floor", "for_each", "format_int",
     "format_number", "from_entries", "from_unix_timestamp", "get", "includes", "int", "ip_aton",
     "ip_cidr_contains", "ip_ntoa", "ip_ntop", "ip_pton", "ip_subnet", "ip_to_ipv6", "ipv6_to_ipv4",
     "is_array", "is_boolean", "is_empty", "is_float", "is_integer", "is_ipv4", "is_ipv6", "is_json",
@@ -34,7 +34,7 @@ pub const ALLOWED: &[&str] = &[
     "strip_whitespace", "strlen", "tag_types_externally", "tally", "tally_value", "timestamp",
     "to_bool", "to_entries", "to_float", "to_int", "to_regex", "to_string", "to_syslog_facility",
     "to_syslog_facility_code", "to_syslog_level", "to_syslog_severity", "to_unix_timestamp",
-    "truncate", "type_def", "unique", "unnest", "upcase", "uuid_from_friendly_id", "values", "zip",
+    "truncate", "type_def", "unique", "upcase", "uuid_from_friendly_id", "values", "zip",
 ];
 
 /// Let in where an argument is written out and is not one of these.
@@ -105,6 +105,14 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("decode_lz4", BOMB),
     ("decode_snappy", BOMB),
     ("unflatten", DEEP),
+    (
+        "flatten",
+        "a long name would stand before each of its leaves; the step `flatten` is there, and bounded",
+    ),
+    (
+        "unnest",
+        "the whole row would stand beside each of a list's values, and a record becomes one row",
+    ),
     ("parse_ruby_hash", DEEP),
     ("parse_xml", DEEP),
     ("parse_yaml", DEEP),
