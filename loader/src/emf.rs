@@ -12,7 +12,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{Metrics, Reading};
+use crate::metrics::{ItemSums, Metrics, Reading};
 use crate::partition::batch::Counts;
 
 /// What the metrics are of.
@@ -35,6 +35,8 @@ pub struct Totals {
     pub objects: u64,
     /// Their bytes.
     pub object_bytes: u64,
+    /// Items for DynamoDB.
+    pub items: ItemSums,
     /// Requests to the output that failed and were tried again.
     pub retries: u64,
     /// Memberships given up and begun anew.
@@ -48,6 +50,7 @@ impl Totals {
             counts,
             objects: metrics.objects.get(),
             object_bytes: metrics.object_bytes.get(),
+            items: metrics.items.sums(),
             retries: metrics.retries.get(),
             rejoins: metrics.rejoined.get(),
         }
@@ -108,6 +111,14 @@ impl Emf {
             ("overlaps", "Count", since(|of| of.counts.overlaps)),
             ("objects", "Count", since(|of| of.objects)),
             ("object_bytes", "Bytes", since(|of| of.object_bytes)),
+            ("items_written", "Count", since(|of| of.items.written)),
+            ("items_superseded", "Count", since(|of| of.items.superseded)),
+            (
+                "items_unprocessed",
+                "Count",
+                since(|of| of.items.unprocessed),
+            ),
+            ("items_throttled", "Count", since(|of| of.items.throttled)),
             ("output_retries", "Count", since(|of| of.retries)),
             ("rejoins", "Count", since(|of| of.rejoins)),
         ];

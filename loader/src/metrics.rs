@@ -23,7 +23,7 @@ mod items;
 mod tables;
 
 pub use credentials::Credentials;
-pub use items::ItemCounts;
+pub use items::{ItemCounts, ItemSums};
 pub use tables::Tables;
 
 /// One partition's label.

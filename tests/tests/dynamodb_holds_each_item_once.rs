@@ -296,7 +296,10 @@ fn a_function_puts_each_item_once() {
         endpoint = "{}"
         region = "{}"
         path_style = true
-        {}"#,
+        {}
+        [emf]
+        namespace = "headwater"
+        "#,
         s3.endpoint(),
         s3.region(),
         section(&tables, "")
@@ -329,5 +332,18 @@ fn a_function_puts_each_item_once() {
         let outcome = lambda.invoke(&last, &handed(to), PATIENCE);
         assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
     }
+    // A line for each invocation: the repeat of what is there puts nothing.
+    let told = last.stdout();
+    let told: Vec<(u64, u64)> = told
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).expect("a line of metrics");
+            let number = |name: &str| line[name].as_u64().expect("a number");
+            (number("items_written"), number("rows"))
+        })
+        .collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[1].0 >= told[1].1 && told[1].1 > 0, "{told:?}");
+    assert_eq!(told[2], (0, 0), "{told:?}");
     assert_exact(&tables, &fleet);
 }

@@ -401,3 +401,44 @@ fn a_first_batch_without_rows_is_cut_off_and_goes_on() {
     let audit = rig.setup(windows).run("audit", &[]);
     assert_eq!(audit.code, Some(0), "{}{}", audit.stdout, audit.stderr);
 }
+
+#[test]
+fn a_table_that_changes_between_invocations_is_used_by_the_next() {
+    let rig = Rig::new(12);
+    let table = |version: &str| {
+        let text = format!("device,site\npi-0,{version}\npi-1,{version}\n");
+        rig.s3.put(&rig.bucket, "tables/sites.csv", text);
+    };
+    table("one");
+    let lambda = Lambda::start();
+    let more = format!(
+        "path = \"site={{site}}\"\n[tables]\nreload = \"1s\"\n[[transform]]\nstep = \"lookup\"\n\
+         table = \"s3://{}/tables/sites.csv\"\nfield = \"device\"\n",
+        rig.bucket
+    );
+    let function = rig.function(&lambda, &more).start_as("lambda");
+    let stored = |site: &str| {
+        let prefix = format!("data/site={site}/");
+        stored(&rig.s3, &rig.bucket, &prefix).len()
+    };
+    let all = rig.records[0].len();
+    let invoke = |parts| {
+        let outcome = lambda.invoke(&function, &rig.event(parts), TIMEOUT);
+        assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
+    };
+    invoke([0..4, 0..0]);
+    let first = stored("one");
+    assert!(first > 0);
+    // What cannot be used is said, and the one from before stays.
+    rig.s3
+        .put(&rig.bucket, "tables/sites.csv", "device,site\npi-0\n");
+    std::thread::sleep(Duration::from_millis(1100));
+    invoke([4..8, 0..0]);
+    assert!(stored("one") > first);
+    assert!(function.stderr().contains("the one from before stays"));
+    table("two");
+    std::thread::sleep(Duration::from_millis(1100));
+    invoke([8..all, 0..all]);
+    assert!(stored("two") > 0);
+    rig.assert_exact();
+}

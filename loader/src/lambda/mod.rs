@@ -24,19 +24,24 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use self::event::parse;
-use self::partition::Loaded;
+use self::partition::{Loaded, Means};
 use self::runtime::{Invocation, Runtime};
 use crate::clock;
 use crate::config::Plan;
 use crate::config::plan::Output;
 use crate::emf::{self, Totals};
 use crate::fetched::Fetched;
+use crate::metrics::ItemCounts;
+use crate::pipeline::Pipeline;
 use crate::store::Store;
 use crate::store::dynamodb::DynamoDb;
 use crate::supervise::{open_store, prepare};
+use crate::tables::Versions;
 
 /// Time before the deadline that is left for the answer.
 const MARGIN_MS: u64 = 500;
+/// Reading tables again takes one part in so many of the time that is left, at most.
+const RELOAD_SHARE: u64 = 4;
 
 /// What every invocation has.
 #[derive(Debug)]
@@ -44,6 +49,58 @@ struct Function {
     plan: Plan,
     store: Arc<Store>,
     tables: Arc<DynamoDb>,
+}
+
+/// The pipeline over the tables as they are now, as far as that is known.
+#[derive(Debug)]
+struct Fresh {
+    pipeline: Arc<Pipeline>,
+    versions: Versions,
+    /// When they were last read, Unix milliseconds.
+    read_ms: u64,
+}
+
+impl Fresh {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            pipeline: Arc::clone(&plan.pipeline),
+            versions: Versions::new(plan),
+            read_ms: clock::now().wall_ms,
+        }
+    }
+
+    /// Reads the tables again where their time has come: between invocations nothing runs. What takes
+    /// longer than its share of the time that is left, or cannot be read, leaves them as they are.
+    async fn refresh(&mut self, function: &Function, invocation: &Invocation) {
+        let now_ms = clock::now().wall_ms;
+        let Some(every) = function.plan.table_reload else {
+            return;
+        };
+        if now_ms.saturating_sub(self.read_ms) < every.as_millis() {
+            return;
+        }
+        self.read_ms = now_ms;
+        let share = invocation.deadline_ms.saturating_sub(now_ms) / RELOAD_SHARE;
+        let sources = &function.plan.table_sources;
+        let read = (self.versions).read_again(sources, &function.store, &self.pipeline);
+        let reason = match tokio::time::timeout(Duration::from_millis(share), read).await {
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(pipeline))) => {
+                tracing::info!(
+                    pipeline = pipeline.hash(),
+                    "a table has changed; this invocation uses it"
+                );
+                self.pipeline = pipeline;
+                return;
+            }
+            Ok(Err(reason)) => reason,
+            Err(_) => "it took too long".to_owned(),
+        };
+        tracing::warn!(
+            reason,
+            "a table cannot be read again; the one from before stays"
+        );
+    }
 }
 
 /// Answers invocations until the environment ends.
@@ -59,9 +116,11 @@ pub async fn run(plan: Plan, api: &str) -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    let mut fresh = Fresh::new(&function.plan);
     loop {
         let invocation = runtime.next().await?;
-        match answer(&function, &invocation).await {
+        fresh.refresh(&function, &invocation).await;
+        match answer(&function, &fresh.pipeline, &invocation).await {
             Ok(answer) => runtime.respond(&invocation, answer).await?,
             Err(error) => {
                 tracing::error!("{error:#}; Lambda hands the records over again");
@@ -90,16 +149,28 @@ async fn start(plan: Plan) -> anyhow::Result<Function> {
 }
 
 /// Stores an event's records, its partitions side by side, and says what came of it.
-async fn answer(function: &Arc<Function>, invocation: &Invocation) -> anyhow::Result<String> {
+async fn answer(
+    function: &Arc<Function>,
+    pipeline: &Arc<Pipeline>,
+    invocation: &Invocation,
+) -> anyhow::Result<String> {
+    let items = ItemCounts::default();
     let left = invocation
         .deadline_ms
         .saturating_sub(clock::now().wall_ms + MARGIN_MS);
     let mut loads = JoinSet::new();
     for (id, fetched) in parse(&invocation.event, &function.plan.kafka.topic)? {
-        let function = Arc::clone(function);
+        let (function, pipeline) = (Arc::clone(function), Arc::clone(pipeline));
+        let items = items.clone();
         loads.spawn(async move {
-            let outputs = (&function.store, &function.tables);
-            let load = partition::load(&function.plan, outputs, id, &fetched);
+            let means = Means {
+                plan: &function.plan,
+                pipeline: &pipeline,
+                store: &function.store,
+                tables: &function.tables,
+                items: &items,
+            };
+            let load = partition::load(means, id, &fetched);
             let loaded = match tokio::time::timeout(Duration::from_millis(left), load).await {
                 Ok(loaded) => loaded.map_err(anyhow::Error::from),
                 Err(_) => Err(anyhow!("the function's time-out is near")),
@@ -123,13 +194,14 @@ async fn answer(function: &Arc<Function>, invocation: &Invocation) -> anyhow::Re
             }
         }
     }
+    sum.items = items.sums();
     if let Some((emf, _)) = &function.plan.emf {
         let line = emf.line(clock::now().wall_ms, (&Totals::default(), &sum), None);
         let write = move || emf::write(&mut std::io::stdout().lock(), &line, &mut true);
         tokio::task::spawn_blocking(write).await?;
     }
     if failed.is_empty() || function.plan.report_batch_item_failures {
-        return items(function, failed).await;
+        return failures(function, failed).await;
     }
     let errors = failed
         .iter()
@@ -150,7 +222,7 @@ fn say(partition: i32, loaded: &Loaded) {
 }
 
 /// An answer that names what failed.
-async fn items(
+async fn failures(
     function: &Function,
     failed: BTreeMap<i32, (Fetched, anyhow::Error)>,
 ) -> anyhow::Result<String> {

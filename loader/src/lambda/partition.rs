@@ -28,6 +28,7 @@ use crate::name::state_folder;
 use crate::partition::batch::{Counts, Object};
 use crate::partition::intent::Committed;
 use crate::partition::{Action, Event, Limits, Partition, PartitionError};
+use crate::pipeline::Pipeline;
 use crate::recover::{RecoverError, has_group_state, load_state, tidy};
 use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, StoreError, Version, plain_content};
@@ -118,20 +119,43 @@ fn limits(plan: &Plan) -> Limits {
     }
 }
 
+/// What records are stored with.
+#[derive(Debug, Clone, Copy)]
+pub struct Means<'a> {
+    /// The configuration.
+    pub plan: &'a Plan,
+    /// Its pipeline, over the tables as they are now.
+    pub pipeline: &'a Arc<Pipeline>,
+    /// Where objects go.
+    pub store: &'a Arc<Store>,
+    /// Where items go.
+    pub tables: &'a Arc<DynamoDb>,
+    /// What came of them.
+    pub items: &'a ItemCounts,
+}
+
 /// Stores the records of one partition that are not stored yet.
 ///
 /// # Errors
 /// See [`LambdaError`].
 pub async fn load(
-    plan: &Plan,
-    (store, tables): (&Arc<Store>, &Arc<DynamoDb>),
+    means: Means<'_>,
     partition: i32,
     fetched: &Fetched,
 ) -> Result<Loaded, LambdaError> {
-    let work = Work {
+    let Means {
         plan,
+        pipeline,
         store,
         tables,
+        items,
+    } = means;
+    let work = Work {
+        plan,
+        pipeline,
+        store,
+        tables,
+        items,
         partition,
         key: head_key(&plan.kafka.topic, partition),
         folder: state_folder(&plan.kafka.topic, partition),
@@ -201,8 +225,10 @@ fn first_missing(head: Option<&Head>, fetched: &Fetched) -> Option<u64> {
 
 struct Work<'a> {
     plan: &'a Plan,
+    pipeline: &'a Arc<Pipeline>,
     store: &'a Arc<Store>,
     tables: &'a Arc<DynamoDb>,
+    items: &'a ItemCounts,
     partition: i32,
     key: String,
     folder: String,
@@ -253,7 +279,7 @@ impl Work<'_> {
         let mut machine = Partition::recover(
             (&self.plan.kafka.topic, self.partition),
             limits(self.plan),
-            Arc::clone(&self.plan.pipeline),
+            Arc::clone(self.pipeline),
             committed,
             state,
             None,
@@ -391,9 +417,9 @@ impl Work<'_> {
     }
 
     async fn write_items(&self, items: &Arc<Items>) -> Result<(), LambdaError> {
-        let (counts, patience) = (ItemCounts::default(), Patience::UntilRefused);
+        let patience = Patience::UntilRefused;
         let seed = u64::from(self.partition.unsigned_abs());
-        write_all(self.tables, items, &counts, patience, seed).await?;
+        write_all(self.tables, items, self.items, patience, seed).await?;
         Ok(())
     }
 

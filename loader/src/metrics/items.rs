@@ -6,6 +6,19 @@ use prometheus_client::registry::Registry;
 
 use super::OfOutcome;
 
+/// What the counters have come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ItemSums {
+    /// Items that were put.
+    pub written: u64,
+    /// Items that were not, since they, or later ones, are there.
+    pub superseded: u64,
+    /// Items that a request left undone.
+    pub unprocessed: u64,
+    /// Requests that met a capacity.
+    pub throttled: u64,
+}
+
 /// Counters of items. A clone counts into the same.
 #[derive(Debug, Clone, Default)]
 pub struct ItemCounts {
@@ -37,6 +50,17 @@ impl ItemCounts {
     /// A request met the table's or the account's capacity.
     pub fn throttled(&self) {
         self.throttled.inc();
+    }
+
+    /// What they have come to.
+    pub fn sums(&self) -> ItemSums {
+        let of = |outcome| self.items.get_or_create(&OfOutcome { outcome }).get();
+        ItemSums {
+            written: of("written"),
+            superseded: of("superseded"),
+            unprocessed: self.unprocessed.get(),
+            throttled: self.throttled.get(),
+        }
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
