@@ -22,8 +22,8 @@ const FETCH_COST: u64 = 4;
 /// A hand-over may reach twice its bound.
 const HAND_OVER_COST: u64 = 2;
 /// What batches may hold of what is left, in tenths. The rest are the allocator's gaps: with 500 open
-/// objects in each of eight partitions it held at most 212 MiB for 160 MiB of batches and 16 MiB of
-/// hand-overs; jemalloc and mimalloc held no less.
+/// objects in each of eight partitions the process had 256 MiB of anonymous memory for 160 MiB of batches;
+/// jemalloc and mimalloc held no less (docs/benchmarks.md).
 const BATCH_TENTHS: u64 = 7;
 /// Versions of the tables that there is room for where they are read again.
 const TABLE_VERSIONS: u64 = 4;
