@@ -19,7 +19,7 @@ demo: bins
 	$(or $(CARGO_TARGET_DIR),target)/debug/headwater-demo
 
 test: lint bins
-	tests/tools.sh faketime chromium-headless-shell
+	tests/tools.sh faketime chromium-headless-shell kcat
 	$(CARGO) test $(TESTED)
 
 lint: tools

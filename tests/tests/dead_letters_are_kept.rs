@@ -2,7 +2,10 @@
 //! through kills; and once the configuration is mended it comes back, once. And the lag that people set
 //! alarms on counts nothing that is stored or filtered.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine;
@@ -207,4 +210,44 @@ fn the_durable_lag_is_what_is_not_stored_and_nothing_else() {
     let loader = loading.loader(&more("1h")).start();
     wait_until("nothing is left", PATIENCE, || lag() == Some(0));
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+}
+
+/// Whoever may produce may call a header what they like. Such a record is read like any other: what ended
+/// the loader would end it again after each start.
+#[test]
+fn a_header_whose_name_is_no_text_ends_no_loader() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "header", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    kafka.produce(&loading.topic, [device.line("before")]);
+    let value = file_of(br#"{"message":"between"}"#);
+    let produced = Command::new("kcat")
+        .args([
+            "-P",
+            "-b",
+            kafka.bootstrap(),
+            "-t",
+            &loading.topic,
+            "-p",
+            "0",
+            "-H",
+        ])
+        .arg(OsString::from_vec(b"\xff\xfe=x".to_vec()))
+        .arg(value.path())
+        .status();
+    assert!(produced.expect("kcat is installed: make test").success());
+    kafka.produce(&loading.topic, [device.line("behind")]);
+    let loader = loading.start();
+    wait_until("all is stored", PATIENCE, || loading.stored().len() >= 3);
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let written = ["before", "between", "behind"].map(str::to_owned);
+    loading.report(written).assert_exact();
+    loading.assert_proven();
+}
+
+/// A file with these bytes, gone with its handle.
+fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), bytes).expect("it can be written");
+    file
 }
