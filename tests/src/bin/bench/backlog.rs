@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use headwater_tests::clock;
-use headwater_tests::kafka::Tip;
+use headwater_tests::kafka::{Record, Tip};
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
-use headwater_tests::outside;
+use headwater_tests::outside::{self, unique};
 use headwater_tests::process::{Process, Setup};
 
 use super::input::Input;
@@ -46,6 +46,10 @@ pub(crate) fn run(bench: &Bench) {
     );
     let spool = spool_bytes(stopped.dir());
     bench.wait_for_broker();
+    // A broker gives its first producer an identity half a second later than the others.
+    let warm = unique("warm");
+    bench.kafka.create_topic(&warm, 1, &[]);
+    bench.kafka.produce(&warm, [Record::default()]);
     let (mut agent, first) = started(bench, &loading, stopped);
     let mut took = vec![first];
     while took.len() < STARTS {

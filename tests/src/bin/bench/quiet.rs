@@ -21,6 +21,11 @@ pub(crate) fn run(bench: &Bench) {
     for files in [1, 1000] {
         let input = Input::service(&bench.folder, files, files * 10, 200);
         watch(bench, &format!("{files} files"), &input.glob(), "");
+        if files > 1 {
+            let small = "[window]\nbytes = \"1MiB\"\n";
+            let what = format!("{files} files, a window of 1 MiB");
+            watch(bench, &what, &input.glob(), small);
+        }
         input.remove();
     }
     // A sensor a second: what it costs beside its own.
