@@ -1,5 +1,7 @@
 //! A TOML file into a program's own types, with errors that a person can act on.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -44,13 +46,18 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
         path: path.to_owned(),
         source,
     };
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > FILE_BYTES_MAX {
+    // By what comes, not by what the file system says: a device has no length and no end.
+    let file = File::open(path).map_err(unreadable)?;
+    let mut text = String::new();
+    let mut most = file.take(FILE_BYTES_MAX + 1);
+    let read = most.read_to_string(&mut text);
+    // Before it matters whether it is text: of a device the end is cut anywhere.
+    if most.limit() == 0 {
         return Err(ConfigError::TooLarge {
             path: path.to_owned(),
         });
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    read.map_err(unreadable)?;
     parse(&text).map_err(|message| ConfigError::Malformed {
         path: path.to_owned(),
         message,
@@ -111,6 +118,31 @@ mod tests {
     fn nothing_is_suggested_that_is_far_off() {
         let error = parse::<Sample>("zzzzzzzzzz = 1\n").unwrap_err();
         assert!(!error.contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn what_is_too_large_or_has_no_end_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("large.toml");
+        let room = usize::try_from(FILE_BYTES_MAX).unwrap();
+        for (bytes, fits) in [(room, true), (room + 1, false)] {
+            let mut text = String::from("topic = 't'\nbrokers = []\n");
+            text.push_str(&"#".repeat(bytes - text.len()));
+            std::fs::write(&at, text).unwrap();
+            let read = read::<Sample>(&at);
+            assert_eq!(read.is_ok(), fits, "{bytes}: {read:?}");
+        }
+        let error = read::<Sample>(Path::new("/dev/zero")).unwrap_err();
+        assert!(matches!(error, ConfigError::TooLarge { .. }), "{error}");
+        // Bytes that are no text.
+        let error = read::<Sample>(Path::new("/proc/self/exe")).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ConfigError::TooLarge { .. } | ConfigError::Unreadable { .. }
+            ),
+            "{error}"
+        );
     }
 
     #[test]

@@ -206,3 +206,24 @@ fn an_uplink_has_hours_and_a_place_of_its_own() {
         assert_eq!(problems[0].key, "uplink.hours", "{wrong}");
     }
 }
+
+#[test]
+fn a_configuration_of_a_megabyte_is_checked_as_any_other() {
+    let source = |n: usize, id: &str| {
+        format!("[[file]]\nid = \"{id}{n}\"\npaths = [\"/var/log/{n}/*.log\"]\n")
+    };
+    let text = |id: &str| {
+        let mut text = KAFKA.to_owned();
+        let mut n = 0;
+        while text.len() < 1 << 20 {
+            text.push_str(&source(n, id));
+            n += 1;
+        }
+        (text, n)
+    };
+    let (good, count) = text("app");
+    assert_eq!(plan(&good).unwrap().files.len(), count);
+    // Every single one is named.
+    let (bad, count) = text("a b");
+    assert_eq!(plan(&bad).unwrap_err().len(), count);
+}
