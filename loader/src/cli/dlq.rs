@@ -14,7 +14,7 @@ use base64::Engine;
 use headwater_record::headers;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::Windows;
+use crate::aggregate::{WindowRow, Windows};
 use crate::cli::print;
 use crate::config::Plan;
 use crate::encode::{Compressor, Encoder, frame_bytes};
@@ -40,7 +40,19 @@ pub(super) struct DeadLetter {
     stream: Option<String>,
     #[serde(default)]
     span: Option<String>,
+    /// Of a window's row: it is no record, and goes through no step again.
+    #[serde(default)]
+    window: Option<OfWindow>,
     value_base64: Option<String>,
+}
+
+/// Which step a window's row is of.
+#[derive(Debug, Clone, Deserialize)]
+struct OfWindow {
+    /// Its place among the aggregates, where it had one.
+    slot: Option<usize>,
+    /// Its path, where the step was in the pipeline no longer.
+    path: Option<String>,
 }
 
 impl DeadLetter {
@@ -53,6 +65,23 @@ impl DeadLetter {
         text.map(|text| base64::engine::general_purpose::STANDARD.decode(text))
             .transpose()
             .context("value_base64 is no base64")
+    }
+
+    /// The window's row that it is of, if it is of one.
+    ///
+    /// # Errors
+    /// Its value is no row.
+    fn window_row(&self) -> anyhow::Result<Option<WindowRow>> {
+        let Some(window) = self.window.clone() else {
+            return Ok(None);
+        };
+        let value = self.value()?.unwrap_or_default();
+        let row = serde_json::from_slice(&value).context("a window's row is no JSON object")?;
+        Ok(Some(WindowRow {
+            slot: window.slot,
+            path: window.path,
+            row,
+        }))
     }
 
     /// Its record's place and identity. Its time is the clock of its batch: Kafka's is not kept.
@@ -230,7 +259,10 @@ async fn replay_one(
             value: value.as_deref(),
         };
         let mut scratch = Scratch::default();
-        let made = pipeline.make(record, letter.batch_ms, &mut windows, &mut scratch);
+        let made = match letter.window_row()? {
+            Some(row) => pipeline.make_window(&row, record, letter.batch_ms, &mut scratch),
+            None => pipeline.make(record, letter.batch_ms, &mut windows, &mut scratch),
+        };
         put(pipeline, &made, &mut objects, &mut compressor, sum)?;
     }
     // Their windows hold nothing but these letters: parts of the windows that the rest lies in.
@@ -318,6 +350,7 @@ pub fn apart(output: &str, to: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::folder::Folder;
 
     #[test]
     fn a_letter_knows_whose_record_it_was() {
@@ -334,6 +367,60 @@ mod tests {
         assert_eq!((&**stream, span.start(), span.len()), ("pi-7/app//x", 5, 3));
         assert_eq!((ours.offset, ours.time_ms), (7, 9));
         assert_eq!(letter("").entry().identity, Identity::Foreign);
+    }
+
+    fn plan(path: &str) -> Plan {
+        let text = format!(
+            "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='s3://b/p'\npath='all'\n\
+             compression='none'\n[[transform]]\nstep='aggregate'\nwindow='1m'\nby=['a']\npath='{path}'\n\
+             compute=[{{function='count'}}]\n"
+        );
+        let file = headwater_msk::config_file::parse(&text).unwrap();
+        Plan::new(&file, crate::config::file::Tables::new(), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_windows_row_comes_back_as_itself_and_counts_as_no_record() {
+        // Six times 128 bytes are no path.
+        let broken = plan("{a}/{a}/{a}/{a}/{a}/{a}");
+        let row = format!(
+            r#"{{"time":"2026-11-24T08:15:00Z","window_end":"2026-11-24T08:16:00Z","a":"{}","count":7}}"#,
+            "x".repeat(128)
+        );
+        let window = WindowRow {
+            slot: Some(0),
+            path: None,
+            row: serde_json::from_str(&row).unwrap(),
+        };
+        let entry = Entry::foreign(9, 1000);
+        let at = Record {
+            topic: "logs",
+            partition: 0,
+            entry: &entry,
+            value: None,
+        };
+        let mut scratch = Scratch::default();
+        let made = broken.pipeline.make_window(&window, at, 1000, &mut scratch);
+        let Made::Row {
+            line,
+            to: To::DeadLetters(_),
+        } = made
+        else {
+            panic!("{made:?}");
+        };
+        let letters = parse("x.ndjson", &[line, b"\n"].concat()).unwrap();
+        let name = "_dead_letters/logs+0+00000000000000000000-00000000000000000010+1of1.ndjson";
+        let name = ObjectName::parse(name).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let to = Store::Folder(Folder::new(folder.path().to_owned()));
+        let mut sum = Replayed::default();
+        replay_one(&plan("sums"), &name, &letters, &to, &mut sum)
+            .await
+            .unwrap();
+        assert_eq!((sum.rows, sum.aggregated, sum.again), (1, 0, 0));
+        let key = "sums/logs+0+00000000000000000000-00000000000000000010+1of1.ndjson";
+        let stored = to.get(key).await.unwrap().expect("it is stored");
+        assert_eq!(stored, format!("{row}\n"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What is stored of a record that could not be made a row: all of it, with the reason.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::rows::write_row;
 use super::{Pipeline, Record};
+use crate::aggregate::WindowRow;
 use crate::fetched::Identity;
 use crate::transform::Row;
 
@@ -21,7 +22,7 @@ impl Pipeline {
         &self,
         record: Record<'_>,
         clock_ms: u64,
-        refusal: &Refusal,
+        (refusal, window): (&Refusal, Option<&WindowRow>),
         line: &'a mut Vec<u8>,
     ) -> &'a [u8] {
         use base64::Engine;
@@ -46,6 +47,10 @@ impl Pipeline {
                 "span".into(),
                 format!("{generation}:{}+{}", span.start(), span.len()).into(),
             );
+        }
+        if let Some(window) = window {
+            let window = json!({ "slot": window.slot, "path": window.path });
+            row.insert("window".into(), window);
         }
         let payload = record
             .value

@@ -82,7 +82,7 @@ impl Pipeline {
                 *memo = PathMemo::default();
                 *why = refusal;
                 Made::Row {
-                    line: self.dead_letter(record, clock_ms, why, line),
+                    line: self.dead_letter(record, clock_ms, (why, None), line),
                     to: To::DeadLetters(why),
                 }
             }
@@ -269,7 +269,7 @@ impl Pipeline {
                 };
                 *why = Refusal { reason, step: None };
                 Made::Row {
-                    line: self.dead_letter(record, clock_ms, why, line),
+                    line: self.dead_letter(record, clock_ms, (why, Some(window)), line),
                     to: To::DeadLetters(why),
                 }
             }
