@@ -10,6 +10,7 @@
 //! what it asks for; `supervise` starts the parts and stops them in order.
 
 pub mod aggregate;
+pub mod books;
 pub mod config;
 
 pub mod consume;

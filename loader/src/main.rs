@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use headwater_loader::books::AccountsFile;
 use headwater_loader::cli::audit::{By, Choice, Named};
 use headwater_loader::cli::columns;
 use headwater_loader::cli::compact::Wanted;
@@ -406,7 +407,7 @@ async fn put_together(compact: Compact) -> anyhow::Result<ExitCode> {
 
 async fn stretch(there: There, from: Position, until: Until) -> anyhow::Result<ExitCode> {
     let config = &there.reading.config.config;
-    let plan = cli::plan_from(config)?;
+    let plan = cli::plan_with(config, |file| file.accounts = AccountsFile::default())?;
     let to = elsewhere(config, there.to).await?;
     let live = supervise::open_store(&plan.output).await;
     let mut partitions = there.partition;

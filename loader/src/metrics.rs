@@ -75,6 +75,12 @@ pub struct Metrics {
     window_bytes: Family<OfPartition, Gauge>,
     lag_records: Family<OfPartition, Gauge>,
     lag_seconds: Family<OfPartition, Gauge>,
+    /// Markers and accounts that were written,
+    pub published: Counter,
+    /// and those where something else was there.
+    pub publish_conflicts: Counter,
+    complete: Family<OfPartition, Gauge>,
+    accounts: Family<OfPartition, Gauge>,
     gaps: Family<OfPartition, Gauge>,
     streams: Family<OfPartition, Gauge>,
     ledger_bytes: Family<OfPartition, Gauge>,
@@ -116,6 +122,10 @@ pub struct Standing {
     pub windows: u64,
     /// Memory that they take, about, bytes.
     pub window_bytes: u64,
+    /// Up to when hours are said to be complete, Unix milliseconds; none without markers.
+    pub complete_ms: Option<u64>,
+    /// Devices that have an account of the day.
+    pub accounts: u64,
 }
 
 /// Where a partition ends, as the client last heard.
@@ -259,6 +269,8 @@ impl Metrics {
             &self.ledger_bytes,
             &self.windows,
             &self.window_bytes,
+            &self.complete,
+            &self.accounts,
         ] {
             family.clear();
         }
@@ -275,6 +287,10 @@ impl Metrics {
             gauge(&self.ledger_bytes.get_or_create(&of), standing.ledger_bytes);
             gauge(&self.windows.get_or_create(&of), standing.windows);
             gauge(&self.window_bytes.get_or_create(&of), standing.window_bytes);
+            gauge(&self.accounts.get_or_create(&of), standing.accounts);
+            if let Some(complete_ms) = standing.complete_ms {
+                gauge(&self.complete.get_or_create(&of), complete_ms / 1000);
+            }
             if let Some(lag) = reading.lag {
                 gauge(&self.lag_records.get_or_create(&of), lag.records);
                 gauge(&self.lag_seconds.get_or_create(&of), lag.seconds);
@@ -300,7 +316,7 @@ impl Metrics {
             "Records that could not be made rows, by the step that failed; row: outside of all steps",
             self.dead_letters.clone(),
         );
-        let counters: [(&str, &str, &Counter); 8] = [
+        let counters: [(&str, &str, &Counter); 10] = [
             (
                 "bytes",
                 "Bytes of the values of records in completed batches",
@@ -329,6 +345,16 @@ impl Metrics {
                 &self.rejoined,
             ),
             (
+                "published",
+                "Markers of hours and accounts of days stored",
+                &self.published,
+            ),
+            (
+                "publish_conflicts",
+                "Markers and accounts in whose place something else was",
+                &self.publish_conflicts,
+            ),
+            (
                 "early_batches",
                 "Batches closed early because memory was short",
                 &self.pressed,
@@ -344,7 +370,7 @@ impl Metrics {
     }
 
     fn register_gauges(&self, registry: &mut Registry) {
-        let families: [(&str, &str, &Family<OfPartition, Gauge>); 7] = [
+        let families: [(&str, &str, &Family<OfPartition, Gauge>); 9] = [
             (
                 "durable_lag_records",
                 "Offsets not yet stored and committed",
@@ -359,6 +385,16 @@ impl Metrics {
                 "unexplained_gaps",
                 "Ranges of streams that nothing explains",
                 &self.gaps,
+            ),
+            (
+                "complete_until_seconds",
+                "Unix time up to which hours are said to be complete",
+                &self.complete,
+            ),
+            (
+                "accounts",
+                "Devices that have an account of the day",
+                &self.accounts,
             ),
             ("streams", "Streams in the ledger", &self.streams),
             (

@@ -11,6 +11,8 @@
 
 use std::fmt;
 
+use crate::route::confine;
+
 /// Folder of everything that is not data: state, configurations.
 pub const OWN_FOLDER: &str = "_headwater/";
 
@@ -169,6 +171,53 @@ pub fn snapshot_end(name: &str) -> Option<u64> {
     digits(end).filter(|s| hex && s.len() == 20)?.parse().ok()
 }
 
+/// Key of the marker that says that an hour of a partition is complete. `hour_ms`: its start, Unix
+/// milliseconds.
+pub fn marker_key(topic: &str, partition: i32, hour_ms: u64) -> String {
+    let (day, hour) = day_and_hour(hour_ms);
+    format!("{OWN_FOLDER}complete/{topic}/{day}T{hour:02}Z/{partition}.json")
+}
+
+/// Key of a day's account: of one device, or of those of the whole partition. `day_ms`: its start, Unix
+/// milliseconds.
+pub fn account_key(
+    (topic, partition): (&str, i32),
+    day_ms: u64,
+    of: Option<AccountOf<'_>>,
+) -> String {
+    let (day, _) = day_and_hour(day_ms);
+    let mut key = format!("{OWN_FOLDER}account/{topic}/{day}/");
+    match of {
+        None => return format!("{key}{partition}.ndjson"),
+        Some(AccountOf::Device(device)) => {
+            key.push_str("device=");
+            confine(device, &mut key);
+        }
+        Some(AccountOf::Several(which)) => key.push_str(which),
+    }
+    format!("{key}/{partition}.json")
+}
+
+/// Whose an account is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountOf<'a> {
+    /// One device's. Its name may be any text.
+    Device(&'a str),
+    /// Several together: a word of ours.
+    Several(&'a str),
+}
+
+/// In UTC, as `2026-11-28` and the hour.
+fn day_and_hour(ms: u64) -> (String, i8) {
+    let at = i64::try_from(ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let at = at.unwrap_or(jiff::Timestamp::MAX);
+    let at = at.to_zoned_datetime(jiff::tz::TimeZone::UTC);
+    let day = format!("{:04}-{:02}-{:02}", at.year(), at.month(), at.day());
+    (day, at.hour())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +254,31 @@ mod tests {
         }
         assert_eq!(snapshot_end(&snapshot_name(77, 9)), Some(77));
         assert_eq!(snapshot_end("77-9.json.zst"), None);
+    }
+
+    #[test]
+    fn whatever_a_device_is_called_its_account_stays_in_its_place() {
+        let key = |of| account_key(("logs", 3), 1_795_824_000_000, of);
+        assert_eq!(key(None), "_headwater/account/logs/2026-11-28/3.ndjson");
+        for (device, part) in [
+            ("pi-7", "pi-7"),
+            ("..", "%2E%2E"),
+            ("a b+c\n", "a%20b%2Bc%0A"),
+            ("", "__HIVE_DEFAULT_PARTITION__"),
+        ] {
+            let key = key(Some(AccountOf::Device(device)));
+            assert_eq!(
+                key,
+                format!("_headwater/account/logs/2026-11-28/device={part}/3.json")
+            );
+            assert_eq!(ObjectName::parse(&key), None);
+        }
+        let shared = key(Some(AccountOf::Several("others")));
+        assert_eq!(shared, "_headwater/account/logs/2026-11-28/others/3.json");
+        assert!(key(Some(AccountOf::Device(&"é".repeat(500)))).len() < 200);
+        let marker = marker_key("logs", 3, 1_795_824_000_000 + 13 * 3_600_000);
+        assert_eq!(marker, "_headwater/complete/logs/2026-11-28T13Z/3.json");
+        assert_eq!(ObjectName::parse(&marker), None);
     }
 
     proptest! {

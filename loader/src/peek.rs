@@ -64,6 +64,47 @@ pub fn peek<'a>(text: &'a str, names: &[String]) -> Result<Fields<'a>, serde_jso
     Ok(fields)
 }
 
+/// The text of a JSON object's own field, as far as it can be read: what stands behind it is not looked at.
+/// Where a name stands twice the first one counts. None where it is no text, or not there.
+pub fn first_text<'a>(text: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let mut found = None;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    // It ends early with an error: what counts is what was found until then.
+    let _ended = reader.deserialize_map(First {
+        name,
+        found: &mut found,
+    });
+    match found {
+        Some(Field::Text(text)) => Some(text),
+        Some(Field::Other(_)) | None => None,
+    }
+}
+
+struct First<'n, 'f, 'a> {
+    name: &'n str,
+    found: &'f mut Option<Field<'a>>,
+}
+
+impl<'a> Visitor<'a> for First<'_, '_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let names = [self.name];
+        while let Some(at) = map.next_key_seed(Name(&names))? {
+            if at.is_some() {
+                *self.found = Some(map.next_value::<Field<'a>>()?);
+                return Err(A::Error::custom("it is found"));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
 /// The same fields of a row.
 pub fn pick<'a>(row: &'a Row, names: &[String]) -> Fields<'a> {
     let mut fields = Fields::default();
@@ -102,16 +143,16 @@ impl<'a> Visitor<'a> for Object<'_, '_, 'a> {
 }
 
 /// A key, as its place among the names.
-struct Name<'n>(&'n [String]);
+struct Name<'n, T>(&'n [T]);
 
-impl<'a> DeserializeSeed<'a> for Name<'_> {
+impl<'a, T: AsRef<str>> DeserializeSeed<'a> for Name<'_, T> {
     type Value = Option<usize>;
     fn deserialize<D: Deserializer<'a>>(self, reader: D) -> Result<Option<usize>, D::Error> {
         reader.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Name<'_> {
+impl<T: AsRef<str>> Visitor<'_> for Name<'_, T> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,7 +160,7 @@ impl Visitor<'_> for Name<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.iter().position(|wanted| wanted == name))
+        Ok(self.0.iter().position(|wanted| wanted.as_ref() == name))
     }
 }
 
@@ -202,6 +243,22 @@ mod tests {
             assert!(peek(bad, &names(&["a"])).is_err(), "{bad}");
         }
         assert!(peek(" {\"a\" : [1,{\"b\":2}]}\r\n", &[]).is_ok());
+    }
+
+    #[test]
+    fn the_first_text_is_found_and_the_rest_not_read() {
+        for (text, found) in [
+            (r#"{"a":1,"time":"x","b":2}"#, Some("x")),
+            (r#"{"a":{"time":"no"},"time":"\u0079"}"#, Some("y")),
+            (r#"{"time":"x","time":"z"} and no more JSON"#, Some("x")),
+            (r#"{"time":"x", broken"#, Some("x")),
+            (r#"{"time":7}"#, None),
+            (r#"{"a":1}"#, None),
+            (r#"["time"]"#, None),
+            ("", None),
+        ] {
+            assert_eq!(first_text(text, "time").as_deref(), found, "{text}");
+        }
     }
 
     proptest! {

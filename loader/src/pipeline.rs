@@ -19,6 +19,7 @@ use thiserror::Error;
 
 pub use self::dead_letter::Refusal;
 use crate::aggregate::Aggregate;
+use crate::books::AccountsFile;
 use crate::encode::parquet::Table;
 use crate::encode::{Compression, EncodeError, Target};
 use crate::fetched::Entry;
@@ -55,6 +56,9 @@ pub struct PipelineSpec {
     /// DynamoDB's tables that rows go to, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<TableFile>,
+    /// What partitions say about themselves.
+    #[serde(default, skip_serializing_if = "AccountsFile::is_off")]
+    pub accounts: AccountsFile,
 }
 
 /// A pipeline, ready to run.

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use headwater_record::Ledger;
 use thiserror::Error;
 
-use crate::aggregate::Windows;
+use crate::clock;
 use crate::config::Plan;
 use crate::config::file::Tables;
 use crate::consume::CommittedOffset;
@@ -17,8 +17,11 @@ use crate::name::{OWN_FOLDER, ObjectName, snapshot_end, state_folder};
 use crate::partition::intent::{Committed, IntentError};
 use crate::partition::{Partition, PartitionError, Replay};
 use crate::pipeline::{Pipeline, PipelineError, PipelineSpec};
-use crate::state::{Snapshot, SnapshotError};
+use crate::state::{Carried, Snapshot, SnapshotError};
 use crate::store::{Store, StoreError, plain_content};
+
+/// A batch clock this much ahead is told: machines' clocks differ by less.
+const AHEAD_MS: u64 = 60_000;
 
 /// A partition cannot be taken up.
 #[derive(Debug, Error)]
@@ -177,25 +180,10 @@ pub async fn load_state(
     store: &Store,
     folder: &str,
     snapshot: Option<&str>,
-) -> Result<(Ledger, Windows), RecoverError> {
-    Ok(load_state_and_clock(store, folder, snapshot).await?.0)
-}
-
-/// The same with the clock of the batch that ended there, Unix milliseconds.
-///
-/// # Errors
-/// See [`RecoverError`].
-pub async fn load_state_and_clock(
-    store: &Store,
-    folder: &str,
-    snapshot: Option<&str>,
-) -> Result<((Ledger, Windows), u64), RecoverError> {
+) -> Result<Carried, RecoverError> {
     match snapshot {
-        Some(name) => {
-            let snapshot = load_snapshot(store, folder, name).await?;
-            Ok(((snapshot.ledger, snapshot.windows), snapshot.clock_ms))
-        }
-        None => Ok(<_>::default()),
+        Some(name) => Ok(load_snapshot(store, folder, name).await?.into()),
+        None => Ok(Carried::default()),
     }
 }
 
@@ -279,6 +267,7 @@ pub async fn recover(
         (committed.offset, committed.names_from) = (low, low);
     }
     let state = load_state(store, &folder, committed.snapshot.as_deref()).await?;
+    warn_of_clock(partition, &plan.pipeline, state.clock_ms);
     let replay = match &committed.intent {
         None => None,
         Some(intent) => Some(Replay {
@@ -306,6 +295,19 @@ pub async fn recover(
     Ok((recovered, offset))
 }
 
+/// A batch clock that is ahead is gone on with: what was said to be complete stays so. A person has to know.
+fn warn_of_clock(partition: i32, pipeline: &Pipeline, clock_ms: u64) {
+    let ahead_ms = clock_ms.saturating_sub(clock::now().wall_ms);
+    if ahead_ms > AHEAD_MS && !pipeline.spec().accounts.is_off() {
+        tracing::warn!(
+            partition,
+            ahead = ?Duration::from_millis(ahead_ms),
+            "the batch clock of this partition is ahead of this machine's clock; with [accounts] it stands still \
+             until that has caught up. Was a loader's clock wrong, or is this one's?"
+        );
+    }
+}
+
 /// Gives up uploads in parts that a crash cut off. The begun batch makes them again; they would only
 /// cost storage.
 async fn abort_uploads(store: &Store, topic: &str, partition: i32) {
@@ -322,14 +324,15 @@ async fn abort_uploads(store: &Store, topic: &str, partition: i32) {
     }
 }
 
-/// Removes snapshots of batches before the committed one, which a crash may have left. One that
+/// Removes snapshots that the committed one has taken the place of, which a crash may have left. One that
 /// cannot be removed does no harm.
 pub async fn tidy(store: &Store, folder: &str, committed: &Committed) {
     let mut old = Vec::new();
     let listed = store
         .list(folder, |listed| {
             let name = listed.key.trim_start_matches(folder);
-            let before = snapshot_end(name).is_some_and(|end| end < committed.offset);
+            // Several of one offset: of batches without a record, which turn a page of the accounts.
+            let before = snapshot_end(name).is_some_and(|end| end <= committed.offset);
             if before && committed.snapshot.as_deref() != Some(name) {
                 old.push(listed.key);
             }

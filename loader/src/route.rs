@@ -349,7 +349,8 @@ fn write_time(
     }
 }
 
-fn confine(value: &str, path: &mut String) {
+/// Writes a value as a part of a path: see the module's head.
+pub(crate) fn confine(value: &str, path: &mut String) {
     if value.is_empty() {
         path.push_str(NO_VALUE);
         return;

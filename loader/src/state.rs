@@ -6,7 +6,7 @@
 //! ```
 //!
 //! With open windows the version is 2, and `windows` holds them: a loader that knows no windows must
-//! not go on without them.
+//! not go on without them. With accounts it is 3, and `books` holds these.
 
 mod read;
 
@@ -18,6 +18,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::aggregate::Windows;
+use crate::books::Books;
 use crate::name::snapshot_name;
 
 pub use read::{SNAPSHOT_BYTES_MAX, scan};
@@ -26,6 +27,8 @@ pub use read::{SNAPSHOT_BYTES_MAX, scan};
 const VERSION: u32 = 1;
 /// The version of a state with some.
 const WITH_WINDOWS: u32 = 2;
+/// The version of a state with accounts.
+const WITH_BOOKS: u32 = 3;
 
 /// The state behind everything below `end`.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +45,32 @@ pub struct Snapshot {
     pub ledger: Ledger,
     /// The windows that are open.
     pub windows: Windows,
+    /// The accounts that are not closed.
+    pub books: Books,
+}
+
+/// What a partition goes on from. Nothing at its very beginning.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Carried {
+    /// Clock of the last batch, Unix milliseconds.
+    pub clock_ms: u64,
+    /// What has come of every stream.
+    pub ledger: Ledger,
+    /// The windows that are open.
+    pub windows: Windows,
+    /// The accounts that are not closed.
+    pub books: Books,
+}
+
+impl From<Snapshot> for Carried {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            clock_ms: snapshot.clock_ms,
+            ledger: snapshot.ledger,
+            windows: snapshot.windows,
+            books: snapshot.books,
+        }
+    }
 }
 
 /// The state behind a batch, to be written: it is the partition's, and nothing of it is copied.
@@ -60,6 +89,9 @@ pub struct State<'a> {
     /// The windows that are open.
     #[serde(skip_serializing_if = "no_windows")]
     pub windows: &'a Windows,
+    /// The accounts that are not closed.
+    #[serde(skip_serializing_if = "no_books")]
+    pub books: &'a Books,
 }
 
 #[derive(Serialize)]
@@ -73,6 +105,10 @@ fn no_windows(windows: &&Windows) -> bool {
     windows.is_empty()
 }
 
+fn no_books(books: &&Books) -> bool {
+    books.is_empty()
+}
+
 /// A snapshot that cannot be used.
 #[derive(Debug, Error)]
 pub enum SnapshotError {
@@ -80,7 +116,7 @@ pub enum SnapshotError {
     #[error("it is damaged: {0}")]
     Damaged(String),
     /// Written by another version.
-    #[error("it has version {0}; this loader knows 1 and 2: run the newer loader")]
+    #[error("it has version {0}; this loader knows 1 to 3: run the newer loader")]
     Version(u32),
 }
 
@@ -91,9 +127,10 @@ impl State<'_> {
     /// It cannot be written as JSON, or not compressed.
     pub fn encode(self) -> Result<(String, Bytes), SnapshotError> {
         let damaged = |error: &dyn std::fmt::Display| SnapshotError::Damaged(error.to_string());
-        let version = match self.windows.is_empty() {
-            true => VERSION,
-            false => WITH_WINDOWS,
+        let version = match (self.windows.is_empty(), self.books.is_empty()) {
+            (_, false) => WITH_BOOKS,
+            (false, true) => WITH_WINDOWS,
+            (true, true) => VERSION,
         };
         let zstd = zstd::Encoder::new(Vec::new(), 3).map_err(|error| damaged(&error))?;
         let mut out = Summed { out: zstd, crc: 0 };
@@ -143,6 +180,7 @@ impl Snapshot {
             clock_ms: self.clock_ms,
             ledger: &self.ledger,
             windows: &self.windows,
+            books: &self.books,
         };
         state.encode()
     }
@@ -165,6 +203,7 @@ mod tests {
             clock_ms: 5,
             ledger,
             windows: Windows::default(),
+            books: Books::default(),
         };
         let (name, bytes) = snapshot.encode().unwrap();
         assert_eq!(crate::name::snapshot_end(&name), Some(77));
@@ -172,10 +211,10 @@ mod tests {
         assert_eq!(snapshot.encode().unwrap().0, name);
         snapshot.clock_ms = 6;
         assert_ne!(snapshot.encode().unwrap().0, name);
-        let newer = zstd::bulk::compress(b"{\"v\":3,\"new\":1}", 3).unwrap();
+        let newer = zstd::bulk::compress(b"{\"v\":4,\"new\":1}", 3).unwrap();
         assert!(matches!(
             Snapshot::decode(&newer),
-            Err(SnapshotError::Version(3))
+            Err(SnapshotError::Version(4))
         ));
     }
 

@@ -47,6 +47,31 @@ pub async fn put_all(store: &Arc<Store>, objects: &[Object]) -> Result<u64, Uplo
     }
 }
 
+/// Stores markers and accounts. Where something else lies, another lineage wrote it: it stays.
+///
+/// # Errors
+/// See [`UploadError`].
+pub async fn publish(store: &Arc<Store>, objects: &[Object]) -> Result<(), UploadError> {
+    let mut tasks = JoinSet::new();
+    let mut objects = objects.iter();
+    loop {
+        while tasks.len() < UPLOADS
+            && let Some(object) = objects.next()
+        {
+            tasks.spawn(put(Arc::clone(store), object.clone()));
+        }
+        match tasks.join_next().await {
+            None => return Ok(()),
+            Some(Ok(Err(error @ StoreError::Conflict { .. }))) => {
+                tracing::warn!(%error, "an account was written before by another lineage, and stays");
+            }
+            Some(ended) => {
+                ended??;
+            }
+        }
+    }
+}
+
 /// Stores an object.
 ///
 /// # Errors

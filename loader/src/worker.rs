@@ -312,6 +312,13 @@ impl Worker {
                             .map_err(|error| Ended::Lost(error.to_string()))
                     }));
                 }
+                Action::Publish(objects) => {
+                    let seed = self.assigned.epoch;
+                    self.under_way =
+                        Some(tokio::spawn(
+                            async move { publish(shared, objects, seed).await },
+                        ));
+                }
                 Action::StoreSnapshot { name, bytes } => {
                     let seed = self.assigned.epoch;
                     self.under_way = Some(tokio::spawn(async move {
@@ -418,6 +425,38 @@ async fn upload(shared: Arc<Shared>, objects: Arc<Vec<Object>>, seed: u64) -> Re
     Ok(())
 }
 
+/// Stores markers and accounts. Where something else lies, another lineage wrote it (the group's offset was
+/// set back, or the topic made anew): it stays, and is no reason to stop loading.
+async fn publish(shared: Arc<Shared>, objects: Arc<Vec<Object>>, seed: u64) -> Result<(), Ended> {
+    let mut tasks = JoinSet::new();
+    crash::point("before-publish");
+    for at in 0..objects.len() {
+        if tasks.len() >= UPLOADS {
+            join_one(&mut tasks).await?;
+        }
+        let (shared, objects) = (Arc::clone(&shared), Arc::clone(&objects));
+        tasks.spawn(async move {
+            match put(&shared, &objects[at], seed + at as u64).await {
+                Ok(()) => shared.metrics.published.inc(),
+                Err(TakenName(error)) => {
+                    shared.metrics.publish_conflicts.inc();
+                    tracing::warn!(
+                        "an account was written before by another lineage, and stays: {error}"
+                    );
+                    0
+                }
+            };
+            Ok(())
+        });
+        crash::point("publish-under-way");
+    }
+    while !tasks.is_empty() {
+        join_one(&mut tasks).await?;
+    }
+    crash::point("published");
+    Ok(())
+}
+
 async fn join_one(tasks: &mut JoinSet<Result<(), Ended>>) -> Result<(), Ended> {
     match tasks.join_next().await {
         None => Ok(()),
@@ -426,9 +465,18 @@ async fn join_one(tasks: &mut JoinSet<Result<(), Ended>>) -> Result<(), Ended> {
     }
 }
 
+/// Something else lies under an object's name; what it is.
+struct TakenName(String);
+
+impl From<TakenName> for Ended {
+    fn from(TakenName(error): TakenName) -> Self {
+        Self::Fatal(error)
+    }
+}
+
 /// Stores an object, for as long as it takes: while the output is down nothing else could be done,
 /// and the offset stays where it is.
-async fn put(shared: &Shared, object: &Object, seed: u64) -> Result<(), Ended> {
+async fn put(shared: &Shared, object: &Object, seed: u64) -> Result<(), TakenName> {
     let mut backoff = Backoff::new(seed);
     loop {
         match shared
@@ -438,7 +486,7 @@ async fn put(shared: &Shared, object: &Object, seed: u64) -> Result<(), Ended> {
         {
             Ok(_) => return Ok(()),
             Err(error @ (StoreError::Conflict { .. } | StoreError::Changed(_))) => {
-                return Err(Ended::Fatal(error.to_string()));
+                return Err(TakenName(error.to_string()));
             }
             Err(error @ (StoreError::Later(_) | StoreError::Refused(_))) => {
                 let wait = backoff.next_wait();

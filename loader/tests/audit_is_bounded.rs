@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use headwater_loader::aggregate::Windows;
+use headwater_loader::books::Books;
 use headwater_loader::state::State;
 use headwater_record::{Generation, Ledger, Span};
 
@@ -58,6 +59,7 @@ fn write_snapshots(folder: &Path, streams: usize) -> usize {
             clock_ms: 1,
             ledger: &ledger,
             windows: &Windows::default(),
+            books: &Books::default(),
         };
         let (name, bytes) = state.encode().unwrap();
         let place = folder.join(format!("out/_headwater/state/logs/{partition}"));

@@ -9,6 +9,7 @@
 use std::fs;
 
 use headwater_loader::aggregate::Windows;
+use headwater_loader::books::Books;
 use headwater_loader::state::{Snapshot, State};
 use headwater_record::{Generation, Ledger, Span};
 
@@ -70,6 +71,7 @@ fn what_a_snapshot_costs() {
             clock_ms: 1,
             ledger: &ledger,
             windows: &Windows::default(),
+            books: &Books::default(),
         };
         // Small ones are done often, for the kernel's clock is coarse.
         let times = 1_000_000 / streams;

@@ -60,6 +60,19 @@ pub enum Verdict {
     Unaccounted,
 }
 
+/// What a record's span did to its generation, in offsets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Covered {
+    /// Of the span, what had not come.
+    pub fresh: u64,
+    /// Of these, what lay in gaps.
+    pub filled: u64,
+    /// Of the span, what had come.
+    pub repeated: u64,
+    /// A hole between what had come and the span: it is a gap now.
+    pub opened: u64,
+}
+
 /// What is known of one generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationState {
@@ -185,11 +198,22 @@ impl Ledger {
         span: Span,
         seen_ms: u64,
     ) -> Verdict {
+        self.take(stream, generation, span, seen_ms).0
+    }
+
+    /// The same, and what the span did.
+    pub fn take(
+        &mut self,
+        stream: &str,
+        generation: Generation,
+        span: Span,
+        seen_ms: u64,
+    ) -> (Verdict, Covered) {
         let Some((state, room)) = self.generation(stream, generation, seen_ms) else {
-            return Verdict::Unaccounted;
+            return (Verdict::Unaccounted, Covered::default());
         };
-        let fresh = state.cover(span, room);
-        match fresh {
+        let covered = state.cover(span, room);
+        let verdict = match covered.fresh {
             0 => {
                 state.duplicates += 1;
                 Verdict::Duplicate
@@ -198,16 +222,18 @@ impl Ledger {
                 state.records += 1;
                 Verdict::New
             }
-            fresh => {
+            _ => {
                 state.records += 1;
-                state.repeated += span.len() - fresh;
+                state.repeated += covered.repeated;
                 Verdict::Overlap
             }
-        }
+        };
+        (verdict, covered)
     }
 
     /// Takes note of a notice. `notice` is what its value said, where that could be read: the range
-    /// is accounted for either way. `false` where there is no room for it, and it is only counted.
+    /// is accounted for either way. Returns what the span did; none where there is no room for it, and it
+    /// is only counted.
     pub fn explain(
         &mut self,
         stream: &str,
@@ -216,11 +242,10 @@ impl Ledger {
         kind: Kind,
         notice: Option<&Notice>,
         seen_ms: u64,
-    ) -> bool {
-        let Some((state, room)) = self.generation(stream, generation, seen_ms) else {
-            return false;
-        };
-        let fresh = state.cover(span, room);
+    ) -> Option<Covered> {
+        let (state, room) = self.generation(stream, generation, seen_ms)?;
+        let covered = state.cover(span, room);
+        let fresh = covered.fresh;
         let (reason, tail) = match notice {
             Some(Notice::Loss { reason, .. }) => (reason.as_str(), Tail::Complete),
             Some(Notice::Close { reason, tail }) => (reason.as_str(), *tail),
@@ -237,7 +262,7 @@ impl Ledger {
             }
             Kind::Data | Kind::Loss | Kind::Close | Kind::Filtered => {}
         }
-        true
+        Some(covered)
     }
 
     /// What is known of a generation, and the room for more; none where it is new and there is none.
@@ -336,11 +361,13 @@ impl Ledger {
 }
 
 impl GenerationState {
-    /// Marks `span` as come and returns how many of its offsets had not.
-    fn cover(&mut self, span: Span, room: &mut Room) -> u64 {
+    /// Marks `span` as come.
+    fn cover(&mut self, span: Span, room: &mut Room) -> Covered {
         let before = self.gaps.len();
         let gaps_max = room.gaps_max(before);
+        let mut opened = 0;
         if let Some(hole) = Span::new(self.settled, span.start()) {
+            opened = hole.len();
             self.gaps.push(hole);
         }
         let beyond = span.end().saturating_sub(self.settled.max(span.start()));
@@ -352,7 +379,13 @@ impl GenerationState {
         // What is filled in the middle makes two of one gap.
         self.gaps.coarsen(gaps_max);
         room.gaps_changed(before, self.gaps.len());
-        filled + beyond
+        let fresh = filled + beyond;
+        Covered {
+            fresh,
+            filled,
+            repeated: span.len() - fresh,
+            opened,
+        }
     }
 
     /// Counts offsets that will not come.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::books::{AccountsFile, Daily};
 use crate::cli::{plan_from, print};
 use crate::config::ConfigFile;
 use crate::items::{Mode, Table};
@@ -12,6 +13,27 @@ use crate::partition::Layout;
 /// What an object for each record costs.
 const PRICE: &str = "# An object for each record: a million records are a million PUTs, 5.00 dollars at 0.005 for 1000 (an example:\n\
                      # S3 Standard in us-east-1, aws.amazon.com/s3/pricing); `plan --price-put` reckons with yours, on real records.\n";
+
+/// What is said beside the data, and what it costs.
+fn said(accounts: AccountsFile) -> String {
+    let mut text = String::new();
+    if accounts.hourly_markers {
+        text.push_str(
+            "# Hours are marked: a PUT for each partition and hour, and one more for the state where nothing came.\n",
+        );
+    }
+    match accounts.daily {
+        None => {}
+        Some(Daily::Device) => text.push_str(
+            "# Accounts of devices: a PUT for each device, partition and day (10,000 devices: 0.05 dollars a day at 0.005\n\
+             # for 1000, an example: S3 Standard in us-east-1); daily = \"partition\" makes one for each partition and day.\n",
+        ),
+        Some(Daily::Partition) => {
+            text.push_str("# Accounts of devices: a PUT for each partition and day.\n");
+        }
+    }
+    text
+}
 
 /// A line about a table of DynamoDB.
 fn about(table: &Table) -> String {
@@ -48,12 +70,13 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     };
     let tables_memory = more(memory.tables, "tables");
     let items_memory = more(memory.items, "requests to DynamoDB");
+    let said = said(file.accounts);
     let tables: String = plan.pipeline.items().iter().map(about).collect();
     print(&format!(
         "# Effective configuration, defaults filled in.\n\
          # Pipeline {}.\n\
          # Memory: {} in all. Batches {}, records fetched and not yet taken in {}, librdkafka's queue {}\n\
-         # (small records take four times that there){tables_memory}{items_memory}, the rest for the program.\n{layout}{tables}{effective}",
+         # (small records take four times that there){tables_memory}{items_memory}, the rest for the program.\n{layout}{said}{tables}{effective}",
         plan.pipeline.hash(),
         bytes(memory.total),
         bytes(memory.batches),

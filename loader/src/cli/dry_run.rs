@@ -13,10 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::ensure;
-use headwater_record::Ledger;
 use serde::Serialize;
 
-use crate::aggregate::Windows;
 use crate::cli::{Progress, dlq, print};
 use crate::config::Plan;
 use crate::config::plan::Output;
@@ -32,6 +30,7 @@ use crate::range::drive::Drive;
 use crate::range::position::Position;
 use crate::range::reader::Reader;
 use crate::route::DEAD_LETTERS;
+use crate::state::Carried;
 
 use report::{Report, text};
 
@@ -214,7 +213,7 @@ impl<'a> DryRun<'a> {
             plan.flush,
             Arc::clone(&plan.pipeline),
             committed,
-            (Ledger::default(), Windows::default()),
+            Carried::default(),
             None,
         )?;
         Ok(Self {
@@ -260,6 +259,7 @@ impl<'a> DryRun<'a> {
                 }
                 Action::RemoveSnapshot(_) => continue,
                 Action::WriteItems(items) => self.put_items(&items)?,
+                Action::Publish(objects) => self.sum().puts += objects.len() as u64,
                 Action::Commit(_) => {}
             }
             self.drive.apply(Event::ActionDone)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use headwater_msk::{Bytes, CredentialSettings, Kafka, Period, Topic};
 use serde::{Deserialize, Serialize};
 
+use crate::books::AccountsFile;
 use crate::config::defaults;
 use crate::encode::Compression;
 use crate::format::{Column, Kind};
@@ -31,6 +32,9 @@ pub struct ConfigFile {
     /// When a batch is written.
     #[serde(default)]
     pub flush: Flush,
+    /// What partitions say about themselves.
+    #[serde(default)]
+    pub accounts: AccountsFile,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use headwater_msk::{Bytes, CredentialSettings, Kafka, Period, Topic};
 
+use crate::books::{AccountsFile, DEVICES_MAX};
 use crate::config::defaults;
 use crate::config::file::{
     ConfigFile, DynamoFile, EmfFile, EncryptionFile, Flush, Group, Protocol, S3File, Tables,
@@ -217,6 +218,12 @@ fn section_problems(file: &ConfigFile) -> Vec<String> {
     problems.extend(flush_problems(&file.flush));
     problems.extend(ledger_problem(file.limits.ledger));
     problems.extend(emf_problems(&file.emf));
+    if !(1..=DEVICES_MAX).contains(&file.accounts.devices) {
+        problems.push(format!(
+            "accounts.devices is {}: 1 to {DEVICES_MAX} are allowed",
+            file.accounts.devices
+        ));
+    }
     problems.extend(dynamodb_problems(&file.output.dynamodb));
     if file
         .tables
@@ -426,6 +433,10 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<Str
         ledger_retention: file.limits.ledger_retention,
         ledger: Some(file.limits.ledger),
         items: file.output.dynamodb.table.clone(),
+        accounts: match file.accounts.is_off() {
+            true => AccountsFile::default(),
+            false => file.accounts,
+        },
     };
     Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice))
         .map_err(|error| vec![error.to_string()])
@@ -541,6 +552,26 @@ mod tests {
         };
         assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("bucket", "a/b/"));
         assert_eq!(plan.flush.age_ms, 60_000);
+    }
+
+    #[test]
+    fn accounts_are_of_the_pipeline_where_there_are_some() {
+        let hash = |more: &str| {
+            plan(&format!("{GOOD}\n{more}"))
+                .unwrap()
+                .pipeline
+                .hash()
+                .to_owned()
+        };
+        assert_eq!(
+            hash("[accounts]\ndevices = 7\n"),
+            hash(""),
+            "nothing is asked for"
+        );
+        assert_ne!(hash("[accounts]\ndaily = 'device'\n"), hash(""));
+        assert_ne!(hash("[accounts]\nhourly_markers = true\n"), hash(""));
+        let none = plan(&format!("{GOOD}\n[accounts]\ndevices = 0\n"));
+        assert!(none.unwrap_err()[0].contains("accounts.devices"));
     }
 
     #[test]

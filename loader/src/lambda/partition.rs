@@ -32,7 +32,7 @@ use crate::pipeline::Pipeline;
 use crate::recover::{RecoverError, has_group_state, load_state, tidy};
 use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, StoreError, Version, plain_content};
-use crate::upload::{UploadError, put, put_all};
+use crate::upload::{UploadError, publish, put, put_all};
 use crate::worker::say_full;
 
 /// How often an invocation that was overtaken reads the head again.
@@ -358,6 +358,11 @@ impl Work<'_> {
             Action::Upload(objects) => {
                 put_all(self.store, &objects).await?;
                 crash::point("batch-stored");
+                Ok(version)
+            }
+            Action::Publish(objects) => {
+                publish(self.store, &objects).await?;
+                crash::point("published");
                 Ok(version)
             }
             Action::WriteItems(items) => {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_record::{Kind, Ledger, Notice, Verdict};
+use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{WindowRow, Windows};
+use crate::books::{Came, Day, Outcome};
 use crate::encode::{Compressor, Content, EncodeError};
 use crate::fetched::{Entry, Identity};
 use crate::items::batch::{Items, OpenItems};
@@ -36,7 +38,8 @@ pub struct Finished {
 }
 
 /// What the records of a batch were. Counted anew for a batch that is made again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// Records read.
     pub records: u64,
@@ -96,7 +99,7 @@ pub struct OpenBatch {
     /// What its dead letters were.
     pub rejects: Rejects,
     /// Kafka's timestamps of its first and its last record, Unix milliseconds.
-    pub times_ms: (u64, u64),
+    times_ms: (u64, u64),
     objects: Objects,
     items: OpenItems,
     scratch: Scratch,
@@ -115,6 +118,11 @@ impl OpenBatch {
             items: OpenItems::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// Kafka's timestamps of its first and its last record, Unix milliseconds; none where it has none.
+    pub fn times_ms(&self) -> Option<(u64, u64)> {
+        (self.counts.records > 0).then_some(self.times_ms)
     }
 
     /// Bytes of memory that its objects and items hold, about.
@@ -137,7 +145,7 @@ impl OpenBatch {
         (topic, partition): (&str, i32),
         entry: &Entry,
         value: Option<&[u8]>,
-        (ledger, windows): (&mut Ledger, &mut Windows),
+        (ledger, windows, day): (&mut Ledger, &mut Windows, Option<&mut Day>),
         compressor: &mut Compressor,
     ) -> Result<(), EncodeError> {
         if self.counts.records == 0 {
@@ -146,7 +154,12 @@ impl OpenBatch {
         self.times_ms.1 = entry.time_ms;
         self.counts.records += 1;
         self.counts.bytes += value.map_or(0, <[u8]>::len) as u64;
-        if !self.admit(entry, value, ledger) {
+        let (clock_ms, most) = (self.clock_ms, self.pipeline.spec().accounts.devices);
+        let came = self.admit(entry, value, ledger);
+        if !is_let_through(&came) {
+            if let Some(day) = day {
+                day.note((entry, value), (&came, None), clock_ms, most);
+            }
             return Ok(());
         }
         let record = Record {
@@ -158,6 +171,10 @@ impl OpenBatch {
         let made = self
             .pipeline
             .make(record, self.clock_ms, windows, &mut self.scratch);
+        if let Some(day) = day {
+            let outcome = Some(outcome(&made));
+            day.note((entry, value), (&came, outcome), clock_ms, most);
+        }
         note_reject(&mut self.rejects, &made, &self.pipeline, entry);
         self.objects.put(
             &made,
@@ -212,8 +229,8 @@ impl OpenBatch {
         Ok(())
     }
 
-    /// Whether the record is to be stored.
-    fn admit(&mut self, entry: &Entry, value: Option<&[u8]>, ledger: &mut Ledger) -> bool {
+    /// What the ledger says to the record.
+    fn admit(&mut self, entry: &Entry, value: Option<&[u8]>, ledger: &mut Ledger) -> Came {
         let Identity::Tagged {
             stream,
             generation,
@@ -222,31 +239,30 @@ impl OpenBatch {
         } = &entry.identity
         else {
             self.counts.refused += u64::from(entry.identity != Identity::Foreign);
-            return true;
+            return Came::Nameless;
         };
         if *kind != Kind::Data {
             let notice = value.and_then(Notice::parse);
-            let notice = notice.as_ref();
-            let taken = ledger.explain(stream, *generation, *span, *kind, notice, self.clock_ms);
-            self.counts.unaccounted += u64::from(!taken);
+            let said = notice.as_ref();
+            let covered = ledger.explain(stream, *generation, *span, *kind, said, self.clock_ms);
+            self.counts.unaccounted += u64::from(covered.is_none());
             self.counts.notices += 1;
-            return false;
+            let lost = match (kind, notice) {
+                (Kind::Loss, Some(Notice::Loss { reason, .. })) => Some(reason),
+                (Kind::Loss, _) => Some("unreadable-notice".to_owned()),
+                _ => None,
+            };
+            let covered = covered.unwrap_or_default();
+            return Came::Notice { lost, covered };
         }
-        match ledger.accept(stream, *generation, *span, self.clock_ms) {
-            Verdict::New => true,
-            Verdict::Unaccounted => {
-                self.counts.unaccounted += 1;
-                true
-            }
-            Verdict::Overlap => {
-                self.counts.overlaps += 1;
-                true
-            }
-            Verdict::Duplicate => {
-                self.counts.duplicates += 1;
-                false
-            }
+        let (verdict, covered) = ledger.take(stream, *generation, *span, self.clock_ms);
+        match verdict {
+            Verdict::New => {}
+            Verdict::Unaccounted => self.counts.unaccounted += 1,
+            Verdict::Overlap => self.counts.overlaps += 1,
+            Verdict::Duplicate => self.counts.duplicates += 1,
         }
+        Came::Data(verdict, covered)
     }
 
     /// The batch's objects, named for ranges of `[names_from, end)`, and its items.
@@ -269,6 +285,27 @@ impl OpenBatch {
             items,
             names_from,
         })
+    }
+}
+
+/// Whether a record is to be stored.
+fn is_let_through(came: &Came) -> bool {
+    match came {
+        Came::Nameless => true,
+        Came::Data(verdict, _) => *verdict != Verdict::Duplicate,
+        Came::Notice { .. } => false,
+    }
+}
+
+fn outcome(made: &Made<'_>) -> Outcome {
+    match made {
+        Made::Filtered => Outcome::Filtered,
+        Made::Aggregated => Outcome::Aggregated,
+        Made::Row {
+            to: To::DeadLetters(_),
+            ..
+        } => Outcome::DeadLetter,
+        Made::Row { .. } => Outcome::Written,
     }
 }
 

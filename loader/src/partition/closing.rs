@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headwater_record::Ledger;
 
-use super::Action;
+use super::{Action, Publishing};
 use crate::aggregate::Windows;
 use crate::items::batch::Items;
 use crate::partition::batch::{Counts, Object};
@@ -37,8 +37,11 @@ pub struct Closing {
     pub done: Committed,
     pub(super) counts: Counts,
     pub(super) rejects: Rejects,
-    pub(super) times_ms: (u64, u64),
+    /// None where it has no record.
+    pub(super) times_ms: Option<(u64, u64)>,
     pub(super) accounts: Accounts,
+    /// What is said once it is done.
+    pub(super) publishing: Option<Publishing>,
 }
 
 /// How ledger and windows stood behind a batch.
@@ -94,6 +97,8 @@ impl Closing {
     /// Bytes of memory that it holds, about.
     pub(super) fn held(&self) -> usize {
         let objects = self.objects.iter().map(|object| object.bytes.len());
-        objects.sum::<usize>() + self.items.held()
+        let said = self.publishing.iter().flat_map(|said| said.objects.iter());
+        let said = said.map(|object| object.bytes.len());
+        objects.chain(said).sum::<usize>() + self.items.held()
     }
 }

@@ -9,7 +9,8 @@
 //!   recover(committed, state, intent?) ─ the same batch again ───► │ 3 WriteItems
 //!                                        from step 2               │ 4 StoreSnapshot(state at E)
 //!                                                                  │ 5 Commit(done at E)
-//!                                                                  ▼   RemoveSnapshot(of S)
+//!                                                                  │   RemoveSnapshot(of S)
+//!                                                                  ▼ 6 Publish(what the state at E says is due)
 //! ```
 //!
 //! Why nothing is lost or repeated: a boundary is in the group before an object of it exists, and
@@ -18,6 +19,10 @@
 //! one, and makes it again from the same state, records, pipeline and clock: the same names with
 //! the same content, whoever else is still writing them. Where a batch may end is therefore free:
 //! bytes, count, age, memory pressure, a stop.
+//!
+//! With `[accounts]` a state may hold markers and accounts that are due ([`crate::books`]): they are written
+//! behind its commit, before the next boundary, and again by whoever starts from that state. A partition
+//! without records closes a batch without any where the hour turns: then all it does is 4 to 6.
 //!
 //! Any failure that leaves a doubt (a commit that was refused or timed out) drops this value whole:
 //! what was not committed is read again.
@@ -39,6 +44,7 @@ use headwater_record::Ledger;
 use thiserror::Error;
 
 use crate::aggregate::Windows;
+use crate::books::{AccountsFile, Books, Opening, until_hour};
 use crate::encode::{Compressor, EncodeError};
 use crate::fetched::Fetched;
 use crate::items::batch::Items;
@@ -48,7 +54,7 @@ use crate::partition::closing::{Closing, Step};
 use crate::partition::intent::{Committed, Intent};
 use crate::partition::rejects::Rejects;
 use crate::pipeline::Pipeline;
-use crate::state::{SnapshotError, State};
+use crate::state::{Carried, SnapshotError, State};
 
 /// When a batch is closed, whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +82,10 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
-/// What the edge is asked to do. At most one of the first four is under way at a time.
+/// How long the first batch of an hour may stay open, milliseconds: it brings the marker of the last hour.
+const TURN_AGE_MS: u64 = 60_000;
+
+/// What the edge is asked to do. At most one of all but the last is under way at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Commit this offset with its metadata.
@@ -92,6 +101,8 @@ pub enum Action {
         /// Its bytes.
         bytes: Bytes,
     },
+    /// Store these markers and accounts, each under its name, unless something is there.
+    Publish(Arc<Vec<Object>>),
     /// Remove a snapshot that nothing names any more. Nobody waits for it.
     RemoveSnapshot(String),
 }
@@ -99,7 +110,7 @@ pub enum Action {
 /// What came of an action, or came to pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The commit, upload, items or snapshot that was under way is done.
+    /// The action that was under way is done.
     ActionDone,
     /// A deadline may have passed.
     Tick,
@@ -144,13 +155,47 @@ struct Open {
 
 impl Limits {
     /// When a batch that is opened now is due, on the monotonic clock, whatever comes. The wall clock is
-    /// asked once: that it is set afterwards moves no boundary by more than a period.
-    fn due(&self, now: Now) -> u64 {
-        let aligned = self
-            .every_ms
-            .map(|every| now.mono_ms.saturating_add(every - now.wall_ms % every));
-        let aged = now.mono_ms.saturating_add(self.age_ms);
-        aligned.map_or(aged, |aligned| aligned.min(aged))
+    /// asked once: that it is set afterwards moves no boundary by more than a period. Where hours are
+    /// marked it is due with the hour; `turned`: where it brings a marker, soon.
+    fn due(&self, now: Now, asked: AccountsFile, turned: bool) -> u64 {
+        let aligned = self.every_ms.map(|every| every - now.wall_ms % every);
+        let hour = asked.hourly_markers.then(|| until_hour(now.wall_ms));
+        let soon = turned.then_some(TURN_AGE_MS);
+        let first = [aligned, hour, soon].into_iter().flatten().min();
+        let left = first.map_or(self.age_ms, |first| first.min(self.age_ms));
+        now.mono_ms.saturating_add(left)
+    }
+}
+
+/// Markers and accounts that are being written.
+#[derive(Debug)]
+struct Publishing {
+    objects: Arc<Vec<Object>>,
+    /// Up to when hours are complete with them.
+    complete_ms: Option<u64>,
+}
+
+impl Publishing {
+    /// What is due; nothing where nothing is.
+    fn of(books: &Books) -> Option<Self> {
+        let objects = books.due();
+        (!objects.is_empty()).then(|| Self {
+            objects: Arc::new(objects),
+            complete_ms: books.complete_ms(),
+        })
+    }
+
+    fn action(&self) -> Action {
+        Action::Publish(Arc::clone(&self.objects))
+    }
+}
+
+/// The batch clock of a batch that is opened now. With accounts it never goes back: what was said to be
+/// complete stays so, whichever machine has the partition.
+fn batch_clock(asked: AccountsFile, wall_ms: u64, before_ms: u64) -> u64 {
+    match asked.is_off() {
+        true => wall_ms,
+        false => wall_ms.max(before_ms),
     }
 }
 
@@ -174,6 +219,9 @@ pub struct Partition {
     replay: Option<Replay>,
     ledger: Ledger,
     windows: Windows,
+    books: Books,
+    /// Clock of the last batch that was opened, or of the one before what is committed.
+    clock_ms: u64,
     compressor: Compressor,
     next: u64,
     /// Where the open batch starts: the end of the closing one, or what is committed.
@@ -181,6 +229,10 @@ pub struct Partition {
     names_from: u64,
     open: Option<Open>,
     closing: Option<Closing>,
+    /// Behind the batch that closed last.
+    publishing: Option<Publishing>,
+    /// Up to when hours are said to be complete, Unix milliseconds.
+    complete_ms: Option<u64>,
     actions: VecDeque<Action>,
     is_last: bool,
     stopping: bool,
@@ -192,8 +244,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// A partition that goes on from what is committed. `ledger` and `windows`: of the snapshot that
-    /// `committed` names. `replay`: where it holds an intent, that intent and its pipeline.
+    /// A partition that goes on from what is committed. `carried`: of the snapshot that `committed` names. `replay`: where it holds an intent, that intent and its pipeline.
     ///
     /// # Errors
     /// No memory for a compressor.
@@ -202,9 +253,17 @@ impl Partition {
         limits: Limits,
         pipeline: Arc<Pipeline>,
         committed: Committed,
-        (ledger, windows): (Ledger, Windows),
+        carried: Carried,
         replay: Option<Replay>,
     ) -> Result<Self, PartitionError> {
+        let Carried {
+            clock_ms,
+            ledger,
+            windows,
+            books,
+        } = carried;
+        let publishing = Publishing::of(&books);
+        let complete_ms = books.complete_ms().filter(|_| publishing.is_none());
         Ok(Self {
             topic: topic.to_owned(),
             id,
@@ -218,7 +277,11 @@ impl Partition {
             committed,
             open: None,
             closing: None,
-            actions: VecDeque::new(),
+            actions: publishing.iter().map(Publishing::action).collect(),
+            publishing,
+            complete_ms,
+            books,
+            clock_ms,
             is_last: false,
             stopping: false,
             accounts: Accounts::of(&ledger, &windows),
@@ -262,14 +325,27 @@ impl Partition {
             let open = self.open.get_or_insert_with(|| {
                 let (clock_ms, pipeline) = match &self.replay {
                     Some(replay) => (replay.intent.clock_ms, &replay.pipeline),
-                    None => (now.wall_ms, &self.pipeline),
+                    None => {
+                        let asked = self.pipeline.spec().accounts;
+                        let clock_ms = batch_clock(asked, now.wall_ms, self.clock_ms);
+                        (clock_ms, &self.pipeline)
+                    }
                 };
+                self.clock_ms = clock_ms;
                 self.windows.align(pipeline.aggregates());
                 self.ledger.bound(pipeline.ledger_bytes_max());
+                let asked = pipeline.spec().accounts;
+                let turned = self.books.open(Opening {
+                    who: (&self.topic, self.id),
+                    asked,
+                    clock_ms,
+                    at: self.start,
+                    ledger: &self.ledger,
+                });
                 Open {
                     batch: OpenBatch::new(clock_ms, Arc::clone(pipeline)),
                     taken_mono_ms: now.mono_ms,
-                    due_mono_ms: self.limits.due(now),
+                    due_mono_ms: self.limits.due(now, asked, turned),
                 }
             });
             open.taken_mono_ms = now.mono_ms;
@@ -278,7 +354,7 @@ impl Partition {
                 who,
                 entry,
                 fetched.value(entry),
-                (&mut self.ledger, &mut self.windows),
+                (&mut self.ledger, &mut self.windows, self.books.day()),
                 &mut self.compressor,
             )?;
             self.next = entry.offset + 1;
@@ -302,7 +378,12 @@ impl Partition {
 
     /// Whether it would take a record now.
     pub fn has_room(&self) -> bool {
-        !self.stopping && (self.closing.is_none() || !self.is_full())
+        !self.stopping && (!self.is_closing() || !self.is_full())
+    }
+
+    /// Whether a batch closes, what it brought to be said included.
+    fn is_closing(&self) -> bool {
+        self.closing.is_some() || self.publishing.is_some()
     }
 
     /// Tells it what came to pass.
@@ -312,9 +393,9 @@ impl Partition {
     pub fn apply(&mut self, event: Event, now: Now) -> Result<(), PartitionError> {
         match event {
             Event::ActionDone => self.advance(),
-            Event::Tick => {}
+            Event::Tick => self.turn_page(now)?,
             Event::Pressure => {
-                if self.replay.is_none() && self.closing.is_none() && self.open.is_some() {
+                if self.replay.is_none() && !self.is_closing() && self.open.is_some() {
                     return self.close();
                 }
             }
@@ -339,7 +420,7 @@ impl Partition {
     /// next mark, or because no record comes any more. None while another closes: it has to wait for that
     /// one, however long the output is down, and whoever waits for a deadline must not be woken in vain.
     pub fn next_deadline(&self) -> Option<u64> {
-        let may_close = self.replay.is_none() && self.closing.is_none();
+        let may_close = self.replay.is_none() && !self.is_closing();
         let open = self.open.as_ref().filter(|_| may_close)?;
         let idle = self.limits.idle_ms;
         let idle = idle.map_or(u64::MAX, |idle| open.taken_mono_ms.saturating_add(idle));
@@ -348,7 +429,7 @@ impl Partition {
 
     /// Whether it was stopped, and all that it took is committed.
     pub fn is_finished(&self) -> bool {
-        self.stopping && self.open.is_none() && self.closing.is_none()
+        self.stopping && self.open.is_none() && !self.is_closing()
     }
 
     /// Whether it makes a begun batch again.
@@ -359,7 +440,9 @@ impl Partition {
     /// Bytes of memory that its batches hold, about.
     pub fn held(&self) -> usize {
         let open = self.open.as_ref().map_or(0, |open| open.batch.held());
-        open + self.closing.as_ref().map_or(0, Closing::held)
+        let said = self.publishing.iter().flat_map(|said| said.objects.iter());
+        let said: usize = said.map(|object| object.bytes.len()).sum();
+        open + said + self.closing.as_ref().map_or(0, Closing::held)
     }
 
     /// Offset behind the last record that is committed as stored.
@@ -369,18 +452,20 @@ impl Partition {
 
     /// How far it is, for whoever watches.
     pub fn standing(&self) -> Standing {
-        let closing = self.closing.as_ref().map(|closing| closing.times_ms.0);
-        let open = self.open.as_ref().map(|open| open.batch.times_ms.0);
+        let closing = self.closing.as_ref().and_then(|closing| closing.times_ms);
+        let open = self.open.as_ref().and_then(|open| open.batch.times_ms());
         Standing {
             durable: self.committed.offset,
             taken: self.next,
-            oldest_ms: closing.or(open),
+            oldest_ms: closing.or(open).map(|times| times.0),
             durable_ms: self.durable_ms,
             gaps: self.accounts.gaps as u64,
             streams: self.accounts.streams as u64,
             ledger_bytes: self.accounts.ledger_bytes as u64,
             windows: self.accounts.windows as u64,
             window_bytes: self.windows.held() as u64,
+            complete_ms: self.complete_ms,
+            accounts: self.books.devices() as u64,
         }
     }
 
@@ -412,7 +497,7 @@ impl Partition {
     }
 
     fn close_if_due(&mut self, now: Now) -> Result<(), PartitionError> {
-        if self.closing.is_some() || self.open.is_none() {
+        if self.is_closing() || self.open.is_none() {
             return Ok(());
         }
         let due = self
@@ -424,6 +509,32 @@ impl Partition {
         Ok(())
     }
 
+    /// Where nothing is under way and a page of the books is over, or they were never begun: closes a batch
+    /// without a record, so that a partition in which nothing happens says so, too.
+    fn turn_page(&mut self, now: Now) -> Result<(), PartitionError> {
+        let is_idle = self.open.is_none() && !self.is_closing();
+        let asked = self.pipeline.spec().accounts;
+        let clock_ms = batch_clock(asked, now.wall_ms, self.clock_ms);
+        let may = is_idle && self.replay.is_none() && !self.stopping;
+        if !may || !self.books.would_turn(asked, clock_ms) {
+            return Ok(());
+        }
+        self.clock_ms = clock_ms;
+        self.books.open(Opening {
+            who: (&self.topic, self.id),
+            asked,
+            clock_ms,
+            at: self.start,
+            ledger: &self.ledger,
+        });
+        self.open = Some(Open {
+            batch: OpenBatch::new(clock_ms, Arc::clone(&self.pipeline)),
+            taken_mono_ms: now.mono_ms,
+            due_mono_ms: now.mono_ms,
+        });
+        self.close()
+    }
+
     /// Closes the open batch at what was read last. The ledger at this point is the state behind it.
     fn close(&mut self) -> Result<(), PartitionError> {
         let Some(Open { mut batch, .. }) = self.open.take() else {
@@ -432,12 +543,16 @@ impl Partition {
         let (end, clock_ms) = (self.next, batch.clock_ms);
         let pipeline = Arc::clone(&batch.pipeline);
         let who = (self.topic.as_str(), self.id);
-        let due = match self.is_last {
-            true => self.windows.close_all(pipeline.aggregates()),
-            false => self.windows.close(pipeline.aggregates(), clock_ms),
+        let times_ms = batch.times_ms();
+        // A batch without a record has no range that a row could be named by.
+        let due = match (times_ms, self.is_last) {
+            (None, _) => Vec::new(),
+            (Some(_), true) => self.windows.close_all(pipeline.aggregates()),
+            (Some(_), false) => self.windows.close(pipeline.aggregates(), clock_ms),
         };
         batch.take_windows(who, end.saturating_sub(1), &due, &mut self.compressor)?;
-        let (counts, times_ms) = (batch.counts, batch.times_ms);
+        let counts = batch.counts;
+        self.books.close(&counts, times_ms);
         let rejects = std::mem::take(&mut batch.rejects);
         let retention = pipeline.spec().ledger_retention.as_millis();
         self.ledger.retire(clock_ms.saturating_sub(retention));
@@ -448,6 +563,7 @@ impl Partition {
             clock_ms,
             ledger: &self.ledger,
             windows: &self.windows,
+            books: &self.books,
         };
         let snapshot = state.encode()?;
         let Finished {
@@ -488,6 +604,7 @@ impl Partition {
             rejects,
             times_ms,
             accounts: Accounts::of(&self.ledger, &self.windows),
+            publishing: Publishing::of(&self.books),
         };
         self.actions.push_back(closing.action());
         self.closing = Some(closing);
@@ -496,6 +613,9 @@ impl Partition {
 
     fn advance(&mut self) {
         let Some(mut closing) = self.closing.take() else {
+            if let Some(said) = self.publishing.take() {
+                self.complete_ms = said.complete_ms;
+            }
             return;
         };
         match closing.next_step() {
@@ -506,10 +626,13 @@ impl Partition {
                     .snapshot
                     .filter(|name| self.committed.snapshot.as_ref() != Some(name));
                 self.actions.extend(old.map(Action::RemoveSnapshot));
+                self.publishing = closing.publishing;
+                self.actions
+                    .extend(self.publishing.as_ref().map(Publishing::action));
                 self.finished_counts.push(closing.counts);
                 self.finished_rejects.merge(closing.rejects);
                 self.accounts = closing.accounts;
-                self.durable_ms = Some(closing.times_ms.1);
+                self.durable_ms = closing.times_ms.map(|times| times.1).or(self.durable_ms);
                 return;
             }
         }

@@ -2,6 +2,7 @@
 //! that are refused, time out or come through unanswered, uploads that half succeed. The workers
 //! run the real `Partition`; group and store are the plainest models of the real ones.
 
+mod books;
 mod items;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,8 @@ use crate::pipeline::tests::pipeline;
 use crate::state::Snapshot;
 
 const TOPIC: &str = "logs";
+/// 2026-11-28, 8 o'clock.
+const EIGHT_MS: u64 = 1_795_852_800_000;
 
 /// A small generator of its own (SplitMix64), so that a seed means the same on every machine.
 struct Seed(u64);
@@ -49,6 +52,7 @@ struct World {
     objects: BTreeMap<String, Bytes>,
     snapshots: BTreeMap<String, Bytes>,
     tables: items::Tables,
+    books: books::Written,
 }
 
 struct Worker {
@@ -78,7 +82,7 @@ impl World {
             } else {
                 sent[stream] += 1;
                 Identity::Tagged {
-                    stream: format!("d/s/{stream}").into(),
+                    stream: format!("d{stream}/s/{stream}").into(),
                     generation: Generation(1),
                     span,
                     kind: Kind::Data,
@@ -90,10 +94,14 @@ impl World {
                 id
             };
             let kept = if id.ends_with('7') { kept } else { "yes" };
-            let time = format!("2026-11-28T08:{:02}:{:02}Z", i / 2, seed.below(60));
+            let second = seed.below(60);
+            let time = format!("2026-11-28T08:{:02}:{second:02}Z", i / 2);
+            let time_ms = EIGHT_MS + (60 * (i / 2) + second) as u64 * 1000 + seed.next() % 99_999;
             let value =
                 format!(r#"{{"id":"{id}","stream":"{stream}","kept":"{kept}","time":"{time}"}}"#);
-            world.log.push(offset, 0, Some(value.as_bytes()), identity);
+            world
+                .log
+                .push(offset, time_ms, Some(value.as_bytes()), identity);
             offset += 1 + u64::from(seed.chance(5));
         }
         world
@@ -134,10 +142,22 @@ impl World {
     }
 
     fn join(&mut self, seed: &mut Seed) -> Worker {
-        self.epoch += 1;
         // Each start may bring another configuration: here, another path and another hash.
+        let current = make_pipeline(seed.below(2), self.is_bounded);
+        let limits = Limits {
+            bytes: 200 + seed.below(2000),
+            records: 1 + seed.next() % 30,
+            age_ms: 50,
+            idle_ms: seed.chance(30).then_some(20),
+            every_ms: seed.chance(30).then_some(1 + seed.next() % 100_000),
+            objects: 1 + seed.below(6),
+        };
+        self.take_up(limits, current)
+    }
+
+    fn take_up(&mut self, limits: Limits, current: Arc<Pipeline>) -> Worker {
+        self.epoch += 1;
         let pipelines = [0, 1].map(|version| make_pipeline(version, self.is_bounded));
-        let current = Arc::clone(&pipelines[seed.below(2)]);
         let committed = match &self.committed {
             Some((offset, metadata)) => Committed::parse(*offset, metadata).unwrap(),
             None => {
@@ -151,11 +171,8 @@ impl World {
             }
         };
         let state = match &committed.snapshot {
-            Some(name) => {
-                let snapshot = Snapshot::decode(&self.snapshots[name]).unwrap();
-                (snapshot.ledger, snapshot.windows)
-            }
-            None => Default::default(),
+            Some(name) => Snapshot::decode(&self.snapshots[name]).unwrap().into(),
+            None => Carried::default(),
         };
         let replay = committed.intent.clone().map(|intent| Replay {
             pipeline: Arc::clone(
@@ -166,14 +183,6 @@ impl World {
             ),
             intent,
         });
-        let limits = Limits {
-            bytes: 200 + seed.below(2000),
-            records: 1 + seed.next() % 30,
-            age_ms: 50,
-            idle_ms: seed.chance(30).then_some(20),
-            every_ms: seed.chance(30).then_some(1 + seed.next() % 100_000),
-            objects: 1 + seed.below(6),
-        };
         let partition =
             Partition::recover((TOPIC, 0), limits, current, committed, state, replay).unwrap();
         Worker {
@@ -229,6 +238,10 @@ impl World {
                     self.tables.put(table, row);
                 }
             }
+            Action::Publish(objects) => {
+                let committed = self.committed.as_ref().map_or(0, |(offset, _)| *offset);
+                self.books.publish(objects, committed, seed, faults)?;
+            }
             Action::StoreSnapshot { name, bytes } => {
                 self.snapshots.insert(name.clone(), bytes.clone());
             }
@@ -264,7 +277,8 @@ fn compiled(version: usize, bound: &str) -> Arc<Pipeline> {
     let layout = ["batch", "record"][version];
     let steps = format!("{bound}layout='{layout}'\n{steps}");
     let path = ["v0/s={stream}/at={ingest:%M}", "v1/{stream}"][version];
-    Arc::new(pipeline(&format!("{steps}{}", items::TABLES), path))
+    let more = [items::TABLES, books::ACCOUNTS[version]].concat();
+    Arc::new(pipeline(&format!("{steps}{more}"), path))
 }
 
 impl Worker {
@@ -350,8 +364,11 @@ fn check(world: &World, seed: u64) {
         stored.values().sum::<usize>() as u64,
         "seed {seed}: a record counts in one window"
     );
-    if !world.is_bounded {
+    if world.is_bounded {
+        books::check_hours(world, &serde_json::to_value(&state.books).unwrap(), seed);
+    } else {
         items::check(&world.log, &world.tables, in_windows, seed);
+        books::check(world, &state.books, seed);
     }
 }
 
@@ -368,6 +385,13 @@ fn simulate(seed_number: u64, is_bounded: bool) {
         now.mono_ms += 1 + seed.next() % 10;
         // Wall clocks step, backwards too.
         now.wall_ms = now.wall_ms + 40_000 - seed.next() % 60_000;
+        // And now and then hours, a day, rarely a week is over.
+        now.wall_ms += match seed.below(800) {
+            0..8 => seed.next() % (9 * 3_600_000),
+            8..10 => seed.next() % (30 * 3_600_000),
+            10 if seed.chance(10) => 9 * 86_400_000,
+            _ => 0,
+        };
         if workers.iter().all(|worker| worker.zombie) || seed.chance(3) {
             // A rebalance: the owner hangs on as a zombie, or is gone.
             workers.retain_mut(|worker| {

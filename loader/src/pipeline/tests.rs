@@ -24,6 +24,8 @@ pub(crate) fn pipeline_over(
         transform: Vec<StepFile>,
         #[serde(default)]
         items: Vec<TableFile>,
+        #[serde(default)]
+        accounts: AccountsFile,
     }
     let steps: Steps = toml::from_str(transform).unwrap();
     let spec = PipelineSpec {
@@ -39,6 +41,7 @@ pub(crate) fn pipeline_over(
         ledger: steps.ledger,
         items: steps.items,
         layout: steps.layout,
+        accounts: steps.accounts,
     };
     Pipeline::new(spec, |path| tables.get(path).map(Vec::as_slice)).unwrap()
 }

@@ -73,13 +73,11 @@ impl Drive {
 mod tests {
     use std::sync::Arc;
 
-    use headwater_record::Ledger;
-
     use super::*;
-    use crate::aggregate::Windows;
     use crate::config::file::Tables;
     use crate::config::{ConfigFile, Plan};
     use crate::partition::intent::Committed;
+    use crate::state::Carried;
 
     #[test]
     fn a_time_that_a_producer_made_up_moves_the_clock_no_further_than_today() {
@@ -92,7 +90,7 @@ mod tests {
             snapshot: None,
             intent: None,
         };
-        let state = (Ledger::default(), Windows::default());
+        let state = Carried::default();
         let pipeline = Arc::clone(&plan.pipeline);
         let machine =
             Partition::recover(("logs", 0), plan.flush, pipeline, committed, state, None).unwrap();

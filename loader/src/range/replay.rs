@@ -27,7 +27,7 @@ use crate::partition::{Action, Event, Limits, Partition};
 use crate::range::drive::Drive;
 use crate::range::manifest::{BatchSize, Manifest, done, set_done};
 use crate::range::reader::Reader;
-use crate::recover::{load_state_and_clock, tidy};
+use crate::recover::{load_state, tidy};
 use crate::store::{Store, StoreError, plain_content};
 use crate::upload::{put, put_all};
 
@@ -109,7 +109,8 @@ pub async fn replay(
         return Ok(written);
     }
     let snapshot = committed.snapshot.as_deref();
-    let (state, clock_ms) = load_state_and_clock(store, &folder, snapshot).await?;
+    let state = load_state(store, &folder, snapshot).await?;
+    let clock_ms = state.clock_ms;
     let limits = Limits {
         bytes: usize::MAX,
         records: u64::MAX,
@@ -245,6 +246,8 @@ impl Writer<'_> {
                 }
                 // Tables are the live output's alone.
                 Action::WriteItems(_) => {}
+                // A stretch keeps no accounts.
+                Action::Publish(_) => {}
                 Action::StoreSnapshot { name, bytes } => {
                     let object = Object {
                         key: format!("{folder}{name}"),

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use headwater_record::ledger::scan::{Part, Scan};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::{Snapshot, SnapshotError, VERSION, WITH_WINDOWS};
+use super::{Snapshot, SnapshotError, VERSION, WITH_BOOKS, WITH_WINDOWS};
 
 /// Largest snapshot that is read, in bytes before compression.
 pub const SNAPSHOT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -41,9 +41,13 @@ impl Snapshot {
             clock_ms: parts.clock_ms.ok_or_else(|| missing("clock_ms"))?,
             ledger: parts.ledger.ok_or_else(|| missing("ledger"))?,
             windows: parts.windows.unwrap_or_default(),
+            books: parts.books.unwrap_or_default(),
         };
         if !snapshot.windows.are_sound() {
             return Err(SnapshotError::Damaged("its windows are of no step".into()));
+        }
+        if !snapshot.books.are_sound() {
+            return Err(SnapshotError::Damaged("its accounts lie elsewhere".into()));
         }
         Ok(snapshot)
     }
@@ -93,6 +97,7 @@ struct Parts {
     clock_ms: Option<u64>,
     ledger: Option<headwater_record::Ledger>,
     windows: Option<crate::aggregate::Windows>,
+    books: Option<crate::books::Books>,
 }
 
 impl Fields for Parts {
@@ -104,6 +109,7 @@ impl Fields for Parts {
             "clock_ms" => self.clock_ms = Some(map.next_value()?),
             "ledger" => self.ledger = Some(map.next_value()?),
             "windows" => self.windows = Some(map.next_value()?),
+            "books" => self.books = Some(map.next_value()?),
             _ => {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -168,7 +174,7 @@ fn read_fields(
 }
 
 fn is_known(version: u32) -> bool {
-    matches!(version, VERSION | WITH_WINDOWS)
+    matches!(version, VERSION | WITH_WINDOWS | WITH_BOOKS)
 }
 
 /// The object itself.

@@ -143,7 +143,11 @@ fn a_bound_holds_whatever_comes_and_what_is_known_goes_on() {
         // Gaps and reasons of what is known grow no further, either.
         let at = span(20 * i + 15, 20 * i + 20);
         let lost = loss(format!("reason-{i}"));
-        assert!(ledger.explain("d/s/p", GENERATION, at, Kind::Loss, Some(&lost), i));
+        assert!(
+            ledger
+                .explain("d/s/p", GENERATION, at, Kind::Loss, Some(&lost), i)
+                .is_some()
+        );
         let known = Generation(i % 50);
         ledger.accept(&format!("d/s/{}", i % 50), known, at, i);
     }
@@ -162,7 +166,11 @@ fn a_bound_holds_whatever_comes_and_what_is_known_goes_on() {
     assert_eq!(accept(&mut ledger, 70_000, 70_010), Verdict::New);
     let lost = loss("late".into());
     let new = Generation(99_999);
-    assert!(!ledger.explain("d/s/new", new, span(0, 1), Kind::Loss, Some(&lost), 1));
+    assert!(
+        ledger
+            .explain("d/s/new", new, span(0, 1), Kind::Loss, Some(&lost), 1)
+            .is_none()
+    );
     assert_eq!(ledger.get("d/s/new", new), None);
     // Where there is room again, new ones are taken in.
     ledger.bound(usize::MAX);
@@ -349,6 +357,7 @@ proptest! {
         let mut ledger = Ledger::default();
         let mut model = [false; 130];
         for (start, len) in spans {
+            let before = ledger.get("d/s/p", GENERATION).cloned().unwrap_or_default();
             let bits = &mut model[start..start + len];
             let fresh = bits.iter().filter(|come| !**come).count() as u64;
             bits.fill(true);
@@ -357,7 +366,17 @@ proptest! {
                 n if n == len as u64 => Verdict::New,
                 _ => Verdict::Overlap,
             };
-            prop_assert_eq!(accept(&mut ledger, start as u64, (start + len) as u64), expected);
+            let end = (start + len) as u64;
+            let came = ledger.take("d/s/p", GENERATION, span(start as u64, end), 1);
+            let opened = (start as u64).saturating_sub(before.settled);
+            let beyond = end.saturating_sub(before.settled.max(start as u64));
+            let covered = Covered {
+                fresh,
+                filled: fresh - beyond,
+                repeated: len as u64 - fresh,
+                opened,
+            };
+            prop_assert_eq!(came, (expected, covered));
             let state = ledger.get("d/s/p", GENERATION).unwrap();
             let missing = (0_u64..).zip(model).filter(|(at, come)| *at < state.settled && !come).count() as u64;
             prop_assert_eq!(state.gaps.offsets(), missing);

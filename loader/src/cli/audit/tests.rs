@@ -2,6 +2,7 @@ use headwater_record::{Generation, Ledger, Span};
 
 use super::*;
 use crate::aggregate::Windows;
+use crate::books::Books;
 use crate::state::Snapshot;
 
 fn span(start: u64, end: u64) -> Span {
@@ -23,6 +24,7 @@ fn printed(ledgers: &[Ledger], choice: &Choice, is_stretch: bool) -> (String, co
             clock_ms: 1,
             ledger: ledger.clone(),
             windows: Windows::default(),
+            books: Books::default(),
         };
         let (_, bytes) = snapshot.encode().unwrap();
         let added = collected.add(partition, |each| scan(&*bytes, each));
