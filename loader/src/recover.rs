@@ -65,6 +65,18 @@ pub enum RecoverError {
         /// Why.
         source: PipelineError,
     },
+    /// The output is ahead of the topic.
+    #[error(
+        "partition {partition}: the group has lost its offset, the output holds all below offset {stored}, and the topic ends at {end}. Was it made anew? Then give the group a new id and its output a new place: new records would be taken for what is stored"
+    )]
+    Beyond {
+        /// Partition.
+        partition: i32,
+        /// What the newest state says.
+        stored: u64,
+        /// What the topic has.
+        end: u64,
+    },
     /// A begun batch can no longer be read.
     #[error(
         "partition {partition}: a batch was begun at offset {offset}, and the topic now starts at {low}: its records are gone by retention. Nothing is written; move the group's offset to {low} to go on without them"
@@ -201,7 +213,7 @@ async fn make_sense(
     store: &Store,
     partition: i32,
     committed: Option<&CommittedOffset>,
-    low: u64,
+    (low, end): (u64, Option<u64>),
     folder: &str,
 ) -> Result<Committed, RecoverError> {
     if let Some(CommittedOffset { offset, metadata }) =
@@ -215,11 +227,18 @@ async fn make_sense(
     }
     let by_hand = committed.map(|held| held.offset);
     let newest = newest_snapshot(store, folder, by_hand.unwrap_or(u64::MAX)).await?;
-    if let Some((end, name)) = &newest {
+    if let Some((stored, name)) = &newest {
+        if let Some(end) = end.filter(|end| stored > end) {
+            return Err(RecoverError::Beyond {
+                partition,
+                stored: *stored,
+                end,
+            });
+        }
         tracing::warn!(
             partition,
             snapshot = %name,
-            "the group holds no state for this partition; the newest snapshot in the output, behind offset {end}, is taken instead"
+            "the group holds no state for this partition; the newest snapshot in the output, behind offset {stored}, is taken instead. If the topic was made anew, stop, and give it a new group and a new output: its records below that offset are passed over"
         );
     }
     let offset = by_hand
@@ -242,14 +261,14 @@ pub async fn recover(
     store: &Store,
     partition: i32,
     committed: Option<&CommittedOffset>,
-    low: u64,
+    (low, end): (u64, Option<u64>),
 ) -> Result<(Partition, u64), RecoverError> {
     let topic = plan.kafka.topic.as_str();
     let folder = state_folder(topic, partition);
     if store.get(&head_key(topic, partition)).await?.is_some() {
         return Err(RecoverError::OfLambda(partition));
     }
-    let mut committed = make_sense(store, partition, committed, low, &folder).await?;
+    let mut committed = make_sense(store, partition, committed, (low, end), &folder).await?;
     if committed.offset < low {
         if committed.intent.is_some() {
             return Err(RecoverError::Gone {

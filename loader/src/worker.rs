@@ -124,7 +124,7 @@ async fn take_up(shared: &Shared, assigned: &Assigned) -> Result<Partition, Ende
             &shared.store,
             assigned.partition,
             committed,
-            assigned.low,
+            (assigned.low, assigned.end),
         )
         .await;
         match recovered {

@@ -38,6 +38,11 @@ use crate::partition::intent::Committed;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time in one poll: the bound on how late a pause or a stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
+/// Most messages between two looks at a stop, a doubt, or a hold: under a backlog there is always one
+/// more.
+const POLLED_MAX: u32 = 50_000;
+/// How long the brokers may take to say where a partition starts, once another had no leader to say so.
+const PATIENCE_WITHOUT_LEADER: Duration = Duration::from_secs(1);
 /// How long the poll thread waits for room before it pauses a partition: a pause throws away what
 /// was fetched for it, so it is for workers that stand still, not for those that are merely slower.
 const PAUSE_AFTER: Duration = Duration::from_millis(50);
@@ -74,6 +79,8 @@ pub struct Context {
     metrics: Arc<Metrics>,
     lanes: Mutex<BTreeMap<i32, Lane>>,
     failure: Mutex<Option<String>>,
+    /// A partition in which the group stands behind the end, as of the last assignment.
+    beyond: Mutex<Option<String>>,
     voice: Voice,
     known: Known,
     cluster: Arc<Cluster>,
@@ -180,8 +187,10 @@ impl Context {
             .get_or_insert(reason);
     }
 
-    /// Sets where each partition starts, and announces it. Any doubt fails the whole assignment: a
-    /// partition must never start at a wrong offset.
+    /// Sets where each partition starts, and announces it. A doubt about what the group holds fails the
+    /// whole assignment: a partition must never start at a wrong offset. A partition without a leader
+    /// does not: it starts where the group stands, or at 0, once it has one; where that offset is gone
+    /// by then, reading it fails, and the next assignment knows where the topic begins.
     fn assign(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -192,11 +201,24 @@ impl Context {
             asked.add_partition(&self.topic, element.partition());
         }
         let answered = consumer.committed_offsets(asked, PATIENCE)?;
+        let mut patience = PATIENCE;
         for element in answered.elements() {
             element.error()?;
             let partition = element.partition();
-            let (low, _) = consumer.fetch_watermarks(&self.topic, partition, PATIENCE)?;
-            let low = u64::try_from(low).unwrap_or(0);
+            let ends = consumer.fetch_watermarks(&self.topic, partition, patience);
+            let (low, end) = match ends {
+                Ok((low, end)) => (u64::try_from(low).unwrap_or(0), u64::try_from(end).ok()),
+                Err(error) => {
+                    tracing::warn!(
+                        partition,
+                        %error,
+                        "it is not known where this partition starts and ends (has it no leader?); it is read when it has one"
+                    );
+                    // The callback holds up the others.
+                    patience = PATIENCE_WITHOUT_LEADER;
+                    (0, None)
+                }
+            };
             let committed = match element.offset() {
                 Offset::Offset(offset) => {
                     u64::try_from(offset).ok().map(|offset| CommittedOffset {
@@ -206,6 +228,11 @@ impl Context {
                 }
                 _ => None,
             };
+            if let (Some(committed), Some(end)) = (&committed, end)
+                && committed.offset > end
+            {
+                self.note_beyond(partition, committed.offset, end);
+            }
             let start = committed
                 .as_ref()
                 .map_or(low, |committed| committed.offset.max(low));
@@ -214,12 +241,28 @@ impl Context {
                 partition,
                 Offset::Offset(i64::try_from(start).unwrap_or(i64::MAX)),
             )?;
-            self.announce(partition, committed, low);
+            self.announce(partition, committed, (low, end));
         }
         Ok(())
     }
 
-    fn announce(&self, partition: i32, committed: Option<CommittedOffset>, low: u64) {
+    /// The group stands behind the topic's end. For a moment that may be so after a leader was lost;
+    /// if it stays so, the topic is another one.
+    fn note_beyond(&self, partition: i32, offset: u64, end: u64) {
+        let beyond = format!(
+            "partition {partition}: the group stands at offset {offset}, and the topic ends at {end}. If this \
+             goes on, the topic was made anew, or lost its end with a broker: give the group a new id and \
+             its output a new place (output.url), or the new records would be taken for what is stored"
+        );
+        *self.beyond.lock().unwrap_or_else(PoisonError::into_inner) = Some(beyond);
+    }
+
+    fn announce(
+        &self,
+        partition: i32,
+        committed: Option<CommittedOffset>,
+        (low, end): (u64, Option<u64>),
+    ) {
         let (sender, records) = mpsc::channel(CHANNEL);
         let epoch = self.gate.enter().assign(partition);
         let lane = Lane {
@@ -234,6 +277,7 @@ impl Context {
             epoch,
             committed,
             low,
+            end,
             records,
         };
         // The channel holds more partitions than a member is ever given; where it does not, the
@@ -321,6 +365,7 @@ impl Member {
             metrics,
             lanes: Mutex::default(),
             failure: Mutex::default(),
+            beyond: Mutex::default(),
             voice: Voice::default(),
             known: Known::default(),
             cluster: Arc::clone(cluster),
@@ -369,13 +414,18 @@ impl Member {
             }
             let wait = if self.hand_over() { POLL } else { POLL / 10 };
             let mut next = self.consumer.poll(wait);
+            let mut taken = 0;
             while let Some(polled) = next {
+                taken += 1;
                 match polled {
                     Ok(message) if !holding => self.sort_in(&message),
                     Ok(_) => {}
                     Err(error) => self.judge(&error)?,
                 }
-                next = self.consumer.poll(Duration::ZERO);
+                next = match taken < POLLED_MAX {
+                    true => self.consumer.poll(Duration::ZERO),
+                    false => None,
+                };
             }
             let failure = self
                 .consumer
@@ -419,9 +469,11 @@ impl Member {
                 "the consumer was shut out ({error}); is another loader running with the same group.instance?"
             ))),
             (_, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) => {
-                Err(ConsumerError::Again(
-                    "an offset that was to be read is gone from the topic".to_owned(),
-                ))
+                let beyond = &self.consumer.context().beyond;
+                let beyond = beyond.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Err(ConsumerError::Again(beyond.unwrap_or_else(|| {
+                    "an offset that was to be read is gone from the topic".to_owned()
+                })))
             }
             (_, Some(RDKafkaErrorCode::PollExceeded)) => Err(ConsumerError::Again(
                 "the poll thread was held up for longer than max.poll.interval.ms".to_owned(),

@@ -38,6 +38,8 @@ pub struct Assigned {
     pub committed: Option<CommittedOffset>,
     /// First offset that the broker still has.
     pub low: u64,
+    /// Behind the last record that could be read then, where that is known.
+    pub end: Option<u64>,
     /// Its records. Closed when the partition is taken from us.
     pub records: mpsc::Receiver<HandOver>,
 }

@@ -171,8 +171,30 @@ impl Kafka {
     /// Creates a topic, with the cluster's replication factor, and waits until each partition has a
     /// leader.
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-        self.try_create_topic(name, partitions, configs)
+        // -1: the broker's default.
+        self.try_create_topic(name, (partitions, -1), configs)
             .unwrap_or_else(|error| panic!("cannot create topic {name}: {error:#}"));
+    }
+
+    /// Creates a topic of which each record lies on one broker alone.
+    pub fn create_topic_without_copies(&self, name: &str, partitions: i32) {
+        self.try_create_topic(name, (partitions, 1), &[])
+            .unwrap_or_else(|error| panic!("cannot create topic {name}: {error:#}"));
+    }
+
+    /// Deletes a topic, and makes one of that name anew once it is gone.
+    pub fn remake_topic(&self, name: &str, partitions: i32) {
+        let deleted = || -> Result<()> {
+            let options = AdminOptions::new().operation_timeout(Some(CALL_TIMEOUT));
+            let results = wait_for(self.admin()?.delete_topics(&[name], &options))?;
+            for result in results {
+                result.map_err(|(_, code)| anyhow::anyhow!("the broker answers {code}"))?;
+            }
+            Ok(())
+        };
+        deleted().unwrap_or_else(|error| panic!("cannot delete topic {name}: {error:#}"));
+        let made = || self.try_create_topic(name, (partitions, -1), &[]).is_ok();
+        crate::oracle::wait_until("the topic is made anew", CALL_TIMEOUT, made);
     }
 
     /// Adds partitions to a topic, up to `partitions` in all.
@@ -184,11 +206,10 @@ impl Kafka {
     fn try_create_topic(
         &self,
         name: &str,
-        partitions: i32,
+        (partitions, copies): (i32, i32),
         configs: &[(&str, &str)],
     ) -> Result<()> {
-        // -1: the broker's default.
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(copies));
         for (key, value) in configs {
             topic = topic.set(key, value);
         }

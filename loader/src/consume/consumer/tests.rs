@@ -20,6 +20,7 @@ fn a_client_that_has_forgotten_every_broker_is_given_up() {
         metrics: Arc::default(),
         lanes: Mutex::default(),
         failure: Mutex::default(),
+        beyond: Mutex::default(),
         voice: Voice::default(),
         known: Known::default(),
         cluster: Cluster::open(&kafka, &CredentialSettings::default(), "loader").unwrap(),
