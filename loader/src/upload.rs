@@ -7,6 +7,7 @@ use thiserror::Error;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::backoff::Backoff;
+use crate::books::markers_first;
 use crate::crash;
 use crate::partition::batch::Object;
 use crate::store::{Store, StoreError, Stored};
@@ -52,23 +53,33 @@ pub async fn put_all(store: &Arc<Store>, objects: &[Object]) -> Result<u64, Uplo
 /// # Errors
 /// See [`UploadError`].
 pub async fn publish(store: &Arc<Store>, objects: &[Object]) -> Result<(), UploadError> {
+    let (markers, accounts) = markers_first(objects);
+    for marker in markers {
+        said(put(Arc::clone(store), marker.clone()).await)?;
+    }
     let mut tasks = JoinSet::new();
-    let mut objects = objects.iter();
+    let mut accounts = accounts.iter();
     loop {
         while tasks.len() < UPLOADS
-            && let Some(object) = objects.next()
+            && let Some(account) = accounts.next()
         {
-            tasks.spawn(put(Arc::clone(store), object.clone()));
+            tasks.spawn(put(Arc::clone(store), account.clone()));
         }
         match tasks.join_next().await {
             None => return Ok(()),
-            Some(Ok(Err(error @ StoreError::Conflict { .. }))) => {
-                tracing::warn!(%error, "an account was written before by another lineage, and stays");
-            }
-            Some(ended) => {
-                ended??;
-            }
+            Some(ended) => said(ended?)?,
         }
+    }
+}
+
+/// What was said before stays.
+fn said(stored: Result<Stored, StoreError>) -> Result<(), StoreError> {
+    match stored {
+        Err(error @ StoreError::Conflict { .. }) => {
+            tracing::warn!(%error, "an account was written before by another lineage, and stays");
+            Ok(())
+        }
+        other => other.map(drop),
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::backoff::Backoff;
+use crate::books::markers_first;
 use crate::clock;
 use crate::config::Plan;
 use crate::consume::prefetch::Prefetch;
@@ -428,24 +429,20 @@ async fn upload(shared: Arc<Shared>, objects: Arc<Vec<Object>>, seed: u64) -> Re
 /// Stores markers and accounts. Where something else lies, another lineage wrote it (the group's offset was
 /// set back, or the topic made anew): it stays, and is no reason to stop loading.
 async fn publish(shared: Arc<Shared>, objects: Arc<Vec<Object>>, seed: u64) -> Result<(), Ended> {
-    let mut tasks = JoinSet::new();
     crash::point("before-publish");
-    for at in 0..objects.len() {
+    let (markers, accounts) = markers_first(&objects);
+    for (at, marker) in markers.iter().enumerate() {
+        say(&shared, marker, seed + at as u64).await;
+        crash::point("publish-under-way");
+    }
+    let mut tasks = JoinSet::new();
+    for (at, account) in accounts.iter().enumerate() {
         if tasks.len() >= UPLOADS {
             join_one(&mut tasks).await?;
         }
-        let (shared, objects) = (Arc::clone(&shared), Arc::clone(&objects));
+        let (shared, account) = (Arc::clone(&shared), account.clone());
         tasks.spawn(async move {
-            match put(&shared, &objects[at], seed + at as u64).await {
-                Ok(()) => shared.metrics.published.inc(),
-                Err(TakenName(error)) => {
-                    shared.metrics.publish_conflicts.inc();
-                    tracing::warn!(
-                        "an account was written before by another lineage, and stays: {error}"
-                    );
-                    0
-                }
-            };
+            say(&shared, &account, seed + at as u64).await;
             Ok(())
         });
         crash::point("publish-under-way");
@@ -455,6 +452,18 @@ async fn publish(shared: Arc<Shared>, objects: Arc<Vec<Object>>, seed: u64) -> R
     }
     crash::point("published");
     Ok(())
+}
+
+/// Stores one marker or account; what was said before stays.
+async fn say(shared: &Shared, object: &Object, seed: u64) {
+    match put(shared, object, seed).await {
+        Ok(()) => shared.metrics.published.inc(),
+        Err(TakenName(error)) => {
+            shared.metrics.publish_conflicts.inc();
+            tracing::warn!("an account was written before by another lineage, and stays: {error}");
+            0
+        }
+    };
 }
 
 async fn join_one(tasks: &mut JoinSet<Result<(), Ended>>) -> Result<(), Ended> {

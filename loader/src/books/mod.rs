@@ -186,7 +186,7 @@ impl Books {
         }
     }
 
-    /// The objects that are due.
+    /// The objects that are due: markers first, in the order of their hours.
     pub fn due(&self) -> Vec<Object> {
         let object = |due: &Due| {
             let bytes = Bytes::copy_from_slice(due.text.as_bytes());
@@ -210,6 +210,16 @@ impl Books {
     pub fn devices(&self) -> usize {
         self.day.as_ref().map_or(0, Day::devices)
     }
+}
+
+/// Splits what is due into markers and accounts. Markers are to be written one after the other, so that
+/// whoever sees one sees those before it; accounts as it comes.
+pub fn markers_first(due: &[Object]) -> (&[Object], &[Object]) {
+    let is_marker = |object: &Object| {
+        let rest = object.key.strip_prefix(OWN_FOLDER).unwrap_or_default();
+        rest.starts_with("complete/")
+    };
+    due.split_at(due.partition_point(is_marker))
 }
 
 /// Until the next hour of the wall clock, milliseconds.

@@ -279,3 +279,19 @@ fn a_state_cannot_name_a_place_that_is_not_its_own() {
         assert_eq!(books.are_sound(), sound, "{key}");
     }
 }
+
+#[test]
+fn markers_are_written_before_accounts_and_in_the_order_of_their_hours() {
+    let (mut books, mut ledger) = (Books::default(), Ledger::default());
+    open(&mut books, BOTH, NOW, 5, &ledger);
+    let span = Span::new(0, 9).unwrap();
+    ledger.accept("pi-7/app//x", Generation(1), span, NOW);
+    open(&mut books, BOTH, NOW + 2 * DAY_MS, 9, &ledger);
+    let due = books.due();
+    let (markers, accounts) = markers_first(&due);
+    assert_eq!(markers.len(), 48);
+    assert!(markers.is_sorted_by_key(|marker| &marker.key));
+    let is_account = |object: &Object| object.key.starts_with("_headwater/account/");
+    assert!(accounts.iter().all(is_account));
+    assert_eq!(markers.len() + accounts.len(), due.len());
+}
