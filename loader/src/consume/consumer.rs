@@ -1,8 +1,6 @@
-//! The consumer: its configuration, its callbacks, its polling thread, its commits.
+//! A member of the group: its polling thread, and its commits.
 
-use std::collections::BTreeMap;
-use std::error::Error as StdError;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,37 +10,30 @@ use headwater_msk::context::Voice;
 use headwater_msk::credentials::TokenUser;
 use headwater_msk::credentials::session::LocalToken;
 use headwater_msk::push::set_token;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::config::Plan;
-use crate::config::file::Protocol;
+use crate::consume::context::Context;
 use crate::consume::gate::Gate;
 use crate::consume::headers;
+use crate::consume::options::client_config;
 use crate::consume::prefetch::Prefetch;
-use crate::consume::{Assigned, CHANNEL, Commit, CommitError, CommittedOffset, HandOver};
-use crate::fetched::{Fetched, Identity};
-use crate::metrics::{Ends, Metrics};
+use crate::consume::{Assigned, Commit, CommitError};
+use crate::fetched::Identity;
+use crate::metrics::Metrics;
 use crate::partition::intent::Committed;
 
-/// How long the broker may take to answer a question in a callback.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time in one poll: the bound on how late a pause or a stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
 /// Most messages between two looks at a stop, a doubt, or a hold: under a backlog there is always one
 /// more.
 const POLLED_MAX: u32 = 50_000;
-/// How long the brokers may take to say where a partition starts, once another had no leader to say so.
-const PATIENCE_WITHOUT_LEADER: Duration = Duration::from_secs(1);
 /// How long the poll thread waits for room before it pauses a partition: a pause throws away what
 /// was fetched for it, so it is for workers that stand still, not for those that are merely slower.
 const PAUSE_AFTER: Duration = Duration::from_millis(50);
@@ -56,34 +47,6 @@ pub enum ConsumerError {
     /// Nothing will help but a person.
     #[error("{0}")]
     Fatal(String),
-}
-
-/// One partition's way to its worker.
-#[derive(Debug)]
-struct Lane {
-    records: mpsc::Sender<HandOver>,
-    filling: Fetched,
-    /// Bytes that its worker has not taken in yet.
-    outstanding: Arc<AtomicUsize>,
-    /// No room for it: it is paused until there is.
-    paused: bool,
-}
-
-/// What callbacks and poll thread share. The callbacks run on the poll thread, inside `poll`.
-#[derive(Debug)]
-pub struct Context {
-    topic: String,
-    gate: Arc<Gate>,
-    assigned: mpsc::Sender<Assigned>,
-    prefetch: Arc<Prefetch>,
-    metrics: Arc<Metrics>,
-    lanes: Mutex<BTreeMap<i32, Lane>>,
-    failure: Mutex<Option<String>>,
-    /// A partition in which the group stands behind the end, as of the last assignment.
-    beyond: Mutex<Option<String>>,
-    voice: Voice,
-    known: Known,
-    cluster: Arc<Cluster>,
 }
 
 /// Where the credentials' thread reaches the consumer.
@@ -103,198 +66,6 @@ impl TokenUser for Inlet {
         if let Some(consumer) = self.0.upgrade() {
             let reason = "the credentials are of another principal".to_owned();
             consumer.context().fail(reason);
-        }
-    }
-}
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        self.voice.log(level, facility, text);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.voice.error(&error, reason);
-        if self.cluster.is_outdated(&error, reason) {
-            self.fail(format!("the cluster lets this client in no more: {reason}"));
-        }
-    }
-
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn StdError>> {
-        self.cluster.oauth_token()
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let sources = statistics.brokers.values();
-        if (self.known).are_forgotten(sources.map(|broker| broker.source.as_str())) {
-            self.fail("librdkafka knows of no broker any more".to_owned());
-        }
-        let offset = |offset: i64| u64::try_from(offset).ok();
-        let topic = statistics.topics.get(&self.topic);
-        let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
-        let ends = partitions.filter_map(|(id, partition)| {
-            let ends = Ends {
-                end: offset(partition.ls_offset)?,
-                reached: offset(partition.eof_offset),
-            };
-            Some((*id, ends))
-        });
-        self.metrics.ends(ends.collect());
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        event: RDKafkaRespErr,
-        partitions: &mut TopicPartitionList,
-    ) {
-        let cooperative = matches!(
-            consumer.rebalance_protocol(),
-            RebalanceProtocol::Cooperative
-        );
-        let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.metrics.joined(true);
-            self.assign(consumer, partitions)
-                .and_then(|()| match cooperative {
-                    true => consumer.incremental_assign(partitions),
-                    false => consumer.assign(partitions),
-                })
-        } else {
-            self.revoke(partitions);
-            match cooperative {
-                true => consumer.incremental_unassign(partitions),
-                false => consumer.unassign(),
-            }
-        };
-        if let Err(error) = done {
-            self.fail(format!("a rebalance failed: {error}"));
-        }
-    }
-}
-
-impl Context {
-    fn lanes(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fail(&self, reason: String) {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(reason);
-    }
-
-    /// Sets where each partition starts, and announces it. A doubt about what the group holds fails the
-    /// whole assignment: a partition must never start at a wrong offset. A partition without a leader
-    /// does not: it starts where the group stands, or at 0, once it has one; where that offset is gone
-    /// by then, reading it fails, and the next assignment knows where the topic begins.
-    fn assign(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        partitions: &mut TopicPartitionList,
-    ) -> Result<(), KafkaError> {
-        let mut asked = TopicPartitionList::new();
-        for element in partitions.elements() {
-            asked.add_partition(&self.topic, element.partition());
-        }
-        let answered = consumer.committed_offsets(asked, PATIENCE)?;
-        let mut patience = PATIENCE;
-        for element in answered.elements() {
-            element.error()?;
-            let partition = element.partition();
-            let ends = consumer.fetch_watermarks(&self.topic, partition, patience);
-            let (low, end) = match ends {
-                Ok((low, end)) => (u64::try_from(low).unwrap_or(0), u64::try_from(end).ok()),
-                Err(error) => {
-                    tracing::warn!(
-                        partition,
-                        %error,
-                        "it is not known where this partition starts and ends (has it no leader?); it is read when it has one"
-                    );
-                    // The callback holds up the others.
-                    patience = PATIENCE_WITHOUT_LEADER;
-                    (0, None)
-                }
-            };
-            let committed = match element.offset() {
-                Offset::Offset(offset) => {
-                    u64::try_from(offset).ok().map(|offset| CommittedOffset {
-                        offset,
-                        metadata: element.metadata().to_owned(),
-                    })
-                }
-                _ => None,
-            };
-            if let (Some(committed), Some(end)) = (&committed, end)
-                && committed.offset > end
-            {
-                self.note_beyond(partition, committed.offset, end);
-            }
-            let start = committed
-                .as_ref()
-                .map_or(low, |committed| committed.offset.max(low));
-            partitions.set_partition_offset(
-                &self.topic,
-                partition,
-                Offset::Offset(i64::try_from(start).unwrap_or(i64::MAX)),
-            )?;
-            self.announce(partition, committed, (low, end));
-        }
-        Ok(())
-    }
-
-    /// The group stands behind the topic's end. For a moment that may be so after a leader was lost;
-    /// if it stays so, the topic is another one.
-    fn note_beyond(&self, partition: i32, offset: u64, end: u64) {
-        let beyond = format!(
-            "partition {partition}: the group stands at offset {offset}, and the topic ends at {end}. If this \
-             goes on, the topic was made anew, or lost its end with a broker: give the group a new id and \
-             its output a new place (output.url), or the new records would be taken for what is stored"
-        );
-        *self.beyond.lock().unwrap_or_else(PoisonError::into_inner) = Some(beyond);
-    }
-
-    fn announce(
-        &self,
-        partition: i32,
-        committed: Option<CommittedOffset>,
-        (low, end): (u64, Option<u64>),
-    ) {
-        let (sender, records) = mpsc::channel(CHANNEL);
-        let epoch = self.gate.enter().assign(partition);
-        let lane = Lane {
-            records: sender,
-            filling: Fetched::default(),
-            outstanding: Arc::default(),
-            paused: false,
-        };
-        self.lanes().insert(partition, lane);
-        let assigned = Assigned {
-            partition,
-            epoch,
-            committed,
-            low,
-            end,
-            records,
-        };
-        // The channel holds more partitions than a member is ever given; where it does not, the
-        // consumer is made anew rather than a partition left without a worker.
-        if self.assigned.try_send(assigned).is_err() {
-            self.fail("partitions come faster than workers start".to_owned());
-        }
-    }
-
-    /// Takes partitions away: waits for a commit that is under way, then closes the gate and the
-    /// channels, and the workers find them closed.
-    fn revoke(&self, partitions: &TopicPartitionList) {
-        let mut epochs = self.gate.enter();
-        let mut lanes = self.lanes();
-        for element in partitions.elements() {
-            epochs.revoke(element.partition());
-            lanes.remove(&element.partition());
         }
     }
 }
@@ -562,83 +333,6 @@ impl Member {
             tracing::debug!(%error, "pause failed");
         }
     }
-}
-
-impl Lane {
-    /// Tries to hand over what has gathered. `false`: there is no room for it now.
-    fn offer(&mut self, prefetch: &Arc<Prefetch>, partitions: usize) -> bool {
-        if self.filling.entries.is_empty() {
-            return true;
-        }
-        let Ok(slot) = self.records.try_reserve() else {
-            // Full; or the worker is gone, and so will be this lane.
-            return self.records.is_closed();
-        };
-        let bytes = self.filling.held();
-        let Some(permit) = prefetch.admit(&self.outstanding, partitions, bytes) else {
-            return false;
-        };
-        let next = Fetched::like(&self.filling);
-        let fetched = std::mem::replace(&mut self.filling, next);
-        slot.send(HandOver { fetched, permit });
-        true
-    }
-}
-
-/// librdkafka's configuration for a plan. What a person may change in `[kafka.options]` stays.
-fn client_config(plan: &Plan, cluster: &Cluster) -> Result<ClientConfig, ConsumerError> {
-    let mut config = cluster
-        .client_config("headwater-loader")
-        .map_err(|error| ConsumerError::Again(error.to_string()))?;
-    let fixed = [
-        ("group.id", plan.group.as_str()),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "error"),
-        ("isolation.level", "read_committed"),
-    ];
-    for (name, value) in fixed {
-        config.set(name, value);
-    }
-    let fetch = plan.memory.fetch;
-    let mut modest = vec![
-        ("queued.max.messages.kbytes", fetch / 1024),
-        // A response is decompressed whole: it must not be many times the queue's bound.
-        ("fetch.max.bytes", fetch / 2),
-        ("max.partition.fetch.bytes", (fetch / 2).min(1024 * 1024)),
-        ("fetch.wait.max.ms", 200),
-        // Where partitions end, for the lag; a few milliseconds of work each time.
-        ("statistics.interval.ms", 2000),
-    ];
-    match plan.protocol {
-        Protocol::Classic => {
-            let session = plan.session_timeout.as_millis();
-            modest.push(("session.timeout.ms", session));
-            modest.push(("heartbeat.interval.ms", (session / 4).max(1)));
-            // librdkafka wants it no shorter than the session; 5 min is its default.
-            modest.push(("max.poll.interval.ms", session.max(300_000)));
-            if !plan
-                .kafka
-                .options
-                .contains_key("partition.assignment.strategy")
-            {
-                config.set("partition.assignment.strategy", "range");
-            }
-        }
-        // Session and heartbeats are the broker's (group.consumer.session.timeout.ms).
-        Protocol::Consumer => {
-            config.set("group.protocol", "consumer");
-        }
-    }
-    for (name, value) in modest {
-        if !plan.kafka.options.contains_key(name) {
-            config.set(name, value.to_string());
-        }
-    }
-    if let Some(instance) = &plan.instance {
-        config.set("group.instance.id", instance);
-    }
-    Ok(config)
 }
 
 /// Reads a message's headers; the stream's text is shared with the record before, where it is the same.

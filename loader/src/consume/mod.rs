@@ -6,8 +6,11 @@
 //! taken from us.
 
 pub mod consumer;
+mod context;
 pub mod gate;
 mod headers;
+mod lane;
+mod options;
 pub mod prefetch;
 
 use tokio::sync::mpsc;

@@ -30,10 +30,13 @@
 pub mod batch;
 mod closing;
 pub mod intent;
+mod limits;
 mod objects;
+mod publishing;
 pub mod rejects;
 
 pub use closing::Accounts;
+pub use limits::{Limits, Now};
 pub use objects::Layout;
 
 use std::collections::VecDeque;
@@ -44,7 +47,7 @@ use headwater_record::Ledger;
 use thiserror::Error;
 
 use crate::aggregate::Windows;
-use crate::books::{AccountsFile, Books, Opening, until_hour};
+use crate::books::{Books, Opening};
 use crate::encode::{Compressor, EncodeError};
 use crate::fetched::Fetched;
 use crate::items::batch::Items;
@@ -52,38 +55,10 @@ use crate::metrics::Standing;
 use crate::partition::batch::{Counts, Finished, Object, OpenBatch};
 use crate::partition::closing::{Closing, Step};
 use crate::partition::intent::{Committed, Intent};
+use crate::partition::publishing::{Publishing, batch_clock};
 use crate::partition::rejects::Rejects;
 use crate::pipeline::Pipeline;
 use crate::state::{Carried, SnapshotError, State};
-
-/// When a batch is closed, whichever comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes that its objects, compressed for the most part, and its items hold in memory.
-    pub bytes: usize,
-    /// Records read into it.
-    pub records: u64,
-    /// Age on the monotonic clock, milliseconds.
-    pub age_ms: u64,
-    /// How long no record may come, on the monotonic clock, milliseconds.
-    pub idle_ms: Option<u64>,
-    /// Whole multiples of this since the Unix epoch, by the wall clock, milliseconds: never zero.
-    pub every_ms: Option<u64>,
-    /// Objects: a batch closes at the record that would bring one more than this.
-    pub objects: usize,
-}
-
-/// The time, as an argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Monotonic, milliseconds from any zero.
-    pub mono_ms: u64,
-    /// Unix time, milliseconds.
-    pub wall_ms: u64,
-}
-
-/// How long the first batch of an hour may stay open, milliseconds: it brings the marker of the last hour.
-const TURN_AGE_MS: u64 = 60_000;
 
 /// What the edge is asked to do. At most one of all but the last is under way at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,52 +126,6 @@ struct Open {
     taken_mono_ms: u64,
     /// When it is too old, or the wall clock's next mark comes.
     due_mono_ms: u64,
-}
-
-impl Limits {
-    /// When a batch that is opened now is due, on the monotonic clock, whatever comes. The wall clock is
-    /// asked once: that it is set afterwards moves no boundary by more than a period. Where hours are
-    /// marked it is due with the hour; `turned`: where it brings a marker, soon.
-    fn due(&self, now: Now, asked: AccountsFile, turned: bool) -> u64 {
-        let aligned = self.every_ms.map(|every| every - now.wall_ms % every);
-        let hour = asked.hourly_markers.then(|| until_hour(now.wall_ms));
-        let soon = turned.then_some(TURN_AGE_MS);
-        let first = [aligned, hour, soon].into_iter().flatten().min();
-        let left = first.map_or(self.age_ms, |first| first.min(self.age_ms));
-        now.mono_ms.saturating_add(left)
-    }
-}
-
-/// Markers and accounts that are being written.
-#[derive(Debug)]
-struct Publishing {
-    objects: Arc<Vec<Object>>,
-    /// Up to when hours are complete with them.
-    complete_ms: Option<u64>,
-}
-
-impl Publishing {
-    /// What is due; nothing where nothing is.
-    fn of(books: &Books) -> Option<Self> {
-        let objects = books.due();
-        (!objects.is_empty()).then(|| Self {
-            objects: Arc::new(objects),
-            complete_ms: books.complete_ms(),
-        })
-    }
-
-    fn action(&self) -> Action {
-        Action::Publish(Arc::clone(&self.objects))
-    }
-}
-
-/// The batch clock of a batch that is opened now. With accounts it never goes back: what was said to be
-/// complete stays so, whichever machine has the partition.
-fn batch_clock(asked: AccountsFile, wall_ms: u64, before_ms: u64) -> u64 {
-    match asked.is_off() {
-        true => wall_ms,
-        false => wall_ms.max(before_ms),
-    }
 }
 
 /// A begun batch that has to be made again, and with what.

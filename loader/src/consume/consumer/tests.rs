@@ -1,8 +1,11 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 use headwater_msk::security::Security;
 use headwater_msk::{CredentialSettings, Kafka};
-use rdkafka::statistics::Broker;
+use rdkafka::client::ClientContext;
+use rdkafka::statistics::{Broker, Statistics};
 
 #[test]
 fn a_client_that_has_forgotten_every_broker_is_given_up() {

@@ -1,0 +1,240 @@
+//! What librdkafka calls back: rebalances, errors, statistics, tokens. The callbacks run on the poll thread,
+//! inside `poll`; they set where partitions start, announce them, and forward what they are told.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use headwater_msk::Cluster;
+use headwater_msk::brokers::Known;
+use headwater_msk::context::Voice;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaError;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use crate::consume::gate::Gate;
+use crate::consume::lane::Lane;
+use crate::consume::prefetch::Prefetch;
+use crate::consume::{Assigned, CHANNEL, CommittedOffset};
+use crate::fetched::Fetched;
+use crate::metrics::{Ends, Metrics};
+
+/// How long the broker may take to answer a question in a callback.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the brokers may take to say where a partition starts, once another had no leader to say so.
+const PATIENCE_WITHOUT_LEADER: Duration = Duration::from_secs(1);
+
+/// What callbacks and poll thread share. The callbacks run on the poll thread, inside `poll`.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) topic: String,
+    pub(super) gate: Arc<Gate>,
+    pub(super) assigned: mpsc::Sender<Assigned>,
+    pub(super) prefetch: Arc<Prefetch>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) lanes: Mutex<BTreeMap<i32, Lane>>,
+    pub(super) failure: Mutex<Option<String>>,
+    /// A partition in which the group stands behind the end, as of the last assignment.
+    pub(super) beyond: Mutex<Option<String>>,
+    pub(super) voice: Voice,
+    pub(super) known: Known,
+    pub(super) cluster: Arc<Cluster>,
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.voice.log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.voice.error(&error, reason);
+        if self.cluster.is_outdated(&error, reason) {
+            self.fail(format!("the cluster lets this client in no more: {reason}"));
+        }
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn StdError>> {
+        self.cluster.oauth_token()
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let sources = statistics.brokers.values();
+        if (self.known).are_forgotten(sources.map(|broker| broker.source.as_str())) {
+            self.fail("librdkafka knows of no broker any more".to_owned());
+        }
+        let offset = |offset: i64| u64::try_from(offset).ok();
+        let topic = statistics.topics.get(&self.topic);
+        let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
+        let ends = partitions.filter_map(|(id, partition)| {
+            let ends = Ends {
+                end: offset(partition.ls_offset)?,
+                reached: offset(partition.eof_offset),
+            };
+            Some((*id, ends))
+        });
+        self.metrics.ends(ends.collect());
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let cooperative = matches!(
+            consumer.rebalance_protocol(),
+            RebalanceProtocol::Cooperative
+        );
+        let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.metrics.joined(true);
+            self.assign(consumer, partitions)
+                .and_then(|()| match cooperative {
+                    true => consumer.incremental_assign(partitions),
+                    false => consumer.assign(partitions),
+                })
+        } else {
+            self.revoke(partitions);
+            match cooperative {
+                true => consumer.incremental_unassign(partitions),
+                false => consumer.unassign(),
+            }
+        };
+        if let Err(error) = done {
+            self.fail(format!("a rebalance failed: {error}"));
+        }
+    }
+}
+
+impl Context {
+    pub(super) fn lanes(&self) -> MutexGuard<'_, BTreeMap<i32, Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fail(&self, reason: String) {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(reason);
+    }
+
+    /// Sets where each partition starts, and announces it. A doubt about what the group holds fails the
+    /// whole assignment: a partition must never start at a wrong offset. A partition without a leader
+    /// does not: it starts where the group stands, or at 0, once it has one; where that offset is gone
+    /// by then, reading it fails, and the next assignment knows where the topic begins.
+    fn assign(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &mut TopicPartitionList,
+    ) -> Result<(), KafkaError> {
+        let mut asked = TopicPartitionList::new();
+        for element in partitions.elements() {
+            asked.add_partition(&self.topic, element.partition());
+        }
+        let answered = consumer.committed_offsets(asked, PATIENCE)?;
+        let mut patience = PATIENCE;
+        for element in answered.elements() {
+            element.error()?;
+            let partition = element.partition();
+            let ends = consumer.fetch_watermarks(&self.topic, partition, patience);
+            let (low, end) = match ends {
+                Ok((low, end)) => (u64::try_from(low).unwrap_or(0), u64::try_from(end).ok()),
+                Err(error) => {
+                    tracing::warn!(
+                        partition,
+                        %error,
+                        "it is not known where this partition starts and ends (has it no leader?); it is read when it has one"
+                    );
+                    // The callback holds up the others.
+                    patience = PATIENCE_WITHOUT_LEADER;
+                    (0, None)
+                }
+            };
+            let committed = match element.offset() {
+                Offset::Offset(offset) => {
+                    u64::try_from(offset).ok().map(|offset| CommittedOffset {
+                        offset,
+                        metadata: element.metadata().to_owned(),
+                    })
+                }
+                _ => None,
+            };
+            if let (Some(committed), Some(end)) = (&committed, end)
+                && committed.offset > end
+            {
+                self.note_beyond(partition, committed.offset, end);
+            }
+            let start = committed
+                .as_ref()
+                .map_or(low, |committed| committed.offset.max(low));
+            partitions.set_partition_offset(
+                &self.topic,
+                partition,
+                Offset::Offset(i64::try_from(start).unwrap_or(i64::MAX)),
+            )?;
+            self.announce(partition, committed, (low, end));
+        }
+        Ok(())
+    }
+
+    /// The group stands behind the topic's end. For a moment that may be so after a leader was lost;
+    /// if it stays so, the topic is another one.
+    fn note_beyond(&self, partition: i32, offset: u64, end: u64) {
+        let beyond = format!(
+            "partition {partition}: the group stands at offset {offset}, and the topic ends at {end}. If this \
+             goes on, the topic was made anew, or lost its end with a broker: give the group a new id and \
+             its output a new place (output.url), or the new records would be taken for what is stored"
+        );
+        *self.beyond.lock().unwrap_or_else(PoisonError::into_inner) = Some(beyond);
+    }
+
+    fn announce(
+        &self,
+        partition: i32,
+        committed: Option<CommittedOffset>,
+        (low, end): (u64, Option<u64>),
+    ) {
+        let (sender, records) = mpsc::channel(CHANNEL);
+        let epoch = self.gate.enter().assign(partition);
+        let lane = Lane {
+            records: sender,
+            filling: Fetched::default(),
+            outstanding: Arc::default(),
+            paused: false,
+        };
+        self.lanes().insert(partition, lane);
+        let assigned = Assigned {
+            partition,
+            epoch,
+            committed,
+            low,
+            end,
+            records,
+        };
+        // The channel holds more partitions than a member is ever given; where it does not, the
+        // consumer is made anew rather than a partition left without a worker.
+        if self.assigned.try_send(assigned).is_err() {
+            self.fail("partitions come faster than workers start".to_owned());
+        }
+    }
+
+    /// Takes partitions away: waits for a commit that is under way, then closes the gate and the
+    /// channels, and the workers find them closed.
+    fn revoke(&self, partitions: &TopicPartitionList) {
+        let mut epochs = self.gate.enter();
+        let mut lanes = self.lanes();
+        for element in partitions.elements() {
+            epochs.revoke(element.partition());
+            lanes.remove(&element.partition());
+        }
+    }
+}
