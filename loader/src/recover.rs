@@ -77,6 +77,11 @@ pub enum RecoverError {
         /// What the topic has.
         end: u64,
     },
+    /// It is not known whether the output is ahead of the topic.
+    #[error(
+        "partition {0}: the group has lost its offset, and where the topic ends is not known (has it no leader?); it is taken up when that is known"
+    )]
+    EndUnknown(i32),
     /// A begun batch can no longer be read.
     #[error(
         "partition {partition}: a batch was begun at offset {offset}, and the topic now starts at {low}: its records are gone by retention. Nothing is written; move the group's offset to {low} to go on without them"
@@ -228,7 +233,8 @@ async fn make_sense(
     let by_hand = committed.map(|held| held.offset);
     let newest = newest_snapshot(store, folder, by_hand.unwrap_or(u64::MAX)).await?;
     if let Some((stored, name)) = &newest {
-        if let Some(end) = end.filter(|end| stored > end) {
+        let end = end.ok_or(RecoverError::EndUnknown(partition))?;
+        if *stored > end {
             return Err(RecoverError::Beyond {
                 partition,
                 stored: *stored,
@@ -303,7 +309,7 @@ pub async fn recover(
     }
     let offset = committed.offset;
     let pipeline = Arc::clone(&plan.pipeline);
-    let recovered = Partition::recover(
+    let mut recovered = Partition::recover(
         (topic, partition),
         plan.flush,
         pipeline,
@@ -311,6 +317,9 @@ pub async fn recover(
         state,
         replay,
     )?;
+    if end.is_none() {
+        recovered.hold_pages();
+    }
     Ok((recovered, offset))
 }
 

@@ -1,5 +1,6 @@
 //! The memory that batches of all partitions hold, and the counts of what became of records.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,8 +10,9 @@ use crate::partition::batch::Counts;
 /// holds most closes its batch early, until there is room again.
 ///
 /// A batch that was begun before has to be made to its end, and cannot be closed early: above the bound
-/// one partition alone goes on with its own, the one with the lowest number, and then the next. So a
-/// loader that takes many over at once (the others died for want of memory) makes one after the other.
+/// one partition alone goes on with its own, the one that holds most, and then the next. So a loader that
+/// takes many over at once (the others died for want of memory) makes one after the other; and one of which
+/// nothing can be read holds nothing, and holds up nobody.
 #[derive(Debug)]
 pub struct Staging {
     limit: usize,
@@ -68,7 +70,7 @@ impl Staging {
         if held.bytes.values().sum::<usize>() <= self.limit {
             Room::Free
         } else if begun != Begun::No {
-            match begun == Begun::Reading && held.begun.first() == Some(&partition) {
+            match begun == Begun::Reading && held.turn() == Some(partition) {
                 true => Room::Free,
                 false => Room::Wait,
             }
@@ -77,6 +79,16 @@ impl Staging {
         } else {
             Room::Wait
         }
+    }
+}
+
+impl Held {
+    /// The partition whose turn it is to make its begun batch to its end: of those that hold most, the
+    /// one with the lowest number.
+    fn turn(&self) -> Option<i32> {
+        let bytes = |id: &i32| self.bytes.get(id).copied().unwrap_or(0);
+        let begun = self.begun.iter().copied();
+        begun.max_by_key(|id| (bytes(id), Reverse(*id)))
     }
 }
 
@@ -140,31 +152,30 @@ mod tests {
         let staging = Staging::new(100);
         let hold = |partition, bytes, begun| staging.hold(partition, Holding { bytes, begun });
         let (no, reading, closing) = (Begun::No, Begun::Reading, Begun::Closing);
+        // Of the first nothing can be read: it has no leader.
+        assert_eq!(hold(0, 0, reading), Room::Free);
         for partition in [3, 1, 2] {
             assert_eq!(hold(partition, 30, reading), Room::Free);
         }
+        assert_eq!(hold(3, 50, reading), Room::Free, "it holds most");
+        assert_eq!(hold(1, 30, reading), Room::Wait);
+        assert_eq!(hold(0, 0, reading), Room::Wait);
         assert_eq!(
-            hold(3, 50, reading),
-            Room::Wait,
-            "it holds most, and cannot close early"
-        );
-        assert_eq!(
-            hold(1, 200, reading),
+            hold(3, 200, reading),
             Room::Free,
             "its turn, whatever it takes"
         );
-        assert_eq!(hold(2, 30, reading), Room::Wait);
         assert_eq!(hold(9, 1, no), Room::Wait);
         // Made whole, but not stored: its memory is not there yet, for itself neither.
-        assert_eq!(hold(1, 200, closing), Room::Wait);
+        assert_eq!(hold(3, 200, closing), Room::Wait);
         assert_eq!(hold(2, 30, reading), Room::Wait);
-        // Given back.
-        assert_eq!(hold(1, 60, no), Room::CloseYours);
-        assert_eq!(hold(2, 30, reading), Room::Free);
-        assert_eq!(hold(3, 50, reading), Room::Wait);
+        // Given back; of two that hold as much the lower one goes on.
+        assert_eq!(hold(3, 60, no), Room::CloseYours);
+        assert_eq!(hold(2, 30, reading), Room::Wait);
+        assert_eq!(hold(1, 30, reading), Room::Free);
         assert_eq!(hold(1, 0, no), Room::Free);
         // One that was taken away holds up nobody.
         assert_eq!(hold(2, 0, no), Room::Free);
-        assert_eq!(hold(3, 500, reading), Room::Free);
+        assert_eq!(hold(0, 500, reading), Room::Free);
     }
 }

@@ -115,6 +115,11 @@ pub enum SnapshotError {
     /// Broken, or too large.
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// More than a successor would read.
+    #[error(
+        "the state would be larger than 1GiB, which no loader reads: lower limits.ledger, accounts.devices, or the memory of windows"
+    )]
+    TooLarge,
     /// Written by another version.
     #[error("it has version {0}; this loader knows 1 to 3: run the newer loader")]
     Version(u32),
@@ -133,7 +138,11 @@ impl State<'_> {
             (true, true) => VERSION,
         };
         let zstd = zstd::Encoder::new(Vec::new(), 3).map_err(|error| damaged(&error))?;
-        let mut out = Summed { out: zstd, crc: 0 };
+        let mut out = Summed {
+            out: zstd,
+            crc: 0,
+            bytes: 0,
+        };
         // Small pieces would each cost the compressor a call.
         let mut buffered = BufWriter::with_capacity(64 * 1024, &mut out);
         let state = Versioned {
@@ -143,7 +152,10 @@ impl State<'_> {
         serde_json::to_writer(&mut buffered, &state).map_err(|error| damaged(&error))?;
         buffered.flush().map_err(|error| damaged(&error))?;
         drop(buffered);
-        let Summed { out, crc } = out;
+        let Summed { out, crc, bytes } = out;
+        if bytes > SNAPSHOT_BYTES_MAX {
+            return Err(SnapshotError::TooLarge);
+        }
         let bytes = out.finish().map_err(|error| damaged(&error))?;
         Ok((snapshot_name(self.end, crc), bytes.into()))
     }
@@ -153,11 +165,13 @@ impl State<'_> {
 struct Summed<W> {
     out: W,
     crc: u32,
+    bytes: u64,
 }
 
 impl<W: Write> Write for Summed<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let n = self.out.write(bytes)?;
+        self.bytes += n as u64;
         self.crc = crc32c::crc32c_append(self.crc, bytes.get(..n).unwrap_or_default());
         Ok(n)
     }

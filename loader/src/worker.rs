@@ -31,6 +31,8 @@ use crate::store::{Store, StoreError, plain_content};
 
 /// How often a worker looks whether its partition was taken away, while it waits for something else.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a partition of which too little is known waits before the membership is given up for it.
+const STAND_BY_MS: u64 = 300_000;
 /// How often a worker looks through its ledger for the status page, milliseconds.
 const DEVICES_EVERY_MS: u64 = 10_000;
 /// Objects of one batch that are under way at once.
@@ -115,6 +117,22 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, assigned: Assigne
     ended
 }
 
+/// Waits for a new assignment, which knows more; after a while gives up the membership for it. The other
+/// partitions are loaded meanwhile.
+async fn stand_by(shared: &Shared, assigned: &Assigned, reason: String) -> Ended {
+    let until_ms = clock::now().mono_ms.saturating_add(STAND_BY_MS);
+    while clock::now().mono_ms < until_ms {
+        if assigned.records.is_closed() {
+            return Ended::Revoked;
+        }
+        if *shared.stop.borrow() {
+            return Ended::Finished;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ended::Lost(reason)
+}
+
 /// Recovers the partition; what may work later is tried again until the partition is taken away.
 async fn take_up(shared: &Shared, assigned: &Assigned) -> Result<Partition, Ended> {
     let mut backoff = Backoff::new(assigned.epoch);
@@ -137,6 +155,10 @@ async fn take_up(shared: &Shared, assigned: &Assigned) -> Result<Partition, Ende
                 let wait = backoff.next_wait();
                 tracing::warn!(partition = assigned.partition, %error, ?wait, "the state cannot be read yet; trying again");
                 tokio::time::sleep(wait).await;
+            }
+            Err(error @ RecoverError::EndUnknown(_)) => {
+                tracing::warn!("{error}");
+                return Err(stand_by(shared, assigned, error.to_string()).await);
             }
             Err(error) => return Err(Ended::Fatal(error.to_string())),
         }

@@ -34,6 +34,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// Most messages between two looks at a stop, a doubt, or a hold: under a backlog there is always one
 /// more.
 const POLLED_MAX: u32 = 50_000;
+/// After so long a partition in which the group stands behind the end is looked at again: until then the
+/// others are loaded.
+const LOOK_AGAIN_MS: u64 = 300_000;
 /// How long the poll thread waits for room before it pauses a partition: a pause throws away what
 /// was fetched for it, so it is for workers that stand still, not for those that are merely slower.
 const PAUSE_AFTER: Duration = Duration::from_millis(50);
@@ -78,6 +81,8 @@ pub struct Member {
     gate: Arc<Gate>,
     topic: String,
     failed: AtomicBool,
+    /// When the membership is given up so that a partition is assigned again, monotonic milliseconds.
+    look_again_ms: AtomicU64,
 }
 
 impl std::fmt::Debug for Member {
@@ -156,6 +161,7 @@ impl Member {
             gate,
             topic: plan.kafka.topic.clone(),
             failed: AtomicBool::new(false),
+            look_again_ms: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -208,6 +214,11 @@ impl Member {
             if let Some(reason) = failure {
                 return Err(ConsumerError::Again(reason));
             }
+            if clock::now().mono_ms >= self.look_again_ms.load(Ordering::Relaxed) {
+                return Err(ConsumerError::Again(
+                    "a partition that was not read is looked at again".to_owned(),
+                ));
+            }
             if self.failed.load(Ordering::Acquire) {
                 return Err(ConsumerError::Again(
                     "a partition has to be read again".to_owned(),
@@ -240,11 +251,19 @@ impl Member {
                 "the consumer was shut out ({error}); is another loader running with the same group.instance?"
             ))),
             (_, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) => {
-                let beyond = &self.consumer.context().beyond;
-                let beyond = beyond.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Err(ConsumerError::Again(beyond.unwrap_or_else(|| {
-                    "an offset that was to be read is gone from the topic".to_owned()
-                })))
+                // librdkafka does not say which partition it is, and reads that one no more.
+                let beyond = self.consumer.context().beyond().pop_first();
+                match beyond {
+                    Some((_, reason)) => {
+                        tracing::error!("{reason}");
+                        let at = clock::now().mono_ms.saturating_add(LOOK_AGAIN_MS);
+                        self.look_again_ms.fetch_min(at, Ordering::Relaxed);
+                        Ok(())
+                    }
+                    None => Err(ConsumerError::Again(
+                        "an offset that was to be read is gone from the topic".to_owned(),
+                    )),
+                }
             }
             (_, Some(RDKafkaErrorCode::PollExceeded)) => Err(ConsumerError::Again(
                 "the poll thread was held up for longer than max.poll.interval.ms".to_owned(),

@@ -12,12 +12,13 @@ use headwater_msk::context::Voice;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use crate::clock;
 use crate::consume::gate::Gate;
 use crate::consume::lane::Lane;
 use crate::consume::prefetch::Prefetch;
@@ -27,6 +28,8 @@ use crate::metrics::{Ends, Metrics};
 
 /// How long the broker may take to answer a question in a callback.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// After so long in one callback nobody is asked any more: the poll thread has to poll.
+const PATIENCE_TOGETHER: Duration = Duration::from_secs(60);
 /// How long the brokers may take to say where a partition starts, once another had no leader to say so.
 const PATIENCE_WITHOUT_LEADER: Duration = Duration::from_secs(1);
 
@@ -40,8 +43,9 @@ pub(super) struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Mutex<BTreeMap<i32, Lane>>,
     pub(super) failure: Mutex<Option<String>>,
-    /// A partition in which the group stands behind the end, as of the last assignment.
-    pub(super) beyond: Mutex<Option<String>>,
+    /// Partitions in which the group stands behind the end, as of their assignment, and what that means. Each
+    /// is not read until it is assigned again.
+    pub(super) beyond: Mutex<BTreeMap<i32, String>>,
     pub(super) voice: Voice,
     pub(super) known: Known,
     pub(super) cluster: Arc<Cluster>,
@@ -142,10 +146,18 @@ impl Context {
         }
         let answered = consumer.committed_offsets(asked, PATIENCE)?;
         let mut patience = PATIENCE;
+        let begun_ms = clock::now().mono_ms;
         for element in answered.elements() {
             element.error()?;
             let partition = element.partition();
-            let ends = consumer.fetch_watermarks(&self.topic, partition, patience);
+            self.beyond().remove(&partition);
+            let asked_ms = u128::from(clock::now().mono_ms.saturating_sub(begun_ms));
+            let ends = match asked_ms < PATIENCE_TOGETHER.as_millis() {
+                true => consumer.fetch_watermarks(&self.topic, partition, patience),
+                false => Err(KafkaError::MetadataFetch(
+                    RDKafkaErrorCode::OperationTimedOut,
+                )),
+            };
             let (low, end) = match ends {
                 Ok((low, end)) => (u64::try_from(low).unwrap_or(0), u64::try_from(end).ok()),
                 Err(error) => {
@@ -194,7 +206,11 @@ impl Context {
              goes on, the topic was made anew, or lost its end with a broker: give the group a new id and \
              its output a new place (output.url), or the new records would be taken for what is stored"
         );
-        *self.beyond.lock().unwrap_or_else(PoisonError::into_inner) = Some(beyond);
+        self.beyond().insert(partition, beyond);
+    }
+
+    pub(super) fn beyond(&self) -> MutexGuard<'_, BTreeMap<i32, String>> {
+        self.beyond.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announce(

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use self::event::parse;
 use self::partition::{Loaded, Means};
 use self::runtime::{Invocation, Runtime};
+use crate::books::Daily;
 use crate::clock;
 use crate::config::Plan;
 use crate::config::plan::Output;
@@ -137,6 +138,11 @@ async fn start(plan: Plan) -> anyhow::Result<Function> {
     ensure!(
         settings.options.conditional,
         "output.s3.conditional_writes: a function needs a store that knows If-Match"
+    );
+    ensure!(
+        plan.pipeline.spec().accounts.daily != Some(Daily::Device),
+        "accounts.daily = \"device\": what is due at the end of a day has to be written before the next record is \
+         stored, and an object for each device may take longer than an invocation has: take \"partition\""
     );
     let store = Arc::new(open_store(&plan.output).await);
     let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));

@@ -164,6 +164,7 @@ pub struct Partition {
     complete_ms: Option<u64>,
     actions: VecDeque<Action>,
     is_last: bool,
+    pages_held: bool,
     stopping: bool,
     finished_counts: Vec<Counts>,
     finished_rejects: Rejects,
@@ -212,6 +213,7 @@ impl Partition {
             books,
             clock_ms,
             is_last: false,
+            pages_held: false,
             stopping: false,
             accounts: Accounts::of(&ledger, &windows),
             finished_counts: Vec::new(),
@@ -278,6 +280,7 @@ impl Partition {
                 }
             });
             open.taken_mono_ms = now.mono_ms;
+            self.pages_held = false;
             let who = (self.topic.as_str(), self.id);
             open.batch.take(
                 who,
@@ -290,6 +293,12 @@ impl Partition {
             self.close_if_due(now)?;
         }
         Ok(fetched.entries.len().saturating_sub(from))
+    }
+
+    /// Turns no page of the books before a record came: where the partition starts is not known, and a batch
+    /// without a record would commit that it starts here.
+    pub fn hold_pages(&mut self) {
+        self.pages_held = true;
     }
 
     /// Makes the next batches by this pipeline, which is stored already. The open batch and one that is
@@ -444,7 +453,7 @@ impl Partition {
         let is_idle = self.open.is_none() && !self.is_closing();
         let asked = self.pipeline.spec().accounts;
         let clock_ms = batch_clock(asked, now.wall_ms, self.clock_ms);
-        let may = is_idle && self.replay.is_none() && !self.stopping;
+        let may = is_idle && self.replay.is_none() && !self.stopping && !self.pages_held;
         if !may || !self.books.would_turn(asked, clock_ms) {
             return Ok(());
         }
