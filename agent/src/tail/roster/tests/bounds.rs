@@ -82,6 +82,45 @@ fn a_chatty_file_does_not_starve_the_rest() {
     assert!(rig.records.len() < 5000, "{}", rig.records.len());
 }
 
+/// It is read a chunk a pass however much there is, also when it is rotated meanwhile; and every line of it
+/// comes once it is slower.
+#[test]
+fn a_file_that_grows_faster_than_it_is_read_costs_nobody_a_line() {
+    const LINES: usize = 4000;
+    let mut rig = Rig::new("*.log");
+    rig.source.framing.max_line = 1024;
+    rig.append("b.log", "first of b\n");
+    rig.append("a.log", "first of a\n");
+    rig.start();
+    rig.pump();
+    let chunk = rig.chunk_bytes();
+    let mut wanted: Vec<String> = ["first of a", "first of b"].map(str::to_owned).into();
+    for round in 0..12 {
+        let lines = (0..LINES).map(|n| format!("{round}: line {n} of a program in a loop"));
+        let lines: Vec<String> = lines.collect();
+        let text = lines.join("\n") + "\n";
+        assert!(text.len() > 2 * chunk, "{} against {chunk}", text.len());
+        rig.append("a.log", &text);
+        rig.append("b.log", &format!("{round} of b\n"));
+        wanted.extend(lines);
+        wanted.push(format!("{round} of b"));
+        let before = rig.records.len();
+        rig.pass_once();
+        let new = &rig.records[before..];
+        let quiet = new.iter().filter(|record| record.message.ends_with("of b"));
+        assert_eq!(quiet.count(), 1, "round {round}: the other has its turn");
+        let read: usize = new.iter().map(|record| record.message.len() + 1).sum();
+        assert!(read <= 2 * chunk, "round {round}: {read} bytes in a pass");
+        if round == 6 {
+            rig.rename("a.log", "a.log.1");
+        }
+    }
+    let mut lines = rig.all_lines();
+    lines.sort();
+    wanted.sort();
+    assert_eq!(lines, wanted);
+}
+
 #[test]
 fn names_are_any_text() {
     let mut rig = Rig::new("*.log");
