@@ -225,6 +225,29 @@ mod tests {
         names.iter().map(ToString::to_string).collect()
     }
 
+    /// Looked at without the stack: as deep as a device likes.
+    #[test]
+    fn depth_costs_nothing() {
+        let levels = 200_000;
+        let deep = |close: usize| {
+            format!(
+                "{{\"x\":{}{},\"f\":\"v\"}}",
+                "[".repeat(levels),
+                "]".repeat(close)
+            )
+        };
+        let (text, wanted) = (deep(levels), names(&["f"]));
+        let looked = peek(&text, &wanted).unwrap();
+        assert_eq!(
+            looked
+                .first()
+                .and_then(Option::as_ref)
+                .and_then(Field::text),
+            Some("v")
+        );
+        assert!(peek(&deep(levels - 1), &[]).is_err());
+    }
+
     #[test]
     fn what_is_no_object_is_refused() {
         for bad in [

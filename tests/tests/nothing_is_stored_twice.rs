@@ -8,6 +8,7 @@ use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
+use headwater_tests::process::{Loader, Setup};
 use headwater_tests::s3::{Fault, Kind, Op, S3};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,6 +88,8 @@ fn resends_are_skipped_and_each_object_is_put_once() {
 /// `[group]` keys of the two protocols.
 const CLASSIC: &str = "session_timeout = \"2s\"";
 const KIP_848: &str = "protocol = \"consumer\"";
+/// Not a key: the classic protocol with another strategy.
+const COOPERATIVE: &str = "cooperative-sticky";
 
 #[test]
 fn a_loader_killed_at_any_point_repeats_nothing() {
@@ -222,17 +225,35 @@ fn a_zombie_that_comes_back_writes_nothing_of_its_own_when_the_broker_assigns() 
     zombie_that_comes_back(KIP_848, 1);
 }
 
+/// Partitions move one by one, and those that stay are read on.
+#[test]
+fn a_zombie_that_comes_back_writes_nothing_of_its_own_when_partitions_move_one_by_one() {
+    zombie_that_comes_back(COOPERATIVE, 2);
+}
+
+/// A loader of a group of this kind.
+fn loader_of(loading: &Loading, group: &str, more: &str) -> Setup {
+    let config = match group {
+        COOPERATIVE => loading.config_as(CLASSIC, more).replace(
+            "[kafka.options]",
+            "[kafka.options]\n\"partition.assignment.strategy\" = \"cooperative-sticky\"",
+        ),
+        group => loading.config_as(group, more),
+    };
+    Loader::with(&config).envs(loading.s3.env())
+}
+
 fn zombie_that_comes_back(group: &str, rounds: usize) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let loading = Loading::new(kafka, &s3, "zombie", 4);
     let mut fleet = Fleet::new(8);
     kafka.produce(&loading.topic, fleet.lines(200));
     let config = "[flush]\nage = \"700ms\"\n";
-    let first = loading.loader_as(group, config).start();
+    let first = loader_of(&loading, group, config).start();
     wait_until("the first has begun", PATIENCE, || {
         !loading.stored().is_empty()
     });
-    let second = loading.loader_as(group, config).start();
+    let second = loader_of(&loading, group, config).start();
     for _ in 0..rounds {
         kafka.produce(&loading.topic, fleet.lines(100));
         // It sleeps past its session with batches open; the other takes over and goes on.
