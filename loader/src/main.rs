@@ -128,10 +128,9 @@ struct Test {
     now: String,
 }
 
+/// Which records of the topic are looked at.
 #[derive(Debug, clap::Args)]
-struct DryRun {
-    #[command(flatten)]
-    reading: Reading,
+struct SomeRecords {
     /// How many records to look at, over all partitions.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
@@ -142,6 +141,14 @@ struct DryRun {
     /// Only this partition; may be given again.
     #[arg(long, value_name = "N")]
     partition: Vec<i32>,
+}
+
+#[derive(Debug, clap::Args)]
+struct DryRun {
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    some: SomeRecords,
     /// Dollars for 1000 PUT requests; an example: S3 Standard in us-east-1.
     #[arg(long, value_name = "DOLLARS", default_value_t = 0.005)]
     price_put: f64,
@@ -156,9 +163,9 @@ struct DryRun {
 impl DryRun {
     fn sample(&self) -> Sample {
         Sample {
-            records: self.records,
-            from: self.from,
-            partitions: self.partition.clone(),
+            records: self.some.records,
+            from: self.some.from,
+            partitions: self.some.partition.clone(),
             prices: Prices {
                 put: self.price_put,
                 storage: self.price_storage,
@@ -175,16 +182,8 @@ struct Columns {
     /// Take records from standard input, one value a line, instead of the topic.
     #[arg(long, conflicts_with_all = ["from", "partition"])]
     stdin: bool,
-    /// How many records to look at, over all partitions.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    records: u64,
-    /// Where to begin: earliest, latest-N, an offset, or a time (RFC 3339); by default the newest
-    /// records, as many of each partition.
-    #[arg(long, value_name = "POSITION")]
-    from: Option<Position>,
-    /// Only this partition; may be given again.
-    #[arg(long, value_name = "N")]
-    partition: Vec<i32>,
+    #[command(flatten)]
+    some: SomeRecords,
     /// A field gets a column where at least this part of the rows has a value for it.
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
     at_least: f64,
@@ -194,9 +193,9 @@ impl Columns {
     fn wanted(&self) -> columns::Wanted {
         columns::Wanted {
             stdin: self.stdin,
-            records: self.records,
-            from: self.from,
-            partitions: self.partition.clone(),
+            records: self.some.records,
+            from: self.some.from,
+            partitions: self.some.partition.clone(),
             least_percent: self.at_least,
         }
     }
