@@ -7,11 +7,13 @@ use aws_sdk_s3::types::{
     ObjectIdentifier,
 };
 use aws_sdk_s3::{Client, config::Credentials};
+use headwater_tests::oracle::wait_until;
 use headwater_tests::s3::{Fault, Kind, Op, S3};
 use std::time::Duration;
 
 const BUCKET: &str = "bucket";
 const MIB: usize = 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Puts if nothing is there; `Err` is the error's code, or what the SDK says without one.
 async fn put_new(client: &Client, key: &str, body: Vec<u8>) -> Result<(), String> {
@@ -358,12 +360,11 @@ async fn faults_are_met_as_ordered() {
     assert_eq!(s3.faults_met(), 10);
     assert_eq!(s3.count(Op::Put), 20);
     s3.forget_requests();
-    s3.fault(Fault::on(Op::Any, Kind::Http503).during(Duration::from_millis(100)));
+    s3.fault(Fault::on(Op::Any, Kind::Http503).times(1));
     assert_eq!(
         put_new(&client, "late", vec![0]).await,
         failed("ServiceUnavailable")
     );
-    tokio::time::sleep(Duration::from_millis(110)).await;
     assert_eq!(put_new(&client, "late", vec![0]).await, Ok(()));
     s3.fault(Fault::on(Op::Head, Kind::Http503));
     s3.clear_faults();
@@ -384,23 +385,63 @@ async fn faults_are_met_as_ordered() {
 }
 
 #[tokio::test]
+async fn a_fault_for_a_time_is_met_until_it_is_over() {
+    let (s3, client) = server();
+    let during = |time| s3.fault(Fault::on(Op::Put, Kind::Http503).during(time));
+    during(Duration::from_secs(3600));
+    for _ in 0..3 {
+        assert_eq!(
+            put_new(&client, "key", vec![0]).await,
+            failed("ServiceUnavailable")
+        );
+    }
+    s3.clear_faults();
+    // However slow the machine: from its end on it is not met, and before it the code is its own.
+    during(Duration::from_millis(300));
+    let until_over = async {
+        while let Err(code) = put_new(&client, "key", vec![0]).await {
+            assert_eq!(code, "ServiceUnavailable");
+        }
+    };
+    let over = tokio::time::timeout(PATIENCE, until_over).await;
+    over.expect("a fault for 300 ms ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_may_be_lost_before_or_after_the_commit() {
     let (s3, client) = server();
-    for (kind, stored) in [
+    let put = |key: &str| {
+        let (client, key) = (client.clone(), key.to_owned());
+        // On a thread of its own: it goes on while this one waits.
+        tokio::spawn(async move { put_new(&client, &key, vec![1]).await })
+    };
+    for (met, (kind, stored)) in (1..).zip([
         (Kind::Timeout, false),
         (Kind::HangUp, false),
         (Kind::TimeoutAfterCommit, true),
         (Kind::HangUpAfterCommit, true),
-    ] {
+    ]) {
         let key = format!("{kind:?}");
         s3.fault(Fault::on(Op::Put, kind).times(1));
-        let put = put_new(&client, &key, vec![1]);
-        let result = tokio::time::timeout(Duration::from_millis(300), put).await;
-        let hangs = matches!(kind, Kind::Timeout | Kind::TimeoutAfterCommit);
-        assert_eq!(result.is_err(), hangs, "{kind:?}: {result:?}");
-        assert!(!matches!(result, Ok(Ok(()))), "{kind:?}");
-        assert_eq!(s3.keys(BUCKET, &key).len(), usize::from(stored), "{kind:?}");
-        let again = put_new(&client, &key, vec![1]).await;
+        let mut first = put(&key);
+        wait_until("the fault is met", PATIENCE, || s3.faults_met() == met);
+        if stored {
+            wait_until("it is carried out", PATIENCE, || {
+                s3.keys(BUCKET, &key).len() == 1
+            });
+        }
+        if matches!(kind, Kind::Timeout | Kind::TimeoutAfterCommit) {
+            let result = tokio::time::timeout(Duration::from_millis(300), &mut first).await;
+            assert!(result.is_err(), "{kind:?}: {result:?}");
+            first.abort();
+        } else {
+            let result = tokio::time::timeout(PATIENCE, first).await;
+            let result = result.expect("a connection that is closed ends the request");
+            assert!(result.unwrap().is_err(), "{kind:?}");
+        }
+        // Whether it is stored, a put where nothing may be tells too.
+        let again = tokio::time::timeout(PATIENCE, put(&key)).await;
+        let again = again.expect("no fault is left").unwrap();
         let expect = if stored {
             failed("PreconditionFailed")
         } else {
@@ -408,13 +449,9 @@ async fn an_answer_may_be_lost_before_or_after_the_commit() {
         };
         assert_eq!(again, expect, "{kind:?}");
     }
-    s3.fault(Fault::on(Op::Put, Kind::Delay(Duration::from_millis(200))).times(1));
-    let put = put_new(&client, "slow", vec![1]);
-    tokio::pin!(put);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(50), &mut put)
-            .await
-            .is_err()
-    );
-    assert_eq!(put.await, Ok(()));
+    let delay = Duration::from_millis(200);
+    s3.fault(Fault::on(Op::Put, Kind::Delay(delay)).times(1));
+    let start = headwater_tests::clock::now();
+    assert_eq!(put("slow").await.unwrap(), Ok(()));
+    assert!(start.elapsed() >= delay, "{:?}", start.elapsed());
 }
