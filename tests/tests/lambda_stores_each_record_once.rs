@@ -215,14 +215,18 @@ fn through_kills_and_batches_cut_otherwise_each_time() {
 
 /// Hands an event to a function that stands still while it waits for the answer to so many requests.
 fn stands_still_in(rig: &Rig, lambda: &Lambda, function: &Process, op: Op, count: usize) -> u64 {
-    rig.s3
-        .fault(Fault::on(op, Kind::Delay(Duration::from_millis(100))));
+    // The ones before it are carried out at once, and this one late enough to be stopped in.
+    let late = |time, times| Fault::on(op, Kind::Delay(time)).times(times);
+    let before = u32::try_from(count - 1).expect("a few");
+    rig.s3.fault(late(Duration::ZERO, before));
+    rig.s3.fault(late(Duration::from_secs(2), u32::MAX));
     rig.s3.forget_requests();
     let number = lambda.hand_over(&rig.whole(), PATIENCE);
     wait_until("it is in the middle of it", PATIENCE, || {
         rig.s3.count(op) >= count
     });
     function.pause();
+    assert_eq!(lambda.outcome(number), None, "it is through already");
     rig.s3.clear_faults();
     number
 }
@@ -259,18 +263,25 @@ fn a_frozen_invocation_that_wakes_up_changes_nothing() {
 fn what_could_not_be_stored_fails_the_batch_or_is_named() {
     let rig = Rig::new(20);
     let lambda = Lambda::start();
-    let short = Duration::from_secs(3);
+    // For what stands; that the function has started is seen before, with nothing to store.
+    let short = Duration::from_secs(6);
+    let started = |more: &str| {
+        let function = rig.function(&lambda, more).start_as("lambda");
+        let nothing = rig.event([0..0, 0..0]);
+        assert_eq!(lambda.invoke(&function, &nothing, TIMEOUT), all_stored());
+        function
+    };
     // Partition 1 cannot be stored.
     rig.s3
         .fault(Fault::on(Op::Put, Kind::Http503).for_keys_with("logs+1+"));
-    let function = rig.function(&lambda, "").start_as("lambda");
+    let function = started("");
     match lambda.invoke(&function, &rig.whole(), short) {
         Outcome::Failed(words) => assert!(words.contains("partition 1"), "{words}"),
         other => panic!("{other:?}"),
     }
     function.kill9();
     let report = "[lambda]\nreport_batch_item_failures = true\n";
-    let function = rig.function(&lambda, report).start_as("lambda");
+    let function = started(report);
     let last = rig.records[1].len() - 1;
     let named = json!({ "batchItemFailures": [
         { "itemIdentifier": { "partition": "logs-1", "offset": last } }
@@ -422,8 +433,9 @@ fn a_table_that_changes_between_invocations_is_used_by_the_next() {
         stored(&rig.s3, &rig.bucket, &prefix).len()
     };
     let all = rig.records[0].len();
+    // A table is read again within a share of the time that an invocation has.
     let invoke = |parts| {
-        let outcome = lambda.invoke(&function, &rig.event(parts), TIMEOUT);
+        let outcome = lambda.invoke(&function, &rig.event(parts), PATIENCE);
         assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
     };
     invoke([0..4, 0..0]);
