@@ -7,12 +7,22 @@ use std::time::Duration;
 use headwater_tests::kafka::Kafka;
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::{Report, wait_until, wait_until_complete};
-use headwater_tests::process::Agent;
+use headwater_tests::process::{Agent, Process};
 use headwater_tests::s3::S3;
 use headwater_tests::writer::Writer;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Without a broker.
+fn wait_until_spooled(agent: &Process, records: u64) {
+    wait_until("all of it is in the spool", PATIENCE, || {
+        let told = agent.ask("status", &["--json"]);
+        let told: Value = serde_json::from_str(&told.stdout).unwrap_or_default();
+        told["counters"]["records"] == records
+            && told["counters"]["spooled"] == told["counters"]["batches"]
+    });
+}
 
 #[test]
 fn a_broker_down_beyond_every_time_out_with_the_agent_restarted() {
@@ -67,7 +77,7 @@ fn a_broker_that_does_not_resolve_is_waited_for() {
     let config =
         |brokers: &str| loading.agent_config(brokers, &paths, "[spool]\nafter = \"300ms\"\n");
     let agent = Agent::start(&config("no-such-host.invalid:9092"));
-    std::thread::sleep(Duration::from_secs(4));
+    wait_until_spooled(&agent, 3000);
     assert!(agent.is_running(), "it keeps buffering");
     assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
     // The name is put right: what was buffered goes out, nothing was lost.
@@ -106,12 +116,7 @@ fn a_start_with_the_wrong_key_says_so_and_touches_nothing() {
         "no-such-host.invalid:9092",
         &format!("key = \"{one}\""),
     ));
-    wait_until("all of it is in the spool", PATIENCE, || {
-        let told = agent.ask("status", &["--json"]);
-        let told: Value = serde_json::from_str(&told.stdout).unwrap_or_default();
-        told["counters"]["records"] == 3000
-            && told["counters"]["spooled"] == told["counters"]["batches"]
-    });
+    wait_until_spooled(&agent, 3000);
     assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
     // Now the spool alone has it.
     fs::remove_file(path("app.log")).expect("the file is there");
