@@ -17,10 +17,6 @@ fn one_broker_killed_and_another_restarted_in_the_middle() {
     let loading = Loading::new(&kafka, &s3, "failover", 3);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = |name: &str| folder.path().join(format!("{name}.log"));
-    // One file grows all the time, also while leaders move; the other says when they have moved.
-    let steady = Writer::new(log("steady"), "steady", 1)
-        .rate(200)
-        .in_background(500);
     let mut marks = Writer::new(log("marks"), "marks", 2);
     let paths = format!("{}/*.log", folder.path().display());
     let more = "[spool]\nafter = \"500ms\"\n";
@@ -38,6 +34,12 @@ fn one_broker_killed_and_another_restarted_in_the_middle() {
         });
     };
     pass("all is stored with three brokers");
+    // One file grows all the time, also while leaders move; the other says when they have moved. The
+    // agent runs by now, and has ten seconds to find each file before it gets another name.
+    let steady = Writer::new(log("steady"), "steady", 1)
+        .rate(200)
+        .in_background(2000);
+    pass("all is stored with a second file");
     kafka.kill_node(0);
     pass("all is stored while one of them is dead");
     kafka.restart();

@@ -31,6 +31,18 @@ fn finish(loading: &Loading, agent: &Process, loader: &Process) {
     loading.assert_proven();
 }
 
+/// Renames the file once the agent follows it, as a line of it that is stored shows: the glob knows but
+/// its name, and a file that nobody had seen under it would be gone.
+fn rotate_once_followed(loading: &Loading, writer: &mut Writer, first_line: &mut u64) {
+    let first = usize::try_from(*first_line).expect("a few lines");
+    let first = writer.lines().nth(first).expect("the file has a line");
+    wait_until("the file is followed", PATIENCE, || {
+        loading.stored().iter().any(|row| row.message == first)
+    });
+    writer.rotate();
+    *first_line = writer.written();
+}
+
 #[test]
 fn a_steady_flow_of_200_000_lines_with_rotation() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
@@ -44,16 +56,18 @@ fn a_steady_flow_of_200_000_lines_with_rotation() {
         .agent(&format!("{}/app-?.log", folder.path().display()), "")
         .start();
     let loader = loading.loader("[flush]\nage = \"2s\"\n").start();
+    let mut first_lines = [0; 5];
     for round in 0..8 {
-        for writer in &mut writers {
+        for (writer, first_line) in writers.iter_mut().zip(&mut first_lines) {
             writer.write(5_000);
             if round % 3 == 2 {
-                writer.rotate();
+                rotate_once_followed(&loading, writer, first_line);
             }
         }
     }
     let all: Vec<&Writer> = writers.iter().collect();
-    wait_until_complete(&all, &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    let patience = Duration::from_secs(300);
+    wait_until_complete(&all, &s3, &loading.bucket, "data/", patience).assert_exact();
     finish(&loading, &agent, &loader);
     Report::of(all, &s3, &loading.bucket, "data/").assert_exact();
 }
@@ -76,10 +90,11 @@ fn an_agent_killed_twenty_times() {
         "register-after-commit",
     ];
     let mut agent = setup.start();
+    let mut first_line = 0;
     for round in 0..20_usize {
         writer.write(400);
         if round % 6 == 5 {
-            writer.rotate();
+            rotate_once_followed(&loading, &mut writer, &mut first_line);
         }
         std::thread::sleep(Duration::from_millis(50 + (round as u64 * 331) % 900));
         agent.kill9();
