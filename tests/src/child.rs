@@ -229,7 +229,7 @@ mod tests {
         .unwrap();
         assert_eq!(child.status().unwrap(), None);
         drop(child.lock().watchdog.stdin.take());
-        let status = child.wait(Duration::from_secs(10)).unwrap();
+        let status = child.wait(Duration::from_secs(60)).unwrap();
         assert!(status.is_some_and(|status| !status.success()));
         assert!(!folder.path().exists());
     }
@@ -243,7 +243,7 @@ mod tests {
             Some(folder.path()),
         )
         .unwrap();
-        let status = child.wait(Duration::from_secs(10)).unwrap().unwrap();
+        let status = child.wait(Duration::from_secs(60)).unwrap().unwrap();
         assert_eq!(status.code(), Some(3));
         assert!(child.signal(Signal::TERM).is_err());
         drop(child);
