@@ -93,6 +93,25 @@ fn a_killed_broker_comes_back_with_its_data() {
     });
 }
 
+/// As after a stall of the machine: the controller takes the broker for gone, and its partitions have no
+/// leader until it is heard of again.
+#[test]
+fn a_broker_that_stood_still_beyond_its_session_can_be_asked_at_once() {
+    let kafka = Kafka::start(1);
+    kafka.create_topic("t", 3, &[]);
+    kafka.produce("t", numbered(0..500));
+    for _ in 0..3 {
+        kafka.while_paused(|| std::thread::sleep(Duration::from_secs(4)));
+        let start = headwater_tests::clock::now();
+        while start.elapsed() < Duration::from_secs(3) {
+            assert_eq!(kafka.depth("t"), 500);
+            assert_eq!(numbers(&kafka, "t").len(), 500);
+            assert_eq!(kafka.committed("g", "t").len(), 3);
+            assert_eq!(kafka.leader("t", 0), 0);
+        }
+    }
+}
+
 #[test]
 fn three_nodes_survive_the_loss_of_any_one() {
     let kafka = Kafka::start(3);

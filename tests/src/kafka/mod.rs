@@ -79,7 +79,8 @@ impl Kafka {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
         SHARED.get_or_init(|| match var("KAFKA_BOOTSTRAP") {
             Some(bootstrap) => Self::at(&bootstrap),
-            None => Self::start(1),
+            // Nobody waits for it to come back: it may stand still for longer than others.
+            None => Self::start_with(1, &[node::LONG_SESSION]),
         })
     }
 
@@ -277,18 +278,23 @@ impl Kafka {
     /// Which node (from 0) leads a partition.
     ///
     /// # Panics
-    /// If nobody does.
+    /// If nobody does for half a minute.
     pub fn leader(&self, topic: &str, partition: i32) -> usize {
-        let consumer: BaseConsumer = (self.client().create()).expect("a client can be made");
-        let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT);
-        let metadata = metadata.expect("the cluster answers");
+        records::once_led(|| self.try_leader(topic, partition))
+            .unwrap_or_else(|error| panic!("who leads {partition} of {topic}? {error:#}"))
+    }
+
+    fn try_leader(&self, topic: &str, partition: i32) -> Result<usize> {
+        let consumer: BaseConsumer = self.client().create().context("cannot make a client")?;
+        let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
         let partitions = metadata
             .topics()
             .iter()
             .flat_map(|topic| topic.partitions());
         let mut found = partitions.filter(|found| found.id() == partition);
-        let leader = found.next().expect("the partition is there").leader();
-        usize::try_from(leader - 1).expect("it has a leader")
+        let leader = found.next().map(|found| found.leader() - 1);
+        let leader = leader.and_then(|leader| usize::try_from(leader).ok());
+        leader.ok_or_else(|| records::nobody_leads().into())
     }
 
     /// Kills one node (from 0) of the cluster; [`restart`](Self::restart) brings it back.

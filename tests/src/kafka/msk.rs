@@ -12,7 +12,7 @@
 
 use super::iam::Iam;
 use super::listener::Listener;
-use super::node::Layout;
+use super::node::{LONG_SESSION, Layout};
 use super::{Kafka, emulator, toml_array};
 use crate::folder::Folder;
 use crate::pki::{DeviceCertificate, Identity, Pki};
@@ -146,7 +146,8 @@ impl Msk {
     /// [`unique`](crate::outside::unique).
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Msk> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        let (key, value) = LONG_SESSION;
+        SHARED.get_or_init(|| Self::with().property(key, value).start())
     }
 
     /// The cluster, by the listener that has every right: topics, records, kills, pauses.

@@ -44,6 +44,10 @@ num.io.threads=4
 num.replica.fetchers=1
 ";
 
+/// For a node that is never restarted, in place of the short one: how long it may stand still without
+/// losing its partitions for a moment.
+pub(super) const LONG_SESSION: (&str, &str) = ("broker.session.timeout.ms", "20000");
+
 /// What all nodes of a cluster have in common beyond [`COMMON`].
 #[derive(Debug)]
 pub(super) struct Layout {

@@ -81,14 +81,13 @@ impl Kafka {
     /// Reads every record of a topic, from the beginning to the high watermarks of this moment,
     /// ordered by partition and offset. Aborted transactions are left out.
     pub fn records(&self, topic: &str) -> Vec<Record> {
-        self.try_records(topic)
+        once_led(|| self.try_records(topic))
             .unwrap_or_else(|error| panic!("cannot read topic {topic}: {error:#}"))
     }
 
     /// Returns how many offsets the topic's partitions span, all together.
     pub fn depth(&self, topic: &str) -> i64 {
-        self.consumer(None)
-            .and_then(|consumer| Self::watermarks(&consumer, topic))
+        once_led(|| Self::watermarks(&self.consumer(None)?, topic))
             .unwrap_or_else(|error| panic!("cannot look at topic {topic}: {error:#}"))
             .values()
             .map(|(low, high)| high - low)
@@ -97,7 +96,7 @@ impl Kafka {
 
     /// Returns what `group` has committed for each partition of `topic`.
     pub fn committed(&self, group: &str, topic: &str) -> Vec<Committed> {
-        self.try_committed(group, topic)
+        once_led(|| self.try_committed(group, topic))
             .unwrap_or_else(|error| panic!("cannot read the offsets of {group}: {error:#}"))
     }
 
@@ -161,7 +160,16 @@ impl Kafka {
             }
             producer.poll(Duration::ZERO);
         }
-        Ok(producer.flush(CALL_TIMEOUT)?)
+        // As long as it takes, while some more are acknowledged.
+        let mut left = producer.in_flight_count();
+        loop {
+            let flushed = producer.flush(CALL_TIMEOUT);
+            let now_left = producer.in_flight_count();
+            if flushed.is_ok() || now_left >= left {
+                return Ok(flushed?);
+            }
+            left = now_left;
+        }
     }
 
     fn try_records(&self, topic: &str) -> Result<Vec<Record>> {
@@ -204,30 +212,13 @@ impl Kafka {
         for partition in Self::watermarks(&consumer, topic)?.into_keys() {
             wanted.add_partition(topic, partition);
         }
-        let offsets = Self::offsets_once_coordinated(&consumer, wanted)?;
+        let offsets = consumer.committed_offsets(wanted, CALL_TIMEOUT)?;
         let committed = offsets.elements().into_iter().map(|element| Committed {
             partition: element.partition(),
             offset: element.offset().to_raw().filter(|offset| *offset >= 0),
             metadata: element.metadata().to_owned(),
         });
         Ok(committed.collect())
-    }
-
-    /// A broker that has never had a group makes the topic of their offsets when it is first asked, and
-    /// says until then that it does not coordinate any.
-    fn offsets_once_coordinated(
-        consumer: &BaseConsumer,
-        wanted: TopicPartitionList,
-    ) -> Result<TopicPartitionList> {
-        let start = clock::now();
-        loop {
-            match consumer.committed_offsets(wanted.clone(), CALL_TIMEOUT) {
-                Err(error) if is_not_coordinated(&error) && start.elapsed() < CALL_TIMEOUT => {
-                    sleep(Duration::from_millis(100));
-                }
-                answer => return Ok(answer?),
-            }
-        }
     }
 
     fn consumer(&self, group: Option<&str>) -> Result<BaseConsumer> {
@@ -244,26 +235,85 @@ impl Kafka {
         let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
         let found = metadata.topics().first().context("no such topic")?;
         if let Some(error) = found.error() {
-            bail!("the broker answers {error:?}");
+            return Err(KafkaError::MetadataFetch(error.into()).into());
         }
         found
             .partitions()
             .iter()
             .map(|partition| {
                 let id = partition.id();
+                // Asked for its watermarks all the same, librdkafka would wait in vain.
+                if partition.leader() < 0 {
+                    return Err(nobody_leads().into());
+                }
                 Ok((id, consumer.fetch_watermarks(topic, id, CALL_TIMEOUT)?))
             })
             .collect()
     }
 }
 
-fn is_not_coordinated(error: &KafkaError) -> bool {
+/// The error of a partition that has no leader at this moment.
+pub(super) fn nobody_leads() -> KafkaError {
+    KafkaError::MetadataFetch(RDKafkaErrorCode::LeaderNotAvailable)
+}
+
+/// Asks until there is an answer, where all that is missing is somebody to give it.
+///
+/// A broker that stands still for longer than its session, on a busy machine, leads nothing for a moment.
+/// And one that has never had a group makes the topic of their offsets when it is first asked, and says until
+/// then that it does not coordinate any.
+pub(super) fn once_led<T>(mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = clock::now();
+    loop {
+        match ask() {
+            Err(error) if is_leaderless(&error) && start.elapsed() < CALL_TIMEOUT => {
+                sleep(Duration::from_millis(100));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn is_leaderless(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<KafkaError>();
     matches!(
-        error.rdkafka_error_code(),
+        error.and_then(KafkaError::rdkafka_error_code),
         Some(
-            RDKafkaErrorCode::NotCoordinator
+            RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::ReplicaNotAvailable
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::NotCoordinator
                 | RDKafkaErrorCode::CoordinatorNotAvailable
                 | RDKafkaErrorCode::CoordinatorLoadInProgress
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_leader_yet_is_asked_again_and_nothing_else_is() {
+        let mut asked = 0;
+        let led = once_led(|| {
+            asked += 1;
+            if asked < 3 {
+                return Err(nobody_leads().into());
+            }
+            Ok(asked)
+        });
+        assert_eq!(led.unwrap(), 3);
+        let mut asked = 0;
+        let refused: Result<()> = once_led(|| {
+            asked += 1;
+            let denied = RDKafkaErrorCode::TopicAuthorizationFailed;
+            Err(KafkaError::MetadataFetch(denied).into())
+        });
+        assert!(refused.is_err());
+        assert_eq!(asked, 1);
+    }
 }
