@@ -162,14 +162,20 @@ fn a_loader_says_which_right_it_lacks_and_goes_on_once_it_has_it() {
         loader,
     };
     running.complete();
-    // Of a loader that works, while it works.
+    // Of a loader that works, while it works: its state comes behind the objects.
+    wait_until("both proofs hold", PATIENCE, || {
+        let proofs = [running.loading.audit(), running.loading.verify()];
+        proofs.iter().all(|proof| proof.code == Some(0))
+    });
     running.loading.assert_proven();
+    let refusals = || {
+        let said = running.loader.stderr();
+        said.matches("Group authorization failed").count()
+    };
+    let before = refusals();
     without_again(&world, role, &running, whole);
     running.writer.write(300);
-    wait_until("it may not commit", PATIENCE, || {
-        let said = running.loader.stderr();
-        said.matches("Group authorization failed").count() > 1
-    });
+    wait_until("it may not commit", PATIENCE, || refusals() > before);
     world.msk.iam().set_policy(role, &policy);
     running.complete();
     running.stop();
