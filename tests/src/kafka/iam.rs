@@ -12,8 +12,10 @@ use crate::pki::fingerprint_of;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +32,8 @@ const CLUSTER_UUID: &str = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0-7";
 pub struct Iam {
     folder: PathBuf,
     table: Mutex<Map<String, Value>>,
+    /// How often the table was written.
+    changes: AtomicU64,
     // The folder is ours if there is no cluster.
     _own: Option<Folder>,
 }
@@ -159,6 +163,7 @@ impl Iam {
         let iam = Self {
             folder: folder.to_owned(),
             table: Mutex::new(table),
+            changes: AtomicU64::new(0),
             _own: None,
         };
         iam.change(|_| {});
@@ -365,15 +370,21 @@ impl Iam {
     }
 
     /// Changes the table and puts it in the place of the old one, by a rename: a broker reads one or
-    /// the other.
+    /// the other. It knows another one by inode and time, and the kernel may give both again at once:
+    /// so each has a time of its own.
     fn change(&self, change: impl FnOnce(&mut Map<String, Value>)) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut table);
         let text = Value::Object(table.clone()).to_string();
         let partial = self.folder.join("iam.json.partial");
-        fs::write(&partial, text)
-            .and_then(|()| fs::rename(&partial, self.file()))
-            .expect("the key table can be written");
+        let serial = Duration::from_secs(self.changes.fetch_add(1, Ordering::Relaxed));
+        let replace = || -> std::io::Result<()> {
+            let mut file = File::create(&partial)?;
+            file.write_all(text.as_bytes())?;
+            file.set_modified(UNIX_EPOCH + serial)?;
+            fs::rename(&partial, self.file())
+        };
+        replace().expect("the key table can be written");
     }
 }
 
@@ -420,6 +431,18 @@ fn since_1970_ms(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_is_replaced_at_once_is_another() {
+        let iam = Iam::alone();
+        let times: std::collections::BTreeSet<SystemTime> = (0..10)
+            .map(|_| {
+                iam.user("u");
+                fs::metadata(iam.file()).unwrap().modified().unwrap()
+            })
+            .collect();
+        assert_eq!(times.len(), 10);
+    }
 
     #[test]
     fn every_deployed_policy_is_a_policy_with_known_places_to_fill() {
