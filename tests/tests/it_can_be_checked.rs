@@ -116,7 +116,10 @@ fn streams_without_end_are_stored_and_told_and_cost_others_nothing() {
     let last = known.line("known last");
     kafka.produce(&loading.topic, [first, last]);
     let bounded = "[flush]\nage = \"300ms\"\n[limits]\nledger = \"1MiB\"\n";
-    let loader = loading.loader(bounded).start();
+    // Said once by whoever has the partition: a session that is lost to a slow machine would make another.
+    let loader = loading
+        .loader_as("session_timeout = \"30s\"", bounded)
+        .start();
     wait_until("all is stored", PATIENCE, || {
         loading.stored().len() >= STREAMS + 2
     });

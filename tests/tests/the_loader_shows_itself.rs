@@ -45,13 +45,9 @@ fn the_page_shows_partitions_devices_and_dead_letters_on_a_phone() {
     let mut phone = Browser::start(390, 844);
     phone.open(&format!("http://{listen}/"));
     wait_until("the page shows the dead letter", PATIENCE, || {
-        // Each time anew: the page itself looks every ten seconds.
-        let dead = table(&mut phone, "dead").len() == 1;
-        let devices = table(&mut phone, "devices").len() == 2;
-        if !(dead && devices) {
-            phone.open(&format!("http://{listen}/"));
-        }
-        dead && devices
+        // The page itself looks every ten seconds, once its script is there.
+        phone.eval("typeof refresh === 'function' && refresh().then(() => true)");
+        table(&mut phone, "dead").len() == 1 && table(&mut phone, "devices").len() == 2
     });
 
     let partitions = table(&mut phone, "partitions");
@@ -118,7 +114,9 @@ fn metrics_for_cloudwatch_stand_alone_on_standard_output_and_sum_up() {
     };
     produce(30);
     let emf = "[flush]\nage = \"300ms\"\n[emf]\nnamespace = \"fleet/logs\"\nevery = \"1s\"\n";
-    let loader = loading.loader(emf).start();
+    // Sums are exact as long as no commit is of unknown outcome, and no session is lost to a machine that
+    // stands still.
+    let loader = loading.loader_as("session_timeout = \"30s\"", emf).start();
     let told = || -> Vec<Value> {
         let lines = loader.stdout();
         // The last one may be under way.
