@@ -304,6 +304,10 @@ mod tests {
                 stop.wait(Duration::from_secs(10));
             }
             fs::remove_dir_all(&folder).unwrap();
+            // Word of it must not come when the next folder is watched already.
+            while !watch.shared.folder_gone.load(Ordering::Acquire) {
+                stop.wait(Duration::from_secs(10));
+            }
         }
     }
 }
