@@ -34,9 +34,32 @@ fn user() -> (Arc<User>, Receiver<Heard>) {
     (Arc::new(User(sender)), heard)
 }
 
+/// Credentials to be given out, with what is `left` of them then: a thread may be slow to ask.
+#[derive(Debug, Clone)]
+struct Answer {
+    key_id: &'static str,
+    identity: &'static str,
+    left: Option<Duration>,
+    /// How far the source's clock is ahead, where it tells the time.
+    ahead: Option<Duration>,
+}
+
+impl Answer {
+    fn given(&self) -> Fetched {
+        let wall = clock::now().wall;
+        let expiry = self.left.map(|left| wall + left);
+        let session = Some("t0ken".into());
+        Fetched {
+            credentials: Credentials::new(self.key_id, "s3cret", session, expiry, "test"),
+            identity: self.identity.to_owned(),
+            said: self.ahead.map(|ahead| (wall, wall + ahead)),
+        }
+    }
+}
+
 /// Answers in a row; the last of them again and again.
 #[derive(Debug)]
-struct Script(Mutex<VecDeque<Result<Fetched, &'static str>>>);
+struct Script(Mutex<VecDeque<Result<Answer, &'static str>>>);
 
 impl CredentialSource for Script {
     fn fetch(&self) -> BoxFuture<'_, Result<Fetched, SourceError>> {
@@ -45,7 +68,10 @@ impl CredentialSource for Script {
             1 => answers[0].clone(),
             _ => answers.pop_front().unwrap(),
         };
-        Box::pin(async { answer.map_err(|error| SourceError::Setup(error.to_owned())) })
+        Box::pin(async {
+            let given = answer.map(|answer| answer.given());
+            given.map_err(|error| SourceError::Setup(error.to_owned()))
+        })
     }
 
     fn name(&self) -> &'static str {
@@ -53,17 +79,20 @@ impl CredentialSource for Script {
     }
 }
 
-fn fetched(key_id: &str, identity: &str, left: Option<Duration>) -> Result<Fetched, &'static str> {
-    let wall = clock::now().wall;
-    let expiry = left.map(|left| wall + left);
-    Ok(Fetched {
-        credentials: Credentials::new(key_id, "s3cret", Some("t0ken".into()), expiry, "test"),
-        identity: identity.to_owned(),
-        said: None,
+fn fetched(
+    key_id: &'static str,
+    identity: &'static str,
+    left: Option<Duration>,
+) -> Result<Answer, &'static str> {
+    Ok(Answer {
+        key_id,
+        identity,
+        left,
+        ahead: None,
     })
 }
 
-fn session(answers: impl IntoIterator<Item = Result<Fetched, &'static str>>) -> Session {
+fn session(answers: impl IntoIterator<Item = Result<Answer, &'static str>>) -> Session {
     let script = Script(Mutex::new(answers.into_iter().collect()));
     Session::start("eu-west-1", Box::new(script), 7).unwrap()
 }
@@ -132,7 +161,8 @@ fn other_credentials_of_the_same_principal_change_nothing_else() {
 #[test]
 fn expired_credentials_make_no_token() {
     // Under a second: too little for a token, and soon over.
-    let session = session([fetched("A", "i", Some(Duration::from_secs(1))), Err("gone")]);
+    let soon = Some(Duration::from_millis(900));
+    let session = session([fetched("A", "i", soon), Err("gone")]);
     loop {
         match session.token() {
             Err(reason) if reason.contains("expired") && reason.contains("gone") => break,
@@ -160,11 +190,10 @@ fn credentials_that_are_over_when_they_come_are_a_failure_and_leave_the_last_one
 
 #[test]
 fn a_corrected_token_ends_in_local_time() {
-    let local = clock::now().wall;
     // This device is an hour behind.
     let hour = Duration::from_secs(3600);
     let mut answer = fetched("A", "i", Some(hour * 2)).unwrap();
-    answer.said = Some((local, local + hour));
+    answer.ahead = Some(hour);
     let session = session([Ok(answer)]);
     let (user, heard) = user();
     session.subscribe(&user);
@@ -216,7 +245,7 @@ fn a_user_that_is_gone_is_forgotten_and_no_secret_is_shown() {
         std::thread::yield_now();
     }
     assert_eq!(session.shared.state().users.len(), 0);
-    let shown = format!("{session:?} {:?}", fetched("A", "i", None));
+    let shown = format!("{session:?} {:?}", fetched("A", "i", None).unwrap().given());
     assert!(
         !shown.contains("s3cret") && !shown.contains("t0ken"),
         "{shown}"
