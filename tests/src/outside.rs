@@ -11,6 +11,7 @@
 //! | `BACKLOG_GIB` | how much the bench's part `backlog` writes (default: 4) |
 
 use crate::clock;
+use crate::ports::Port;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
@@ -43,12 +44,35 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{micros:x}-{:x}-{count:x}", std::process::id())
 }
 
-/// A loopback address that nobody has, for a program that is told where to listen.
+/// A loopback address, as `host:port`, that no other test and no connection takes while this is kept.
+#[derive(Debug)]
+pub struct Address {
+    text: String,
+    _port: Port,
+}
+
+impl std::ops::Deref for Address {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// An address that nobody has, for a program that is told where to listen, over its restarts too.
 ///
 /// # Panics
 /// If loopback has no port left.
-pub fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-    let address = listener.local_addr().expect("it has an address");
-    address.to_string()
+pub fn free_address() -> Address {
+    let port = Port::reserve().unwrap_or_else(|error| panic!("no address to listen on: {error:#}"));
+    Address {
+        text: format!("127.0.0.1:{}", port.number()),
+        _port: port,
+    }
 }
