@@ -4,8 +4,12 @@
 //! linking fails where the name is taken, which is the atomic "unless it is there". Then the folder is
 //! synced. Whoever reads the data folders never sees a file that is not whole; what a crash leaves in
 //! `tmp/` is removed a day later.
+//!
+//! Several loaders may share a folder, and in containers all of them are process 1: a temporary file's
+//! name has a random part, and it is only ever made, never opened where one is.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +28,8 @@ const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
+    /// Tells temporary files from those of other processes, on other machines too.
+    random: u64,
     serial: AtomicU64,
 }
 
@@ -32,6 +38,7 @@ impl Folder {
     pub fn new(root: PathBuf) -> Self {
         Self {
             root,
+            random: RandomState::new().build_hasher().finish(),
             serial: AtomicU64::new(0),
         }
     }
@@ -59,12 +66,8 @@ impl Folder {
         let path = self.root.join(key);
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder).map_err(|error| failed("make", folder, &error))?;
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let temporaries = self.root.join(TEMPORARY);
-        fs::create_dir_all(&temporaries).map_err(|error| failed("make", &temporaries, &error))?;
-        let temporary = temporaries.join(format!("{}-{serial}", std::process::id()));
-        let linked =
-            write_synced(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, &path));
+        let (temporary, file) = self.make_temporary()?;
+        let linked = write_synced(file, bytes).and_then(|()| fs::hard_link(&temporary, &path));
         let removed = fs::remove_file(&temporary);
         match linked {
             Ok(()) => {}
@@ -76,6 +79,21 @@ impl Folder {
         removed.map_err(|error| failed("remove", &temporary, &error))?;
         sync_folders(folder, &self.root).map_err(|error| failed("sync", folder, &error))?;
         Ok(Stored::Written)
+    }
+
+    /// A temporary file that nobody else has.
+    fn make_temporary(&self) -> Result<(PathBuf, File), StoreError> {
+        let temporaries = self.root.join(TEMPORARY);
+        fs::create_dir_all(&temporaries).map_err(|error| failed("make", &temporaries, &error))?;
+        loop {
+            let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+            let path = temporaries.join(format!("{:016x}-{serial}", self.random));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed("make", &path, &error)),
+            }
+        }
     }
 
     /// See [`super::Store::get`].
@@ -154,12 +172,7 @@ impl Folder {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)?;
+fn write_synced(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -208,5 +221,39 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> StoreError {
         | io::ErrorKind::NotADirectory
         | io::ErrorKind::ReadOnlyFilesystem => StoreError::Refused(text),
         _ => StoreError::Later(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// What a loader has under way between its write and its link.
+    #[test]
+    fn a_temporary_file_of_another_loader_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let (mine, mut other) = (Folder::new(root.into()), Folder::new(root.into()));
+        assert_ne!(mine.random, other.random, "both may be process 1");
+        // Even where their names are the same.
+        other.random = mine.random;
+        let (theirs, file) = other.make_temporary().unwrap();
+        write_synced(file, b"theirs\n").unwrap();
+        assert_eq!(mine.put_new("b", b"mine\n").unwrap(), Stored::Written);
+        assert_eq!(fs::read(&theirs).unwrap(), b"theirs\n");
+        fs::hard_link(&theirs, root.join("a")).unwrap();
+        assert_eq!(&mine.get("a").unwrap().unwrap()[..], b"theirs\n");
+        assert_eq!(&mine.get("b").unwrap().unwrap()[..], b"mine\n");
+        let left = theirs.file_name().unwrap().to_str().unwrap();
+        assert_eq!(names(&root.join(TEMPORARY)), [left]);
     }
 }
