@@ -33,7 +33,7 @@ impl From<String> for Gone {
 impl Pipeline {
     /// Makes a record's row. A record that is no JSON object becomes a row of the dead letters, with
     /// its exact bytes and the reason. Without steps the value is only looked at, and goes through
-    /// byte for byte. `windows` are aligned with this pipeline's aggregates.
+    /// byte for byte; line breaks between its parts become blanks. `windows` are aligned with this pipeline's aggregates.
     pub fn make<'a>(
         &self,
         record: Record<'a>,
@@ -150,14 +150,17 @@ impl Pipeline {
             Ok(looked) => looked,
             Err(reason) => return Err((reason.into(), line)),
         };
-        if memchr::memchr(b'\n', text.as_bytes()).is_none() {
+        let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_none() {
             return Ok((text.as_bytes(), same));
         }
-        // Readers of lines want it on one line.
-        match serde_json::from_str(text) {
-            Ok(row) => Ok((write_row(&row, line), same)),
-            Err(error) => Err((no_object(error).into(), line)),
+        // Readers of lines want it on one line. It is JSON, so none of these stands inside of a string.
+        line.clear();
+        line.extend_from_slice(text.as_bytes());
+        for byte in line.iter_mut().filter(|byte| breaks(byte)) {
+            *byte = b' ';
         }
+        Ok((line, same))
     }
 
     fn transform<'a>(

@@ -78,8 +78,17 @@ fn untouched_rows_keep_their_bytes() {
     let value = br#"{"source":"a",  "n":1.00}"#;
     let (to, line) = make(&plain, Some(value));
     assert_eq!((to.as_str(), line.as_bytes()), ("s=a", &value[..]));
-    let (_, line) = make(&plain, Some(b"{\"source\":\n\"a\"}"));
-    assert_eq!(line, r#"{"source":"a"}"#);
+}
+
+/// A line is one line; nothing else of the value is another.
+#[test]
+fn a_row_over_several_lines_keeps_all_but_their_breaks() {
+    let plain = pipeline("", "s={source}");
+    let value =
+        "{\"source\":\r\n\"a\",\n\"n\":12345678901234567890123,\r\"n\":1e400,\"t\":\"\\n\"}\n";
+    let (to, line) = make(&plain, Some(value.as_bytes()));
+    assert_eq!(to, "s=a");
+    assert_eq!(line, value.replace(['\n', '\r'], " "));
 }
 
 #[test]

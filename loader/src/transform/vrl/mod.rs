@@ -24,13 +24,15 @@
 //! made differently.
 //!
 //! **It ends, and is bounded.** VRL only iterates over what is there; [`STEPS_MAX`] bounds that, and
-//! [`event::ROW_BYTES_MAX`] and [`event::DEPTH_MAX`] the row behind it. What fails is a dead letter: a
+//! [`event::ROW_BYTES_MAX`] and [`event::DEPTH_MAX`] the row behind it. What fails is a dead letter, and so
+//! is what panics in VRL's own functions, as some do where a device writes what nobody thought of: a
 //! program cannot stop the loader.
 
 pub mod event;
 mod functions;
 pub mod lists;
 mod ours;
+mod panics;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -43,6 +45,7 @@ use vrl::compiler::state::{ExternalEnv, TypeState};
 use vrl::compiler::{CompileConfig, ExpressionError, TimeZone, compile_with_state};
 use vrl::diagnostic::Formatter;
 use vrl::path::{OwnedTargetPath, PathPrefix};
+use vrl::value::Value;
 
 use crate::fetched::Entry;
 use crate::transform::Row;
@@ -212,20 +215,12 @@ impl Program {
             Ok(event) => event,
             Err(reason) => return shortened(reason),
         };
-        let mut steps = 0_u64;
-        let mut control = || {
-            steps += 1;
-            match steps > STEPS_MAX {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+        // What a panic may leave half done, the runtime and the event, is of this record alone and ends
+        // with it; the compiled program is only read.
+        let ran = match panics::caught(|| self.resolve(&mut event)) {
+            Ok(ran) => ran,
+            Err(panicked) => return shortened(format!("the program panicked: {panicked}")),
         };
-        let ran = Runtime::default().resolve_with_control(
-            &mut event,
-            &self.compiled,
-            &self.zone,
-            &mut control,
-        );
         match ran {
             Ok(_) => match event.into_row() {
                 Ok(made) => {
@@ -243,6 +238,18 @@ impl Program {
             )),
             Err(Terminate::Abort(error) | Terminate::Error(error)) => shortened(error.to_string()),
         }
+    }
+
+    fn resolve(&self, event: &mut Event) -> Result<Value, Terminate> {
+        let mut steps = 0_u64;
+        let mut control = || {
+            steps += 1;
+            match steps > STEPS_MAX {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        Runtime::default().resolve_with_control(event, &self.compiled, &self.zone, &mut control)
     }
 }
 

@@ -283,3 +283,39 @@ fn deep_and_long_texts_end_in_a_row_or_a_reason() {
         }
     }
 }
+
+/// Functions of the library that panic at what a device wrote: the record is a dead letter, and the next
+/// one goes on.
+#[test]
+fn a_panic_is_a_dead_letter() {
+    for (source, bad, good) in [
+        (".b = format_number!(.a)", r#"{"a":1e30}"#, r#"{"a":1.5}"#),
+        (
+            ".b = starts_with(decode_base64!(.a), \"Äx\", case_sensitive: false)",
+            r#"{"a":"w4Tk"}"#,
+            r#"{"a":"w4R4"}"#,
+        ),
+        (
+            ".b = encode_charset!(decode_base16!(.a), \"utf-8\")",
+            r#"{"a":"ff"}"#,
+            r#"{"a":"61"}"#,
+        ),
+    ] {
+        let program = program(source).unwrap();
+        for _ in 0..2 {
+            let (ended, _) = run_with(&program, bad);
+            let Ended::Failed(reason) = &ended else {
+                panic!("{source}: {ended:?}");
+            };
+            assert!(reason.starts_with("the program panicked: "), "{reason}");
+            assert_eq!(run_with(&program, good).0, Ended::On, "{source}");
+        }
+    }
+}
+
+#[test]
+fn what_a_panic_says_is_its_reason() {
+    assert_eq!(panics::caught(|| 1), Ok(1));
+    let panicked = panics::caught(|| panic!("at {}", 7));
+    assert_eq!(panicked, Err::<(), _>("at 7".to_owned()));
+}
