@@ -331,20 +331,22 @@ fn a_client_with_a_token_is_let_in_and_told_no_more_than_by_msk() {
 
 #[test]
 fn a_connection_keeps_its_principal_when_it_authenticates_again() {
-    let msk = Msk::with().session_max(Duration::from_secs(2)).start();
+    // The client has the last tenth of it to authenticate in.
+    let session = Duration::from_secs(6);
+    let msk = Msk::with().session_max(session).start();
     let first = key(msk.iam());
     let current = Arc::new(Mutex::new(first.clone()));
     let shown = Arc::clone(&current);
     let visitor = Visitor::with_tokens(move || {
         let token = Presign::of(&shown.lock().expect("nobody panics with it")).token();
-        (token, Duration::from_secs(2))
+        (token, session)
     });
     let config = msk.client(Listener::Iam);
     let consumer: BaseConsumer<Visitor> = config.create_with_context(visitor).unwrap();
     let polled = || drop(consumer.poll(Duration::from_millis(20)));
-    wait_until("it has authenticated four times", PATIENCE, || {
+    wait_until("it has authenticated three times", PATIENCE, || {
         polled();
-        msk.iam().decisions_for(&first).len() >= 4
+        msk.iam().decisions_for(&first).len() >= 3
     });
     assert_eq!(consumer.context().told(), Vec::<String>::new());
     let role = first.principal.split('/').nth(1).expect("a role");
