@@ -16,6 +16,10 @@ use crate::route::confine;
 /// Folder of everything that is not data: state, configurations.
 pub const OWN_FOLDER: &str = "_headwater/";
 
+/// More objects than any batch has: a hundred times what `flush.objects` may be. A name that counts
+/// higher is not one of ours.
+const OBJECTS_MAX: usize = 1_000_000;
+
 /// The name of one object, below the output's prefix.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectName {
@@ -73,7 +77,8 @@ impl ObjectName {
             n: digits(n)?.parse().ok()?,
             extension: extension.to_owned(),
         };
-        (name.start < name.end && (1..=name.n).contains(&name.k)).then_some(name)
+        let is_counted = (1..=name.n).contains(&name.k) && name.n <= OBJECTS_MAX;
+        (name.start < name.end && is_counted).then_some(name)
     }
 }
 
@@ -247,6 +252,7 @@ mod tests {
             "logs+2+00000000000000000006-00000000000000000006+1of1.ndjson",
             "logs+2+00000000000000000000-00000000000000000006+0of1.ndjson",
             "logs+2+00000000000000000000-00000000000000000006+2of1.ndjson",
+            "logs+2+00000000000000000000-00000000000000000006+1of99999999999.ndjson",
             "logs+-2+00000000000000000000-00000000000000000006+1of1.ndjson",
             "a+b+2+00000000000000000000-00000000000000000006+1of1.ndjson",
         ] {

@@ -105,7 +105,8 @@ async fn remove(store: &Store, keys: &[String]) -> anyhow::Result<u64> {
     Ok(keys.len() as u64)
 }
 
-/// Finishes what another run began. `listed`: keys of all objects that are there.
+/// Finishes what another run began. `listed`: keys of all objects that are there. An account that
+/// outlived its data is passed over: data may expire.
 ///
 /// # Errors
 /// As [`replace`].
@@ -137,6 +138,10 @@ pub async fn finish(
             accounts.remove(&key);
             continue;
         }
+        if there.is_empty() {
+            // It expired, or somebody removed it: there is nothing left to finish.
+            continue;
+        }
         ensure!(
             there.len() == account.replaces.len(),
             "{key} stands for objects that are gone, and {} is not there: look for it in the bucket's versions",
@@ -159,4 +164,49 @@ pub async fn finish(
         done.replaced += remove(store, &there).await?;
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::folder::Folder;
+    use crate::store::plain_content;
+
+    async fn store(store: &Store, start: u64) -> ObjectName {
+        let key = format!("p/t+0+{start:020}-{:020}+1of1.ndjson", start + 10);
+        let bytes = format!("{{\"n\":{start}}}\n").into_bytes();
+        let content = plain_content(&bytes);
+        store.put_new(&key, bytes.into(), content).await.unwrap();
+        ObjectName::parse(&key).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_account_that_outlived_its_data_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Arc::new(Store::Folder(Folder::new(folder.path().into())));
+        let mut accounts = Accounts::new();
+        let mut listed = HashSet::new();
+        for (start, is_there) in [(0, false), (100, true)] {
+            let names = [
+                store(&output, start).await,
+                store(&output, start + 10).await,
+            ];
+            let name = CompactedName::of(&[&names[0], &names[1]]).unwrap();
+            let keys: Vec<String> = names.iter().map(ToString::to_string).collect();
+            if is_there {
+                listed.extend(keys.clone());
+            }
+            accounts.insert(
+                crate::compact::account::key(&name),
+                Account::new(&name, keys),
+            );
+        }
+        let done = finish(&output, &mut accounts, &listed).await.unwrap();
+        assert_eq!((done.made, done.replaced), (1, 2));
+        assert_eq!(accounts.len(), 2, "it may be a listing that came too early");
+        // Half of it is no expiry that anybody could finish.
+        listed.retain(|key| key.contains(&format!("{:020}-", 110)));
+        let failed = finish(&output, &mut accounts, &listed).await.unwrap_err();
+        assert!(failed.to_string().contains("are gone"), "{failed}");
+    }
 }

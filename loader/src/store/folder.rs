@@ -133,20 +133,30 @@ impl Folder {
         prefix: &str,
         each: &mut dyn FnMut(Listed),
     ) -> Result<(), StoreError> {
-        let mut folders = vec![self.root.clone()];
+        // Below the prefix's deepest folder: what lies beside it is not looked at.
+        let deepest = prefix.rfind('/').map_or("", |slash| &prefix[..slash]);
+        let mut folders = vec![self.root.join(deepest)];
         while let Some(folder) = folders.pop() {
             let entries = match fs::read_dir(&folder) {
                 Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) =>
+                {
+                    continue;
+                }
                 Err(error) => return Err(failed("list", &folder, &error)),
             };
             for entry in entries {
                 let entry = entry.map_err(|error| failed("list", &folder, &error))?;
                 let path = entry.path();
-                let kind = entry
-                    .file_type()
-                    .map_err(|error| failed("list", &path, &error))?;
-                if kind.is_dir() {
+                // Where it went away meanwhile, it is not there.
+                let Some(about) = still_there(entry.metadata(), &path)? else {
+                    continue;
+                };
+                if about.is_dir() {
                     folders.push(path);
                     continue;
                 }
@@ -154,8 +164,6 @@ impl Folder {
                     continue;
                 };
                 if key.starts_with(prefix) && !key.starts_with(TEMPORARY) {
-                    let about = entry.metadata();
-                    let about = about.map_err(|error| failed("list", &path, &error))?;
                     let size = about.len();
                     let modified = about.modified().ok();
                     let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -169,6 +177,18 @@ impl Folder {
             }
         }
         Ok(())
+    }
+}
+
+/// What a file's metadata are; nothing where it was removed since it was listed.
+fn still_there(
+    about: io::Result<fs::Metadata>,
+    path: &Path,
+) -> Result<Option<fs::Metadata>, StoreError> {
+    match about {
+        Ok(about) => Ok(Some(about)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("list", path, &error)),
     }
 }
 
@@ -235,6 +255,38 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_went_away_while_it_was_listed_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone");
+        assert!(still_there(fs::metadata(&path), &path).unwrap().is_none());
+        let here = still_there(fs::metadata(folder.path()), folder.path());
+        assert!(here.unwrap().is_some());
+        let other = still_there(Err(io::ErrorKind::PermissionDenied.into()), &path);
+        assert!(matches!(other, Err(StoreError::Refused(_))), "{other:?}");
+    }
+
+    #[test]
+    fn a_listing_starts_where_its_prefix_lies() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Folder::new(root.path().join("out"));
+        let keys = ["a", "b/c/x", "b/c/y/z", "b/cd/x", "b/d", "ba"];
+        for key in keys {
+            store.put_new(key, b"1").unwrap();
+        }
+        let list = |prefix: &str| {
+            let mut found = Vec::new();
+            store.list(prefix, &mut |listed| found.push(listed.key))?;
+            found.sort();
+            Ok::<_, StoreError>(found)
+        };
+        for prefix in ["", "b", "b/", "b/c", "b/c/", "b/c/y/z", "a/x", "n/o/"] {
+            let all = keys.iter().filter(|key| key.starts_with(prefix));
+            let all: Vec<&str> = all.copied().collect();
+            assert_eq!(list(prefix).unwrap(), all, "{prefix}");
+        }
     }
 
     /// What a loader has under way between its write and its link.
