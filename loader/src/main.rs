@@ -14,7 +14,7 @@ use headwater_loader::cli::dry_run::{Prices, Sample};
 use headwater_loader::cli::replay::{Stretch, Until};
 use headwater_loader::config::{ConfigFile, plan};
 use headwater_loader::range::position::Position;
-use headwater_loader::store::Store;
+use headwater_loader::store::{Retries, Store};
 use headwater_loader::{cli, lambda, supervise};
 use headwater_msk::{Bytes, Period};
 
@@ -310,11 +310,27 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    let failure = args.command.failure();
     match start(args.command) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            failure
+        }
+    }
+}
+
+impl Command {
+    /// The exit status where it could not be done. 2, as clap's own for wrong arguments, where 1 is
+    /// the answer to what was asked: "no" is not "could not look".
+    fn failure(&self) -> ExitCode {
+        match self {
+            Self::Verify(_)
+            | Self::Audit(_)
+            | Self::Plan(_)
+            | Self::Test(_)
+            | Self::Dlq(Dlq::Replay { .. }) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
         }
     }
 }
@@ -400,7 +416,7 @@ async fn put_together(compact: Compact) -> anyhow::Result<ExitCode> {
         path: compact.path,
         apply: compact.apply,
     };
-    let store = supervise::open_store(&plan.output).await;
+    let store = supervise::open_store(&plan.output, Retries::Client).await;
     cli::compact::compact(&plan, store, &wanted, compact.reading.json).await
 }
 
@@ -408,7 +424,7 @@ async fn stretch(there: There, from: Position, until: Until) -> anyhow::Result<E
     let config = &there.reading.config.config;
     let plan = cli::plan_with(config, |file| file.accounts = AccountsFile::default())?;
     let to = elsewhere(config, there.to).await?;
-    let live = supervise::open_store(&plan.output).await;
+    let live = supervise::open_store(&plan.output, Retries::Client).await;
     let mut partitions = there.partition;
     partitions.sort_unstable();
     partitions.dedup();
@@ -429,20 +445,20 @@ async fn elsewhere(config: &Path, to: String) -> anyhow::Result<Store> {
     file.output.url = to;
     let output = plan::parse_output(&file);
     let output = output.map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    Ok(supervise::open_store(&output).await)
+    Ok(supervise::open_store(&output, Retries::Client).await)
 }
 
 async fn dead_letters(dlq: Dlq) -> anyhow::Result<ExitCode> {
     match dlq {
         Dlq::List(reading) => {
             let plan = cli::plan_from(&reading.config.config)?;
-            let store = supervise::open_store(&plan.output).await;
+            let store = supervise::open_store(&plan.output, Retries::Client).await;
             cli::dlq::list(&plan, &store, reading.json).await
         }
         Dlq::Replay { config, to } => {
             let plan = cli::plan_from(&config.config)?;
             let to = elsewhere(&config.config, to).await?;
-            let store = supervise::open_store(&plan.output).await;
+            let store = supervise::open_store(&plan.output, Retries::Client).await;
             cli::dlq::replay(&plan, &store, &to).await
         }
     }

@@ -27,7 +27,7 @@ use crate::status::Status;
 use crate::store::dynamodb::DynamoDb;
 use crate::store::folder::Folder;
 use crate::store::s3::S3;
-use crate::store::{Store, StoreError};
+use crate::store::{Retries, Store, StoreError};
 use crate::tables::keep_fresh;
 use crate::worker::{self, Ended, Shared};
 
@@ -39,9 +39,11 @@ const EMF_PATIENCE: Duration = Duration::from_secs(2);
 const REPORT: Duration = Duration::from_secs(60);
 
 /// Opens the output that a plan names.
-pub async fn open_store(output: &Output) -> Store {
+pub async fn open_store(output: &Output, retries: Retries) -> Store {
     match output {
-        Output::S3(settings) => Store::S3(Box::new(S3::new(settings.as_ref().clone()).await)),
+        Output::S3(settings) => {
+            Store::S3(Box::new(S3::new(settings.as_ref().clone(), retries).await))
+        }
         Output::Folder(root) => Store::Folder(Folder::new(root.clone())),
     }
 }
@@ -77,7 +79,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
     };
     let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
-    let store = open_store(&plan.output).await;
+    let store = open_store(&plan.output, Retries::Caller).await;
     let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));
     tokio::select! {
         ready = prepare(&store, &tables, &plan) => ready?,

@@ -19,8 +19,8 @@ use crate::config::Plan;
 use crate::config::file::Tables;
 use crate::pipeline::{Pipeline, content_hash};
 use crate::recover::store_pipeline;
-use crate::store::Store;
 use crate::store::s3::{S3, S3Settings};
+use crate::store::{Retries, Store};
 use crate::transform::lookup::TABLE_BYTES_MAX;
 use crate::worker::Shared;
 
@@ -73,7 +73,7 @@ impl Sources {
         bucket.clone_into(&mut settings.bucket);
         settings.prefix.clear();
         let get = async {
-            let store = S3::new(settings).await;
+            let store = S3::new(settings, Retries::Client).await;
             store.get_bounded(key, TABLE_BYTES_MAX).await
         };
         // A thread of its own: the caller may be inside a runtime, or outside of any.

@@ -148,7 +148,7 @@ fn assert_replayed(loading: &Loading) {
 
     let into = format!("s3://{}/data", loading.bucket);
     let refused = loading.loader(mended).run("dlq replay", &["--to", &into]);
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(2));
     assert!(
         refused.stderr.contains("lie in one another"),
         "{}",

@@ -8,7 +8,7 @@ use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
-use headwater_tests::s3::S3;
+use headwater_tests::s3::{Fault, Kind as Trouble, Op, S3};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -217,6 +217,31 @@ fn foreign_and_broken_records_are_kept() {
 }
 
 #[test]
+fn a_command_is_not_over_at_the_first_busy_answer() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "busy", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    for batch in 0..2 {
+        let lines: Vec<Record> = (0..10)
+            .map(|i| device.line(&format!("{batch}/{i}")))
+            .collect();
+        kafka.produce(&loading.topic, lines);
+        load_all(&loading, 10 * (batch + 1));
+    }
+    for command in ["verify", "audit", "compact", "dlq list"] {
+        let before = s3.faults_met();
+        s3.fault(Fault::on(Op::List, Trouble::SlowDown).times(1));
+        s3.fault(Fault::on(Op::List, Trouble::HangUp).times(1));
+        let done = loading.loader("").run(command, &[]);
+        assert_eq!(done.code, Some(0), "{command}: {}", done.stderr);
+        assert_eq!(s3.faults_met(), before + 2, "{command}");
+    }
+    s3.fault(Fault::on(Op::Get, Trouble::Http503).times(2));
+    let audit = loading.audit();
+    assert_eq!(audit.code, Some(0), "{}", audit.stderr);
+}
+
+#[test]
 fn what_cannot_work_is_refused_in_words_and_moves_no_offset() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let mut loading = Loading::new(kafka, &s3, "refused", 1);
@@ -232,10 +257,14 @@ fn what_cannot_work_is_refused_in_words_and_moves_no_offset() {
     );
     loading.bucket = good;
     let audit = loading.audit();
-    assert_eq!(audit.code, Some(1));
+    assert_eq!(audit.code, Some(2), "it could not look");
     assert!(audit.stderr.contains("no ledger"), "{}", audit.stderr);
     let check = loading.loader("[flush]\nagee = \"1s\"\n").run("check", &[]);
     assert_eq!(check.code, Some(1));
+    let verify = loading
+        .loader("[flush]\nagee = \"1s\"\n")
+        .run("verify", &[]);
+    assert_eq!(verify.code, Some(2));
     assert!(
         check.stderr.contains("did you mean `age`"),
         "{}",

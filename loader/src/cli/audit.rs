@@ -29,7 +29,7 @@ use crate::range::manifest::Manifest;
 use crate::recover::newest_snapshot;
 use crate::state::{SnapshotError, scan};
 use crate::status::devices::Device;
-use crate::store::{Reading, Store};
+use crate::store::{Reading, Retries, Store};
 use crate::supervise::open_store;
 
 /// How often the newest snapshot of a partition may be gone before it is read: a loader at work
@@ -103,7 +103,7 @@ impl Choice {
 /// The output cannot be read, or holds no ledger of this topic; what was read cannot wait in a
 /// temporary file.
 pub async fn audit(plan: &Plan, choice: &Choice) -> anyhow::Result<ExitCode> {
-    let store = open_store(&plan.output).await;
+    let store = open_store(&plan.output, Retries::Client).await;
     let topic = plan.kafka.topic.as_str();
     let newest = newest(&store, topic).await?;
     anyhow::ensure!(

@@ -173,7 +173,7 @@ fn is_finished(replaces: &[String], object: &str, listed: &HashSet<String>) -> b
 
 /// The offset of each partition's newest state. A batch that ends below it is over: the next one was
 /// begun behind its end.
-async fn settled(store: &Store, topic: &str) -> anyhow::Result<BTreeMap<i32, u64>> {
+pub(super) async fn settled(store: &Store, topic: &str) -> anyhow::Result<BTreeMap<i32, u64>> {
     let folder = topic_state_folder(topic);
     let mut settled: BTreeMap<i32, u64> = BTreeMap::new();
     store

@@ -1,9 +1,14 @@
 //! `headwater-loader verify`: do the ranges in the objects' names tile every partition? It only
 //! lists; no object is read.
+//!
+//! It may run beside a loader, whose batches come in any order of keys while they are listed. So it
+//! asks first how far each partition's state is: objects are stored before the state behind them, and
+//! what ends at or below it has to be there. What ends behind it is being written, and is not judged.
+//! Without a state (and in a function of Lambda and a stretch, whose states are no such border) all is.
 
 mod compacted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -12,12 +17,13 @@ use serde::Serialize;
 use compacted::Compacted;
 
 use crate::cli::audit::shown;
+use crate::cli::compact::settled;
 use crate::cli::{Progress, print};
 use crate::config::Plan;
-use crate::name::{OWN_FOLDER, ObjectName};
+use crate::name::{OWN_FOLDER, ObjectName, topic_state_folder};
 use crate::partition::intent::Committed;
 use crate::range::manifest::{Manifest, done};
-use crate::store::Store;
+use crate::store::{Retries, Store};
 use crate::supervise::open_store;
 
 /// Which objects of a batch were seen.
@@ -37,6 +43,8 @@ struct PartitionReport {
     last: u64,
     batches: usize,
     objects: usize,
+    /// Batches behind the newest state, of which not all objects need be there.
+    being_written: usize,
     problems: Vec<String>,
 }
 
@@ -56,9 +64,11 @@ struct Report {
 /// # Errors
 /// The output cannot be listed, or holds no object of this topic.
 pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
-    let store = open_store(&plan.output).await;
+    let store = open_store(&plan.output, Retries::Client).await;
     let mut partitions: BTreeMap<i32, Batches> = BTreeMap::new();
     let mut foreign = 0;
+    // Before the objects are listed: see above.
+    let borders = borders(&store, &plan.kafka.topic).await?;
     let mut compacted = Compacted::load(&store, &plan.kafka.topic).await?;
     let mut progress = Progress::new("objects listed");
     store
@@ -82,6 +92,8 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
     for name in &settled.names {
         note(partitions.entry(name.partition).or_default(), name);
     }
+    let mut problems = settled.missing(&firsts(&partitions));
+    problems.extend(settled.problems);
     let stretches = stretches(&store, &plan.kafka.topic).await?;
     for partition in stretches.keys() {
         partitions.entry(*partition).or_default();
@@ -94,18 +106,21 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
     );
     let partitions: Vec<_> = partitions
         .into_iter()
-        .map(|(id, batches)| judge(id, &batches, stretches.get(&id)))
+        .map(|(id, batches)| {
+            let border = borders.get(&id).copied();
+            judge(id, batches, stretches.get(&id), border)
+        })
         .collect();
     let report = Report {
         topic: plan.kafka.topic.clone(),
         complete: partitions
             .iter()
             .all(|partition| partition.problems.is_empty())
-            && settled.problems.is_empty(),
+            && problems.is_empty(),
         partitions,
         foreign_objects: foreign,
         compaction_under_way: settled.under_way,
-        problems: settled.problems,
+        problems,
     };
     if json {
         print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
@@ -117,6 +132,32 @@ pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Each partition's first offset that is still there.
+fn firsts(partitions: &BTreeMap<i32, Batches>) -> BTreeMap<i32, u64> {
+    let first = |(partition, batches): (&i32, &Batches)| {
+        let ((start, _), _) = batches.first_key_value()?;
+        Some((*partition, *start))
+    };
+    partitions.iter().filter_map(first).collect()
+}
+
+/// The offset up to which all objects of a partition are stored, where its newest state says so. A
+/// function's does not: it is stored together with the objects before it, and the head knows of both.
+async fn borders(store: &Store, topic: &str) -> anyhow::Result<BTreeMap<i32, u64>> {
+    let folder = topic_state_folder(topic);
+    let mut heads: BTreeSet<i32> = BTreeSet::new();
+    store
+        .list(&folder, |listed| {
+            let head = listed.key.strip_prefix(&folder);
+            let head = head.and_then(|rest| rest.strip_suffix("/head"));
+            heads.extend(head.and_then(|partition| partition.parse::<i32>().ok()));
+        })
+        .await?;
+    let mut borders = settled(store, topic).await?;
+    borders.retain(|partition, _| !heads.contains(partition));
+    Ok(borders)
 }
 
 /// What a partition of a stretch (`replay`, `backfill`) has to hold.
@@ -163,16 +204,52 @@ impl Stretch {
     }
 }
 
+impl Batch {
+    /// Objects that are not there, and those that are there more than once: neighbours together.
+    fn objects_problems(&mut self) -> impl Iterator<Item = String> {
+        self.seen.sort_unstable();
+        let n = self.n;
+        let mut missing = Vec::new();
+        let mut twice: Vec<(usize, usize)> = Vec::new();
+        let mut next = 1;
+        for k in self.seen.iter().copied().chain([n + 1]) {
+            if k < next {
+                match twice.last_mut() {
+                    Some((_, last)) if *last + 1 >= k => *last = k,
+                    _ => twice.push((k, k)),
+                }
+            } else if k > next {
+                missing.push((next, k - 1));
+            }
+            next = k + 1;
+        }
+        let told = move |what: &str, (from, to): (usize, usize)| match from == to {
+            true => format!("{what}: object {from} of {n}"),
+            false => format!("{what}: objects {from} to {to} of {n}"),
+        };
+        let missing = missing.into_iter().map(move |range| told("missing", range));
+        missing.chain(twice.into_iter().map(move |range| told("twice", range)))
+    }
+}
+
 fn note(batches: &mut Batches, name: &ObjectName) {
     let batch = batches.entry((name.start, name.end)).or_default();
     batch.n = batch.n.max(name.n);
     batch.seen.push(name.k);
 }
 
-fn judge(partition: i32, batches: &Batches, stretch: Option<&Stretch>) -> PartitionReport {
+/// `border`: what ends behind it is being written.
+fn judge(
+    partition: i32,
+    mut batches: Batches,
+    stretch: Option<&Stretch>,
+    border: Option<u64>,
+) -> PartitionReport {
     let mut problems = Vec::new();
+    let border = border.filter(|_| stretch.is_none()).unwrap_or(u64::MAX);
+    let being_written = batches.extract_if(.., |(_, end), _| *end > border).count();
     let mut covered: Option<u64> = None;
-    for ((start, end), batch) in batches {
+    for ((start, end), batch) in &mut batches {
         match covered {
             Some(covered) if covered < *start => {
                 problems.push(format!("hole: [{covered}, {start}) is in no object"))
@@ -186,30 +263,22 @@ fn judge(partition: i32, batches: &Batches, stretch: Option<&Stretch>) -> Partit
             _ => {}
         }
         covered = covered.max(Some(*end));
-        for k in 1..=batch.n {
-            match batch.seen.iter().filter(|seen| **seen == k).count() {
-                1 => {}
-                0 => problems.push(format!(
-                    "missing: object {k} of {} of [{start}, {end})",
-                    batch.n
-                )),
-                _ => problems.push(format!(
-                    "twice: object {k} of {} of [{start}, {end})",
-                    batch.n
-                )),
-            }
-        }
+        let objects = batch.objects_problems();
+        problems.extend(objects.map(|problem| format!("{problem} of [{start}, {end})")));
     }
     let first = batches.keys().next().map(|range| range.0);
     if let Some(stretch) = stretch {
         problems.extend(stretch.problems(first.zip(covered)));
     }
+    let nothing_at = stretch.map(|stretch| stretch.from);
+    let nothing_at = nothing_at.or((being_written > 0).then_some(border));
     PartitionReport {
         partition,
-        first: first.or(stretch.map(|stretch| stretch.from)).unwrap_or(0),
-        last: covered.or(stretch.map(|stretch| stretch.from)).unwrap_or(0),
+        first: first.or(nothing_at).unwrap_or(0),
+        last: covered.or(nothing_at).unwrap_or(0),
         batches: batches.len(),
         objects: batches.values().map(|batch| batch.seen.len()).sum(),
+        being_written,
         problems,
     }
 }
@@ -235,6 +304,13 @@ fn table(report: &Report) -> String {
             )?;
             for problem in &partition.problems {
                 writeln!(text, "    {problem}")?;
+            }
+            if partition.being_written > 0 {
+                writeln!(
+                    text,
+                    "    being written: {} batches behind the newest state, not judged",
+                    partition.being_written
+                )?;
             }
         }
         for problem in &report.problems {
@@ -274,10 +350,14 @@ mod tests {
     use super::*;
 
     fn problems(objects: &[(u64, u64, usize, usize)]) -> Vec<String> {
-        problems_of(objects, None)
+        problems_of(objects, None, None)
     }
 
-    fn problems_of(objects: &[(u64, u64, usize, usize)], stretch: Option<Stretch>) -> Vec<String> {
+    fn problems_of(
+        objects: &[(u64, u64, usize, usize)],
+        stretch: Option<Stretch>,
+        border: Option<u64>,
+    ) -> Vec<String> {
         let mut batches = Batches::new();
         for &(start, end, k, n) in objects {
             let name = ObjectName {
@@ -292,7 +372,57 @@ mod tests {
             };
             note(&mut batches, &name);
         }
-        judge(0, &batches, stretch.as_ref()).problems
+        judge(0, batches, stretch.as_ref(), border).problems
+    }
+
+    #[test]
+    fn what_is_being_written_is_no_problem() {
+        // Another batch of several paths was half listed, and of the one before it nothing was.
+        let objects = [(0, 5, 1, 1), (5, 9, 1, 1), (20, 30, 2, 3)];
+        let held_against = |border, stretch| problems_of(&objects, stretch, border);
+        assert_eq!(held_against(Some(9), None), [""; 0]);
+        assert_eq!(held_against(Some(29), None), [""; 0]);
+        for border in [Some(30), None] {
+            let found = held_against(border, None);
+            assert!(found[0].starts_with("hole: [9, 20)"), "{found:?}");
+            assert!(found[1].starts_with("missing: object 1 of 3"), "{found:?}");
+            assert!(found[2].starts_with("missing: object 3 of 3"), "{found:?}");
+        }
+        let stretch = Stretch {
+            from: 0,
+            to: 30,
+            done: None,
+        };
+        assert!(held_against(Some(9), Some(stretch)).len() > 3);
+        // What is below is judged as ever.
+        let found = problems_of(&[(0, 5, 1, 2), (5, 9, 1, 1)], None, Some(9));
+        assert!(found[0].starts_with("missing: object 2 of 2"), "{found:?}");
+        // Nothing but what is being written.
+        assert_eq!(problems_of(&objects[2..], None, Some(3)), [""; 0]);
+    }
+
+    #[test]
+    fn of_many_objects_neighbours_are_told_together() {
+        let n = 1_000_000;
+        let found = problems(&[
+            (0, 5, 7, n),
+            (0, 5, 8, n),
+            (0, 5, 8, n),
+            (0, 5, 8, n),
+            (0, 5, 9, n),
+            (0, 5, 9, n),
+        ]);
+        assert_eq!(
+            found,
+            [
+                "missing: objects 1 to 6 of 1000000 of [0, 5)",
+                "missing: objects 10 to 1000000 of 1000000 of [0, 5)",
+                "twice: objects 8 to 9 of 1000000 of [0, 5)",
+            ]
+        );
+        // As many as they come, in any order, in no more than a sort.
+        let all: Vec<_> = (1..=n).rev().map(|k| (0, 5, k, n)).collect();
+        assert_eq!(problems(&all), [""; 0]);
     }
 
     fn of_stretch(
@@ -306,7 +436,7 @@ mod tests {
             snapshot: None,
             intent: None,
         });
-        problems_of(objects, Some(Stretch { from, to, done }))
+        problems_of(objects, Some(Stretch { from, to, done }), None)
     }
 
     #[test]

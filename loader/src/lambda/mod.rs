@@ -34,8 +34,8 @@ use crate::emf::{self, Totals};
 use crate::fetched::Fetched;
 use crate::metrics::ItemCounts;
 use crate::pipeline::Pipeline;
-use crate::store::Store;
 use crate::store::dynamodb::DynamoDb;
+use crate::store::{Retries, Store};
 use crate::supervise::{open_store, prepare};
 use crate::tables::Versions;
 
@@ -144,7 +144,7 @@ async fn start(plan: Plan) -> anyhow::Result<Function> {
         "accounts.daily = \"device\": what is due at the end of a day has to be written before the next record is \
          stored, and an object for each device may take longer than an invocation has: take \"partition\""
     );
-    let store = Arc::new(open_store(&plan.output).await);
+    let store = Arc::new(open_store(&plan.output, Retries::Caller).await);
     let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));
     prepare(&store, &tables, &plan).await?;
     Ok(Function {

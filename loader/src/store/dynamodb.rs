@@ -19,7 +19,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use crate::items::attributes::attributes;
 use crate::items::{ORDER, TableFile};
-use crate::store::{StoreError, aws};
+use crate::store::{Retries, StoreError, aws};
 
 /// An item is put where there is none of its key, or an earlier one.
 const LATER: &str = "attribute_not_exists(#order) OR #order < :order";
@@ -172,7 +172,8 @@ fn texts(request: &WriteRequest) -> BTreeMap<&str, &str> {
 }
 
 async fn connect(settings: &DynamoSettings) -> Client {
-    let shared = aws::config(settings.region.as_deref(), settings.timeout).await;
+    let region = settings.region.as_deref();
+    let shared = aws::config(region, settings.timeout, Retries::Caller).await;
     let mut config = aws_sdk_dynamodb::config::Builder::from(&shared);
     if let Some(endpoint) = &settings.endpoint {
         config = config.endpoint_url(endpoint);

@@ -17,6 +17,7 @@ use crate::encode::Content;
 use crate::store::folder::Folder;
 use crate::store::s3::S3;
 
+pub use aws::Retries;
 pub use reading::{Pieces, Reading};
 
 /// How an object came to be there.

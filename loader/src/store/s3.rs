@@ -11,8 +11,8 @@
 //! fence: two groups that write into one output by mistake are then found out only where the HEAD
 //! sees the other's object.
 //!
-//! The SDK's own retries are off: the caller retries with its own back-off, for as long as it owns
-//! the partition.
+//! Where objects are loaded the SDK's own retries are off: the caller retries with its own back-off, for
+//! as long as it owns the partition. Commands have the SDK's.
 
 mod multipart;
 pub mod options;
@@ -27,7 +27,7 @@ use bytes::Bytes;
 
 use crate::encode::Content;
 use crate::name::OWN_FOLDER;
-use crate::store::aws;
+use crate::store::aws::{self, Retries};
 use crate::store::s3::options::{S3Options, described};
 use crate::store::{Listed, Reading, StoreError, Stored, Version};
 
@@ -60,8 +60,9 @@ pub struct S3 {
 
 impl S3 {
     /// A client for a bucket, with credentials from the environment as AWS's tools find them.
-    pub async fn new(settings: S3Settings) -> Self {
-        let shared = aws::config(settings.region.as_deref(), settings.options.timeout).await;
+    pub async fn new(settings: S3Settings, retries: Retries) -> Self {
+        let region = settings.region.as_deref();
+        let shared = aws::config(region, settings.options.timeout, retries).await;
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
             .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
             .force_path_style(settings.path_style);

@@ -1,6 +1,9 @@
 //! What `verify` makes of objects that stand for others: each counts as those that it stands for.
+//!
+//! An account outlives its data where that expires. Gone with it is what `verify` would not miss of
+//! data that was never put together: all below a partition's first offset that is still there.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::compact::account::{self, Account, Accounts, load_all};
 use crate::name::{CompactedName, ObjectName};
@@ -25,6 +28,32 @@ pub(super) struct Settled {
     /// Objects whose rows are there twice, until the compaction is finished.
     pub(super) under_way: usize,
     pub(super) problems: Vec<String>,
+    /// What an account names, and nothing has the rows of.
+    gone: Vec<Gone>,
+}
+
+/// Objects that stood for others, and are gone with them.
+#[derive(Debug, PartialEq, Eq)]
+struct Gone {
+    object: String,
+    names: Vec<ObjectName>,
+}
+
+impl Settled {
+    /// What is missing, where `firsts` are the first offsets that are still there: a partition of
+    /// which nothing is there misses nothing.
+    pub(super) fn missing(&self, firsts: &BTreeMap<i32, u64>) -> Vec<String> {
+        let is_missed = |name: &&ObjectName| {
+            let first = firsts.get(&name.partition);
+            first.is_some_and(|first| name.end > *first)
+        };
+        let told = |gone: &Gone| {
+            let n = gone.names.iter().filter(is_missed).count();
+            let Gone { object, .. } = gone;
+            (n > 0).then(|| format!("missing: {object}, and {n} objects that it stands for"))
+        };
+        self.gone.iter().filter_map(told).collect()
+    }
 }
 
 impl Compacted {
@@ -108,11 +137,10 @@ impl Compacted {
         // One that stood for others, and is gone with them.
         for account in self.accounts.values() {
             let gone = account.replaces.iter().filter(|key| !keys.contains(key));
-            if let n @ 1.. = gone.count() {
-                settled.problems.push(format!(
-                    "missing: {}, and {n} objects that it stands for",
-                    account.object
-                ));
+            let names: Vec<ObjectName> = gone.filter_map(|key| ObjectName::parse(key)).collect();
+            if !names.is_empty() {
+                let object = account.object.clone();
+                settled.gone.push(Gone { object, names });
             }
         }
         for object in self.objects.iter().filter(|key| !known.contains(key)) {
@@ -166,10 +194,24 @@ mod tests {
             assert_eq!(found.under_way, under_way, "{listed:?}");
             assert!(found.problems.is_empty(), "{found:?}");
         }
-        // One is gone, and nothing stands for it.
+        // One is gone, and nothing stands for it: it is missed where an earlier one is still there.
         let found = settled(&all, &[&b]);
         assert_eq!(found.names, names[1..]);
-        assert!(found.problems[0].starts_with("missing"), "{found:?}");
+        let missing = |found: &Settled, first: u64| found.missing(&[(0, first)].into());
+        assert_eq!(missing(&found, 10), [""; 0], "it expired");
+        let told = missing(&found, 9);
+        assert!(told[0].contains("and 1 objects"), "{told:?}");
+        // All of it is gone.
+        let found = settled(&all, &[]);
+        assert_eq!(
+            (missing(&found, 20), &found.problems[..]),
+            (vec![], &[][..])
+        );
+        assert_eq!(found.missing(&BTreeMap::new()), [""; 0]);
+        for (first, n) in [(10, 1), (5, 2)] {
+            let told = missing(&found, first);
+            assert!(told[0].contains(&format!("and {n} objects")), "{told:?}");
+        }
         let found = settled(&Accounts::new(), &[&object]);
         assert!(found.problems[0].contains("no account"), "{found:?}");
         let mut two = all.clone();
