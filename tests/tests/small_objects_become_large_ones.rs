@@ -14,13 +14,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One batch of ten lines, loaded.
 fn load_batch(loading: &Loading, device: &mut Device, batch: usize) {
+    load_batch_beside(loading, device, batch, 10 * (batch + 1));
+}
+
+/// One batch of ten lines, with which so many lines are there.
+fn load_batch_beside(loading: &Loading, device: &mut Device, batch: usize, all: usize) {
     let lines: Vec<Record> = (0..10)
         .map(|i| device.line(&format!("{batch}/{i}")))
         .collect();
     loading.kafka.produce(&loading.topic, lines);
     let loader = loading.start();
     wait_until("the batch is stored", PATIENCE, || {
-        loading.stored().len() >= 10 * (batch + 1)
+        loading.stored().len() >= all
     });
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
 }
@@ -99,11 +104,23 @@ fn compaction_killed_at_each_step_keeps_every_row_once_and_both_proofs() {
     loading.report(lines(7)).assert_exact();
     loading.assert_proven();
     // What is lost of what stands for others is seen.
-    let large = data(&loading).into_iter().find(|key| key.contains("+c4."));
-    s3.lose(&loading.bucket, &large.expect("one stands for four"));
+    let lose = |part: &str| {
+        let large = data(&loading).into_iter().find(|key| key.contains(part));
+        s3.lose(&loading.bucket, &large.expect("one stands for several"));
+    };
+    lose("+c2.");
     let verify = loading.verify();
     assert_eq!(verify.code, Some(1), "{}", verify.stdout);
     assert!(verify.stdout.contains("missing: "), "{}", verify.stdout);
+    // What expires, the oldest first, is no loss, and holds no compaction up.
+    lose("+c4.");
+    loading.assert_proven();
+    load_batch_beside(&loading, &mut device, 7, 20);
+    load_batch_beside(&loading, &mut device, 8, 30);
+    let next = compact(&loading, None);
+    assert_eq!(next.code, Some(0), "{}", next.stderr);
+    assert!(next.stdout.contains("2 objects into 1"), "{}", next.stdout);
+    loading.assert_proven();
 }
 
 /// Starts two that have read the same objects before one of them can say that it puts them together, and
