@@ -15,7 +15,7 @@ use headwater_loader::cli::replay::{Stretch, Until};
 use headwater_loader::config::{ConfigFile, plan};
 use headwater_loader::range::position::Position;
 use headwater_loader::store::{Retries, Store};
-use headwater_loader::{cli, lambda, supervise};
+use headwater_loader::{cli, clock, lambda, supervise};
 use headwater_msk::{Bytes, Period};
 
 /// Takes records from Kafka, transforms them and writes them to S3, exactly once.
@@ -267,12 +267,18 @@ struct Compact {
 #[derive(Debug, Subcommand)]
 enum Dlq {
     /// Say why, how many, and where the first of each kind was.
-    List(Reading),
+    List {
+        #[command(flatten)]
+        reading: Reading,
+        /// Only of objects that were written in this last time, such as 24h.
+        #[arg(long, value_name = "DURATION")]
+        since: Option<Period>,
+    },
     /// Run them through the configuration again, into another place; exit status 1 where some fail
     /// again.
     Replay {
         #[command(flatten)]
-        config: Config,
+        reading: Reading,
         /// Where to: s3:// or file://, outside of output.url.
         #[arg(long, value_name = "URL")]
         to: String,
@@ -450,16 +456,19 @@ async fn elsewhere(config: &Path, to: String) -> anyhow::Result<Store> {
 
 async fn dead_letters(dlq: Dlq) -> anyhow::Result<ExitCode> {
     match dlq {
-        Dlq::List(reading) => {
+        Dlq::List { reading, since } => {
             let plan = cli::plan_from(&reading.config.config)?;
             let store = supervise::open_store(&plan.output, Retries::Client).await;
-            cli::dlq::list(&plan, &store, reading.json).await
+            let since_ms = since.map_or(0, |since| {
+                clock::now().wall_ms.saturating_sub(since.as_millis())
+            });
+            cli::dlq::list(&plan, &store, since_ms, reading.json).await
         }
-        Dlq::Replay { config, to } => {
-            let plan = cli::plan_from(&config.config)?;
-            let to = elsewhere(&config.config, to).await?;
+        Dlq::Replay { reading, to } => {
+            let plan = cli::plan_from(&reading.config.config)?;
+            let to = elsewhere(&reading.config.config, to).await?;
             let store = supervise::open_store(&plan.output, Retries::Client).await;
-            cli::dlq::replay(&plan, &store, &to).await
+            cli::dlq::replay(&plan, &store, &to, reading.json).await
         }
     }
 }

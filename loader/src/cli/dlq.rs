@@ -6,8 +6,9 @@
 //! it twice writes nothing twice. The dead letters themselves stay as they are.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use base64::Engine;
@@ -20,12 +21,13 @@ use crate::config::Plan;
 use crate::encode::{Compressor, Encoder, frame_bytes};
 use crate::fetched::{Entry, Identity};
 use crate::name::ObjectName;
+use crate::partition::batch::Object;
 use crate::pipeline::{Made, Pipeline, Record, Scratch, To};
 use crate::route::DEAD_LETTERS;
-use crate::store::Store;
+use crate::store::{Reading, Store};
 
-/// Largest dead-letter object that is read, bytes before compression.
-const OBJECT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Longest line that is read: a record of the largest size that a broker may be set to take, as base64.
+const LINE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// One dead letter, as it is stored.
 #[derive(Debug, Deserialize)]
@@ -108,11 +110,18 @@ struct Reason {
     first_object: String,
 }
 
-/// Keys of this topic's dead letters, in order.
-async fn keys(store: &Store, topic: &str) -> anyhow::Result<Vec<(String, ObjectName)>> {
+/// Keys of this topic's dead letters that were written at `since_ms` or later, in order.
+async fn keys(
+    store: &Store,
+    topic: &str,
+    since_ms: u64,
+) -> anyhow::Result<Vec<(String, ObjectName)>> {
     let mut keys = Vec::new();
     store
         .list(&format!("{DEAD_LETTERS}/"), |listed| {
+            if listed.modified_ms < since_ms {
+                return;
+            }
             let name = ObjectName::parse(&listed.key).filter(|name| name.topic == topic);
             keys.extend(name.map(|name| (listed.key, name)));
         })
@@ -121,10 +130,40 @@ async fn keys(store: &Store, topic: &str) -> anyhow::Result<Vec<(String, ObjectN
     Ok(keys)
 }
 
-async fn letters(store: &Store, key: &str) -> anyhow::Result<Vec<DeadLetter>> {
-    let bytes = store.get(key).await?;
-    let bytes = bytes.with_context(|| format!("{key} is gone"))?;
-    parse(key, &bytes)
+/// An object that is there to be read.
+async fn open(store: &Store, key: &str) -> anyhow::Result<Reading> {
+    let object = store.open(key).await?;
+    object.with_context(|| format!("{key} is gone"))
+}
+
+/// Gives the dead letters of an object to `each`, one in memory at a time.
+///
+/// # Errors
+/// It cannot be read, holds something else, or `each` fails.
+fn each_letter(
+    key: &str,
+    reader: impl Read,
+    mut each: impl FnMut(DeadLetter) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let reader: Box<dyn Read + '_> = match key.rsplit('.').next() {
+        Some("zst") => Box::new(zstd::Decoder::new(reader)?),
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(reader)),
+        _ => Box::new(reader),
+    };
+    let mut lines = BufReader::new(reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = lines
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line);
+        if read.with_context(|| format!("cannot read {key}"))? == 0 {
+            return Ok(());
+        }
+        let letter = serde_json::from_slice(&line);
+        each(letter.with_context(|| format!("{key} holds no dead letters"))?)?;
+    }
 }
 
 /// The dead letters of an object.
@@ -132,42 +171,53 @@ async fn letters(store: &Store, key: &str) -> anyhow::Result<Vec<DeadLetter>> {
 /// # Errors
 /// It holds something else.
 pub(super) fn parse(key: &str, bytes: &[u8]) -> anyhow::Result<Vec<DeadLetter>> {
-    let mut text = String::new();
-    let reader: Box<dyn Read> = match key.rsplit('.').next() {
-        Some("zst") => Box::new(zstd::Decoder::new(bytes)?),
-        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
-        _ => Box::new(bytes),
-    };
-    reader
-        .take(OBJECT_BYTES_MAX)
-        .read_to_string(&mut text)
-        .with_context(|| format!("cannot read {key}"))?;
-    let letter =
-        |line| serde_json::from_str(line).with_context(|| format!("{key} holds no dead letters"));
-    text.lines().map(letter).collect()
+    let mut letters = Vec::new();
+    each_letter(key, bytes, |letter| {
+        letters.push(letter);
+        Ok(())
+    })?;
+    Ok(letters)
 }
 
-/// Prints why, how many, and where the first of each kind was.
+/// Dead letters by kind and step.
+type Reasons = BTreeMap<(String, Option<String>), Reason>;
+
+/// Counts those of an object.
+fn count(key: &str, reader: impl Read, mut reasons: Reasons) -> anyhow::Result<Reasons> {
+    each_letter(key, reader, |letter| {
+        let kind = (kind(&letter.reason), letter.step.clone());
+        let reason = reasons
+            .entry(kind)
+            .or_insert_with_key(|(reason, step)| Reason {
+                reason: reason.clone(),
+                step: step.clone(),
+                count: 0,
+                first_partition: letter.partition,
+                first_offset: letter.offset,
+                first_object: key.to_owned(),
+            });
+        reason.count += 1;
+        Ok(())
+    })?;
+    Ok(reasons)
+}
+
+/// Prints why, how many, and where the first of each kind was, of objects that were written at
+/// `since_ms` or later.
 ///
 /// # Errors
 /// The output cannot be read.
-pub async fn list(plan: &Plan, store: &Store, json: bool) -> anyhow::Result<ExitCode> {
-    let mut reasons: BTreeMap<(String, Option<String>), Reason> = BTreeMap::new();
-    for (key, _) in keys(store, &plan.kafka.topic).await? {
-        for letter in letters(store, &key).await? {
-            let kind = (kind(&letter.reason), letter.step.clone());
-            let reason = reasons
-                .entry(kind)
-                .or_insert_with_key(|(reason, step)| Reason {
-                    reason: reason.clone(),
-                    step: step.clone(),
-                    count: 0,
-                    first_partition: letter.partition,
-                    first_offset: letter.offset,
-                    first_object: key.clone(),
-                });
-            reason.count += 1;
-        }
+pub async fn list(
+    plan: &Plan,
+    store: &Store,
+    since_ms: u64,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut reasons = Reasons::new();
+    for (key, _) in keys(store, &plan.kafka.topic, since_ms).await? {
+        let object = open(store, &key).await?;
+        let counted = object.through(move |pieces| count(&key, pieces, reasons));
+        reasons = counted.await??;
     }
     let mut reasons: Vec<Reason> = reasons.into_values().collect();
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
@@ -205,11 +255,12 @@ pub(super) fn kind(reason: &str) -> String {
 }
 
 /// What a replay came to.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 struct Replayed {
     rows: u64,
     filtered: u64,
     aggregated: u64,
+    #[serde(rename = "dead_letters_again")]
     again: u64,
     objects: u64,
 }
@@ -219,85 +270,137 @@ struct Replayed {
 /// # Errors
 /// An output that cannot be read or written, or an object of an earlier replay by another
 /// configuration.
-pub async fn replay(plan: &Plan, store: &Store, to: &Store) -> anyhow::Result<ExitCode> {
+pub async fn replay(
+    plan: &Plan,
+    store: &Store,
+    to: &Store,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let mut sum = Replayed::default();
-    for (key, name) in keys(store, &plan.kafka.topic).await? {
-        let letters = letters(store, &key).await?;
-        replay_one(plan, &name, &letters, to, &mut sum)
-            .await
-            .with_context(|| format!("replaying {key}"))?;
+    for (key, name) in keys(store, &plan.kafka.topic, 0).await? {
+        let object = open(store, &key).await?;
+        let replaying = Replaying::new(Arc::clone(&plan.pipeline), name, sum)?;
+        let place = key.clone();
+        let made = object.through(move |pieces| replaying.all(&place, pieces));
+        let context = || format!("replaying {key}");
+        let (objects, counted) = made.await?.with_context(context)?;
+        store_all(&objects, to).await.with_context(context)?;
+        sum = counted;
     }
-    print(&format!(
-        "rows: {}\nfiltered: {}\naggregated: {}\ndead letters again: {}\nobjects: {}\n",
-        sum.rows, sum.filtered, sum.aggregated, sum.again, sum.objects
-    ))?;
+    match json {
+        true => print(&format!("{}\n", serde_json::to_string_pretty(&sum)?))?,
+        false => print(&format!(
+            "rows: {}\nfiltered: {}\naggregated: {}\ndead letters again: {}\nobjects: {}\n",
+            sum.rows, sum.filtered, sum.aggregated, sum.again, sum.objects
+        ))?,
+    }
     Ok(match sum.again {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
 }
 
-async fn replay_one(
-    plan: &Plan,
-    name: &ObjectName,
-    letters: &[DeadLetter],
-    to: &Store,
-    sum: &mut Replayed,
-) -> anyhow::Result<()> {
-    let pipeline = &plan.pipeline;
-    let mut compressor = Compressor::new()?;
-    let mut objects: BTreeMap<String, Encoder> = BTreeMap::new();
-    let mut windows = Windows::default();
-    windows.align(pipeline.aggregates());
-    for letter in letters {
+async fn store_all(objects: &[Object], to: &Store) -> anyhow::Result<()> {
+    for object in objects {
+        to.put_new(&object.key, object.bytes.clone(), object.content)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The replay of one object.
+struct Replaying {
+    pipeline: Arc<Pipeline>,
+    name: ObjectName,
+    compressor: Compressor,
+    objects: BTreeMap<String, Encoder>,
+    windows: Windows,
+    /// The batch clock of the last letter.
+    last_ms: u64,
+    sum: Replayed,
+}
+
+impl Replaying {
+    fn new(pipeline: Arc<Pipeline>, name: ObjectName, sum: Replayed) -> anyhow::Result<Self> {
+        let mut windows = Windows::default();
+        windows.align(pipeline.aggregates());
+        Ok(Self {
+            pipeline,
+            name,
+            compressor: Compressor::new()?,
+            objects: BTreeMap::new(),
+            windows,
+            last_ms: 0,
+            sum,
+        })
+    }
+
+    /// All of an object's letters: what is to be stored, and the sum with it.
+    fn all(mut self, key: &str, reader: impl Read) -> anyhow::Result<(Vec<Object>, Replayed)> {
+        each_letter(key, reader, |letter| self.take(&letter))?;
+        self.finish()
+    }
+
+    fn take(&mut self, letter: &DeadLetter) -> anyhow::Result<()> {
         let value = letter.value()?;
         let entry = letter.entry();
         let record = Record {
-            topic: &name.topic,
+            topic: &self.name.topic,
             partition: letter.partition,
             entry: &entry,
             value: value.as_deref(),
         };
+        let (pipeline, clock_ms) = (&self.pipeline, letter.batch_ms);
         let mut scratch = Scratch::default();
         let made = match letter.window_row()? {
-            Some(row) => pipeline.make_window(&row, record, letter.batch_ms, &mut scratch),
-            None => pipeline.make(record, letter.batch_ms, &mut windows, &mut scratch),
+            Some(row) => pipeline.make_window(&row, record, clock_ms, &mut scratch),
+            None => pipeline.make(record, clock_ms, &mut self.windows, &mut scratch),
         };
-        put(pipeline, &made, &mut objects, &mut compressor, sum)?;
+        self.last_ms = clock_ms;
+        let (objects, compressor) = (&mut self.objects, &mut self.compressor);
+        put(pipeline, &made, objects, compressor, &mut self.sum)
     }
-    // Their windows hold nothing but these letters: parts of the windows that the rest lies in.
-    let last = letters.last().map_or(0, |letter| letter.batch_ms);
-    let entry = Entry::foreign(name.end.saturating_sub(1), last);
-    let record = Record {
-        topic: &name.topic,
-        partition: name.partition,
-        entry: &entry,
-        value: None,
-    };
-    for row in windows.close_all(pipeline.aggregates()) {
-        let mut scratch = Scratch::default();
-        let made = pipeline.make_window(&row, record, last, &mut scratch);
-        put(pipeline, &made, &mut objects, &mut compressor, sum)?;
-    }
-    let n = objects.len();
-    for (at, (path, encoder)) in objects.into_iter().enumerate() {
-        let target = match path == DEAD_LETTERS {
-            true => pipeline.dead_letters(),
-            false => pipeline.target(),
+
+    fn finish(mut self) -> anyhow::Result<(Vec<Object>, Replayed)> {
+        let pipeline = &self.pipeline;
+        // Their windows hold nothing but these letters: parts of the windows that the rest lies in.
+        let entry = Entry::foreign(self.name.end.saturating_sub(1), self.last_ms);
+        let record = Record {
+            topic: &self.name.topic,
+            partition: self.name.partition,
+            entry: &entry,
+            value: None,
         };
-        let (bytes, content) = encoder.finish(target, &mut compressor)?;
-        let object = ObjectName {
-            path,
-            k: at + 1,
-            n,
-            extension: target.extension.clone(),
-            ..name.clone()
-        };
-        to.put_new(&object.to_string(), bytes.into(), content)
-            .await?;
-        sum.objects += 1;
+        for row in self.windows.close_all(pipeline.aggregates()) {
+            let mut scratch = Scratch::default();
+            let made = pipeline.make_window(&row, record, self.last_ms, &mut scratch);
+            let (objects, compressor) = (&mut self.objects, &mut self.compressor);
+            put(pipeline, &made, objects, compressor, &mut self.sum)?;
+        }
+        let n = self.objects.len();
+        let mut objects = Vec::new();
+        for (at, (path, encoder)) in self.objects.into_iter().enumerate() {
+            let target = match path == DEAD_LETTERS {
+                true => pipeline.dead_letters(),
+                false => pipeline.target(),
+            };
+            let (bytes, content) = encoder.finish(target, &mut self.compressor)?;
+            let name = ObjectName {
+                path,
+                k: at + 1,
+                n,
+                extension: target.extension.clone(),
+                ..self.name.clone()
+            };
+            objects.push(Object {
+                key: name.to_string(),
+                bytes: bytes.into(),
+                content,
+            });
+        }
+        self.sum.objects += objects.len() as u64;
+        Ok((objects, self.sum))
     }
-    Ok(())
 }
 
 /// Puts what became of one letter among the objects of its replay.
@@ -408,19 +511,75 @@ mod tests {
         else {
             panic!("{made:?}");
         };
-        let letters = parse("x.ndjson", &[line, b"\n"].concat()).unwrap();
+        let letters = [line, b"\n"].concat();
         let name = "_dead_letters/logs+0+00000000000000000000-00000000000000000010+1of1.ndjson";
         let name = ObjectName::parse(name).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let to = Store::Folder(Folder::new(folder.path().to_owned()));
-        let mut sum = Replayed::default();
-        replay_one(&plan("sums"), &name, &letters, &to, &mut sum)
-            .await
-            .unwrap();
+        let pipeline = Arc::clone(&plan("sums").pipeline);
+        let replaying = Replaying::new(pipeline, name, Replayed::default()).unwrap();
+        let (objects, sum) = replaying.all("x.ndjson", &letters[..]).unwrap();
+        store_all(&objects, &to).await.unwrap();
         assert_eq!((sum.rows, sum.aggregated, sum.again), (1, 0, 0));
         let key = "sums/logs+0+00000000000000000000-00000000000000000010+1of1.ndjson";
         let stored = to.get(key).await.unwrap().expect("it is stored");
         assert_eq!(stored, format!("{row}\n"));
+    }
+
+    #[test]
+    fn one_letter_is_in_memory_at_a_time() {
+        let line = |offset: u64| {
+            format!(
+                "{{\"reason\":\"r at line 1\",\"topic\":\"t\",\"partition\":1,\"offset\":{offset},\"batch_ms\":9,\"value_base64\":null}}\n"
+            )
+        };
+        /// Gives a line at a time, and knows how many it gave.
+        struct Lines<'a>(&'a std::cell::Cell<u64>, Vec<u8>);
+        impl Read for Lines<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                self.0.set(self.0.get() + 1);
+                buffer[..self.1.len()].copy_from_slice(&self.1);
+                Ok(self.1.len())
+            }
+        }
+        // An object without an end: whoever wants all of it before the first letter never comes back.
+        let given = std::cell::Cell::new(0);
+        let stopped = each_letter("x.ndjson", Lines(&given, line(7).into_bytes()), |letter| {
+            assert_eq!(letter.offset, 7);
+            ensure!(given.get() < 5, "seen enough");
+            Ok(())
+        });
+        assert_eq!(stopped.unwrap_err().to_string(), "seen enough");
+        let text = line(3) + &line(4);
+        for (key, bytes) in [
+            ("a.ndjson", text.clone().into_bytes()),
+            (
+                "a.ndjson.zst",
+                zstd::encode_all(text.as_bytes(), 1).unwrap(),
+            ),
+        ] {
+            let counted = count(key, &bytes[..], Reasons::new()).unwrap();
+            let reason = &counted[&("r".to_owned(), None)];
+            assert_eq!((reason.count, reason.first_offset), (2, 3));
+        }
+        assert!(parse("x.ndjson", b"{}\n").is_err());
+    }
+
+    #[tokio::test]
+    async fn letters_are_found_by_when_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::Folder(Folder::new(folder.path().to_owned()));
+        let key = "_dead_letters/t+0+00000000000000000000-00000000000000000010+1of1.ndjson";
+        let content = crate::store::plain_content(b"");
+        let put = store.put_new(key, bytes::Bytes::new(), content).await;
+        put.unwrap();
+        let mut written_ms = 0;
+        let listed = store.list("", |listed| written_ms = listed.modified_ms);
+        listed.await.unwrap();
+        for (since_ms, found) in [(0, 1), (written_ms, 1), (written_ms + 1, 0)] {
+            let keys = keys(&store, "t", since_ms).await.unwrap();
+            assert_eq!(keys.len(), found, "{since_ms}");
+        }
     }
 
     #[test]
