@@ -130,13 +130,13 @@ fn the_loaders_policy_is_enough_to_look_and_to_replay_and_no_less() {
         let folder = tempfile::tempdir().expect("a folder");
         let to = format!("file://{}/again", folder.path().display());
         let replay = [&["--to", &to], &stretch[..]].concat();
-        for (command, more) in [
-            ("plan", &[][..]),
-            ("replay", &replay),
-            ("backfill", &["--to", &to]),
+        for (command, more, code) in [
+            ("plan", &[][..], 2),
+            ("replay", &replay, 1),
+            ("backfill", &["--to", &to], 1),
         ] {
             let refused = world.run(command, more);
-            assert_ended(&refused, &format!("{command} without {action}"), 1);
+            assert_ended(&refused, &format!("{command} without {action}"), code);
         }
         assert_eq!(stored_in_folder(folder.path()), [], "{action}");
     }
