@@ -41,6 +41,11 @@ pub struct Rotated<T> {
 }
 
 impl<T> Rotated<T> {
+    /// When it was changed last, Unix milliseconds.
+    pub fn modified_ms(&self) -> u64 {
+        self.modified_ms
+    }
+
     /// Whether this is the compressed form of `other`: it is there twice while a compressor works.
     pub fn is_packed_twin_of(&self, other: &Self) -> bool {
         self.age == other.age && self.is_packed && !other.is_packed
@@ -62,6 +67,22 @@ pub fn rotated<T>(family: &[u8], name: &[u8], modified_ms: u64, file: T) -> Opti
         is_packed: is_packed(name),
         file,
     })
+}
+
+/// Whether rotation, or a compressor, may have made the name `to` out of `from`: names of one log, and a
+/// name only gets older. A number rises, a date stays, and nothing becomes the log itself. So a program
+/// that begins a file a day, or one for each of its workers, does not seem to rotate them.
+pub fn may_become(from: &[u8], to: &[u8]) -> bool {
+    let ((log, was), (other, is)) = (split(from), split(to));
+    log == other
+        && from != to
+        && match (was, is) {
+            (_, Age::None) => is_packed(to),
+            (Age::None, _) | (Age::Number(_), Age::Date(_)) => true,
+            (Age::Number(was), Age::Number(is)) => was <= is,
+            (Age::Date(was), Age::Date(is)) => was == is,
+            (Age::Date(_), Age::Number(_)) => false,
+        }
 }
 
 /// Whether a name ends as compressed files do.
@@ -191,6 +212,62 @@ mod tests {
         check("app.log.", "app.log.");
         // A name is any bytes.
         assert_eq!(family(b"\xff\n.1"), b"\xff\n");
+    }
+
+    #[test]
+    fn a_name_only_gets_older() {
+        let check = |from: &str, to: &[&str], not: &[&str]| {
+            for (names, expected) in [(to, true), (not, false)] {
+                for name in names {
+                    let may = may_become(from.as_bytes(), name.as_bytes());
+                    assert_eq!(may, expected, "{from} -> {name}");
+                }
+            }
+        };
+        let others = ["app.log", "b.log.1", "app.log2"];
+        check(
+            "app.log",
+            &[
+                "app.log.1",
+                "app.log.9.gz",
+                "app-20261124.log",
+                "app.log.gz",
+                "app.log.old",
+            ],
+            &others,
+        );
+        check(
+            "app.log.2",
+            &[
+                "app.log.2.gz",
+                "app.log.3",
+                "app.log.4.zst",
+                "app.log-20261124.gz",
+                "app.log.gz",
+            ],
+            &["app.log.2", "app.log.1", "app.log", "b.log.3"],
+        );
+        check(
+            "app.log.2.gz",
+            &["app.log.2", "app.log.2.zst"],
+            &["app.log.1.gz"],
+        );
+        check(
+            "app-20261124.log",
+            &["app-20261124.log.gz"],
+            &[
+                "app-20261125.log",
+                "app-20261124.log",
+                "app.log",
+                "app.log.1",
+                "app-20261125.log.gz",
+            ],
+        );
+        check(
+            "worker.1.log",
+            &["worker.2.log"],
+            &["worker.0.log", "worker.log"],
+        );
     }
 
     fn order(names: &[(&str, u64)]) -> Vec<String> {

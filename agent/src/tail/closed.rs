@@ -30,10 +30,19 @@ impl Closed {
         }
     }
 
-    /// Whether a file holds all of the closed one.
-    pub fn is_held_by(&self, source: usize, stream: &StreamId, file: &mut Opened) -> bool {
-        (self.by_stream.get(&(source, stream.clone())))
-            .is_some_and(|(known, marker)| file.holds(known, Some(marker)))
+    /// Whether a file is the closed one, or what is left of it: compressed, or a copy where it lies
+    /// itself at none of the places in `beside`.
+    pub fn is_held_by(
+        &self,
+        (source, stream): (usize, &StreamId),
+        file: &mut Opened,
+        beside: &HashSet<(u64, u64)>,
+    ) -> bool {
+        (self.by_stream.get(&(source, stream.clone()))).is_some_and(|(known, marker)| {
+            let place = (known.device, known.inode);
+            let may_be = file.is_packed() || file.place() == place || !beside.contains(&place);
+            may_be && file.holds(known, Some(marker))
+        })
     }
 
     /// Forgets the files of streams that are followed no more.

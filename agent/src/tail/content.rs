@@ -104,6 +104,16 @@ impl Content {
         matches!(self, Self::Plain(_))
     }
 
+    /// How many names lead to it; none where that cannot be told: it is not held open.
+    pub(super) fn links(&self) -> Option<u64> {
+        let file = match self {
+            Self::Plain(file) => file,
+            Self::Packed(packed) => packed.file(),
+            Self::Parked(_) => return None,
+        };
+        file.metadata().ok().map(|metadata| metadata.nlink())
+    }
+
     /// Opens a file that is parked; `NotFound` where it lies there no longer.
     fn wake(&mut self) -> io::Result<()> {
         if let Self::Parked(parked) = self {

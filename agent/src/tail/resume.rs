@@ -15,7 +15,7 @@ use headwater_record::{DeviceId, StreamId};
 use super::desk::Source;
 use super::opened::Opened;
 use super::reader::Followed;
-use super::siblings::{path_of, siblings};
+use super::siblings::{may_become, path_of, siblings};
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
 use crate::clock::Monotonic;
 use crate::discover::Found;
@@ -219,14 +219,18 @@ pub(super) fn by_place(
         .find_map(|mut file| (file.is_at(known) && file.has(marker)).then_some(file))
 }
 
-/// Looks for the content, among the rotated files beside where it lay.
+/// Looks for the content, among the rotated files beside where it lay. Where several hold it, none of
+/// which says more, it is the oldest: what is younger came after it, and is read too.
 pub(super) fn by_content(
     known: &FileIdentity,
     marker: Option<&Marker>,
     taken: &HashSet<(u64, u64)>,
 ) -> Option<Opened> {
-    (siblings(&path_of(known)).into_iter().rev())
+    let path = path_of(known);
+    (siblings(&path).into_iter())
+        .filter(|rotated| rotated.modified_ms() >= known.since_ms)
         .map(|rotated| rotated.file)
+        .filter(|sibling| may_become(&path, &sibling.path))
         .filter(|sibling| !taken.contains(&sibling.place))
         .filter_map(|sibling| Opened::new(&sibling.path).ok())
         .find_map(|mut file| file.holds(known, marker).then_some(file))

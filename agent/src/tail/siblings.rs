@@ -52,6 +52,13 @@ pub fn siblings(log: &Path) -> Vec<Rotated<Sibling>> {
     found
 }
 
+/// Whether rotation, or a compressor, may have brought what lay at `from` to `to`.
+pub fn may_become(from: &Path, to: &Path) -> bool {
+    let name = |path: &Path| Some(path.file_name()?.as_bytes().to_vec());
+    from.parent() == to.parent()
+        && (name(from).zip(name(to))).is_some_and(|(from, to)| rotated::may_become(&from, &to))
+}
+
 /// Whether two paths are names of one log, in one folder.
 pub fn are_of_one_log(a: &Path, b: &Path) -> bool {
     let family = |path: &Path| Some(rotated::family(path.file_name()?.as_bytes()));

@@ -10,9 +10,12 @@ use std::path::Path;
 use super::Followed;
 use crate::checkpoint::FileIdentity;
 use crate::clock::Monotonic;
-use crate::discover::identity::is_worth_storing;
+use crate::discover::Found;
+use crate::discover::identity::{self, FINGERPRINT_BYTES, has_fingerprint, is_worth_storing};
 use crate::discover::watch::Changed;
+use crate::tail::content::read_before;
 use crate::tail::opened::Opened;
+use crate::tail::resume::by_place;
 
 impl Followed {
     /// Whether a file begins as this one does, and may hold all that was read of it.
@@ -20,14 +23,62 @@ impl Followed {
         opened.begins_as(&self.identity)
     }
 
+    /// Whether a file is shorter than what this one is known by, and may become a copy of it.
+    pub fn may_be_begun_in(&self, opened: &Opened) -> bool {
+        opened.size < u64::from(self.identity.fingerprint_len)
+            && opened.modified_ms >= self.identity.since_ms
+    }
+
     /// Whether a file that was opened anew is this one still.
     pub fn is(&self, opened: &mut Opened) -> bool {
         opened.is_at(&self.identity) && opened.has(Some(&self.marker))
     }
 
-    /// Whether another file holds all that was read of this one.
-    pub fn is_held_by(&self, opened: &mut Opened) -> bool {
-        opened.holds(&self.identity, Some(&self.marker))
+    /// Whether another file is what is left of this one: it holds all that was read, compressed or
+    /// since that lies no longer where it lay.
+    pub fn is_left_in(&mut self, opened: &mut Opened) -> bool {
+        opened.holds(&self.identity, Some(&self.marker)) && (opened.is_packed() || self.is_lost())
+    }
+
+    /// Whether what was read of it lies no longer where it lay: it was deleted, or cut.
+    pub fn is_lost(&mut self) -> bool {
+        match self.content.links() {
+            Some(0) => true,
+            Some(_) => !self.is_itself().unwrap_or(true),
+            None => by_place(&self.identity, Some(&self.marker), &Found::default()).is_none(),
+        }
+    }
+
+    /// Whether a file that begins as this one does may be a copy of it, whole or under way: this one
+    /// holds what that one ends with, at the same offset. What cannot be told may be.
+    pub fn may_be_copied_to(&mut self, opened: &mut Opened) -> bool {
+        if self.content.is_packed() || opened.is_packed() {
+            return true;
+        }
+        let was_parked = self.content.is_parked();
+        let may_be = self.holds_end_of(opened).unwrap_or(true);
+        if was_parked {
+            self.park();
+        }
+        may_be
+    }
+
+    fn holds_end_of(&mut self, opened: &mut Opened) -> io::Result<bool> {
+        let end = opened.marker(opened.size)?;
+        let before = read_before(&mut self.content, end.end)?;
+        // Where it is cut meanwhile, what was written to it since tells nothing of the copy.
+        Ok(identity::is_at(&end, &before) || !self.is_itself()?)
+    }
+
+    /// Whether it holds what was read of it.
+    fn is_itself(&mut self) -> io::Result<bool> {
+        if self.content.is_packed() {
+            return Ok(true);
+        }
+        let mut head = [0; FINGERPRINT_BYTES];
+        let len = self.content.read(&mut head, 0)?;
+        let before = read_before(&mut self.content, self.marker.end)?;
+        Ok(has_fingerprint(&self.identity, &head[..len]) && identity::is_at(&self.marker, &before))
     }
 
     /// Goes on in another file, if that holds all that was read: a copy, or itself compressed.

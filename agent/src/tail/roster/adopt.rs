@@ -2,13 +2,16 @@
 //!
 //! A new file may be an old one. Rotation compresses (another inode, the same content) or copies
 //! and cuts; where the globs match what it leaves behind, that must not be read a second time. So a
-//! name of a log that is followed waits until nobody writes to it, and is compared with what was
-//! read. And files may have come and gone between two scans, or while the agent was away: when a
+//! name that a followed log's may have become waits, while what it holds is what that log holds too,
+//! until nobody writes to it. Content alone does not make two files one: small files, and files that
+//! are just begun, are often the same. A file takes another's place only where it is compressed, or
+//! where what was read lies no longer where it lay. And files may have come and gone between two scans, or while the agent was away: when a
 //! log's file leaves its path, the rotated ones that are younger are read too, the oldest first.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use headwater_record::StreamId;
 use headwater_record::notice::reason;
@@ -22,14 +25,47 @@ use crate::sources::{SourceError, draw_generation};
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::Left;
-use crate::tail::siblings::{Sibling, are_of_one_log, path_of, siblings};
+use crate::tail::siblings::{Sibling, may_become, path_of, siblings};
 
-/// A file that somebody may still write: since when it has looked like this.
+/// A copy that grows for so many times `close_after` is none: with the default 10 minutes, in which a slow
+/// card copies gigabytes. Two files into which a program writes the same, for ever, are read then.
+const COPY_PATIENCE: u32 = 120;
+
+/// A file that may be a copy, or is compressed, and that somebody may still write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
     modified_ms: u64,
     size: u64,
+    /// Since when it has looked like this.
     since: Monotonic,
+    first_seen: Monotonic,
+}
+
+impl Waiting {
+    fn first(file: &Opened, now: Monotonic) -> Self {
+        Self {
+            modified_ms: file.modified_ms,
+            size: file.packed_size,
+            since: now,
+            first_seen: now,
+        }
+    }
+
+    /// As of now, if this is how it looks.
+    fn seen_again(self, looks: Self) -> Self {
+        let is_silent = (self.modified_ms, self.size) == (looks.modified_ms, looks.size);
+        Self {
+            since: if is_silent { self.since } else { looks.since },
+            first_seen: self.first_seen,
+            ..looks
+        }
+    }
+
+    /// When it has waited long enough, if nothing happens to it.
+    fn until(self, close_after: Duration) -> Monotonic {
+        let longest = close_after.saturating_mul(COPY_PATIENCE);
+        (self.since.plus(close_after)).min(self.first_seen.plus(longest))
+    }
 }
 
 /// A file to begin with.
@@ -177,17 +213,17 @@ impl<R: Registry> Roster<R> {
             );
         }
         let close_after = plan.close_after;
-        let mut begins_alike = false;
+        let mut may_be_copy = false;
         for known in self
             .followed
             .iter_mut()
             .filter(|known| known.source == index)
         {
-            if !are_of_one_log(&known.path(), &file.path) || !known.may_go_on_in(&file) {
+            let (is_whole, is_part) = (known.may_go_on_in(&file), known.may_be_begun_in(&file));
+            if !(is_whole || is_part) || !may_become(&known.path(), &file.path) {
                 continue;
             }
-            begins_alike = true;
-            if !known.is_linked() {
+            if is_whole && !known.is_linked() && (file.is_packed() || known.is_lost()) {
                 match known.go_on_in(file, now) {
                     Ok(()) => {
                         known.found_at(&seen.path);
@@ -196,28 +232,21 @@ impl<R: Registry> Roster<R> {
                     Err(back) => file = *back,
                 }
             }
+            may_be_copy = may_be_copy || known.may_be_copied_to(&mut file);
         }
         let is_packed = file.is_packed() || rotated::is_packed(seen.path.as_os_str().as_bytes());
-        if !begins_alike && !is_packed {
+        if !may_be_copy && !is_packed {
             return Some(file);
         }
-        let looks = Waiting {
-            modified_ms: file.modified_ms,
-            size: file.packed_size,
-            since: now,
-        };
-        let before = waiting.get(&file.place()).copied();
-        let before = before.filter(|before| {
-            Waiting {
-                since: now,
-                ..*before
-            } == looks
-        });
-        let looks = before.unwrap_or(looks);
-        if now.since(looks.since) >= close_after {
+        let mut looks = Waiting::first(&file, now);
+        if let Some(before) = waiting.get(&file.place()) {
+            looks = before.seen_again(looks);
+        }
+        let until = looks.until(close_after);
+        if now >= until {
             return Some(file);
         }
-        self.next_scans[index] = self.next_scans[index].min(looks.since.plus(close_after));
+        self.next_scans[index] = self.next_scans[index].min(until);
         self.waiting[index].insert(file.place(), looks);
         None
     }
@@ -267,16 +296,22 @@ impl<R: Registry> Roster<R> {
     /// Files of a stream that came to its path and went again unseen, the oldest first: those
     /// younger than the youngest that is known. Where the stream's last one is gone itself, those of
     /// them that were changed no earlier than it. `seen`: places that the scan led to.
-    fn come_and_gone(&self, index: usize, left: &Left, seen: &HashSet<(u64, u64)>) -> Vec<Opened> {
-        let ours: Vec<_> = (self.followed.iter())
+    fn come_and_gone(
+        &mut self,
+        index: usize,
+        left: &Left,
+        seen: &HashSet<(u64, u64)>,
+    ) -> Vec<Opened> {
+        let followed: HashSet<_> = self.followed.iter().map(Followed::place).collect();
+        let mut ours: Vec<_> = (self.followed.iter_mut())
             .filter(|file| file.source == index && file.stream == left.stream)
             .collect();
-        let followed: HashSet<_> = self.followed.iter().map(Followed::place).collect();
         let (mut files, mut ends_at_last): (Vec<Opened>, _) = (Vec::new(), false);
         let beside = siblings(&path_of(&left.last));
+        let places: HashSet<_> = beside.iter().map(|rotated| rotated.file.place).collect();
         for (n, rotated) in beside.iter().enumerate().rev() {
             let Sibling { path, place } = &rotated.file;
-            let lies_here = ours.iter().find(|file| file.place() == *place);
+            let lies_here = ours.iter().position(|file| file.place() == *place);
             // Under compression: the plain one is there still.
             let is_twin = n > 0 && rotated.is_packed_twin_of(&beside[n - 1])
                 || (beside.get(n + 1)).is_some_and(|next| rotated.is_packed_twin_of(next));
@@ -288,13 +323,16 @@ impl<R: Registry> Roster<R> {
                 continue;
             };
             // Its inode alone says nothing: a file that was copied, cut and written anew has it too.
-            let known = (lies_here.filter(|known| known.is(&mut file)))
-                .or_else(|| ours.iter().find(|known| known.is_held_by(&mut file)));
-            if let Some(known) = known {
-                ends_at_last = *known.identity() == left.last;
+            let known = (lies_here.filter(|nth| ours[*nth].is(&mut file))).or_else(|| {
+                ours.iter_mut()
+                    .position(|known| known.is_left_in(&mut file))
+            });
+            if let Some(nth) = known {
+                ends_at_last = *ours[nth].identity() == left.last;
                 break;
             }
-            if self.closed.is_held_by(index, &left.stream, &mut file) {
+            let stream = (index, &left.stream);
+            if self.closed.is_held_by(stream, &mut file, &places) {
                 break;
             }
             files.push(file);

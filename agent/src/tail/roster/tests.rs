@@ -1,5 +1,6 @@
 //! Tailing on a real folder: the rig runs the roster step by step, with its own time.
 
+mod alike;
 mod bounds;
 mod framing;
 mod model;

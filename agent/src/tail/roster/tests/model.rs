@@ -342,7 +342,7 @@ proptest! {
     fn nothing_is_lost_and_nothing_comes_twice(acts in prop::collection::vec(act(), 1..40)) {
         let mut world = World::new();
         for act in &acts {
-            eprintln!("ACT {:?}", match act { Act::Restart{orderly,..} => format!("Restart {orderly}"), other => format!("{other:?}") }); world.act(act);
+            world.act(act);
         }
         if !world.rig.is_running() {
             world.look();

@@ -332,6 +332,12 @@ impl Rig {
         self.collect();
     }
 
+    /// Lets some seconds go by, and reads.
+    pub(super) fn seconds_later(&mut self, secs: u64) {
+        self.now = self.now.plus(Duration::from_secs(secs));
+        self.pump();
+    }
+
     /// Reads, and lets more than `close_after` go by.
     pub(super) fn pass_time(&mut self) {
         self.pump();
