@@ -110,6 +110,7 @@ const METRICS: &[Metric] = metrics! {
     Gauge "spool_oldest" Some(Unit::Seconds), "Age of the oldest batch in the spool; 0 where it is empty", |s| seconds(s.spool.oldest_ms.unwrap_or(0));
     Counter "batches_dropped" None, "Batches given up since the spool was full; loss notices say so", |s| whole(s.counters.dropped);
     Counter "records_dropped" None, "Records in them", |s| whole(s.counters.dropped_records);
+    Counter "spool_full_waits" None, "Times that a lane found no room in the spool and nothing that may give way: its sources wait", |s| whole(s.counters.full_waits);
     Counter "sessions" None, "Sessions that began, where the agent is not always connected", |s| whole(s.counters.sessions);
     Counter "uplink" Some(Unit::Bytes), "Bytes between the agent and the brokers, both ways; where there is a budget", |s| s.uplink.bytes.and_then(whole);
     Gauge "uplink_hour_used" Some(Unit::Bytes), "Used of uplink.bytes_per_hour", |s| used(s, Period::Hour);

@@ -58,7 +58,9 @@ impl Delivery {
 
     pub(super) fn reported(&mut self, id: BatchId, outcome: Outcome, now: Monotonic) {
         // What was in flight could not be given up.
-        self.writing.try_dropping_again(&self.settings.when_full);
+        self.writing
+            .room
+            .try_dropping_again(&self.settings.when_full);
         match outcome {
             Outcome::Delivered => {
                 let Some(acknowledged) = self.window.acknowledge(id) else {

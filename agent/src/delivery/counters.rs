@@ -30,6 +30,10 @@ pub struct Counters {
     pub dropped: u64,
     /// Records in them.
     pub dropped_records: u64,
+    /// Times that a lane found no room in the spool, and nothing that may give way: its batches stay
+    /// in RAM, and its sources wait. Once until there was room again.
+    #[serde(default)]
+    pub full_waits: u64,
     /// Sessions that began, where the agent is not always connected.
     pub sessions: u64,
     /// Commits that waited for the flash budget.

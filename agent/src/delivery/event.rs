@@ -125,7 +125,7 @@ pub enum News {
     DiskTrouble(Trouble),
     /// It does what it is asked again.
     DiskWell,
-    /// The spool is full: the sources of this lane wait.
+    /// The spool is full, and nothing in it may give way: the sources of this lane wait.
     SpoolFull(Lane),
     /// The spool is full: the oldest batches give way to those of this lane.
     Dropping(Lane),

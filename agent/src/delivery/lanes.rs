@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::settle::Stretch;
-use super::window::{Acknowledged, InFlight, Window};
+use super::window::{Acknowledged, GivenUp, InFlight, Window};
 use crate::batch::Batch;
 use crate::clock::Monotonic;
 use crate::spool::{BatchId, Lane};
@@ -144,6 +144,16 @@ impl Lanes {
             .iter_mut()
             .flat_map(Window::committed)
             .collect()
+    }
+
+    /// What was given up since this was asked last.
+    pub(super) fn take_given_up(&mut self) -> GivenUp {
+        let mut sum = GivenUp::default();
+        for given in self.windows.iter_mut().map(Window::take_given_up) {
+            sum.batches += given.batches;
+            sum.records += given.records;
+        }
+        sum
     }
 
     pub(super) fn commit_failed(&mut self) {

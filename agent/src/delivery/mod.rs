@@ -26,6 +26,7 @@ pub mod evict;
 mod flash;
 mod item;
 mod lanes;
+mod room;
 mod sending;
 pub mod settle;
 mod stopping;

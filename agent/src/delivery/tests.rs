@@ -1,6 +1,8 @@
 //! What delivery does in the cases that design.md names, one after the other. The simulation looks
 //! for the others.
 
+mod room;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -14,6 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use headwater_record::Kind;
+
 use super::item::{Item, Place};
 use super::settle::Stretch;
 use crate::batch::Batch;
@@ -38,10 +40,19 @@ pub(super) struct Acknowledged {
 }
 
 /// What was given up.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct GivenUp {
     pub(super) batches: u64,
     pub(super) records: u64,
+}
+
+impl GivenUp {
+    fn add(&mut self, original: &Item) {
+        let entries = original.batch.iter().flat_map(|batch| &batch.entries);
+        let data = entries.filter(|entry| entry.kind == Kind::Data);
+        self.batches += 1;
+        self.records += data.count() as u64;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +64,10 @@ pub(super) struct Window {
     ram: BTreeSet<BatchId>,
     ram_bytes: usize,
     committing: Vec<BatchId>,
+    /// Batches whose notices are among those, as they were: until the commit is there, nothing is
+    /// given up, and their permits are kept.
+    giving_up: BTreeMap<BatchId, Item>,
+    given_up: GivenUp,
     /// Some of them are in the spool now, unsent, and still at hand.
     just_committed: bool,
     /// Acknowledged rows that are still in the spool, and those of them whose deletion is under way.
@@ -284,6 +299,10 @@ impl Window {
         self.just_committed = !self.committing.is_empty();
         let drained = self.to_load().is_none();
         let mut settled = Vec::new();
+        for (id, original) in std::mem::take(&mut self.giving_up) {
+            self.given_up.add(&original);
+            self.unsent.insert(id);
+        }
         for id in std::mem::take(&mut self.committing) {
             self.spool_last = self.spool_last.max(id);
             if drained {
@@ -335,6 +354,10 @@ impl Window {
             let Some(item) = self.items.get_mut(&id) else {
                 continue;
             };
+            if let Some(original) = self.giving_up.remove(&id) {
+                *item = original;
+                self.unsent.insert(id);
+            }
             if item.place == (Place::Committing { acknowledged: true }) {
                 self.items.remove(&id);
                 continue;
@@ -358,15 +381,22 @@ impl Window {
         self.load_after
     }
 
-    /// Gives up the oldest batches that are only in RAM, up to `max` bytes of values but one at
-    /// least: each becomes a notice of its loss, made by `give_up`. Those in flight are left. The
-    /// notices are then as under way to the spool.
+    /// Whether a batch that is only in RAM is not in flight either.
+    pub(super) fn has_unsent_in_ram(&self) -> bool {
+        let unsent = |id| self.items.get(id).is_some_and(|item| !item.in_flight);
+        self.ram.iter().any(unsent)
+    }
+
+    /// Begins to give up the oldest batches that are only in RAM, up to `max` bytes of values but one
+    /// at least, as far as their notices, made by `give_up`, take no more than `room`. Those in flight
+    /// are left. The notices are then as under way to the spool, and not sent meanwhile; where the
+    /// commit fails, the batches are as they were.
     pub(super) fn start_giving_up(
         &mut self,
-        max: usize,
+        (max, room): (usize, u64),
         give_up: impl Fn(&Batch) -> Batch,
-    ) -> (Vec<(BatchId, Arc<Batch>)>, GivenUp) {
-        let (mut rows, mut given, mut bytes) = (Vec::new(), GivenUp::default(), 0);
+    ) -> Vec<(BatchId, Arc<Batch>)> {
+        let (mut rows, mut bytes, mut left) = (Vec::new(), 0, room);
         let oldest: Vec<_> = self.ram.iter().copied().collect();
         for id in oldest {
             let Some(item) = self.items.get_mut(&id) else {
@@ -379,23 +409,28 @@ impl Window {
             if bytes > max && !rows.is_empty() {
                 break;
             }
-            let notice = give_up(batch);
-            let data = |entry: &&crate::batch::Entry| entry.kind == headwater_record::Kind::Data;
-            given.records += batch.entries.iter().filter(data).count() as u64;
-            given.batches += 1;
+            let place = Place::Committing {
+                acknowledged: false,
+            };
+            let notice = Item::new(give_up(batch), place, item.queued);
+            let Some(rest) = left.checked_sub(notice.bytes as u64) else {
+                break;
+            };
+            left = rest;
             self.ram_bytes -= item.bytes;
-            *item = Item::new(
-                notice,
-                Place::Committing {
-                    acknowledged: false,
-                },
-                item.queued,
-            );
+            rows.extend(notice.batch.clone().map(|batch| (id, batch)));
+            let original = std::mem::replace(item, notice);
+            self.giving_up.insert(id, original);
             self.ram.remove(&id);
+            self.unsent.remove(&id);
             self.committing.push(id);
-            rows.extend(item.batch.clone().map(|batch| (id, batch)));
         }
-        (rows, given)
+        rows
+    }
+
+    /// What was given up since this was asked last.
+    pub(super) fn take_given_up(&mut self) -> GivenUp {
+        std::mem::take(&mut self.given_up)
     }
 
     /// Leaves out `count` ids, for rows that the store makes, and returns the first.

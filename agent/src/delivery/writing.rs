@@ -4,22 +4,18 @@
 //! Flash wears: while the broker acknowledges, nothing is written but a checkpoint now and then.
 //! One transaction is under way at a time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
-use super::evict::give_up;
+use super::room::Room;
 use super::{Action, Delivery, Moved, News, Phase};
-use crate::batch::Batch;
 use crate::clock::Monotonic;
-use crate::spool::{
-    BatchId, Checkpoint, Depth, Evict, Healing, Lane, Transaction, Trouble, WhenFull,
-};
+use crate::spool::{BatchId, Checkpoint, Depth, Healing, Lane, Transaction, Trouble};
 
 /// Values of one transaction, in bytes: a bound on how long it takes and on what it packs. Half of
 /// the default window: each commit writes the ends of the trees and the sums again, so few large ones
 /// wear the flash less.
-const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(super) const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// While values of fewer bytes than this are settled beyond the last checkpoint,
 const LITTLE_BYTES: u64 = 1024 * 1024;
 /// it waits this many times as long: it costs some 16 KB of flash, and a crash little to send again.
@@ -32,8 +28,6 @@ const DELETE_DELAY: Duration = Duration::from_millis(500);
 const DELETES_DUE: usize = 64;
 /// Most deletions of one transaction.
 const DELETES_MAX: usize = 1024;
-/// How long a file system without room is left alone.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Ids that a salvage may give to its notices: far more than there can be holes to tell of.
 const HEAL_IDS: u64 = 1 << 24;
 /// How long a stop tries to commit what is left, before it gives up on a disk that refuses.
@@ -89,11 +83,7 @@ pub(super) struct Writing {
     pub(super) healing: bool,
     /// It did not succeed the last time.
     pub(super) heals_failed: bool,
-    /// The next row of the lane does not fit, and nothing was deleted since.
-    full: [bool; Lane::COUNT],
-    full_said: [bool; Lane::COUNT],
-    /// The file system was found to have no room: it is looked at again then.
-    look_at: Option<Monotonic>,
+    pub(super) room: Room,
     /// Since when something has been settled that no checkpoint shows, and values of how many bytes.
     moved_since: Option<Monotonic>,
     moved_bytes: u64,
@@ -110,9 +100,7 @@ impl Writing {
             damaged: false,
             healing: false,
             heals_failed: false,
-            full: [false; Lane::COUNT],
-            full_said: [false; Lane::COUNT],
-            look_at: None,
+            room: Room::default(),
             moved_since: None,
             moved_bytes: 0,
             closed_since: None,
@@ -140,27 +128,7 @@ impl Writing {
 
     /// Nothing can be spooled now: what must be on disk before it is sent goes without.
     pub(super) fn refuses(&self) -> bool {
-        self.full.contains(&true) || self.disk.trouble.is_some()
-    }
-
-    /// The file system takes no more; what the database has may be used again.
-    pub(super) fn no_room(&mut self, now: Monotonic) {
-        self.depth.room = Some(0);
-        self.look_at = Some(now.plus(LOOK_AGAIN));
-    }
-
-    /// What was known of the room is old.
-    pub(super) fn look_again(&mut self) {
-        self.look_at = None;
-        self.depth.room = None;
-        self.full = [false; Lane::COUNT];
-    }
-
-    /// Lanes that drop are never full for long.
-    pub(super) fn try_dropping_again(&mut self, when_full: &[WhenFull; Lane::COUNT]) {
-        for (full, when_full) in self.full.iter_mut().zip(when_full) {
-            *full &= *when_full == WhenFull::Pause;
-        }
+        self.room.any_full() || self.disk.trouble.is_some()
     }
 }
 
@@ -206,7 +174,7 @@ impl Delivery {
         let writing = &mut self.writing;
         (writing.damaged, writing.healing, writing.heals_failed) = (false, false, false);
         writing.depth = depth;
-        writing.full = [false; Lane::COUNT];
+        writing.room.committed(false);
         writing.disk.try_now();
         self.window.healed(last);
         self.counters.healed += 1;
@@ -228,12 +196,11 @@ impl Delivery {
 
     fn rows_of_lane_at(&self, lane: Lane) -> Option<Monotonic> {
         let oldest = self.window.of(lane).oldest_in_ram()?;
-        if self.writing.full[lane.index()] {
-            return self.writing.look_at;
+        if let Some(until) = self.writing.room.waits(lane) {
+            return until;
         }
         // Rows that are being read cannot give way; the answer is a moment away.
-        let may_evict = self.is_tight() && !self.giving_way_to(lane).is_empty();
-        if self.loading.is_some() && may_evict {
+        if self.waits_for_load(lane) {
             return None;
         }
         // Nobody acknowledges, and the sources are about to wait: they need not.
@@ -243,33 +210,6 @@ impl Delivery {
             return Some(oldest);
         }
         Some(oldest.plus(self.flash.stretched(self.settings.spool_after)))
-    }
-
-    fn when_full(&self, lane: Lane) -> WhenFull {
-        self.settings.when_full[lane.index()]
-    }
-
-    /// What all rows together may take, as far as is known of the file system.
-    fn bytes_max(&self) -> u64 {
-        let depth = &self.writing.depth;
-        let on_disk = depth
-            .room
-            .map_or(u64::MAX, |room| depth.bytes.saturating_add(room));
-        self.settings.spool_bytes_max.min(on_disk)
-    }
-
-    /// Whether a transaction's rows may not fit.
-    fn is_tight(&self) -> bool {
-        self.bytes_max().saturating_sub(self.writing.depth.bytes) < 2 * GROUP_BYTES_MAX as u64
-    }
-
-    /// The lanes that give way to `lane`, the first to do so first.
-    fn giving_way_to(&self, lane: Lane) -> Vec<(Lane, BatchId)> {
-        let lower = Lane::ALL.into_iter().rev().filter(|other| *other >= lane);
-        lower
-            .filter(|other| self.when_full(*other) == WhenFull::DropOldest)
-            .map(|other| (other, self.window.of(other).load_after()))
-            .collect()
     }
 
     fn checkpoint_at(&self) -> Option<Monotonic> {
@@ -296,7 +236,7 @@ impl Delivery {
     }
 
     pub(super) fn commit(&mut self, now: Monotonic) {
-        if self.writing.look_at.is_some_and(|at| at <= now) {
+        if self.writing.room.is_look_due(now) {
             self.writing.look_again();
         }
         let (mut rows, mut evict) = (Vec::new(), None);
@@ -332,59 +272,6 @@ impl Delivery {
         }));
     }
 
-    /// Rows of one lane, as far as there is room, or room can be made. Where there is none, the lane
-    /// waits, or its oldest batches are given up before they are spooled.
-    fn start_spooling(
-        &mut self,
-        lane: Lane,
-        now: Monotonic,
-    ) -> (Vec<(BatchId, Arc<Batch>)>, Option<Evict>) {
-        let bytes_max = self.bytes_max();
-        let free = bytes_max.saturating_sub(self.writing.depth.bytes);
-        let lanes = self.giving_way_to(lane);
-        let data_bytes = &self.writing.depth.data_bytes;
-        let given: u64 = lanes.iter().map(|(lane, _)| data_bytes[lane.index()]).sum();
-        let window = self.window.of_mut(lane);
-        let rows = window.start_commit(GROUP_BYTES_MAX, free.saturating_add(given));
-        let bytes: u64 = rows
-            .iter()
-            .map(|(_, batch)| batch.values.len() as u64)
-            .sum();
-        if !rows.is_empty() {
-            let evict = (bytes > free).then(|| Evict {
-                bytes_max,
-                lanes,
-                kept: self.window.kept(),
-            });
-            if evict.is_some() {
-                self.say_full(lane, News::Dropping(lane));
-            }
-            return (rows, evict);
-        }
-        if self.when_full(lane) == WhenFull::DropOldest {
-            let wall_ms = self.wall_ms(now);
-            let give_up = |batch: &Batch| give_up(batch, wall_ms);
-            let window = self.window.of_mut(lane);
-            let (rows, given) = window.start_giving_up(GROUP_BYTES_MAX, give_up);
-            self.counters.dropped += given.batches;
-            self.counters.dropped_records += given.records;
-            if !rows.is_empty() {
-                self.say_full(lane, News::Dropping(lane));
-                return (rows, None);
-            }
-        } else {
-            self.say_full(lane, News::SpoolFull(lane));
-        }
-        self.writing.full[lane.index()] = true;
-        (Vec::new(), None)
-    }
-
-    fn say_full(&mut self, lane: Lane, news: News) {
-        if !std::mem::replace(&mut self.writing.full_said[lane.index()], true) {
-            self.say(news);
-        }
-    }
-
     /// A batch queued at `oldest` was late. On a slow uplink some always are; where nothing at all
     /// was acknowledged since, the broker is silent.
     fn note_late(&mut self, lane: Lane, oldest: Option<Monotonic>) {
@@ -418,9 +305,10 @@ impl Delivery {
         let evicted = writing.depth.evicted;
         self.counters.dropped += depth.evicted.rows.saturating_sub(evicted.rows);
         self.counters.dropped_records += depth.evicted.records.saturating_sub(evicted.records);
+        let given = self.window.take_given_up();
+        self.counters.dropped += given.batches;
+        self.counters.dropped_records += given.records;
         writing.depth = depth;
-        writing.full = [false; Lane::COUNT];
-        writing.look_at = None;
         // What was acknowledged while the transaction was under way waits from now on.
         writing.moved_since = self.settling.moved().then_some(now);
         writing.moved_bytes = 0;
@@ -428,10 +316,7 @@ impl Delivery {
         writing.gone_since = (self.window.gone() > 0).then_some(now);
         let has_room = depth.bytes <= self.settings.spool_bytes_max / 10 * 9
             && depth.room.is_none_or(|room| room >= GROUP_BYTES_MAX as u64);
-        let was_full = has_room && writing.full_said.contains(&true);
-        if was_full {
-            writing.full_said = [false; Lane::COUNT];
-        }
+        let was_full = writing.room.committed(has_room);
         if self.writing.disk.worked() {
             self.say(News::DiskWell);
         }

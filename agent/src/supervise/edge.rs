@@ -240,7 +240,7 @@ fn say(news: News) {
         News::DiskWell => tracing::info!("the spool works again"),
         News::SpoolFull(lane) => tracing::warn!(
             ?lane,
-            "the spool is full (spool.max_bytes, or what is to be kept free on the disk); nothing is dropped: batches stay in memory and files wait until the broker takes some"
+            "the spool is full (spool.max_bytes, or what is to be kept free on the disk), and nothing in it may give way: batches stay in memory, and files wait until there is room"
         ),
         News::Dropping(lane) => tracing::warn!(
             ?lane,

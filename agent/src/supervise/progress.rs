@@ -116,6 +116,7 @@ pub(super) fn log_end(counters: Counters, depth: Depth, samples: &sample::Counte
         lost_rows = counters.lost,
         dropped_batches = counters.dropped,
         dropped_records = counters.dropped_records,
+        full_waits = counters.full_waits,
         healed = counters.healed,
         sessions = counters.sessions,
         flash_waits = counters.flash_waits,

@@ -43,6 +43,8 @@ pub(super) struct World {
     calm: bool,
     broker_up: bool,
     disk_works: bool,
+    /// Commits that were refused for the floor, at this moment.
+    floors: u32,
     damaged: bool,
     connected: bool,
     healed: bool,
@@ -113,6 +115,7 @@ impl World {
             calm: false,
             broker_up: true,
             disk_works: true,
+            floors: 0,
             damaged: false,
             connected: settings.uplink.connects_at_start(),
             healed: false,
@@ -242,6 +245,7 @@ impl World {
             }
             7 => self.crash(),
             9 => {
+                self.floors = 0;
                 self.disk.room = self
                     .rng
                     .draw()
@@ -320,6 +324,8 @@ impl World {
             Some(Request::Load(..)) if self.damaged => Reply::LoadFailed(Trouble::Damaged),
             Some(Request::Heal(healing)) => self.heal(&healing),
             Some(Request::Commit(transaction)) if self.is_below_the_floor(&transaction) => {
+                self.floors += 1;
+                assert!(self.floors < 10, "it asks for room again and again");
                 Reply::CommitFailed(Trouble::Floor)
             }
             Some(Request::Commit(transaction)) => {
@@ -373,7 +379,13 @@ impl World {
 
     fn commit(&mut self, transaction: Transaction) {
         let rows = transaction.rows.iter();
-        let new_bytes = rows.map(|(_, batch)| batch.values.len() as u64).sum();
+        let new_bytes: u64 = rows.map(|(_, batch)| batch.values.len() as u64).sum();
+        let bytes = self.disk.depth().bytes + new_bytes;
+        let is_within = bytes <= self.settings.spool_bytes_max;
+        assert!(
+            new_bytes == 0 || transaction.evict.is_some() || is_within,
+            "{bytes} bytes are more than the spool may hold"
+        );
         self.disk.written += 1000 + 2 * new_bytes;
         if let Some(evict) = &transaction.evict {
             self.disk.evict(evict, new_bytes);
@@ -453,9 +465,10 @@ impl World {
             .delivery
             .next_deadline()
             .filter(|_| self.rng.draw().is_multiple_of(3));
-        self.now = deadline
-            .unwrap_or(Monotonic(self.now.0 + step))
-            .max(self.now);
+        let now = deadline.unwrap_or(Monotonic(self.now.0 + step));
+        if now > self.now {
+            (self.now, self.floors) = (now, 0);
+        }
         self.apply(Event::Tick);
     }
 

@@ -1,0 +1,113 @@
+//! Lanes that drop, and lanes that wait, where there is no room.
+
+use super::*;
+
+/// Nothing is sent: what is in flight could not be given up.
+fn dropping(spool_bytes_max: u64) -> Rig {
+    let mut rig = Rig::new(Settings {
+        when_full: [WhenFull::DropOldest; Lane::COUNT],
+        spool_bytes_max,
+        ..settings()
+    });
+    rig.apply(Event::Clock { set: false });
+    rig
+}
+
+fn failed(rig: &mut Rig, trouble: Trouble) -> Vec<String> {
+    rig.apply(Event::Store(Reply::CommitFailed(trouble)))
+}
+
+fn holding(bytes: u64) -> Event {
+    Event::Store(Reply::Committed(Depth {
+        rows: 1,
+        bytes,
+        ..Depth::default()
+    }))
+}
+
+#[test]
+fn below_the_floor_a_lane_that_drops_waits_with_what_it_has() {
+    let mut rig = dropping(1 << 30);
+    rig.queue();
+    assert_eq!(rig.wait(2000), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
+    assert_eq!(failed(&mut rig, Trouble::Floor), ["say SpoolFull(Normal)"]);
+    let mut queued = 1;
+    while rig.budget.used() < 4000 {
+        let done = rig.queue();
+        assert!(!done.iter().any(|done| done.contains("commit")), "{done:?}");
+        queued += 1;
+    }
+    assert_eq!(queued, 40, "and then the sources wait");
+    assert_eq!(rig.wait(29_999), [""; 0]);
+    assert!(rig.wait(1)[0].starts_with("commit +[ 1 2"));
+    assert_eq!(failed(&mut rig, Trouble::Floor), [""; 0], "it was said");
+    assert!(rig.delivery.next_deadline() >= Some(rig.now.plus(Duration::from_secs(30))));
+    let counters = rig.delivery.counters();
+    assert_eq!(
+        (counters.dropped, counters.full_waits, counters.refused),
+        (0, 1, 0)
+    );
+    assert_eq!(rig.budget.used(), 4000, "nothing is given up");
+    assert!(rig.delivery.spool_full());
+    // Somebody frees some.
+    rig.wait(30_000);
+    assert_eq!(rig.committed(40), ["say SpoolRoom"]);
+    assert_eq!((rig.budget.used(), rig.delivery.spool_full()), (0, false));
+}
+
+#[test]
+fn a_notice_takes_no_room_that_is_not_there() {
+    let mut rig = dropping(150);
+    rig.queue();
+    rig.wait(2000);
+    rig.apply(holding(140));
+    rig.queue();
+    assert_eq!(rig.wait(2000), ["say SpoolFull(Normal)"]);
+    assert_eq!(rig.wait(600_000), [""; 0]);
+    assert_eq!(
+        (rig.delivery.counters().dropped, rig.budget.used()),
+        (0, 100)
+    );
+}
+
+#[test]
+fn what_is_given_up_is_gone_with_its_commit_and_not_before() {
+    let mut rig = dropping(500);
+    rig.queue();
+    rig.wait(2000);
+    rig.apply(holding(250));
+    let large = rig.batch(300, Kind::Data);
+    rig.apply(Event::Queued(large));
+    assert_eq!(
+        rig.wait(2000),
+        ["say Dropping(Normal)", "commit +[ 2 ] -[ ] @[ 20 ]"]
+    );
+    assert_eq!(rig.budget.used(), 300);
+    failed(&mut rig, Trouble::Io);
+    assert_eq!(
+        (rig.delivery.counters().dropped, rig.budget.used()),
+        (0, 300)
+    );
+    assert_eq!(rig.wait(60_000), ["commit +[ 2 ] -[ ] @[ 20 ]"]);
+    rig.committed(2);
+    let counters = rig.delivery.counters();
+    assert_eq!((counters.dropped, counters.dropped_records), (1, 1));
+    assert_eq!(rig.budget.used(), 0);
+}
+
+#[test]
+fn a_disk_that_was_short_is_looked_at_again_though_nothing_else_is_written() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.wait(2000);
+    let depth = Depth {
+        rows: 1,
+        bytes: 100,
+        room: Some(50),
+        ..Depth::default()
+    };
+    rig.apply(Event::Store(Reply::Committed(depth)));
+    rig.queue();
+    assert_eq!(rig.wait(2000), ["say SpoolFull(Normal)"]);
+    assert_eq!(rig.wait(30_000), ["commit +[ 2 ] -[ ] @[ 20 ]"]);
+}
