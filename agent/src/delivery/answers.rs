@@ -15,6 +15,10 @@ use crate::spool::{BatchId, Trouble};
 /// How often the log is told at most that batches came back.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 
+/// How long a broker that has something may take, at least, before it counts as silent: one batch on
+/// a slow uplink takes its time.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// How it stands with the broker.
 #[derive(Debug, Default)]
 pub(super) struct Broker {
@@ -28,8 +32,10 @@ pub(super) struct Broker {
     /// The wall clock is unset: no certificate is valid and no signature, so nothing is sent, and the
     /// spool holds what is read.
     pub(super) clock_unset: bool,
-    /// A batch was late, and none was acknowledged since it was queued.
+    /// A batch was late, and none was acknowledged since it was queued; or what it has is overdue.
     pub(super) silent: bool,
+    /// Since when it has had something to acknowledge.
+    pub(super) owes_since: Option<Monotonic>,
     /// When the log was last told that batches came back.
     pub(super) complained: Option<Monotonic>,
 }
@@ -92,6 +98,36 @@ impl Delivery {
                 }
             }
             Outcome::Recreate => self.producer_lost(now),
+        }
+    }
+
+    /// When the broker is silent, if it acknowledges nothing before: what goes to the disk before it is
+    /// sent is never late in RAM, and a backlog neither.
+    pub(super) fn silent_at(&self) -> Option<Monotonic> {
+        let owes_since = self.broker.owes_since.filter(|_| !self.broker.silent)?;
+        let patience = self.settings.spool_after.max(SILENCE);
+        Some(
+            owes_since
+                .max(self.broker.acknowledged.unwrap_or_default())
+                .plus(patience),
+        )
+    }
+
+    pub(super) fn note_silence(&mut self, now: Monotonic) {
+        if self.window.in_flight().batches == 0 || !self.uplink.may_send() || !self.is_sending() {
+            self.broker.owes_since = None;
+            return;
+        }
+        self.broker.owes_since.get_or_insert(now);
+        if self.silent_at().is_some_and(|at| at <= now) {
+            self.is_silent();
+        }
+    }
+
+    /// Says so, where it is news.
+    pub(super) fn is_silent(&mut self) {
+        if !std::mem::replace(&mut self.broker.silent, true) {
+            self.say(News::Offline);
         }
     }
 

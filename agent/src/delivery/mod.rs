@@ -213,6 +213,7 @@ impl Delivery {
             self.load_at(),
             self.commit_at(),
             self.heal_at(),
+            self.silent_at(),
             self.uplink.next().filter(|_| self.is_sending()),
         ]
         .into_iter()
@@ -270,6 +271,7 @@ impl Delivery {
                 break;
             }
         }
+        self.note_silence(now);
     }
 
     /// Each step does nothing where its moment, which [`Delivery::next_deadline`] shows, has not

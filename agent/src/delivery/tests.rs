@@ -370,6 +370,41 @@ fn with_no_delay_everything_is_committed_before_it_is_sent() {
 }
 
 #[test]
+fn an_outage_is_noticed_where_everything_is_committed_before_it_is_sent() {
+    let mut rig = Rig::new(Settings {
+        spool_after: Duration::ZERO,
+        ..settings()
+    });
+    rig.queue();
+    assert_eq!(rig.committed(1), ["send 1"]);
+    assert_eq!(rig.wait(9999), [""; 0]);
+    assert!(rig.delivery.is_online());
+    assert_eq!(rig.wait(1), ["say Offline"]);
+    assert!(!rig.delivery.is_online());
+    assert_eq!(rig.wait(600_000), [""; 0], "it is said once");
+    assert_eq!(rig.report(1, Outcome::Delivered), ["say Online"]);
+    // Where something comes now and then, it is slow, not silent; and without anything, idle.
+    rig.wait(500);
+    rig.committed(0);
+    for id in 2..5 {
+        rig.queue();
+        rig.committed(1);
+        rig.queue();
+        rig.committed(2);
+        rig.wait(6000);
+        assert_eq!(rig.report(2 * id - 2, Outcome::Delivered), [""; 0]);
+        let deletes = rig.wait(6000);
+        assert!(!deletes.contains(&"say Offline".to_owned()), "{deletes:?}");
+        rig.committed(1);
+        rig.report(2 * id - 1, Outcome::Delivered);
+        rig.wait(500);
+        rig.committed(0);
+    }
+    rig.wait(600_000);
+    assert!(rig.delivery.is_online());
+}
+
+#[test]
 fn in_flight_is_bounded_and_one_batch_of_any_size_goes() {
     let mut rig = Rig::new(Settings {
         in_flight_bytes_max: 800,

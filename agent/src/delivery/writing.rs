@@ -282,9 +282,7 @@ impl Delivery {
         if before_sending || self.broker.acknowledged > oldest {
             return;
         }
-        if !std::mem::replace(&mut self.broker.silent, true) {
-            self.say(News::Offline);
-        }
+        self.is_silent();
     }
 
     pub(super) fn committed(&mut self, depth: Depth, now: Monotonic) {
