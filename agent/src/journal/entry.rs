@@ -32,6 +32,11 @@ pub(super) fn output_fields(more: &[String]) -> String {
     all.collect::<Vec<_>>().join(",")
 }
 
+/// Whether a text names a sequence: 32 hex digits.
+pub(super) fn is_sequence(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Where an entry stands: a sequence, its number there, and the time that finds the place in files of
 /// other sequences.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,10 +57,9 @@ impl Cursor {
                 .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
         };
         let id = part("s")?;
-        let is_id = id.len() == 32 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
         let number = |name: &str| u64::from_str_radix(part(name)?, 16).ok();
         let (number, time_us) = (number("i")?, number("t")?);
-        (is_id && number > 0).then(|| Self {
+        (is_sequence(id) && number > 0).then(|| Self {
             id: id.to_owned(),
             number,
             time_us,

@@ -31,6 +31,7 @@ use tokio::sync::mpsc::Sender;
 
 use self::child::{Output, Running};
 use self::entry::{Cursor, Entry};
+pub(crate) use self::place::is_journal;
 use self::place::{Place, marker_of};
 use crate::batch::Batch;
 use crate::budget::{Budget, Permit};

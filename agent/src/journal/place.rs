@@ -2,11 +2,19 @@
 
 use headwater_record::{Generation, StreamId};
 
-use super::entry::Cursor;
-use crate::checkpoint::{Marker, OpenGeneration};
+use super::entry::{Cursor, is_sequence};
+use crate::checkpoint::{Marker, OpenGeneration, Origin};
 
 /// What a stream's path begins with, before the sequence's name.
 pub(super) const PATH: &str = "journal/";
+
+/// Whether an open generation is of a journal: it has no file, as a sensor's has none, but the name of
+/// a sequence. It stays open while no source of the configuration reads it, and whoever names that
+/// source again goes on behind it.
+pub(crate) fn is_journal(open: &OpenGeneration) -> bool {
+    let sequence = open.stream.path().strip_prefix(PATH);
+    open.origin == Origin::Sensor && sequence.is_some_and(is_sequence)
+}
 
 /// A generation of a sequence, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +69,6 @@ fn time_of(marker: Marker) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::checkpoint::Origin;
-
     use super::*;
 
     fn open(path: &str, settled: u64, skip_to: Option<u64>, time_us: u64) -> OpenGeneration {
@@ -93,6 +99,15 @@ mod tests {
         assert_eq!((early.given, early.read.number), (0, 50));
         assert_eq!(early.read.argument(), "s=a;i=32;t=100000002");
         assert_eq!(Place::of(&open("/sys/temp", 1, None, 1)), None);
+        let sequence = "journal/00000000000000000000000000000abc";
+        for (path, is) in [
+            (sequence, true),
+            ("journal/a", false),
+            ("/sys/temp", false),
+            ("command", false),
+        ] {
+            assert_eq!(is_journal(&open(path, 1, None, 1)), is, "{path}");
+        }
         let mut places = vec![late.clone(), early.clone()];
         assert_eq!(first(&mut places), Some(early));
         assert_eq!(first(&mut places), Some(late));

@@ -109,7 +109,9 @@ impl Sources {
         };
         let mut parts = Part::of(plan);
         // Also where none is configured any more: what an earlier run left open is to be closed.
-        let any_open = known.iter().any(|open| open.origin == Origin::Sensor);
+        let any_open = known
+            .iter()
+            .any(|open| open.origin == Origin::Sensor && !journal::is_journal(open));
         if any_open && !parts.contains(&Part::Sensors) {
             parts.push(Part::Sensors);
         }
@@ -176,7 +178,7 @@ impl Sources {
             device: give.plan.device.clone(),
             sources: give.plan.sensors.clone(),
             known: known
-                .filter(|open| !is_of_journal(give.plan, open))
+                .filter(|open| !journal::is_journal(open))
                 .cloned()
                 .collect(),
             registry: give.store.registry(give.stop.clone(), !self.seed),
@@ -195,8 +197,10 @@ impl Sources {
             return Ok(());
         };
         let seed = self.seed.rotate_left(17) ^ nth;
+        let device = give.plan.device.as_str();
         let is_its = |open: &&OpenGeneration| {
-            is_of_journal(give.plan, open) && open.stream.source() == id.as_str()
+            let stream = &open.stream;
+            journal::is_journal(open) && (stream.device(), stream.source()) == (device, id.as_str())
         };
         let input = JournalInput {
             device: give.plan.device.clone(),
@@ -256,17 +260,6 @@ impl Sources {
             .map(drop)
             .map_err(|source| StartError::Thread { thread, source })
     }
-}
-
-/// Whether a generation is of a journal source: it has no file and no identity, as a sensor's, and its
-/// source goes on with it.
-fn is_of_journal(plan: &Plan, open: &OpenGeneration) -> bool {
-    let source = open.stream.source();
-    open.stream.device() == plan.device.as_str()
-        && plan
-            .journals
-            .iter()
-            .any(|journal| journal.id.as_str() == source)
 }
 
 /// What a thread is given.

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use headwater_record::{Generation, StreamId};
+
 use super::sources::Part;
 use super::*;
+use crate::checkpoint::{Origin, Registry};
 use crate::config::{ConfigFile, Host};
 use crate::spool::sealing::Keys;
 use crate::spool::store::{REPLIES, Store};
+use crate::stop::Stop;
 
 fn plan(dir: &Path, text: &str) -> Plan {
     let text = format!(
@@ -155,6 +159,52 @@ fn a_new_configuration_is_taken_as_a_whole_or_not_at_all() {
         (settled("f"), settled("g")),
         (bytes("a.log"), bytes("b.txt"))
     );
+}
+
+#[test]
+fn the_place_in_a_journal_is_kept_while_no_source_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path(), "");
+    let open = |generation, path: &str| OpenGeneration {
+        generation: Generation(generation),
+        stream: StreamId::new(&plan.device, &"j".parse().unwrap(), path.as_bytes()).unwrap(),
+        origin: Origin::Sensor,
+        settled: 70,
+        skip_to: None,
+        cuts: Vec::new(),
+        marker: None,
+    };
+    let of_journal = open(1, "journal/739ad463348b4ceca5a9e69c95a3c93f");
+    let of_sensor = open(2, "/sys/class/thermal/thermal_zone0/temp");
+    let (reply, _replies) = mpsc::channel(REPLIES);
+    let (store, opening) = Store::start(
+        &plan.state_dir,
+        (&plan.device, plan.spool.floors, Keys::default()),
+        reply,
+    )
+    .unwrap();
+    opening.blocking_recv().unwrap().unwrap();
+    let registry = store.registry(Stop::new(), 1);
+    registry.register(&[of_journal.clone(), of_sensor]).unwrap();
+    drop(registry);
+    store.close();
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut agent = Agent::start(&plan, &no_other).await.unwrap().unwrap();
+        // What the sensor left open is closed, in the same turn.
+        read_until(&mut agent, 1).await;
+        agent.signalled(SignalKind::terminate());
+        agent.turn().await;
+        assert_eq!(agent.edge.delivery.counters().records, 1);
+        assert_eq!(agent.end(), Ending::Stopped);
+    });
+    let known = crate::spool::peek::generations(&plan.state_dir).unwrap();
+    let known: Vec<_> = known.iter().map(|open| &open.stream).collect();
+    assert_eq!(known, [&of_journal.stream]);
 }
 
 #[test]
