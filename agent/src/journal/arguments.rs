@@ -7,7 +7,7 @@ use crate::config::file::StartAt;
 impl JournalSource {
     /// To follow: from an entry on, or from where a first start begins.
     pub(super) fn arguments(&self, after: Option<&Cursor>) -> Vec<String> {
-        let mut arguments = self.common();
+        let mut arguments = self.common(&output_fields(&self.fields));
         arguments.push("--follow".into());
         arguments.extend(self.units.iter().map(|unit| format!("--unit={unit}")));
         arguments.extend(
@@ -33,18 +33,19 @@ impl JournalSource {
         arguments
     }
 
-    /// To find an entry again, whatever it is of: it, or the next that is there.
+    /// To find an entry again, whatever it is of: it, or the next that is there. Only its cursor is
+    /// asked for, which comes with any field: a message may be of any length, an answer may not.
     pub(super) fn arguments_for(&self, cursor: &Cursor) -> Vec<String> {
-        let mut arguments = self.common();
+        let mut arguments = self.common("_BOOT_ID");
         arguments.push("--lines=1".into());
         arguments.push(format!("--cursor={}", cursor.argument()));
         arguments
     }
 
-    fn common(&self) -> Vec<String> {
+    fn common(&self, output_fields: &str) -> Vec<String> {
         let mut arguments = vec![
             "--output=json".to_owned(),
-            format!("--output-fields={}", output_fields(&self.fields)),
+            format!("--output-fields={output_fields}"),
             "--all".into(),
             "--no-pager".into(),
             "--quiet".into(),
