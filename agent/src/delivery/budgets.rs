@@ -56,7 +56,7 @@ impl Delivery {
     }
 
     /// Unix milliseconds, as far as the clock was right when it was looked at.
-    pub(super) fn wall_ms(&self, now: Monotonic) -> u64 {
+    pub fn wall_ms(&self, now: Monotonic) -> u64 {
         let (at, wall_ms) = self.wall;
         wall_ms.saturating_add(now.0.saturating_sub(at.0))
     }

@@ -56,10 +56,13 @@ pub enum Event {
     Clock {
         /// It was set.
         set: bool,
+        /// What it says, as in [`Event::Wall`]: hours and budgets are never judged by what it said
+        /// before.
+        wall_ms: u64,
     },
     /// The sources have ended, and all that they gave was queued.
     Stop,
-    /// The wall clock says so, Unix milliseconds: at the start, and now and then, since it may be set.
+    /// The wall clock says so, Unix milliseconds: at the start, now and then, and when it has stepped.
     Wall(u64),
     /// So many bytes more have passed between the client and the brokers.
     Wire(u64),

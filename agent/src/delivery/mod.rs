@@ -181,7 +181,10 @@ impl Delivery {
                 self.writing.damaged = true;
                 self.disk_failed(trouble, now);
             }
-            Event::Clock { set } => self.clock(set),
+            Event::Clock { set, wall_ms } => {
+                self.wall = (now, wall_ms);
+                self.clock(set);
+            }
             Event::Stop if self.phase == Phase::Running => {
                 self.phase = Phase::Flushing(now.plus(self.settings.flush));
             }

@@ -513,20 +513,56 @@ fn a_damaged_database_is_salvaged_and_then_gone_on_with() {
     );
 }
 
+/// The clock is set, or not; what it says does not matter.
+fn clock(set: bool) -> Event {
+    let wall_ms = if set { WALL } else { 0 };
+    Event::Clock { set, wall_ms }
+}
+
+#[test]
+fn hours_are_those_of_the_clock_that_was_set_not_of_the_one_before() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut rig = Rig::new(Settings {
+        uplink: UplinkSettings {
+            hours: Some("00:00-01:00".parse().unwrap()),
+            ..UplinkSettings::default()
+        },
+        ..settings()
+    });
+    // Ten minutes past midnight, in 1970.
+    let wall_ms = 600_000;
+    rig.apply(Event::Clock {
+        set: false,
+        wall_ms,
+    });
+    rig.queue();
+    rig.wait(2000);
+    rig.committed(1);
+    assert_eq!(
+        rig.apply(clock(true)),
+        ["say ClockSet"],
+        "it is ten past five"
+    );
+    assert_eq!(rig.wait(HOUR_MS), [""; 0]);
+    // And a step into them counts at once.
+    let midnight = WALL - WALL % (24 * HOUR_MS);
+    assert_eq!(rig.apply(Event::Wall(midnight)), ["recreate", "load 0..1"]);
+}
+
 #[test]
 fn while_the_clock_is_unset_nothing_is_sent_and_the_spool_holds() {
     let mut rig = Rig::new(settings());
     rig.delivery.without_producer();
-    assert_eq!(rig.apply(Event::Clock { set: false }), ["say ClockUnset"]);
+    assert_eq!(rig.apply(clock(false)), ["say ClockUnset"]);
     assert_eq!(rig.queue(), [""; 0]);
     // The broker is not blamed.
     assert_eq!(rig.wait(2000), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
     assert_eq!(rig.committed(1), [""; 0]);
-    assert_eq!(rig.apply(Event::Clock { set: false }), [""; 0]);
+    assert_eq!(rig.apply(clock(false)), [""; 0]);
     assert_eq!(rig.wait(3_600_000), [""; 0]);
     // Set: a producer, and what waited.
     assert_eq!(
-        rig.apply(Event::Clock { set: true }),
+        rig.apply(clock(true)),
         ["say ClockSet", "recreate", "load 0..1"]
     );
 }
@@ -534,7 +570,7 @@ fn while_the_clock_is_unset_nothing_is_sent_and_the_spool_holds() {
 #[test]
 fn a_stop_while_the_clock_is_unset_does_not_wait_for_the_broker() {
     let mut rig = Rig::new(settings());
-    rig.apply(Event::Clock { set: false });
+    rig.apply(clock(false));
     rig.queue();
     assert_eq!(rig.apply(Event::Stop), ["commit +[ 1 ] -[ ] @[ 10 ]"]);
     assert_eq!(rig.committed(1), ["done"]);

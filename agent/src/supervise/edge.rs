@@ -21,6 +21,9 @@ use crate::spool::{BatchId, Reply};
 /// flight it hardly ever has none.
 const RESUME: Duration = Duration::from_millis(20);
 
+/// A difference that is a step of the clock, milliseconds.
+const STEP_MS: u64 = 1000;
+
 /// Delivery, and the two that it acts upon.
 #[derive(Debug)]
 pub(super) struct Edge<'a> {
@@ -67,18 +70,18 @@ impl<'a> Edge<'a> {
         if !self.delivery.connects_at_start() {
             // In a session, or in its hours: delivery asks for it then.
             if !clock::is_set() {
-                self.apply(Event::Clock { set: false });
+                self.apply_clock(false);
             }
         } else if clock::is_set() {
             self.producer = Some(self.make_producer()?);
         } else {
             self.delivery.without_producer();
-            self.apply(Event::Clock { set: false });
+            self.apply_clock(false);
         }
         Ok(())
     }
 
-    /// Tells delivery where the clock was set, or lost; returns whether it is set.
+    /// Tells delivery where the clock was set, or lost, or has stepped; returns whether it is set.
     pub(super) fn look_at_clock(&mut self) -> bool {
         let set = clock::is_set();
         if set == self.delivery.clock_unset() {
@@ -89,9 +92,18 @@ impl<'a> Edge<'a> {
                     producer.set_undated(self.undated);
                 }
             }
-            self.apply(Event::Clock { set });
+            self.apply_clock(set);
+        }
+        let (wall_ms, now) = (clock::wall_ms(), clock::monotonic());
+        if has_stepped(self.delivery.wall_ms(now), wall_ms) {
+            self.apply(Event::Wall(wall_ms));
         }
         set
+    }
+
+    fn apply_clock(&mut self, set: bool) {
+        let wall_ms = clock::wall_ms();
+        self.apply(Event::Clock { set, wall_ms });
     }
 
     fn make_producer(&self) -> Result<Producer, ProducerError> {
@@ -213,6 +225,12 @@ impl<'a> Edge<'a> {
             Action::Done => self.done = true,
         }
     }
+}
+
+/// Whether the wall clock is not where the monotonic one would have it: it was set, or the device
+/// was suspended. What it drifts between two looks is far less.
+fn has_stepped(expected_ms: u64, wall_ms: u64) -> bool {
+    expected_ms.abs_diff(wall_ms) >= STEP_MS
 }
 
 fn say(news: News) {

@@ -9,7 +9,7 @@ fn dropping(spool_bytes_max: u64) -> Rig {
         spool_bytes_max,
         ..settings()
     });
-    rig.apply(Event::Clock { set: false });
+    rig.apply(clock(false));
     rig
 }
 
