@@ -7,6 +7,7 @@
 //! - [`entry`]: pure; one entry.
 //! - [`child`]: journalctl, running.
 //! - [`place`]: pure; where reading begins, from what the database knows.
+//! - [`sequence`]: pure; how far a sequence is read, and what of it is gone.
 //!
 //! The journal numbers its entries, and an entry's number is its offset: the settled offset *is* the
 //! cursor, and nothing more is written down for it. One sequence of numbers (journald begins another
@@ -20,26 +21,28 @@ mod arguments;
 mod child;
 pub mod entry;
 mod place;
+mod sequence;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use headwater_record::notice::{Notice, Tail, reason};
 use headwater_record::value::ValueWriter;
-use headwater_record::{DeviceId, Generation, Kind, StreamId};
+use headwater_record::{DeviceId, StreamId};
 use tokio::sync::mpsc::Sender;
 
 use self::child::{Output, Running};
 use self::entry::{Cursor, Entry};
 pub(crate) use self::place::is_journal;
 use self::place::{Place, marker_of};
+use self::sequence::Sequence;
 use crate::batch::Batch;
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::clock::{Monotonic, monotonic, stamp_ms};
 use crate::config::JournalSource;
 use crate::delivery::backoff::{Backoff, Jitter};
-use crate::process::{BATCH_BYTES, Draft, Stage, State};
+use crate::process::{BATCH_BYTES, Draft, Stage};
 use crate::sample::read::command;
 use crate::sources::{SourceError, draw_generation, send};
 use crate::stop::Stop;
@@ -113,27 +116,12 @@ struct Journal<R> {
     /// Open generations that are not the current one.
     known: Vec<Place>,
     current: Option<Sequence>,
+    /// Since when journalctl has always had more.
+    behind_since: Monotonic,
     registry: R,
     budget: Budget,
     batches: Sender<Batch>,
     stop: Stop,
-}
-
-/// The sequence that is read.
-#[derive(Debug)]
-struct Sequence {
-    id: String,
-    stream: StreamId,
-    generation: Generation,
-    /// The next record's span starts here.
-    given: u64,
-    /// The last entry that was taken.
-    read: Cursor,
-    /// Entries up to here are gone, and are in no notice yet: and why.
-    lost: Option<(u64, &'static str)>,
-    /// What lies behind it may be gone.
-    torn: bool,
-    state: State,
 }
 
 impl<R: Registry> Journal<R> {
@@ -145,6 +133,7 @@ impl<R: Registry> Journal<R> {
             source: input.source,
             program: input.program,
             current: None,
+            behind_since: monotonic(),
             registry: input.registry,
             budget: input.budget,
             batches: input.batches,
@@ -174,6 +163,7 @@ impl<R: Registry> Journal<R> {
             }
         };
         let mut too_long = false;
+        self.behind_since = monotonic();
         loop {
             match running.next() {
                 Some(Output::Lines(lines)) => {
@@ -191,6 +181,7 @@ impl<R: Registry> Journal<R> {
                 }
                 None => {
                     let now = monotonic();
+                    self.behind_since = now;
                     let due = self
                         .current
                         .as_ref()
@@ -227,14 +218,19 @@ impl<R: Registry> Journal<R> {
         let found = entry::parse(first, &[], false)
             .ok()
             .map(|entry| entry.cursor);
-        match found {
-            Some(found) if found.id == current.id && found.number > current.read.number => {
-                current.lost = Some((found.number - 1, reason::JOURNAL_VACUUMED));
-            }
-            Some(found) if found.id == current.id => {}
-            Some(_) | None => current.torn = true,
-        }
+        current.found(found.as_ref());
         None
+    }
+
+    /// Where numbers jump: looks whether what was passed over is still there.
+    fn look_at_jump(&mut self, number: u64) {
+        let filtered = !self.source.units.is_empty() || self.source.priority.is_some();
+        let behind = (filtered, self.behind_since);
+        let asks = (self.current.as_mut())
+            .is_some_and(|current| current.is_to_be_asked(number, behind, monotonic()));
+        if asks && let Some(trouble) = self.look_for_deleted() {
+            tracing::debug!("source {}: at a jump: {trouble}", self.source.id);
+        }
     }
 
     /// Takes whole lines; `false` where the agent stops.
@@ -256,6 +252,9 @@ impl<R: Registry> Journal<R> {
             let is_other = current.is_none_or(|current| current.id != entry.cursor.id);
             if is_other && !(self.give(batch.take())? && self.change(&entry.cursor)?) {
                 return Ok(false);
+            }
+            if !*too_long {
+                self.look_at_jump(entry.cursor.number);
             }
             if !self.push(&mut batch, entry, std::mem::take(too_long))? {
                 return Ok(false);
@@ -283,12 +282,7 @@ impl<R: Registry> Journal<R> {
                 *batch = Some((draft, permit));
                 return Ok(true);
             }
-            if after_too_long
-                && current.lost.is_none()
-                && entry.cursor.number - 1 > current.read.number
-            {
-                current.lost = Some((entry.cursor.number - 1, reason::TOO_LARGE));
-            }
+            current.comes(entry.cursor.number, after_too_long);
             let told = current.tell_lost(&mut draft, &self.writer);
             let moment = (stamp_ms(), monotonic());
             let (plan, writer) = (&self.source.process, &self.writer);
@@ -439,44 +433,6 @@ impl<R: Registry> Journal<R> {
             given: 0,
             read,
         })
-    }
-}
-
-impl Sequence {
-    fn resume(place: Place) -> Self {
-        Self {
-            id: place.read.id.clone(),
-            stream: place.stream,
-            generation: place.generation,
-            given: place.given,
-            read: place.read,
-            lost: None,
-            torn: false,
-            state: State::default(),
-        }
-    }
-
-    fn due_at(&self, source: &JournalSource) -> Option<Monotonic> {
-        self.state.due_at(&source.process)
-    }
-
-    /// Tells what is gone. `false` where the batch has no room for it.
-    fn tell_lost(&mut self, draft: &mut Draft, writer: &ValueWriter) -> bool {
-        let Some((end, reason)) = self.lost else {
-            return true;
-        };
-        let notice = Notice::Loss {
-            reason: reason.to_owned(),
-            records: None,
-        };
-        let told = end <= draft.end()
-            || draft.push(end, Kind::Loss, |out| {
-                writer.notice(out, stamp_ms(), &notice)
-            });
-        if told {
-            self.lost = None;
-        }
-        told
     }
 }
 

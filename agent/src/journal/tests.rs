@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use headwater_record::Span;
+use headwater_record::{Generation, Kind, Span};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{self, Receiver};
@@ -184,6 +184,7 @@ fn told(id: &str, start: u64, end: u64, said: &str) -> Told {
 #[test]
 fn entries_are_records_and_a_restart_goes_on_behind_the_settled_one() {
     let mut rig = Rig::new(None);
+    rig.source.priority = Some("info".into());
     let first = line(ID, 100, "a") + "no entry\n" + &line(ID, 104, "b");
     rig.stand_in(&first, "");
     rig.start();
@@ -193,7 +194,7 @@ fn entries_are_records_and_a_restart_goes_on_behind_the_settled_one() {
     );
     rig.stop();
     assert!(
-        rig.calls()[0].contains("--follow --no-tail"),
+        rig.calls()[0].ends_with("--follow --priority=info --no-tail"),
         "{:?}",
         rig.calls()
     );
@@ -220,6 +221,7 @@ fn entries_are_records_and_a_restart_goes_on_behind_the_settled_one() {
 #[test]
 fn what_was_not_settled_comes_again_the_same() {
     let mut rig = Rig::new(None);
+    rig.source.priority = Some("info".into());
     rig.stand_in(&(line(ID, 100, "a") + &line(ID, 104, "b")), "");
     rig.start();
     let before = rig.records(2).to_vec();
@@ -237,6 +239,7 @@ fn what_was_not_settled_comes_again_the_same() {
 #[test]
 fn deleted_entries_and_too_long_ones_are_losses() {
     let mut rig = Rig::new(None);
+    rig.source.priority = Some("info".into());
     rig.stand_in(&line(ID, 10, "a"), "");
     rig.start();
     rig.records(1);
@@ -252,6 +255,33 @@ fn deleted_entries_and_too_long_ones_are_losses() {
         told(ID, 29, 31, "b"),
         told(ID, 31, 39, reason::TOO_LARGE),
         told(ID, 39, 40, "c"),
+    ];
+    assert_eq!(rig.records(4), expected);
+    rig.stop();
+}
+
+#[test]
+fn what_is_deleted_while_it_is_followed_is_a_loss_too() {
+    let mut rig = Rig::new(None);
+    let lines = line(ID, 10, "a") + &line(ID, 31, "b") + &line(ID, 32, "c");
+    rig.stand_in(&lines, &line(ID, 30, "of another unit"));
+    rig.start();
+    let expected = [
+        told(ID, 0, 10, "a"),
+        told(ID, 10, 29, reason::JOURNAL_VACUUMED),
+        told(ID, 29, 31, "b"),
+        told(ID, 31, 32, "c"),
+    ];
+    assert_eq!(rig.records(4), expected);
+    rig.stop();
+    // All of it goes, while the agent does not run; then there is more.
+    rig.stand_in(&(line(ID, 50, "d") + &line(OTHER, 1, "e")), "");
+    rig.start();
+    let expected = [
+        told(ID, 32, 49, reason::JOURNAL_VACUUMED),
+        told(ID, 49, 50, "d"),
+        told(ID, 50, 50, reason::ROTATED),
+        told(OTHER, 0, 1, "e"),
     ];
     assert_eq!(rig.records(4), expected);
     rig.stop();
