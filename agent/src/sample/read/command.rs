@@ -1,17 +1,21 @@
-//! What a program prints. It is run without a shell, with nothing to read, and ended where it takes
-//! too long; its output is bounded.
+//! What a program prints. It is run without a shell, with nothing to read, in a process group of its
+//! own: when it has ended, or takes too long, whatever it started in its turn ends as well. Its output
+//! is bounded, and read without a thread: nothing of ours waits for a pipe that somebody holds open.
 
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::sync_channel;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::{DOCUMENT_BYTES_MAX, ReadError};
 use crate::clock::{Monotonic, monotonic};
 
 /// How long a command may take. The other sensors wait for it.
 pub const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
-/// How often it is looked whether a command that printed everything has ended, too.
+/// How often it is looked whether a command has printed more, or has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs a command, and returns what it printed.
@@ -22,69 +26,105 @@ pub fn run(command: &[String]) -> Result<Vec<u8>, ReadError> {
     run_within(command, COMMAND_TIME_MAX)
 }
 
+fn failed(what: impl Into<String>) -> ReadError {
+    ReadError::Command(what.into())
+}
+
 fn run_within(command: &[String], time: Duration) -> Result<Vec<u8>, ReadError> {
-    let failed = |what: String| ReadError::Command(what);
     let Some((program, arguments)) = command.split_first() else {
-        return Err(failed("is empty".into()));
+        return Err(failed("is empty"));
     };
     let until = monotonic().plus(time);
-    let mut child = Command::new(program)
+    let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(|error| failed(format!("cannot be run: {error}")))?;
-    let output = printed(&mut child, until);
-    let ended = match output {
-        Ok(_) => wait(&mut child, until),
-        Err(_) => None,
-    };
-    let Some(status) = ended else {
-        // What it started in its turn may live on; it holds nothing of ours.
-        drop(child.kill());
-        drop(child.wait());
-        return Err(output
-            .err()
-            .unwrap_or_else(|| failed(format!("took longer than {time:?}, and was ended"))));
-    };
-    if !status.success() {
-        return Err(failed(format!("failed: {status}")));
+    let mut group = Group { child, over: false };
+    let output = group.printed(until)?;
+    while !group.has_ended() {
+        if monotonic() >= until {
+            return Err(failed(format!("took longer than {time:?}, and was ended")));
+        }
+        std::thread::sleep(LOOK);
     }
-    output
-}
-
-/// Everything that the child prints. A thread reads it: what the child started may hold the pipe
-/// open for ever.
-fn printed(child: &mut Child, until: Monotonic) -> Result<Vec<u8>, ReadError> {
-    let failed = |what: &str| ReadError::Command(what.to_owned());
-    let stdout = child.stdout.take().ok_or_else(|| failed("has no output"))?;
-    let (sender, receiver) = sync_channel(1);
-    std::thread::Builder::new()
-        .name("command".into())
-        .spawn(move || {
-            let mut bytes = Vec::new();
-            let read = stdout.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes);
-            // Nobody waits any more: then it took too long.
-            drop(sender.send(read.map(|_| bytes)));
-        })
-        .map_err(|error| ReadError::Command(format!("cannot be read: {error}")))?;
-    let bytes = receiver
-        .recv_timeout(until.since(monotonic()))
-        .map_err(|_| failed("took too long, and was ended"))?
-        .map_err(ReadError::Unreadable)?;
-    match bytes.len() as u64 > DOCUMENT_BYTES_MAX {
-        true => Err(failed("prints more than 64 KiB, and was ended")),
-        false => Ok(bytes),
+    let status = group.end().map_err(ReadError::Unreadable)?;
+    match status.success() {
+        true => Ok(output),
+        false => Err(failed(format!("failed: {status}"))),
     }
 }
 
-fn wait(child: &mut Child, until: Monotonic) -> Option<std::process::ExitStatus> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if monotonic() < until => std::thread::sleep(LOOK),
-            Ok(None) | Err(_) => return None,
+/// A program and what it has started: all of it ends with this.
+struct Group {
+    child: Child,
+    /// Its end was waited for: its number may be another's.
+    over: bool,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        drop(self.end());
+    }
+}
+
+impl Group {
+    fn id(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.child.id()).ok()?)
+    }
+
+    /// Whether the program itself has ended. It stays as it is: as long as its end was not waited for,
+    /// nobody else can have its number.
+    fn has_ended(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = self.id().map(|id| waitid(WaitId::Pid(id), look));
+        !matches!(ended, Some(Ok(None)))
+    }
+
+    /// Ends what has not ended yet.
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        if !self.over
+            && let Some(group) = self.id()
+        {
+            self.over = true;
+            // Without anybody in it there is nobody to end.
+            if let Err(error) = kill_process_group(group, Signal::KILL) {
+                tracing::debug!(%error, "cannot end what a command started");
+            }
+        }
+        self.child.wait()
+    }
+
+    /// Everything that it prints until it ends, or closes its output.
+    fn printed(&mut self, until: Monotonic) -> Result<Vec<u8>, ReadError> {
+        let stdout = self.child.stdout.take();
+        let mut stdout = stdout.ok_or_else(|| failed("has no output"))?;
+        fcntl_setfl(&stdout, OFlags::NONBLOCK)
+            .map_err(|error| ReadError::Unreadable(error.into()))?;
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            // Asked first: what it had printed when it had ended is there to be read.
+            let has_ended = self.has_ended();
+            match stdout.read(&mut piece) {
+                Ok(0) => return Ok(bytes),
+                Ok(read) => bytes.extend_from_slice(&piece[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Err(ReadError::Unreadable(error));
+                }
+                // What it has started holds the pipe.
+                Err(_) if has_ended => return Ok(bytes),
+                Err(_) if monotonic() >= until => {
+                    return Err(failed("took too long, and was ended"));
+                }
+                Err(_) => std::thread::sleep(LOOK),
+            }
+            if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
+                return Err(failed("prints more than 64 KiB, and was ended"));
+            }
         }
     }
 }
@@ -113,6 +153,31 @@ mod tests {
         assert!(run_shell("yes", long).unwrap_err().contains("64 KiB"));
         let none = run_within(&["/none/such".to_owned()], long).unwrap_err();
         assert!(none.to_string().starts_with("the command cannot be run"));
+    }
+
+    /// Whether a process is there, and not only waits to be asked how it ended.
+    fn lives(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_some_and(|state| !state.starts_with('Z'))
+    }
+
+    #[test]
+    fn what_a_command_leaves_behind_holds_nothing_and_ends_with_it() {
+        let long = Duration::from_secs(60);
+        let dir = tempfile::tempdir().unwrap();
+        let noted = dir.path().join("pid");
+        let noting = format!("sleep 600 & echo $! > {}", noted.display());
+        for (then, output) in [("echo 7", Ok(b"7\n".to_vec())), ("exec yes", Err(()))] {
+            let printed = run_shell(&format!("{noting}; {then}"), long);
+            assert_eq!(printed.map_err(drop), output);
+            let pid = std::fs::read_to_string(&noted).unwrap();
+            let until = monotonic().plus(long);
+            while lives(pid.trim()) {
+                assert!(monotonic() < until, "{then}: {pid} lives");
+                std::thread::sleep(LOOK);
+            }
+        }
     }
 
     #[test]
