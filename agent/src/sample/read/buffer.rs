@@ -184,15 +184,9 @@ impl Device {
                 "no element is enabled that can be read".into(),
             ));
         }
-        let mut bytes = std::mem::take(&mut self.rest);
-        let room = (SCANS_MAX * scan_bytes).saturating_sub(bytes.len());
-        let read = (&self.file).take(room as u64).read_to_end(&mut bytes);
-        match read {
-            // Nothing more for now: what was read before that is in `bytes`.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(ReadError::Unreadable(error)),
-            Ok(_) => {}
-        }
+        let rest = std::mem::take(&mut self.rest);
+        let bytes =
+            read_scans(&mut &self.file, scan_bytes, &rest).map_err(ReadError::Unreadable)?;
         let scans = bytes.chunks_exact(scan_bytes);
         self.rest = scans.remainder().to_vec();
         for ((name, layout), at) in elements.iter().zip(places) {
@@ -205,6 +199,30 @@ impl Device {
         }
         Ok(())
     }
+}
+
+/// What a buffer holds, behind the end of a scan that was cut off, up to [`SCANS_MAX`] scans. Each read
+/// asks for whole scans: the kernel's queue refuses to give less than one (`iio_read_kfifo`), and
+/// other buffers may give the beginning of one.
+fn read_scans(from: &mut impl Read, scan_bytes: usize, rest: &[u8]) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut len) = (rest.to_vec(), rest.len());
+    bytes.resize(len + SCANS_MAX * scan_bytes, 0);
+    loop {
+        let room = (bytes.len() - len) / scan_bytes * scan_bytes;
+        if room == 0 {
+            break;
+        }
+        match from.read(&mut bytes[len..len + room]) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            // Nothing more for now: what was read before that is in `bytes`.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// The enabled elements, in the order of their index.
@@ -240,4 +258,48 @@ fn elements(folder: &Path) -> Result<Vec<(String, Layout)>, ReadError> {
         .into_iter()
         .map(|(_, channel, layout)| (channel, layout))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kernel's queue gives them: whole scans, and none where less than one is asked for.
+    struct Queue {
+        scan_bytes: usize,
+        held: Vec<u8>,
+    }
+
+    impl Read for Queue {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            const EINVAL: i32 = 22;
+            if into.len() < self.scan_bytes {
+                return Err(io::Error::from_raw_os_error(EINVAL));
+            }
+            if self.held.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let whole = into.len() / self.scan_bytes * self.scan_bytes;
+            let given: Vec<u8> = self.held.drain(..whole.min(self.held.len())).collect();
+            into[..given.len()].copy_from_slice(&given);
+            Ok(given.len())
+        }
+    }
+
+    #[test]
+    fn whole_scans_are_asked_for_and_never_more_than_a_bound() {
+        for scan_bytes in [2, 40, 104, SCAN_BYTES_MAX] {
+            let more = (SCANS_MAX + 3) * scan_bytes;
+            let held: Vec<u8> = (0..more).map(|n| (n % 251) as u8).collect();
+            let mut queue = Queue {
+                scan_bytes,
+                held: held.clone(),
+            };
+            let first = read_scans(&mut queue, scan_bytes, &[]).unwrap();
+            assert_eq!(first.len(), SCANS_MAX * scan_bytes);
+            let rest = read_scans(&mut queue, scan_bytes, &[]).unwrap();
+            assert_eq!([first, rest].concat(), held);
+            assert_eq!(read_scans(&mut queue, scan_bytes, &[7]).unwrap(), [7]);
+        }
+    }
 }
