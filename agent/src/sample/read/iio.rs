@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! in_voltage0_raw  in_voltage0_scale  in_voltage_scale  in_temp_raw  in_temp_offset  in_temp_scale
+//! in_voltage0-voltage1_raw  in_voltage-voltage_scale    the difference of two
 //! in_temp_input    already converted
 //! ```
 //!
@@ -54,6 +55,14 @@ fn kind(channel: &str) -> &str {
     &channel[..len]
 }
 
+/// What the channels of its type share a file by, the nearest first: `voltage-voltage` and then
+/// `voltage` of `voltage0-voltage1`, `accel` of `accel_x`.
+fn shared(channel: &str) -> Vec<String> {
+    let one = kind(channel).to_owned();
+    let both = (channel.split_once('-')).map(|(_, other)| format!("{one}-{}", kind(other)));
+    both.into_iter().chain([one]).collect()
+}
+
 /// What a raw number of a channel becomes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
@@ -67,9 +76,12 @@ impl Scale {
     /// # Errors
     /// One of them is there and holds no number.
     pub(super) fn read(folder: &Path, channel: &str) -> Result<Self, ReadError> {
-        let kind = kind(channel);
+        let shared = shared(channel);
+        let names = [channel]
+            .into_iter()
+            .chain(shared.iter().map(String::as_str));
         let beside = |what: &str, default: f64| {
-            for of in [channel, kind] {
+            for of in names.clone() {
                 let path = folder.join(format!("in_{of}_{what}"));
                 if path.exists() {
                     return number::parse(&attribute(&path)?);

@@ -161,6 +161,12 @@ fn iio_channels_with_scale_and_offset() {
         ("iio:device1/in_voltage_scale", "99\n"),
         ("iio:device1/in_voltage1_raw", "10\n"),
         ("iio:device1/in_voltage0-voltage1_raw", "-5\n"),
+        ("iio:device3/in_voltage_scale", "99\n"),
+        ("iio:device3/in_voltage-voltage_scale", "2.0\n"),
+        ("iio:device3/in_voltage-voltage_offset", "1\n"),
+        ("iio:device3/in_voltage0-voltage1_raw", "-5\n"),
+        ("iio:device3/in_voltage2-voltage3_raw", "-5\n"),
+        ("iio:device3/in_voltage2-voltage3_scale", "3.0\n"),
         ("iio:device2/in_temp_raw", "100\n"),
         ("iio:device2/in_temp_offset", "-20\n"),
         ("iio:device2/in_temp_scale", "12.5\n"),
@@ -184,6 +190,14 @@ fn iio_channels_with_scale_and_offset() {
         (
             "iio:device1/in_voltage0-voltage1_raw",
             "-0.4950 V (ads1015 voltage0-voltage1)",
+        ),
+        (
+            "iio:device3/in_voltage0-voltage1_raw",
+            "-0.0080 V (voltage0-voltage1)",
+        ),
+        (
+            "iio:device3/in_voltage2-voltage3_raw",
+            "-0.0120 V (voltage2-voltage3)",
         ),
         ("iio:device2/in_temp_raw", "1.0000 C (temp)"),
         ("iio:device2/in_accel_x_raw", "-9.8066 m/s2 (accel_x)"),
