@@ -85,7 +85,7 @@ impl Delivery {
                 self.writing.note_gone(self.window.gone(), now);
             }
             Outcome::Retry => {
-                self.window.unsend(id);
+                self.window.refused(id, &mut self.jitter, now);
                 self.counters.retries += 1;
                 // Batches come back together: one wait for all of them.
                 if self.broker.not_before <= now && !self.broker.lost {

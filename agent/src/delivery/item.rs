@@ -22,6 +22,8 @@ pub(super) struct Item {
     /// It came from the spool, and takes nothing of the RAM window.
     pub(super) loaded: bool,
     pub(super) in_flight: bool,
+    /// The broker refused it, and it waits by itself before it is sent again.
+    pub(super) held: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,7 @@ impl Item {
             place,
             loaded: place == Place::Spool,
             in_flight: false,
+            held: false,
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::backoff::Jitter;
 use super::settle::Stretch;
 use super::window::{Acknowledged, GivenUp, InFlight, Window};
 use crate::batch::Batch;
@@ -68,9 +69,11 @@ impl Lanes {
         None
     }
 
-    /// The highest lane of which anything is to be sent, at hand or in the spool.
+    /// The highest lane of which anything is to be sent: at hand, in the spool, or refused before.
     pub(super) fn waiting(&self) -> Option<Lane> {
-        let waits = |window: &Window| window.next_to_send().is_some() || window.to_load().is_some();
+        let waits = |window: &Window| {
+            window.next_to_send().is_some() || window.to_load().is_some() || window.held() > 0
+        };
         let mut lanes = self.ordered();
         lanes.find_map(|(lane, window)| waits(window).then_some(lane))
     }
@@ -100,8 +103,23 @@ impl Lanes {
         self.holding(id).acknowledge(id)
     }
 
-    pub(super) fn unsend(&mut self, id: BatchId) {
-        self.holding(id).unsend(id);
+    pub(super) fn refused(&mut self, id: BatchId, jitter: &mut Jitter, now: Monotonic) {
+        self.holding(id).refused(id, jitter, now);
+    }
+
+    /// Batches that the broker refused, and that wait.
+    pub(super) fn held(&self) -> usize {
+        self.windows.iter().map(Window::held).sum()
+    }
+
+    /// When the first of them has waited long enough.
+    pub(super) fn release_at(&self) -> Option<Monotonic> {
+        self.windows.iter().filter_map(Window::release_at).min()
+    }
+
+    pub(super) fn release(&mut self, now: Monotonic) {
+        let windows = self.windows.iter_mut();
+        windows.for_each(|window| window.release(now));
     }
 
     pub(super) fn unsend_all(&mut self) {

@@ -24,6 +24,7 @@ pub mod counters;
 pub mod event;
 pub mod evict;
 mod flash;
+mod held;
 mod item;
 mod lanes;
 mod room;
@@ -217,6 +218,9 @@ impl Delivery {
             self.commit_at(),
             self.heal_at(),
             self.silent_at(),
+            self.window
+                .release_at()
+                .filter(|_| self.phase != Phase::Done),
             self.uplink.next().filter(|_| self.is_sending()),
         ]
         .into_iter()
@@ -281,6 +285,7 @@ impl Delivery {
     /// come.
     fn do_what_is_due(&mut self, now: Monotonic) {
         let due = |at: Option<Monotonic>| at.is_some_and(|at| at <= now);
+        self.window.release(now);
         if due(self.heal_at()) {
             self.heal();
         }

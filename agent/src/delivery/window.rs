@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use headwater_record::Kind;
 
+use super::held::Held;
 use super::item::{Item, Place};
 use super::settle::Stretch;
 use crate::batch::Batch;
@@ -57,9 +58,10 @@ impl GivenUp {
 
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    items: BTreeMap<BatchId, Item>,
-    /// At hand and not in flight.
-    unsent: BTreeSet<BatchId>,
+    pub(super) items: BTreeMap<BatchId, Item>,
+    /// At hand, and neither in flight nor held.
+    pub(super) unsent: BTreeSet<BatchId>,
+    pub(super) held: Held,
     /// Of which nothing is on disk, nor under way to it.
     ram: BTreeSet<BatchId>,
     ram_bytes: usize,
@@ -152,6 +154,7 @@ impl Window {
     pub(super) fn acknowledge(&mut self, id: BatchId) -> Option<Acknowledged> {
         self.land(id);
         self.unsent.remove(&id);
+        self.held.forget(id);
         let item = self.items.get_mut(&id)?;
         let mut acknowledged = Acknowledged {
             stretch: item.stretch,
@@ -207,7 +210,7 @@ impl Window {
     }
 
     /// Takes it out of what is in flight; whether it was.
-    fn land(&mut self, id: BatchId) -> bool {
+    pub(super) fn land(&mut self, id: BatchId) -> bool {
         let Some(item) = self.items.get_mut(&id).filter(|item| item.in_flight) else {
             return false;
         };
@@ -218,7 +221,7 @@ impl Window {
     }
 
     /// Forgets a batch whose row is in the spool; it is loaded in its turn.
-    fn leave_to_spool(&mut self, id: BatchId) {
+    pub(super) fn leave_to_spool(&mut self, id: BatchId) {
         self.items.remove(&id);
         self.unsent.remove(&id);
         self.load_after = self.load_after.min(id.before());
@@ -318,7 +321,7 @@ impl Window {
             }
             settled.push(item.stretch);
             item.place = Place::Spool;
-            if item.in_flight {
+            if item.in_flight || item.held {
                 item.batch = None;
             }
         }
@@ -354,7 +357,8 @@ impl Window {
             let Some(item) = self.items.get_mut(&id) else {
                 continue;
             };
-            if let Some(original) = self.giving_up.remove(&id) {
+            if let Some(mut original) = self.giving_up.remove(&id) {
+                original.held = false;
                 *item = original;
                 self.unsent.insert(id);
             }
@@ -423,6 +427,7 @@ impl Window {
             self.giving_up.insert(id, original);
             self.ram.remove(&id);
             self.unsent.remove(&id);
+            self.held.forget(id);
             self.committing.push(id);
         }
         rows

@@ -1,0 +1,77 @@
+//! Batches that the broker refused, and that wait by themselves, each longer with every refusal: what
+//! can never succeed (too large for the topic, say) is sent again once a minute, and holds nothing
+//! else up for longer than a first refusal does. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::backoff::{Backoff, Jitter};
+use super::window::Window;
+use crate::clock::Monotonic;
+use crate::spool::BatchId;
+
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    waiting: BTreeSet<(Monotonic, BatchId)>,
+    /// How often each was refused that has not arrived since.
+    refusals: BTreeMap<BatchId, Backoff>,
+}
+
+impl Held {
+    /// It has arrived, or is not what it was.
+    pub(super) fn forget(&mut self, id: BatchId) {
+        if self.refusals.remove(&id).is_some() {
+            self.waiting.retain(|(_, other)| *other != id);
+        }
+    }
+
+    fn next(&self) -> Option<Monotonic> {
+        self.waiting.first().map(|(at, _)| *at)
+    }
+
+    fn take_due(&mut self, now: Monotonic) -> Option<BatchId> {
+        let first = self.waiting.first().filter(|(at, _)| *at <= now).copied()?;
+        self.waiting.remove(&first);
+        Some(first.1)
+    }
+}
+
+impl Window {
+    /// The broker refused it: it is to be sent again, in its place, but not at once.
+    pub(super) fn refused(&mut self, id: BatchId, jitter: &mut Jitter, now: Monotonic) {
+        if !self.land(id) {
+            return;
+        }
+        let backoff = self.held.refusals.entry(id).or_default();
+        let wait = Duration::from_millis(backoff.next_ms(jitter));
+        if let Some(item) = self.items.get_mut(&id) {
+            item.held = true;
+            self.held.waiting.insert((now.plus(wait), id));
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn held(&self) -> usize {
+        self.held.waiting.len()
+    }
+
+    /// When the first of them has waited long enough.
+    pub(super) fn release_at(&self) -> Option<Monotonic> {
+        self.held.next()
+    }
+
+    /// Those that have waited long enough may be sent.
+    pub(super) fn release(&mut self, now: Monotonic) {
+        while let Some(id) = self.held.take_due(now) {
+            let Some(item) = self.items.get_mut(&id) else {
+                continue;
+            };
+            item.held = false;
+            if item.batch.is_some() {
+                self.unsent.insert(id);
+            } else {
+                self.leave_to_spool(id);
+            }
+        }
+    }
+}
