@@ -14,11 +14,12 @@
 //!   nothing else. So a notice may name more than was lost, never less.
 //! - The new database takes the old one's place by one rename; cut off before, the salvage is done
 //!   again from the old one.
-//! - Where the disk has no room for all rows, those that fit are kept, and the rest is accounted for
-//!   like what was unreadable.
+//! - Where the disk has no room for all rows above what is to be kept free of it, those that fit are
+//!   kept, and the rest is accounted for like what was unreadable.
 
 mod files;
 mod found;
+mod room;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,7 +33,9 @@ use thiserror::Error;
 use self::files::Files;
 pub(super) use self::files::{is_cut_short, set_foreign_log_aside};
 use self::found::{Found, depth_of, known_of, row_of};
+use self::room::Room;
 use super::batch::{Kinds, Packer, Row};
+use super::disk::Floors;
 use super::folder::{Folder, with_suffix};
 use super::generations::{self, Known};
 use super::pages::{Value, rows_of_page};
@@ -108,19 +111,20 @@ struct Salvage {
     /// What the database counted.
     counted: Option<i64>,
     in_transaction: u64,
+    room: Room,
     full: bool,
     failed: Option<rusqlite::Error>,
     salvaged: Salvaged,
 }
 
 /// Salvages the database of `folder` and puts the new one in its place. Notices take ids behind
-/// every row, and from `healing.first_free` of their lane.
+/// every row, and from `healing.first_free` of their lane. `floors`: what rows leave free.
 ///
 /// # Errors
 /// See [`SalvageError`]; the damaged database is where it was then.
 pub(super) fn salvage(
     folder: &Folder,
-    device: &DeviceId,
+    (device, floors): (&DeviceId, Floors),
     healing: &Healing,
     now_ms: u64,
 ) -> Result<Salvaged, SalvageError> {
@@ -135,6 +139,7 @@ pub(super) fn salvage(
         depth: [rows::Change::default(); Lane::COUNT],
         counted: None,
         in_transaction: 0,
+        room: Room::of(folder, floors),
         full: false,
         failed: None,
         salvaged: Salvaged::default(),
@@ -206,17 +211,21 @@ impl Salvage {
         if self.full || self.failed.is_some() {
             return;
         }
-        match self.insert(row, plain_bytes, committed_ms) {
-            Ok(()) => {}
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-                tracing::error!(
-                    "no space for all of the damaged spool; what does not fit is given up, with notices"
-                );
-                self.full = true;
+        let has_room = self.room.take(rows::stored_bytes(row).cast_unsigned());
+        let inserted = has_room.then(|| self.insert(row, plain_bytes, committed_ms));
+        let is_full =
+            |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        match inserted {
+            Some(Ok(())) => {}
+            Some(Err(error)) if !is_full(&error) => {
+                self.failed = Some(error);
                 return;
             }
-            Err(error) => {
-                self.failed = Some(error);
+            Some(Err(_)) | None => {
+                tracing::error!(
+                    "no space for all of the damaged spool; what does not fit above spool.free_bytes_min is given up, with notices"
+                );
+                self.full = true;
                 return;
             }
         }

@@ -8,6 +8,7 @@ use headwater_record::DeviceId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use thiserror::Error;
 
+use super::disk::Floors;
 use super::folder::Folder;
 use super::salvage::{self, SalvageError, Salvaged};
 use super::sealing::KeyId;
@@ -158,13 +159,13 @@ pub struct Opened {
 
 /// Opens the spool of a locked directory, makes it where there is none, and salvages it where it
 /// fails its checks, or `is_damaged` whatever they say. `device` says so then, in notices whose ids
-/// are not below `healing.first_free`.
+/// are not below `healing.first_free`, and what is to be kept free of the disk is.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub(super) fn open(
     folder: &Folder,
-    device: &DeviceId,
+    device: (&DeviceId, Floors),
     healing: &Healing,
     is_damaged: bool,
 ) -> Result<Opened, OpenError> {

@@ -55,9 +55,12 @@ struct Rig {
 }
 
 fn start(dir: &Path) -> Rig {
+    start_above(dir, Floors::default())
+}
+
+fn start_above(dir: &Path, floors: Floors) -> Rig {
     let (sender, replies) = mpsc::channel(REPLIES);
-    let (store, opening) =
-        Store::start(dir, (&device(), Floors::default(), Keys::default()), sender).unwrap();
+    let (store, opening) = Store::start(dir, (&device(), floors, Keys::default()), sender).unwrap();
     let found = opening.blocking_recv().unwrap().unwrap();
     Rig {
         store,
@@ -404,7 +407,8 @@ fn a_salvage_cut_off_at_any_rename_is_finished_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let folder = Folder::lock(dir.path()).unwrap();
-    salvage(&folder, &device(), &Healing::default(), 0).unwrap();
+    let device = (&device(), Floors::default());
+    salvage(&folder, device, &Healing::default(), 0).unwrap();
     drop(folder);
     let whole = std::fs::read(dir.path().join("spool.db")).unwrap();
     // As it was before each of them: the whole one beside the old one, with or without its log.
@@ -428,6 +432,25 @@ fn a_salvage_cut_off_at_any_rename_is_finished_at_the_next_start() {
     sample(part.path());
     std::fs::write(part.path().join("spool.new"), &whole[..whole.len() / 2]).unwrap();
     assert_eq!(account(part.path(), "a part"), BATCHES as usize);
+}
+
+#[test]
+fn a_salvage_keeps_free_what_is_to_be_kept_free() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let path = dir.path().join("spool.db");
+    let mut main = std::fs::read(&path).unwrap();
+    main.truncate(main.len() - schema::PAGE_BYTES);
+    std::fs::write(&path, main).unwrap();
+    std::fs::remove_file(dir.path().join("spool.db-wal")).unwrap();
+    let none = Floors {
+        bytes: u64::MAX,
+        inodes: u64::MAX,
+    };
+    let rig = start_above(dir.path(), none);
+    assert_eq!(rig.found.depth.data_bytes, [0; Lane::COUNT]);
+    rig.store.close();
+    assert_eq!(account(dir.path(), "no room"), 0, "and all of it is told");
 }
 
 #[test]

@@ -8,7 +8,12 @@ fn device() -> DeviceId {
 
 fn open(state: &Path, device: &DeviceId) -> Result<(Folder, Opened), OpenError> {
     let folder = Folder::lock(state)?;
-    let opened = super::open(&folder, device, &Healing::default(), false)?;
+    let opened = super::open(
+        &folder,
+        (device, Floors::default()),
+        &Healing::default(),
+        false,
+    )?;
     Ok((folder, opened))
 }
 

@@ -51,7 +51,7 @@ impl Owner {
             source,
         })?;
         let folder = Folder::lock(state_dir)?;
-        let opened = open(&folder, &device, &Healing::default(), false)?;
+        let opened = open(&folder, (&device, floors), &Healing::default(), false)?;
         let refused = |source: rusqlite::Error| OpenError::Refused {
             path: folder.database(),
             trouble: classify(&source),
@@ -211,7 +211,8 @@ impl Owner {
     fn heal(&mut self, healing: &Healing) -> Result<(Depth, [BatchId; Lane::COUNT]), Trouble> {
         drop(self.opened.take());
         self.evicting.forget();
-        let opened = open(&self.folder, &self.device, healing, true).map_err(|error| {
+        let device = (&self.device, self.floors);
+        let opened = open(&self.folder, device, healing, true).map_err(|error| {
             tracing::error!("cannot salvage the spool: {error}; it is tried again");
             match error {
                 OpenError::Refused { trouble, .. } => trouble,
