@@ -103,11 +103,15 @@ impl Evicting {
         (row, stored): (&Row, i64),
         (sums, now_ms): (&mut Sums, u64),
     ) -> Result<i64, Failure> {
+        // A notice of a range that is not the row's would hide what is behind it.
+        if !rows::is_whole(open, row.id)? {
+            return Err(Failure::Damaged);
+        }
         let sum = &mut sums[row.id.lane().index()];
         self.evicted.rows += 1;
         if row.kinds != Kinds::DATA {
             self.joined.remove(&row.generation);
-            // Damaged as well, or sealed with a key that is not here: it stays as it is.
+            // Sealed with a key that is not here, say: it stays as it is.
             let Ok(batch) = row.unpack(packer.keys()) else {
                 return Ok(0);
             };

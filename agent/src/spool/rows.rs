@@ -149,7 +149,8 @@ pub(super) fn depth(connection: &Connection) -> rusqlite::Result<Depth> {
     Ok(depth)
 }
 
-/// Rows in order, at least one; those that cannot be read as notices of their loss, dated `now_ms`.
+/// Rows in order, at least one; those that are whole and cannot be read as notices of their loss, dated
+/// `now_ms`. What is damaged is damage of the database.
 pub(super) fn load(
     connection: &Connection,
     after: BatchId,
@@ -185,6 +186,19 @@ pub(super) fn load(
                     },
                 });
             }
+            Err(error @ Unreadable::Checksum) => {
+                // What it says of its range may be wrong as well, and a notice that names more than was
+                // lost would have the loader pass over what comes: a salvage knows what is missing.
+                tracing::error!(row = %reached, "a batch in the spool is damaged: {error}; the spool is salvaged");
+                return Ok(match batches.is_empty() {
+                    true => Reply::LoadFailed(Trouble::Damaged),
+                    false => Reply::Loaded {
+                        rows: batches,
+                        through: reached.before(),
+                        lost,
+                    },
+                });
+            }
             Err(error) => {
                 lost += 1;
                 tracing::error!(
@@ -200,6 +214,15 @@ pub(super) fn load(
         through,
         lost,
     })
+}
+
+/// Whether a row is as it was written; true where it is not there.
+pub(super) fn is_whole(open: &Connection, id: BatchId) -> rusqlite::Result<bool> {
+    let id = [id.before(), id].map(|id| id.0.cast_signed());
+    open.prepare_cached(include_str!("sql/load_batches.sql"))?
+        .query_row(id, |row| Ok(stored_row(row)?.is_whole()))
+        .optional()
+        .map(|whole| whole.unwrap_or(true))
 }
 
 pub(super) fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
@@ -223,7 +246,8 @@ pub(super) fn stored_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-/// Notices in place of a row. Nothing where even the stream cannot be read: the row stays where it is.
+/// Notices in place of a row whose checksum holds. Nothing where it names no stream: that was never
+/// written.
 fn lost_row(row: &Row, now_ms: u64) -> Option<Batch> {
     let lost = Lost {
         range: (row.start, row.end),

@@ -1,6 +1,7 @@
 //! Databases damaged in every way that we could think of: the agent's store starts on each, what is
 //! whole is there, and what is not is in a notice.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::spool::disk::Floors;
 use crate::spool::sealing::Keys;
 use crate::spool::store::{Found as Start, REPLIES, Store};
-use crate::spool::{Checkpoint, Healing, Reply, Transaction, Trouble};
+use crate::spool::{Checkpoint, Evict, Healing, Reply, Transaction, Trouble};
 use crate::stop::Stop;
 
 /// Batches of the sample, and the offsets that each takes.
@@ -72,18 +73,23 @@ fn start_above(dir: &Path, floors: Floors) -> Rig {
 impl Rig {
     /// Everything that is in it, in the order of sending; healed first where damage shows.
     fn all(&mut self) -> Vec<Batch> {
-        for _ in 0..2 {
+        let (mut all, mut after, mut healed) = (Vec::new(), BatchId(0), false);
+        while after < self.found.last[0] {
             let last = self.found.last[0];
-            self.store.load(BatchId(0), last, u64::MAX).unwrap();
+            self.store.load(after, last, u64::MAX).unwrap();
             match self.replies.blocking_recv() {
-                Some(Reply::Loaded { rows, .. }) => {
-                    return rows.into_iter().map(|(_, batch)| batch).collect();
+                Some(Reply::Loaded { rows, through, .. }) => {
+                    all.extend(rows.into_iter().map(|(_, batch)| batch));
+                    after = through;
                 }
-                Some(Reply::LoadFailed(Trouble::Damaged)) => self.heal(),
+                Some(Reply::LoadFailed(Trouble::Damaged)) if !healed => {
+                    self.heal();
+                    (all, after, healed) = (Vec::new(), BatchId(0), true);
+                }
                 other => panic!("{other:?}"),
             }
         }
-        panic!("healed, and still damaged");
+        all
     }
 
     fn heal(&mut self) {
@@ -432,6 +438,76 @@ fn a_salvage_cut_off_at_any_rename_is_finished_at_the_next_start() {
     sample(part.path());
     std::fs::write(part.path().join("spool.new"), &whole[..whole.len() / 2]).unwrap();
     assert_eq!(account(part.path(), "a part"), BATCHES as usize);
+}
+
+#[test]
+fn what_a_damaged_row_says_of_itself_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let database = Connection::open(dir.path().join("spool.db")).unwrap();
+    for change in [
+        "UPDATE batch SET \"end\" = \"end\" + 1000000 WHERE id = 30",
+        "UPDATE batch SET generation = 8 WHERE id = 31",
+    ] {
+        database.execute(change, []).unwrap();
+    }
+    rows::write_back(&database).unwrap();
+    drop(database);
+    // A notice of its loss takes the place of a row that gives way, too.
+    let mut rig = start(dir.path());
+    let evict = Evict {
+        bytes_max: 0,
+        lanes: vec![(Lane::Normal, BatchId(0))],
+        kept: BTreeSet::new(),
+    };
+    let transaction = Transaction {
+        rows: vec![(BatchId(BATCHES + 1), Arc::new(batch(BATCHES)))],
+        evict: Some(evict),
+        ..Transaction::default()
+    };
+    rig.store.commit(transaction).unwrap();
+    let reply = rig.replies.blocking_recv();
+    assert!(
+        matches!(reply, Some(Reply::CommitFailed(Trouble::Damaged))),
+        "{reply:?}"
+    );
+    rig.heal();
+    let all = rig.all();
+    let of_log: Vec<_> = all
+        .iter()
+        .filter(|batch| batch.stream == stream())
+        .collect();
+    let end = of_log.iter().map(|batch| batch.end()).max();
+    assert_eq!(
+        end,
+        Some(BATCHES * STEP + 60),
+        "nothing behind what was settled"
+    );
+    assert!(of_log.iter().all(|batch| batch.generation == Generation(7)));
+    rig.store.close();
+    assert_eq!(account(dir.path(), "two rows"), BATCHES as usize - 2);
+
+    // And what is read goes up to it, and no further.
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let database = Connection::open(dir.path().join("spool.db")).unwrap();
+    let change = "UPDATE batch SET start = 0, records = 9 WHERE id = 30";
+    database.execute(change, []).unwrap();
+    drop(database);
+    let mut rig = start(dir.path());
+    let last = rig.found.last[0];
+    rig.store.load(BatchId(0), last, u64::MAX).unwrap();
+    match rig.replies.blocking_recv() {
+        Some(Reply::Loaded { through, lost, .. }) => assert_eq!((through, lost), (BatchId(29), 0)),
+        other => panic!("{other:?}"),
+    }
+    rig.store.load(BatchId(29), last, u64::MAX).unwrap();
+    let reply = rig.replies.blocking_recv();
+    assert!(
+        matches!(reply, Some(Reply::LoadFailed(Trouble::Damaged))),
+        "{reply:?}"
+    );
+    rig.store.close();
 }
 
 #[test]

@@ -11,6 +11,8 @@ use crate::spool::Trouble;
 pub(in crate::spool) enum Failure {
     Database(rusqlite::Error),
     Packing(io::Error),
+    /// A row is not as it was written.
+    Damaged,
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -27,6 +29,7 @@ impl Failure {
                 tracing::debug!(%error, "cannot {what}");
                 classify(&error)
             }
+            Self::Damaged => Trouble::Damaged,
             Self::Packing(error) => {
                 tracing::debug!(%error, "cannot pack a batch");
                 Trouble::Bug
