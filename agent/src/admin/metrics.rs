@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::status::Status;
 use crate::delivery::allowance::Period;
+use crate::delivery::uplink::By;
 
 /// Media type of [`text`], with the version that it follows.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -67,6 +68,11 @@ fn left(status: &Status, period: Period) -> Option<f64> {
     whole(used.max_bytes.saturating_sub(used.used_bytes))
 }
 
+fn closed_by(status: &Status, by: By) -> Option<f64> {
+    let gate = status.uplink.gate;
+    whole(u64::from(!gate.open && gate.by == Some(by)))
+}
+
 /// Of milliseconds, which may be below zero.
 #[expect(clippy::cast_precision_loss, reason = "as for `whole`")]
 fn signed_seconds(ms: i64) -> f64 {
@@ -108,10 +114,19 @@ const METRICS: &[Metric] = metrics! {
     Gauge "spool" Some(Unit::Bytes), "Their bytes, as stored", |s| whole(s.spool.bytes);
     Gauge "spool_max" Some(Unit::Bytes), "Bound of the same (spool.max_bytes)", |s| whole(s.spool.bytes_max);
     Gauge "spool_oldest" Some(Unit::Seconds), "Age of the oldest batch in the spool; 0 where it is empty", |s| seconds(s.spool.oldest_ms.unwrap_or(0));
+    Gauge "spool_full" None, "1 while the spool has no room for a lane, which waits or drops", |s| whole(u64::from(s.spool.full));
+    Gauge "disk_free" Some(Unit::Bytes), "Free of the file system of state_dir; spool.free_bytes_min is kept", |s| s.spool.free.and_then(|free| whole(free.bytes));
+    Gauge "disk_free_inodes" None, "Free inodes of the same; spool.free_inodes_min are kept", |s| s.spool.free.and_then(|free| free.inodes).and_then(whole);
     Counter "batches_dropped" None, "Batches given up since the spool was full; loss notices say so", |s| whole(s.counters.dropped);
     Counter "records_dropped" None, "Records in them", |s| whole(s.counters.dropped_records);
     Counter "spool_full_waits" None, "Times that a lane found no room in the spool and nothing that may give way: its sources wait", |s| whole(s.counters.full_waits);
     Counter "sessions" None, "Sessions that began, where the agent is not always connected", |s| whole(s.counters.sessions);
+    Gauge "uplink_open" None, "1 where what waits may be sent: by hours, budgets, cycle and clock", |s| whole(u64::from(s.uplink.gate.open));
+    Gauge "uplink_closed_by_hours" None, "1 while uplink.hours keep it closed, and nothing for longer", |s| closed_by(s, By::Hours);
+    Gauge "uplink_closed_by_budget" None, "1 while a budget does", |s| closed_by(s, By::Budget);
+    Gauge "uplink_closed_by_cycle" None, "1 between two sessions of a cycle", |s| closed_by(s, By::Cycle);
+    Gauge "uplink_next_change" Some(Unit::Seconds), "Time until it opens or closes, as far as that is known", |s| s.uplink.gate.changes_in_ms.and_then(seconds);
+    Counter "uplink_changes" None, "Times that it opened or closed", |s| whole(s.counters.uplink_changes);
     Counter "uplink" Some(Unit::Bytes), "Bytes between the agent and the brokers, both ways; where there is a budget", |s| s.uplink.bytes.and_then(whole);
     Gauge "uplink_hour_used" Some(Unit::Bytes), "Used of uplink.bytes_per_hour", |s| used(s, Period::Hour);
     Gauge "uplink_hour_left" Some(Unit::Bytes), "Left of it", |s| left(s, Period::Hour);

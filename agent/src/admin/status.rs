@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::process::Process;
 use crate::delivery::Counters;
 use crate::delivery::allowance::{BudgetUse, Period};
+use crate::delivery::uplink::{By, Gate};
+use crate::spool::disk::{Floors, Free};
 
 /// Everything that is shown of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +78,9 @@ pub struct Uplink {
     pub bytes: Option<u64>,
     /// The budgets that there are.
     pub budgets: Vec<BudgetUse>,
+    /// Whether anything may be sent, and what changes that next.
+    #[serde(default)]
+    pub gate: Gate,
 }
 
 impl Uplink {
@@ -125,6 +130,15 @@ pub struct Spool {
     pub bytes_max: u64,
     /// Age of the oldest; none where it is empty.
     pub oldest_ms: Option<u64>,
+    /// It has no room for a lane that needs some, or dropped for want of it, since it had room last.
+    #[serde(default)]
+    pub full: bool,
+    /// What its file system has free; none where that does not tell.
+    #[serde(default)]
+    pub free: Option<Free>,
+    /// What is to be kept free of it.
+    #[serde(default)]
+    pub floors: Floors,
 }
 
 impl fmt::Display for Status {
@@ -174,12 +188,15 @@ impl fmt::Display for Status {
         )?;
         writeln!(
             f,
-            "spool       {} batches, {} of {}{}",
+            "spool       {}{} batches, {} of {}{}",
+            if self.spool.full { "FULL: " } else { "" },
             self.spool.batches,
             size(self.spool.bytes),
             Bytes(self.spool.bytes_max),
             (self.spool.oldest_ms).map_or(String::new(), |ms| format!(", oldest {}", period(ms)))
         )?;
+        disk_line(f, &self.spool)?;
+        gate_line(f, self.uplink.gate, counters.uplink_changes)?;
         budget_lines(f, &self.uplink)?;
         flash_line(f, self.flash_left_bytes, self.flash_max_bytes)?;
         if self.reloads.last_refused {
@@ -248,6 +265,35 @@ fn credentials_line(f: &mut fmt::Formatter<'_>, health: &Health) -> fmt::Result 
     }
 }
 
+fn disk_line(f: &mut fmt::Formatter<'_>, spool: &Spool) -> fmt::Result {
+    let (Some(free), floors) = (spool.free, spool.floors) else {
+        return Ok(());
+    };
+    let inodes = (free.inodes).map_or(String::new(), |inodes| {
+        format!(", {inodes} inodes of which {} are kept", floors.inodes)
+    });
+    let (bytes, kept) = (size(free.bytes), Bytes(floors.bytes));
+    writeln!(
+        f,
+        "disk        {bytes} free of which {kept} are kept{inodes}"
+    )
+}
+
+fn gate_line(f: &mut fmt::Formatter<'_>, gate: Gate, changes: u64) -> fmt::Result {
+    if !gate.limited {
+        return Ok(());
+    }
+    let by = gate.by.map_or("", By::name);
+    let within = (gate.changes_in_ms).map(period);
+    match (gate.open, within) {
+        (true, None) => write!(f, "uplink      open")?,
+        (true, Some(within)) => write!(f, "uplink      open for {within} ({by})")?,
+        (false, None) => write!(f, "uplink      CLOSED by {by}")?,
+        (false, Some(within)) => write!(f, "uplink      CLOSED for {within} by {by}")?,
+    }
+    writeln!(f, "; it changed {changes} times")
+}
+
 fn budget_lines(f: &mut fmt::Formatter<'_>, uplink: &Uplink) -> fmt::Result {
     for used in &uplink.budgets {
         let part = u128::from(used.used_bytes) * 100 / u128::from(used.max_bytes.max(1));
@@ -311,6 +357,30 @@ pub(super) mod tests {
                     ends_ms: 1_795_583_400_000,
                 })
                 .collect(),
+            gate: Gate {
+                open: true,
+                by: Some(By::Hours),
+                changes_in_ms: Some(7_200_000),
+                limited: true,
+            },
+        }
+    }
+
+    fn spool() -> Spool {
+        Spool {
+            batches: 2,
+            bytes: 20_480,
+            bytes_max: 1 << 30,
+            oldest_ms: Some(61_000),
+            full: false,
+            free: Some(Free {
+                bytes: 3 << 30,
+                inodes: Some(123_456),
+            }),
+            floors: Floors {
+                bytes: 64 << 20,
+                inodes: 1000,
+            },
         }
     }
 
@@ -346,6 +416,7 @@ pub(super) mod tests {
                 recreated: 1,
                 refused: 2,
                 lost: 3,
+                uplink_changes: 6,
                 ..Counters::default()
             },
             samples: Samples {
@@ -356,12 +427,7 @@ pub(super) mod tests {
                 bytes: 133_120,
                 bytes_max: 4 << 20,
             },
-            spool: Spool {
-                batches: 2,
-                bytes: 20_480,
-                bytes_max: 1 << 30,
-                oldest_ms: Some(61_000),
-            },
+            spool: spool(),
             process: Process {
                 rss_bytes: 20 << 20,
                 cpu_ms: 12_340,
@@ -398,6 +464,8 @@ pub(super) mod tests {
              sensors     900 samples taken, 1 lost\n\
              window      130.0 KiB of 4MiB\n\
              spool       2 batches, 20.0 KiB of 1GiB, oldest 1 min 1 s\n\
+             disk        3.0 GiB free of which 64MiB are kept, 123456 inodes of which 1000 are kept\n\
+             uplink      open for 2 h 0 min (uplink.hours); it changed 6 times\n\
              uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_hour\n\
              uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_day\n\
              uplink      1.0 MiB of 50MiB (2 %) used of uplink.bytes_per_month\n\
@@ -407,6 +475,13 @@ pub(super) mod tests {
         );
         let mut worse = example();
         worse.stuck = Some("the disk hangs".into());
+        worse.spool.full = true;
+        worse.uplink.gate = Gate {
+            open: false,
+            by: Some(By::Cycle),
+            changes_in_ms: Some(61_000),
+            limited: true,
+        };
         worse.broker = Broker {
             online: false,
             acknowledged_ms_ago: None,
@@ -425,6 +500,8 @@ pub(super) mod tests {
         for line in [
             "credentials NONE, nothing is sent; 0 times fetched, 3 times not,",
             "            failed 1 min 1 s ago and not mended: status 500: AWS has trouble\n",
+            "spool       FULL: 2 batches, ",
+            "uplink      CLOSED for 1 min 1 s by uplink.session = \"cycle\"; it changed 6 times\n",
             "clock       7.2 s behind AWS's: tokens are signed with the corrected time, set the clock\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

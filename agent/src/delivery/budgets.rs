@@ -5,7 +5,7 @@ use super::Delivery;
 use super::allowance::BudgetUse;
 use super::event::{Action, News};
 use super::stopping::Phase;
-use super::uplink::{Change, Work};
+use super::uplink::{By, Change, Gate, Work};
 use crate::clock::Monotonic;
 use crate::spool::Used;
 
@@ -55,6 +55,27 @@ impl Delivery {
         self.allowance.uses()
     }
 
+    /// Whether the uplink is open, and what opens or closes it next.
+    pub fn gate(&self, now: Monotonic) -> Gate {
+        if self.broker.clock_unset {
+            return Gate {
+                open: false,
+                by: Some(By::Clock),
+                changes_in_ms: None,
+                limited: true,
+            };
+        }
+        let wall_ms = self.wall_ms(now);
+        let closed_for = self.allowance.closed_for(wall_ms);
+        self.uplink.gate(closed_for, now, wall_ms)
+    }
+
+    fn count_gate(&mut self, now: Monotonic) {
+        let open = self.gate(now).open;
+        let before = self.gate_open.replace(open);
+        self.counters.uplink_changes += u64::from(before.is_some_and(|before| before != open));
+    }
+
     /// Unix milliseconds, as far as the clock was right when it was looked at.
     pub fn wall_ms(&self, now: Monotonic) -> u64 {
         let (at, wall_ms) = self.wall;
@@ -96,5 +117,6 @@ impl Delivery {
                 self.actions.push_back(Action::Disconnect);
             }
         }
+        self.count_gate(now);
     }
 }

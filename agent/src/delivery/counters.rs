@@ -36,6 +36,9 @@ pub struct Counters {
     pub full_waits: u64,
     /// Sessions that began, where the agent is not always connected.
     pub sessions: u64,
+    /// Times that the uplink opened or closed, by its hours, budgets or cycle, or the clock.
+    #[serde(default)]
+    pub uplink_changes: u64,
     /// Commits that waited for the flash budget.
     pub flash_waits: u64,
     /// Times that the database was found to be damaged, and was salvaged and replaced.

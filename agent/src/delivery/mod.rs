@@ -83,6 +83,8 @@ pub struct Delivery {
     written_down: Vec<Used>,
     /// What the wall clock said last, and when.
     wall: (Monotonic, u64),
+    /// Whether the uplink was open when it was looked at last.
+    gate_open: Option<bool>,
 }
 
 impl Delivery {
@@ -107,6 +109,7 @@ impl Delivery {
             actions: VecDeque::new(),
             written_down: Vec::new(),
             wall: (Monotonic::default(), 0),
+            gate_open: None,
         }
     }
 

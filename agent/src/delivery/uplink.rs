@@ -7,10 +7,13 @@
 //! over the fleet. And it ends when what was there at its beginning is delivered, whatever came in
 //! meanwhile: a device that writes all the time would never leave.
 
+mod gate;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::gate::{By, Gate};
 use super::allowance::Budgets;
 use crate::clock::Monotonic;
 

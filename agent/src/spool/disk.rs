@@ -2,14 +2,53 @@
 //! write there too, so it is asked at each commit that adds rows.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 /// What is kept free of the file system of the state directory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floors {
     /// Bytes.
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,
+}
+
+/// What a file system has free, for whoever is not root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Free {
+    /// Bytes.
+    pub bytes: u64,
+    /// Inodes; none where it does not count them.
+    pub inodes: Option<u64>,
+}
+
+impl Free {
+    /// Of the one that `path` lies on; none where it does not tell.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        let stat = rustix::fs::statvfs(path).ok()?;
+        Some(Self {
+            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // Some file systems have no number of inodes to give, and say 0 of 0.
+            inodes: (stat.f_files > 0).then_some(stat.f_favail),
+        })
+    }
+}
+
+/// What the store saw last, for whoever may not wait for a disk.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Arc<Mutex<Option<Free>>>);
+
+impl Seen {
+    pub(super) fn set(&self, free: Option<Free>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = free;
+    }
+
+    /// None where the file system does not tell.
+    pub fn get(&self) -> Option<Free> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Floors {
@@ -25,15 +64,12 @@ impl Floors {
 
     /// The same of the file system that `path` lies on; none where it does not tell.
     pub(super) fn room_at(self, path: &Path, reusable_bytes: u64) -> Option<u64> {
-        let stat = rustix::fs::statvfs(path).ok()?;
-        // Some file systems have no number of inodes to give, and say 0 of 0.
-        let inodes = if stat.f_files == 0 {
-            u64::MAX
-        } else {
-            stat.f_favail
-        };
-        let bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
-        Some(self.room(bytes, inodes, reusable_bytes))
+        Some(self.room_in(Free::at(path)?, reusable_bytes))
+    }
+
+    /// The same where that is known.
+    pub(super) fn room_in(self, free: Free, reusable_bytes: u64) -> u64 {
+        self.room(free.bytes, free.inodes.unwrap_or(u64::MAX), reusable_bytes)
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(super) use self::failure::{Failure, classify};
 use self::owner::Owner;
-use super::disk::Floors;
+use super::disk::{Floors, Free, Seen};
 use super::registry::{Change, Markers};
 use super::schema::OpenError;
 use super::sealing::Keys;
@@ -68,6 +68,7 @@ pub type Opening = oneshot::Receiver<Result<Found, OpenError>>;
 pub struct Store {
     pub(super) requests: SyncSender<Request>,
     pub(super) markers: Markers,
+    seen: Seen,
     thread: JoinHandle<()>,
 }
 
@@ -87,7 +88,8 @@ impl Store {
         let (tell, opening) = oneshot::channel();
         let (state_dir, device) = (state_dir.to_owned(), device.clone());
         let markers = Markers::default();
-        let held = markers.clone();
+        let seen = Seen::default();
+        let held = (markers.clone(), seen.clone());
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
@@ -102,9 +104,15 @@ impl Store {
         let store = Self {
             requests,
             markers,
+            seen,
             thread,
         };
         Ok((store, opening))
+    }
+
+    /// What the disk has free, as the thread saw it at its last commit, or within half a minute.
+    pub fn free(&self) -> Option<Free> {
+        self.seen.get()
     }
 
     /// Asks for a salvage of the database, which was found to be damaged. Notices take ids from

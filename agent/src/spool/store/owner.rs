@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
 
 use headwater_record::DeviceId;
 use rusqlite::{Connection, TransactionBehavior};
@@ -14,7 +15,7 @@ use super::vacuum::{reusable_bytes, shrink};
 use super::{Found, Request};
 use crate::checkpoint::OpenGeneration;
 use crate::spool::batch::Packer;
-use crate::spool::disk::{self, Floors};
+use crate::spool::disk::{self, Floors, Free, Seen};
 use crate::spool::evict::Evicting;
 use crate::spool::folder::Folder;
 use crate::spool::registry::{Change, Markers};
@@ -25,6 +26,9 @@ use crate::spool::{
 };
 use crate::{clock, crash};
 
+/// How often it is looked what the disk has free, though nobody asks for anything.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
 /// What the thread owns.
 pub(super) struct Owner {
     folder: Folder,
@@ -34,6 +38,7 @@ pub(super) struct Owner {
     packer: Packer,
     markers: Markers,
     pub(super) floors: Floors,
+    seen: Seen,
     evicting: Evicting,
     /// The spool is empty, and its file not yet small.
     shrinking: bool,
@@ -44,7 +49,7 @@ impl Owner {
     pub(super) fn open(
         state_dir: &Path,
         (device, floors, keys): (DeviceId, Floors, Keys),
-        markers: Markers,
+        (markers, seen): (Markers, Seen),
     ) -> Result<(Self, Found), OpenError> {
         let packer = Packer::new(Arc::new(keys)).map_err(|source| OpenError::Directory {
             path: PathBuf::from(state_dir),
@@ -64,7 +69,9 @@ impl Owner {
             return Err(OpenError::Key { path, key });
         }
         let reusable = reusable_bytes(&opened.connection).unwrap_or(0);
-        found.depth.room = floors.room_at(folder.path(), reusable);
+        let free = Free::at(folder.path());
+        seen.set(free);
+        found.depth.room = free.map(|free| floors.room_in(free, reusable));
         let opened = Some(opened);
         let owner = Self {
             folder,
@@ -73,6 +80,7 @@ impl Owner {
             packer,
             markers,
             floors,
+            seen,
             evicting: Evicting::default(),
             shrinking: found.depth.rows == 0,
         };
@@ -136,17 +144,24 @@ impl Owner {
                 .as_ref()
                 .is_some_and(|opened| shrink(&opened.connection));
         }
-        queue.recv().ok()
+        loop {
+            match queue.recv_timeout(LOOK_EVERY) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.seen.set(Free::at(self.folder.path())),
+            }
+        }
     }
 
     /// Writes a transaction, where the disk has room for it, and says what the spool holds then.
     pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<Depth, Trouble> {
         let now_ms = clock::wall_ms();
         let opened = self.opened.as_mut().ok_or(Trouble::Damaged)?;
-        let path = self.folder.path();
         let room = |connection: &Connection| {
             let reusable = reusable_bytes(connection).unwrap_or(0);
-            self.floors.room_at(path, reusable)
+            let free = Free::at(self.folder.path());
+            self.seen.set(free);
+            free.map(|free| self.floors.room_in(free, reusable))
         };
         let rows = transaction.rows.iter();
         let bytes: u64 = rows.map(|(_, batch)| batch.values.len() as u64).sum();

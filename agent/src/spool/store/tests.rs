@@ -376,7 +376,7 @@ fn owner(dir: &Path) -> Owner {
     Owner::open(
         dir,
         ("d".parse().unwrap(), Floors::default(), Keys::default()),
-        Markers::default(),
+        (Markers::default(), Seen::default()),
     )
     .unwrap()
     .0
