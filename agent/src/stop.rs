@@ -2,10 +2,14 @@
 //! that ends at either.
 //!
 //! Each thread has a [`Stop`] of its own, since a wake-up is taken by the one that waits. Whoever
-//! stops the agent keeps a clone of every one.
+//! stops the agent keeps a clone of every one, and can tell by it whether the thread goes on: one that
+//! neither waits nor looks whether to stop is held in a read that does not end.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::clock::{Monotonic, monotonic};
 
 /// A thread's stop flag and its alarm. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +21,8 @@ pub struct Stop {
 struct Shared {
     flags: Mutex<Flags>,
     changed: Condvar,
+    /// When the thread was heard of last, milliseconds; until when it waits, while it does.
+    heard: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +34,9 @@ struct Flags {
 impl Stop {
     /// Neither stopped nor woken.
     pub fn new() -> Self {
-        Self::default()
+        let stop = Self::default();
+        stop.hear(Duration::ZERO);
+        stop
     }
 
     /// Tells the thread to stop, for good.
@@ -39,7 +47,18 @@ impl Stop {
 
     /// Whether the thread was told to stop.
     pub fn is_set(&self) -> bool {
+        self.hear(Duration::ZERO);
         self.flags().stopped
+    }
+
+    /// How long the thread has neither waited nor looked whether to stop.
+    pub fn silent_for(&self, now: Monotonic) -> Duration {
+        now.since(Monotonic(self.shared.heard.load(Ordering::Relaxed)))
+    }
+
+    fn hear(&self, waits: Duration) {
+        let heard = monotonic().plus(waits);
+        self.shared.heard.store(heard.0, Ordering::Relaxed);
     }
 
     /// Ends the thread's present [`Stop::wait`], or the next one if it does not wait now.
@@ -56,6 +75,7 @@ impl Stop {
     /// Waits until stopped, woken, or `timeout` is over, and returns whether to stop. Takes the
     /// wake-up.
     pub fn wait(&self, timeout: Duration) -> bool {
+        self.hear(timeout);
         let (mut flags, _) = self
             .shared
             .changed
@@ -64,17 +84,20 @@ impl Stop {
             })
             .unwrap_or_else(PoisonError::into_inner);
         flags.woken = false;
+        self.hear(Duration::ZERO);
         flags.stopped
     }
 
     /// Waits until stopped or `timeout` is over, and returns whether to stop. A wake-up stays for
     /// the next [`Stop::wait`].
     pub fn sleep(&self, timeout: Duration) -> bool {
+        self.hear(timeout);
         let (flags, _) = self
             .shared
             .changed
             .wait_timeout_while(self.flags(), timeout, |flags| !flags.stopped)
             .unwrap_or_else(PoisonError::into_inner);
+        self.hear(Duration::ZERO);
         flags.stopped
     }
 
@@ -99,6 +122,21 @@ mod tests {
         assert!(!stop.sleep(Duration::ZERO), "a sleep leaves the wake-up");
         assert!(!stop.wait(LONG), "and the wait takes it");
         assert!(!stop.flags().woken);
+    }
+
+    #[test]
+    fn who_waits_is_heard_of_and_who_does_neither_is_silent() {
+        let stop = Stop::new();
+        let later = || monotonic().plus(LONG / 2);
+        assert!(stop.silent_for(later()) > LONG / 3);
+        let waiting = stop.clone();
+        let waiter = std::thread::spawn(move || waiting.wait(LONG));
+        while stop.silent_for(later()) > Duration::ZERO {
+            std::thread::yield_now();
+        }
+        stop.wake();
+        assert!(!waiter.join().unwrap());
+        assert!(stop.silent_for(later()) > LONG / 3, "it waits no longer");
     }
 
     #[test]

@@ -73,8 +73,8 @@ pub struct Delivery {
     session_through: InLanes,
     allowance: Allowance,
     flash: Flash,
-    /// The place behind which rows were asked for.
-    loading: Option<BatchId>,
+    /// The place behind which rows were asked for, and when.
+    loading: Option<(BatchId, Monotonic)>,
     jitter: Jitter,
     phase: Phase,
     counters: Counters,
@@ -170,7 +170,7 @@ impl Delivery {
                 through,
                 lost,
             }) => {
-                let after = self.loading.take().unwrap_or(through);
+                let after = self.loading.take().map_or(through, |(after, _)| after);
                 self.window.loaded(rows, after, through, now);
                 self.counters.lost += lost;
             }
@@ -258,10 +258,9 @@ impl Delivery {
 
     /// Since when the store has owed an answer: a disk that hangs shows here.
     pub fn store_owes_since(&self) -> Option<Monotonic> {
-        self.writing
-            .under_way
-            .as_ref()
-            .map(|under_way| under_way.since)
+        let commit = self.writing.under_way.as_ref().map(|commit| commit.since);
+        let load = self.loading.map(|(_, since)| since);
+        commit.into_iter().chain(load).min()
     }
 
     fn say(&mut self, news: News) {
@@ -317,7 +316,7 @@ impl Delivery {
             }
         }
         if due(self.load_at()) {
-            self.load();
+            self.load(now);
         }
     }
 }

@@ -66,9 +66,9 @@ impl Delivery {
         Some(self.broker.not_before.max(self.writing.disk.not_before))
     }
 
-    pub(super) fn load(&mut self) {
+    pub(super) fn load(&mut self, now: Monotonic) {
         if let Some((after, through)) = self.window.to_load() {
-            self.loading = Some(after);
+            self.loading = Some((after, now));
             let room = self.settings.in_flight_bytes_max - self.window.in_flight().cost;
             self.actions.push_back(Action::Load {
                 after,

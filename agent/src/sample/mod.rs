@@ -103,6 +103,7 @@ struct Sensors<R> {
     registry: R,
     budget: Budget,
     batches: Sender<Batch>,
+    stop: Stop,
     counters: Arc<Counters>,
     offline: Arc<AtomicBool>,
     said: Said,
@@ -130,6 +131,7 @@ impl<R: Registry> Sensors<R> {
             registry: input.registry,
             budget: input.budget,
             batches: input.batches,
+            stop: input.stop,
             counters: input.counters,
             offline: input.offline,
             said: Said::default(),
@@ -148,6 +150,10 @@ impl<R: Registry> Sensors<R> {
             group.look(&self.device, &self.registry, &mut self.said, now)?;
             group.fill();
             for nth in 0..self.groups[index].sensors.len() {
+                // Some take most of a second each: a stop need not wait for all of them.
+                if self.stop.is_set() {
+                    return Ok(());
+                }
                 self.sample(index, nth, now)?;
             }
         }

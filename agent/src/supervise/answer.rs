@@ -31,7 +31,7 @@ impl Agent<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: self.plan.device.as_str().to_owned(),
             up_ms: ago(self.started),
-            stuck: stuck(delivery, now),
+            stuck: stuck(delivery, self.sources.most_silent(now), now),
             clock_unset: delivery.clock_unset(),
             broker: Broker {
                 online: delivery.is_online(),

@@ -16,6 +16,10 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 /// A store that owes an answer for so long hangs in its disk: the watchdog is no longer fed.
 const STORE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A source that neither waits nor looks around for so long hangs in what it reads: as long as a search
+/// of large compressed files may take.
+const SOURCE_PATIENCE: Duration = Duration::from_secs(120);
+
 /// When to tell whom next.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -41,7 +45,7 @@ impl Progress {
         self.status_at.min(self.log_at).min(watchdog)
     }
 
-    /// Tells what is due. The watchdog is fed by this very loop, and only while nothing is [`stuck`].
+    /// Tells what is due. The watchdog is fed by this very loop, and only while the store answers.
     /// Returns whether the half minute was over: other things that are done so often can be, then.
     pub(super) fn tell(
         &mut self,
@@ -62,7 +66,7 @@ impl Progress {
             && *at <= now
         {
             *at = now.plus(*period);
-            if stuck(delivery, now).is_none() {
+            if stuck_store(delivery, now).is_none() {
                 systemd::alive();
             }
         }
@@ -89,8 +93,25 @@ impl Progress {
 }
 
 /// Why the pipeline does not move though it should; none where it moves or knows why not: a broker
-/// that is away is a reason, a disk that hangs is none.
-pub(super) fn stuck(delivery: &Delivery, now: Monotonic) -> Option<String> {
+/// that is away is a reason, a disk that hangs is none. `silent`: the thread of a source that was heard
+/// of least recently.
+pub(super) fn stuck(
+    delivery: &Delivery,
+    silent: Option<(String, Duration)>,
+    now: Monotonic,
+) -> Option<String> {
+    stuck_store(delivery, now).or_else(|| {
+        let (thread, silent) = silent.filter(|(_, silent)| *silent >= SOURCE_PATIENCE)?;
+        let seconds = silent.as_secs();
+        Some(format!(
+            "the thread {thread:?} is held in a read for {seconds} s: a dead network file system, or a sensor's driver"
+        ))
+    })
+}
+
+/// The same of the store alone. It is what the watchdog goes by: a new process waits for the same file
+/// system or driver as this one, and the other sources would begin anew each time.
+fn stuck_store(delivery: &Delivery, now: Monotonic) -> Option<String> {
     let waited = now.since(delivery.store_owes_since()?);
     (waited >= STORE_PATIENCE).then(|| {
         format!(
@@ -145,4 +166,70 @@ fn age_s(depth: Depth) -> u64 {
     depth
         .oldest_ms
         .map_or(0, |oldest| clock::wall_ms().saturating_sub(oldest) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::delivery::uplink::UplinkSettings;
+    use crate::delivery::{Event, Settings};
+    use crate::spool::{BatchId, Lane, WhenFull};
+
+    fn delivery(rows: u64) -> Delivery {
+        let depth = Depth {
+            rows,
+            ..Depth::default()
+        };
+        let settings = Settings {
+            spool_after: Duration::ZERO,
+            spool_bytes_max: 1 << 30,
+            when_full: [WhenFull::Pause; Lane::COUNT],
+            uplink: UplinkSettings::default(),
+            flash_bytes_per_day: None,
+            checkpoint_every: Duration::from_secs(60),
+            checkpoint_bytes: 1 << 20,
+            window_bytes: 1 << 20,
+            in_flight_bytes_max: 1 << 20,
+            flush: Duration::ZERO,
+        };
+        let mut last = Lane::ALL_FIRST.map(BatchId::before);
+        last[0].0 += rows;
+        Delivery::new(settings, 1, depth, last)
+    }
+
+    fn batch() -> Batch {
+        Batch {
+            stream: headwater_record::StreamId::parse("d/s/p").unwrap(),
+            generation: headwater_record::Generation(1),
+            start: 0,
+            entries: Vec::new(),
+            values: vec![0; 10],
+            permit: None,
+        }
+    }
+
+    #[test]
+    fn a_store_or_a_source_that_hangs_is_told_and_silence_that_has_an_end_is_not() {
+        let now = Monotonic(1_000_000);
+        let silent = |seconds| Some(("files".to_owned(), Duration::from_secs(seconds)));
+        let idle = delivery(0);
+        assert_eq!(stuck(&idle, None, now), None);
+        assert_eq!(stuck(&idle, silent(119), now), None);
+        assert!(
+            stuck(&idle, silent(120), now)
+                .unwrap()
+                .contains("\"files\"")
+        );
+        // A commit that is not answered, and a load.
+        let mut commits = delivery(0);
+        commits.apply(Event::Queued(batch()), now);
+        let mut loads = delivery(3);
+        loads.apply(Event::Tick, now);
+        for owed in [commits, loads] {
+            let at = |seconds| stuck(&owed, None, now.plus(Duration::from_secs(seconds)));
+            assert_eq!(at(59), None);
+            assert!(at(60).unwrap().contains("the disk hangs"));
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::Duration;
 
 use headwater_record::SourceId;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -12,6 +13,7 @@ use super::StartError;
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Origin};
+use crate::clock::Monotonic;
 use crate::config::Plan;
 use crate::journal::{self, JOURNALCTL, JournalInput};
 use crate::sample::{self, SensorsInput};
@@ -214,6 +216,13 @@ impl Sources {
             seed,
         };
         self.spawn(Part::Journal(id.clone()), move || journal::run(input))
+    }
+
+    /// The thread that was heard of least recently, and how long ago that was.
+    pub(super) fn most_silent(&self, now: Monotonic) -> Option<(String, Duration)> {
+        let all = self.running.iter();
+        all.map(|(part, stop)| (part.to_string(), stop.silent_for(now)))
+            .max_by_key(|(_, silent)| *silent)
     }
 
     /// Tells one thread to stop; [`Ended`] follows.

@@ -39,6 +39,11 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     let ending = runtime.block_on(async {
         let mut agent = Agent::start(&plan, &no_other).await.unwrap().unwrap();
         read_until(&mut agent, 1000).await;
+        // A thread that is not heard of for an hour is held somewhere; these wait for a minute at most.
+        let later = clock::monotonic().plus(Duration::from_secs(3600));
+        let (thread, silent) = agent.sources.most_silent(later).unwrap();
+        assert_eq!(thread, "files");
+        assert!(silent > Duration::from_secs(3000), "{silent:?}");
         agent.signalled(SignalKind::terminate());
         agent.turn().await;
         agent.end()
