@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::partition::batch::Counts;
 
@@ -13,17 +13,32 @@ use crate::partition::batch::Counts;
 /// one partition alone goes on with its own, the one that holds most, and then the next. So a loader that
 /// takes many over at once (the others died for want of memory) makes one after the other; and one of which
 /// nothing can be read holds nothing, and holds up nobody.
+///
+/// What a worker holds is entered at its [`Place`], and gone when that is dropped: however a worker ends, nothing
+/// of it stays counted.
 #[derive(Debug)]
 pub struct Staging {
     limit: usize,
     held: Mutex<Held>,
 }
 
+/// A partition, and which worker of it: one that ends late is not the one that came after it.
+type Who = (i32, u64);
+
 #[derive(Debug, Default)]
 struct Held {
-    bytes: BTreeMap<i32, usize>,
-    /// Partitions that make a begun batch again.
-    begun: BTreeSet<i32>,
+    bytes: BTreeMap<Who, usize>,
+    /// Those that make a begun batch again.
+    begun: BTreeSet<Who>,
+    /// Places that were given so far.
+    places: u64,
+}
+
+/// Where one worker of a partition enters what it holds, for as long as it lives.
+#[derive(Debug)]
+pub struct Place<'a> {
+    staging: &'a Staging,
+    who: Who,
 }
 
 /// What a partition has in memory, and for what.
@@ -56,21 +71,37 @@ impl Staging {
         }
     }
 
-    /// Enters what a partition holds now, and says how it stands with the bound.
-    pub fn hold(&self, partition: i32, Holding { bytes, begun }: Holding) -> Room {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A place for a worker of this partition.
+    pub fn place(&self, partition: i32) -> Place<'_> {
+        let mut held = self.lock();
+        held.places += 1;
+        Place {
+            staging: self,
+            who: (partition, held.places),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// Enters what is held now, and says how it stands with the bound.
+    pub fn hold(&self, Holding { bytes, begun }: Holding) -> Room {
+        let mut held = self.staging.lock();
         match bytes {
-            0 => held.bytes.remove(&partition),
-            bytes => held.bytes.insert(partition, bytes),
+            0 => held.bytes.remove(&self.who),
+            bytes => held.bytes.insert(self.who, bytes),
         };
         match begun {
-            Begun::No => held.begun.remove(&partition),
-            Begun::Reading | Begun::Closing => held.begun.insert(partition),
+            Begun::No => held.begun.remove(&self.who),
+            Begun::Reading | Begun::Closing => held.begun.insert(self.who),
         };
-        if held.bytes.values().sum::<usize>() <= self.limit {
+        if held.bytes.values().sum::<usize>() <= self.staging.limit {
             Room::Free
         } else if begun != Begun::No {
-            match begun == Begun::Reading && held.turn() == Some(partition) {
+            match begun == Begun::Reading && held.turn() == Some(self.who) {
                 true => Room::Free,
                 false => Room::Wait,
             }
@@ -82,20 +113,28 @@ impl Staging {
     }
 }
 
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut held = self.staging.lock();
+        held.bytes.remove(&self.who);
+        held.begun.remove(&self.who);
+    }
+}
+
 impl Held {
-    /// The partition whose turn it is to make its begun batch to its end: of those that hold most, the
-    /// one with the lowest number.
-    fn turn(&self) -> Option<i32> {
-        let bytes = |id: &i32| self.bytes.get(id).copied().unwrap_or(0);
+    /// Whose turn it is to make a begun batch to its end: of those that hold most, the partition with the
+    /// lowest number.
+    fn turn(&self) -> Option<Who> {
+        let bytes = |who: &Who| self.bytes.get(who).copied().unwrap_or(0);
         let begun = self.begun.iter().copied();
-        begun.max_by_key(|id| (bytes(id), Reverse(*id)))
+        begun.max_by_key(|who| (bytes(who), Reverse(*who)))
     }
 }
 
 impl Staging {
     /// What is held now, and the bound.
     pub fn held(&self) -> (usize, usize) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.lock();
         (held.bytes.values().sum(), self.limit)
     }
 }
@@ -137,9 +176,10 @@ mod tests {
     #[test]
     fn the_bound_is_over_all() {
         let staging = Staging::new(100);
-        let hold = |partition, bytes| {
+        let places = [0, 1, 2].map(|partition| staging.place(partition));
+        let hold = |partition: usize, bytes| {
             let begun = Begun::No;
-            staging.hold(partition, Holding { bytes, begun })
+            places[partition].hold(Holding { bytes, begun })
         };
         assert_eq!(hold(1, 60), Room::Free);
         assert_eq!(hold(2, 70), Room::CloseYours);
@@ -147,10 +187,29 @@ mod tests {
         assert_eq!(hold(2, 0), Room::Free);
     }
 
+    /// The same partition comes back before its last worker has ended.
+    #[test]
+    fn whoever_goes_takes_what_it_holds_along_and_nothing_else() {
+        let staging = Staging::new(100);
+        let of = |bytes, begun| Holding { bytes, begun };
+        let (before, other) = (staging.place(1), staging.place(2));
+        assert_eq!(before.hold(of(90, Begun::Reading)), Room::Free);
+        assert_eq!(other.hold(of(20, Begun::Reading)), Room::Wait);
+        let after = staging.place(1);
+        assert_eq!(after.hold(of(30, Begun::No)), Room::Wait);
+        drop(before);
+        assert_eq!(staging.held(), (50, 100));
+        assert_eq!(other.hold(of(120, Begun::Reading)), Room::Free);
+        drop((after, other));
+        assert_eq!(staging.held(), (0, 100));
+    }
+
     #[test]
     fn begun_batches_are_made_one_after_the_other_when_memory_is_short() {
         let staging = Staging::new(100);
-        let hold = |partition, bytes, begun| staging.hold(partition, Holding { bytes, begun });
+        let places: Vec<Place<'_>> = (0..10).map(|partition| staging.place(partition)).collect();
+        let hold =
+            |partition: usize, bytes, begun| places[partition].hold(Holding { bytes, begun });
         let (no, reading, closing) = (Begun::No, Begun::Reading, Begun::Closing);
         // Of the first nothing can be read: it has no leader.
         assert_eq!(hold(0, 0, reading), Room::Free);

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::consume::gate::Gate;
 use crate::consume::lane::Lane;
 use crate::consume::prefetch::Prefetch;
+use crate::consume::tenure::tenure;
 use crate::consume::{Assigned, CHANNEL, CommittedOffset};
 use crate::fetched::Fetched;
 use crate::metrics::{Ends, Metrics};
@@ -220,12 +221,14 @@ impl Context {
         (low, end): (u64, Option<u64>),
     ) {
         let (sender, records) = mpsc::channel(CHANNEL);
+        let (tenant, tenure) = tenure();
         let epoch = self.gate.enter().assign(partition);
         let lane = Lane {
             records: sender,
             filling: Fetched::default(),
             outstanding: Arc::default(),
             paused: false,
+            _tenant: tenant,
         };
         self.lanes().insert(partition, lane);
         let assigned = Assigned {
@@ -235,6 +238,7 @@ impl Context {
             low,
             end,
             records,
+            tenure,
         };
         // The channel holds more partitions than a member is ever given; where it does not, the
         // consumer is made anew rather than a partition left without a worker.

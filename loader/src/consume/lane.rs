@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::consume::HandOver;
 use crate::consume::prefetch::Prefetch;
+use crate::consume::tenure::Tenant;
 use crate::fetched::Fetched;
 
 /// One partition's way to its worker.
@@ -18,6 +19,8 @@ pub(super) struct Lane {
     pub(super) outstanding: Arc<AtomicUsize>,
     /// No room for it: it is paused until there is.
     pub(super) paused: bool,
+    /// Tells its worker that the partition is gone, when this is.
+    pub(super) _tenant: Tenant,
 }
 
 impl Lane {

@@ -12,6 +12,7 @@ mod headers;
 mod lane;
 mod options;
 pub mod prefetch;
+pub mod tenure;
 
 use tokio::sync::mpsc;
 
@@ -45,6 +46,8 @@ pub struct Assigned {
     pub end: Option<u64>,
     /// Its records. Closed when the partition is taken from us.
     pub records: mpsc::Receiver<HandOver>,
+    /// Tells when it is.
+    pub tenure: tenure::Tenure,
 }
 
 /// An offset in the group, as it stands there.

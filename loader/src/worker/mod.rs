@@ -1,0 +1,352 @@
+//! One partition's edge: it hands the records to [`Partition`] and performs what that asks for, one
+//! action at a time. No decision is made here but when to try again.
+
+mod perform;
+mod take_up;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::config::Plan;
+use crate::consume::prefetch::Prefetch;
+use crate::consume::{Assigned, Commit, HandOver};
+use crate::crash;
+use crate::items::write::{Patience, write_all};
+use crate::metrics::Metrics;
+use crate::name::state_folder;
+use crate::partition::batch::Object;
+use crate::partition::{Action, Event, Partition};
+use crate::pipeline::Pipeline;
+use crate::staging::{Begun, Holding, Place, Room, Staging, Tally};
+use crate::status::Status;
+use crate::status::devices::Devices;
+use crate::store::dynamodb::DynamoDb;
+use crate::store::{Store, plain_content};
+use crate::worker::perform::{commit, publish, put, upload};
+use crate::worker::take_up::take_up;
+
+/// Longest time between two looks at the clock.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often a worker looks through its ledger for the status page, milliseconds.
+const DEVICES_EVERY_MS: u64 = 10_000;
+
+/// What every worker has.
+pub struct Shared {
+    /// The plan.
+    pub plan: Plan,
+    /// What makes the next batches: the plan's, until a table changes.
+    pub pipeline: watch::Receiver<Arc<Pipeline>>,
+    /// The output.
+    pub store: Store,
+    /// DynamoDB, where a pipeline has tables there.
+    pub tables: Arc<DynamoDb>,
+    /// Memory of all batches.
+    pub staging: Staging,
+    /// Memory of what was fetched and not yet taken in.
+    pub prefetch: Arc<Prefetch>,
+    /// What became of records.
+    pub tally: Tally,
+    /// The same, and more, for Prometheus.
+    pub metrics: Arc<Metrics>,
+    /// What the status page shows.
+    pub status: Status,
+    /// When the poll thread last looked up, monotonic milliseconds; 0 while there is none.
+    pub polled_ms: Arc<AtomicU64>,
+    /// Set once: close what is open and end.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Why a worker ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The partition was taken away.
+    Revoked,
+    /// It was told to stop, and everything that it took is committed.
+    Finished,
+    /// A doubt: the membership has to be given up and the partition read again.
+    Lost(String),
+    /// Only a person can help.
+    Fatal(String),
+}
+
+/// Runs one partition until it ends, or is dropped. Either way nothing of it is left: no task that writes on,
+/// no byte in the memory bound, no line on the board.
+pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Assigned) -> Ended {
+    // What is declared first is dropped last.
+    let seat = Seat::take(&shared, assigned.partition);
+    let machine = match take_up(&shared, &mut assigned).await {
+        Ok(machine) => machine,
+        Err(ended) => return ended,
+    };
+    let begun = match machine.is_replaying() {
+        true => Begun::Reading,
+        false => Begun::No,
+    };
+    let mut worker = Worker {
+        begun,
+        seat: &seat,
+        shared: &shared,
+        member,
+        assigned,
+        machine,
+        pending: None,
+        under_way: JoinSet::new(),
+        devices_ms: None,
+        said_full: false,
+    };
+    let ended = worker.work().await;
+    // A commit that is under way cannot be cut off.
+    worker.under_way.shutdown().await;
+    ended
+}
+
+/// What a worker's being there is seen by.
+struct Seat<'a> {
+    shared: &'a Shared,
+    partition: i32,
+    place: Place<'a>,
+}
+
+impl<'a> Seat<'a> {
+    fn take(shared: &'a Shared, partition: i32) -> Self {
+        Self {
+            shared,
+            partition,
+            place: shared.staging.place(partition),
+        }
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.shared.metrics.stands(self.partition, None);
+        self.shared.status.devices(self.partition, None);
+    }
+}
+
+/// Says that a partition's ledger takes in no more streams.
+pub fn say_full(partition: i32) {
+    tracing::warn!(
+        partition,
+        "the ledger has no room for new streams (limits.ledger): their records are stored, and re-sends of them \
+         are stored again; metrics and audit count them. Raise limits.ledger, or find out who makes up streams \
+         (audit --by device)"
+    );
+}
+
+struct Worker<'a> {
+    seat: &'a Seat<'a>,
+    shared: &'a Arc<Shared>,
+    member: Arc<dyn Commit>,
+    assigned: Assigned,
+    machine: Partition,
+    /// Records that were received, and how many of them the machine has taken.
+    pending: Option<(HandOver, usize)>,
+    /// The action that is performed, if any: aborted when this is dropped, and all that it began with it.
+    under_way: JoinSet<Result<(), Ended>>,
+    /// When the devices were last looked through, monotonic milliseconds.
+    devices_ms: Option<u64>,
+    /// Whether it was said that the ledger is full.
+    said_full: bool,
+    /// How far it is with the batch that it was taken up with.
+    begun: Begun,
+}
+
+impl Worker<'_> {
+    async fn work(&mut self) -> Ended {
+        let mut stop = self.shared.stop.clone();
+        loop {
+            if let Err(ended) = self.feed() {
+                return ended;
+            }
+            self.start_actions();
+            if self.machine.is_finished() && self.under_way.is_empty() {
+                return Ended::Finished;
+            }
+            let event = match self.wait(&mut stop).await {
+                Ok(event) => event,
+                Err(ended) => return ended,
+            };
+            if let Some(event) = event
+                && let Err(error) = self.machine.apply(event, clock::now())
+            {
+                return Ended::Lost(error.to_string());
+            }
+        }
+    }
+
+    /// Gives the machine what was received, as far as it takes it.
+    fn feed(&mut self) -> Result<(), Ended> {
+        use crate::partition::PartitionError;
+        let end = |error: PartitionError| match error {
+            PartitionError::RecordsGone { .. } => Ended::Fatal(error.to_string()),
+            PartitionError::Encode(_) | PartitionError::State(_) => Ended::Lost(error.to_string()),
+        };
+        self.machine.use_pipeline(&self.shared.pipeline.borrow());
+        if let Some((handed, at)) = &mut self.pending {
+            *at += self
+                .machine
+                .take(&handed.fetched, *at, clock::now())
+                .map_err(end)?;
+            if *at >= handed.fetched.entries.len() {
+                self.pending = None;
+            }
+        }
+        // One that closes already has nothing to give.
+        if self.room() == Room::CloseYours && self.machine.closing().is_none() {
+            self.machine
+                .apply(Event::Pressure, clock::now())
+                .map_err(end)?;
+            let closes = self.machine.closing().is_some();
+            self.shared.metrics.pressed.inc_by(u64::from(closes));
+        }
+        for counts in self.machine.take_counts() {
+            if counts.unaccounted > 0 && !std::mem::replace(&mut self.said_full, true) {
+                say_full(self.assigned.partition);
+            }
+            self.shared.tally.add(&counts);
+            self.shared.metrics.count(&counts);
+        }
+        let rejects = self.machine.take_rejects();
+        self.shared.metrics.rejected(&rejects);
+        self.shared
+            .status
+            .rejected(self.assigned.partition, rejects);
+        self.look_at_devices();
+        let standing = self.machine.standing();
+        self.shared
+            .metrics
+            .stands(self.assigned.partition, Some(standing));
+        Ok(())
+    }
+
+    /// Looks through the ledger for the status page, where there is one, every now and then: it takes
+    /// as long as there are streams.
+    fn look_at_devices(&mut self) {
+        let now_ms = clock::now().mono_ms;
+        let due = self
+            .devices_ms
+            .is_none_or(|last| now_ms.saturating_sub(last) >= DEVICES_EVERY_MS);
+        if due && self.shared.plan.listen.is_some() {
+            let devices = Devices::of(self.machine.ledger());
+            let partition = self.assigned.partition;
+            self.shared.status.devices(partition, Some(devices));
+            self.devices_ms = Some(now_ms);
+        }
+    }
+
+    fn room(&mut self) -> Room {
+        let closes = self.machine.closing().is_some();
+        self.begun = match self.begun {
+            Begun::No => Begun::No,
+            _ if self.machine.is_replaying() => Begun::Reading,
+            _ if closes => Begun::Closing,
+            _ => Begun::No,
+        };
+        let holding = Holding {
+            bytes: self.machine.held(),
+            begun: self.begun,
+        };
+        self.seat.place.hold(holding)
+    }
+
+    fn start_actions(&mut self) {
+        while self.under_way.is_empty()
+            && let Some(action) = self.machine.next_action()
+        {
+            let shared = Arc::clone(self.shared);
+            let folder = state_folder(&shared.plan.kafka.topic, self.assigned.partition);
+            match action {
+                Action::RemoveSnapshot(name) => {
+                    tokio::spawn(async move {
+                        if let Err(error) = shared.store.remove(&format!("{folder}{name}")).await {
+                            tracing::debug!(%error, "an old snapshot stays; it does no harm");
+                        }
+                    });
+                }
+                Action::Commit(committed) => {
+                    let (member, partition, epoch) = (
+                        Arc::clone(&self.member),
+                        self.assigned.partition,
+                        self.assigned.epoch,
+                    );
+                    self.under_way
+                        .spawn_blocking(move || commit(&*member, partition, epoch, &committed));
+                }
+                Action::Upload(objects) => {
+                    let seed = self.assigned.epoch;
+                    self.under_way.spawn(upload(shared, objects, seed));
+                }
+                Action::WriteItems(items) => {
+                    let seed = self.assigned.epoch;
+                    self.under_way.spawn(async move {
+                        let counts = &shared.metrics.items;
+                        write_all(&shared.tables, &items, counts, Patience::Endless, seed)
+                            .await
+                            .map_err(|error| Ended::Lost(error.to_string()))
+                    });
+                }
+                Action::Publish(objects) => {
+                    let seed = self.assigned.epoch;
+                    self.under_way.spawn(publish(shared, objects, seed));
+                }
+                Action::StoreSnapshot { name, bytes } => {
+                    let seed = self.assigned.epoch;
+                    self.under_way.spawn(async move {
+                        let content = plain_content(&bytes);
+                        let object = Object {
+                            key: format!("{folder}{name}"),
+                            bytes,
+                            content,
+                        };
+                        put(&shared, &object, seed).await?;
+                        crash::point("snapshot-stored");
+                        Ok(())
+                    });
+                }
+            }
+        }
+    }
+
+    /// Waits for whatever comes first.
+    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Event>, Ended> {
+        let may_read = self.room() == Room::Free;
+        let hungry = self.pending.is_none() && self.machine.has_room() && may_read;
+        let now = clock::now().mono_ms;
+        let deadline = self.machine.next_deadline().map_or(LOOK, |deadline| {
+            LOOK.min(Duration::from_millis(deadline.saturating_sub(now)))
+        });
+        let stopped = *stop.borrow();
+        tokio::select! {
+            () = self.assigned.tenure.over() => Err(Ended::Revoked),
+            Some(done) = self.under_way.join_next() => match done {
+                Ok(Ok(())) => Ok(Some(Event::ActionDone)),
+                Ok(Err(ended)) => Err(ended),
+                Err(error) => Err(Ended::Lost(format!("a task ended early: {error}"))),
+            },
+            fetched = self.assigned.records.recv(), if hungry => match fetched {
+                Some(handed) => {
+                    self.pending = Some((handed, 0));
+                    Ok(None)
+                }
+                None => Err(Ended::Revoked),
+            },
+            _ = stop.changed(), if !stopped => Ok(Some(Event::Stop)),
+            () = tokio::time::sleep(deadline) => Ok(Some(if stopped { Event::Stop } else { Event::Tick })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+use std::path::Path;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::config::file::Tables;
+use crate::consume::CommitError;
+use crate::consume::tenure::{Tenant, tenure};
+use crate::fetched::{Fetched, Identity};
+use crate::partition::intent::Committed;
+use crate::store::folder::Folder;
+
+/// A group that takes every commit.
+struct Group;
+
+impl Commit for Group {
+    fn commit(&self, _: i32, _: u64, _: &Committed) -> Result<(), CommitError> {
+        Ok(())
+    }
+}
+
+/// A loader's surroundings, with a folder as its output, and batches of one record.
+struct Loader {
+    shared: Arc<Shared>,
+    _stop: watch::Sender<bool>,
+    _pipeline: watch::Sender<Arc<Pipeline>>,
+}
+
+impl Loader {
+    fn into(root: &Path) -> Self {
+        let text = format!(
+            "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='file://{}'\npath='all'\n\
+             [flush]\nrecords=1\n",
+            root.display()
+        );
+        let file = headwater_msk::config_file::parse(&text).unwrap();
+        let plan = Plan::new(&file, Tables::new(), None).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let (current, pipeline) = watch::channel(Arc::clone(&plan.pipeline));
+        let shared = Shared {
+            pipeline,
+            store: Store::Folder(Folder::new(root.into())),
+            tables: Arc::new(DynamoDb::new(plan.dynamodb.clone())),
+            staging: Staging::new(1 << 20),
+            prefetch: Arc::new(Prefetch::new(1 << 20)),
+            tally: Tally::default(),
+            metrics: Arc::default(),
+            status: Status::default(),
+            polled_ms: Arc::default(),
+            stop: stopped,
+            plan,
+        };
+        Self {
+            shared: Arc::new(shared),
+            _stop: stop,
+            _pipeline: current,
+        }
+    }
+
+    /// Its partition 0, and what the poll thread has of it.
+    fn assign(&self) -> (Assigned, Lane) {
+        let (records, receiver) = mpsc::channel(8);
+        let (tenant, tenure) = tenure();
+        let assigned = Assigned {
+            partition: 0,
+            epoch: 1,
+            committed: None,
+            low: 0,
+            end: Some(9),
+            records: receiver,
+            tenure,
+        };
+        let lane = Lane {
+            prefetch: Arc::clone(&self.shared.prefetch),
+            records,
+            _tenant: tenant,
+        };
+        (assigned, lane)
+    }
+
+    fn run(&self, assigned: Assigned) -> tokio::task::JoinHandle<Ended> {
+        tokio::spawn(run(Arc::clone(&self.shared), Arc::new(Group), assigned))
+    }
+
+    /// Nobody but this one knows of the surroundings: no worker, and nothing that one began.
+    async fn alone(&self) {
+        until("all tasks have ended", || {
+            Arc::strong_count(&self.shared) == 1
+        })
+        .await;
+    }
+}
+
+struct Lane {
+    prefetch: Arc<Prefetch>,
+    records: mpsc::Sender<HandOver>,
+    _tenant: Tenant,
+}
+
+impl Lane {
+    async fn give(&self, offset: u64) {
+        let mut fetched = Fetched::default();
+        fetched.push(offset, 5, Some(br#"{"message":"m"}"#), Identity::Foreign);
+        let permit = self.prefetch.admit(&Arc::default(), 1, fetched.held());
+        let permit = permit.expect("there is room");
+        let handed = self.records.send(HandOver { fetched, permit }).await;
+        handed.expect("the worker takes it");
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let patience = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), patience).await;
+    waited.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A worker whose upload cannot succeed: where its folder should be there is a file.
+async fn stuck(loader: &Loader) -> (tokio::task::JoinHandle<Ended>, Lane) {
+    let (assigned, lane) = loader.assign();
+    let worker = loader.run(assigned);
+    for offset in 0..3 {
+        lane.give(offset).await;
+    }
+    until("an upload was tried, and another batch is open", || {
+        loader.shared.metrics.retries.get() > 0 && loader.shared.staging.held().0 > 0
+    })
+    .await;
+    (worker, lane)
+}
+
+#[tokio::test]
+async fn one_that_is_dropped_leaves_nothing_behind() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("all"), "a file").unwrap();
+    let loader = Loader::into(root.path());
+    let (worker, lane) = stuck(&loader).await;
+    worker.abort();
+    assert!(worker.await.unwrap_err().is_cancelled());
+    assert_eq!(loader.shared.staging.held().0, 0);
+    assert_eq!(loader.shared.metrics.readings(0), []);
+    loader.alone().await;
+    assert_eq!(loader.shared.prefetch.held(), 0);
+    assert!(lane.records.is_closed());
+}
+
+#[tokio::test]
+async fn one_whose_partition_is_taken_away_leaves_nothing_behind() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("all"), "a file").unwrap();
+    let loader = Loader::into(root.path());
+    let (worker, lane) = stuck(&loader).await;
+    drop(lane);
+    assert!(matches!(worker.await.unwrap(), Ended::Revoked));
+    assert_eq!(loader.shared.staging.held().0, 0);
+    assert_eq!(loader.shared.metrics.readings(0), []);
+    loader.alone().await;
+    assert_eq!(loader.shared.prefetch.held(), 0);
+}
+
+/// The group lost its offset, the output has a state, and where the topic ends is not known.
+#[tokio::test]
+async fn one_that_waits_to_take_up_ends_with_its_partition() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join(state_folder("logs", 0));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(crate::name::snapshot_name(4, 1)), "state").unwrap();
+    let loader = Loader::into(root.path());
+    let (mut assigned, lane) = loader.assign();
+    assigned.end = None;
+    let worker = loader.run(assigned);
+    lane.give(0).await;
+    drop(lane);
+    assert!(matches!(worker.await.unwrap(), Ended::Revoked));
+    loader.alone().await;
+    assert_eq!(loader.shared.prefetch.held(), 0);
+}
