@@ -22,6 +22,7 @@ use crate::config::Plan;
 use crate::consume::context::Context;
 use crate::consume::gate::Gate;
 use crate::consume::headers;
+use crate::consume::lane::Offer;
 use crate::consume::options::client_config;
 use crate::consume::prefetch::Prefetch;
 use crate::consume::{Assigned, Commit, CommitError};
@@ -231,7 +232,7 @@ impl Member {
     /// Closes the gate before the consumer goes: whatever a worker still does, it commits nothing.
     pub fn close_gate(&self) {
         self.gate.enter().revoke_all();
-        self.consumer.context().lanes().clear();
+        self.consumer.context().lanes().close_all();
     }
 
     fn judge(&self, error: &KafkaError) -> Result<(), ConsumerError> {
@@ -286,7 +287,7 @@ impl Member {
         let context = self.consumer.context();
         let mut lanes = context.lanes();
         let partitions = lanes.len();
-        let Some(lane) = lanes.get_mut(&message.partition()) else {
+        let Some(lane) = lanes.get_mut(message.partition()) else {
             return;
         };
         let last = lane.filling.entries.last().map(|entry| &entry.identity);
@@ -298,36 +299,38 @@ impl Member {
             .unwrap_or(0);
         lane.filling
             .push(offset, time_ms, message.payload(), identity);
-        let full = lane.filling.held() >= context.prefetch.hand_over_bytes(partitions);
-        if !full || lane.offer(&context.prefetch, partitions) || lane.paused {
+        if lane.filling.held() < context.prefetch.hand_over_bytes(partitions) {
             return;
         }
+        let (partition, was_paused) = (message.partition(), lane.paused);
+        let mut offer = lanes.offer(partition, &context.prefetch);
         drop(lanes);
-        context.prefetch.wait(PAUSE_AFTER);
-        let mut lanes = context.lanes();
-        if let Some(lane) = lanes.get_mut(&message.partition())
-            && !lane.offer(&context.prefetch, partitions)
-        {
-            lane.paused = true;
-            self.set_paused(message.partition(), true);
+        if offer == Offer::NoRoom && !was_paused {
+            context.prefetch.wait(PAUSE_AFTER);
+            let mut lanes = context.lanes();
+            offer = lanes.offer(partition, &context.prefetch);
+            if let Some(lane) = lanes.get_mut(partition) {
+                lane.paused = offer == Offer::NoRoom;
+            }
+        }
+        match offer {
+            Offer::Taken => {}
+            Offer::NoRoom if was_paused => {}
+            Offer::NoRoom | Offer::Orphaned => self.set_paused(partition, true),
         }
     }
 
     /// Hands over what has gathered. `true`: nothing waits for room.
     fn hand_over(&self) -> bool {
         let context = self.consumer.context();
-        let mut lanes = context.lanes();
-        let partitions = lanes.len();
-        let mut all = true;
-        for (partition, lane) in lanes.iter_mut() {
-            let handed = lane.offer(&context.prefetch, partitions);
-            if handed && lane.paused {
-                lane.paused = false;
-                self.set_paused(*partition, false);
-            }
-            all &= handed;
+        let offers = context.lanes().offer_all(&context.prefetch);
+        for partition in offers.resume {
+            self.set_paused(partition, false);
         }
-        all
+        for partition in offers.orphaned {
+            self.set_paused(partition, true);
+        }
+        !offers.waiting
     }
 
     fn set_paused(&self, partition: i32, paused: bool) {

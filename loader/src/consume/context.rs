@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::consume::gate::Gate;
-use crate::consume::lane::Lane;
+use crate::consume::lane::{Lane, Lanes};
 use crate::consume::prefetch::Prefetch;
 use crate::consume::tenure::tenure;
 use crate::consume::{Assigned, CHANNEL, CommittedOffset};
@@ -42,7 +42,7 @@ pub(super) struct Context {
     pub(super) assigned: mpsc::Sender<Assigned>,
     pub(super) prefetch: Arc<Prefetch>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) lanes: Mutex<BTreeMap<i32, Lane>>,
+    pub(super) lanes: Mutex<Lanes>,
     pub(super) failure: Mutex<Option<String>>,
     /// Partitions in which the group stands behind the end, as of their assignment, and what that means. Each
     /// is not read until it is assigned again.
@@ -102,6 +102,7 @@ impl ConsumerContext for Context {
         );
         let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.metrics.joined(true);
+            self.forget_pauses(consumer, partitions);
             self.assign(consumer, partitions)
                 .and_then(|()| match cooperative {
                     true => consumer.incremental_assign(partitions),
@@ -121,7 +122,7 @@ impl ConsumerContext for Context {
 }
 
 impl Context {
-    pub(super) fn lanes(&self) -> MutexGuard<'_, BTreeMap<i32, Lane>> {
+    pub(super) fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -130,6 +131,17 @@ impl Context {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(reason);
+    }
+
+    /// librdkafka remembers through a rebalance that a partition was paused, and the new lane knows nothing of it.
+    fn forget_pauses(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let mut list = TopicPartitionList::new();
+        for element in partitions.elements() {
+            list.add_partition(&self.topic, element.partition());
+        }
+        if let Err(error) = consumer.resume(&list) {
+            tracing::debug!(%error, "resume failed");
+        }
     }
 
     /// Sets where each partition starts, and announces it. A doubt about what the group holds fails the
@@ -230,7 +242,7 @@ impl Context {
             paused: false,
             _tenant: tenant,
         };
-        self.lanes().insert(partition, lane);
+        self.lanes().open(partition, lane);
         let assigned = Assigned {
             partition,
             epoch,
@@ -254,7 +266,7 @@ impl Context {
         let mut lanes = self.lanes();
         for element in partitions.elements() {
             epochs.revoke(element.partition());
-            lanes.remove(&element.partition());
+            lanes.close(element.partition());
         }
     }
 }

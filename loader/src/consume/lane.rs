@@ -1,5 +1,6 @@
 //! One partition's way from the poll thread to its worker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -23,23 +24,181 @@ pub(super) struct Lane {
     pub(super) _tenant: Tenant,
 }
 
+/// What became of an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// Nothing waits any more.
+    Taken,
+    /// There is no room for it now.
+    NoRoom,
+    /// Its worker has ended: nobody will take it.
+    Orphaned,
+}
+
 impl Lane {
-    /// Tries to hand over what has gathered. `false`: there is no room for it now.
-    pub(super) fn offer(&mut self, prefetch: &Arc<Prefetch>, partitions: usize) -> bool {
+    /// Tries to hand over what has gathered.
+    fn offer(&mut self, prefetch: &Arc<Prefetch>, partitions: usize) -> Offer {
+        if self.records.is_closed() {
+            return Offer::Orphaned;
+        }
         if self.filling.entries.is_empty() {
-            return true;
+            return Offer::Taken;
         }
         let Ok(slot) = self.records.try_reserve() else {
-            // Full; or the worker is gone, and so will be this lane.
-            return self.records.is_closed();
+            return Offer::NoRoom;
         };
         let bytes = self.filling.held();
         let Some(permit) = prefetch.admit(&self.outstanding, partitions, bytes) else {
-            return false;
+            return Offer::NoRoom;
         };
         let next = Fetched::like(&self.filling);
         let fetched = std::mem::replace(&mut self.filling, next);
         slot.send(HandOver { fetched, permit });
-        true
+        Offer::Taken
+    }
+}
+
+/// The lanes of the partitions that are ours. One whose worker has ended goes at the next offer, and with it
+/// what gathered in it and what was queued: its partition is read again, by whoever is given it next.
+#[derive(Debug, Default)]
+pub(super) struct Lanes(BTreeMap<i32, Lane>);
+
+/// What has to be done in the client behind an offer of everything.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Offers {
+    /// Something waits for room.
+    pub(super) waiting: bool,
+    /// Partitions to be read on.
+    pub(super) resume: Vec<i32>,
+    /// Partitions that nobody takes records of.
+    pub(super) orphaned: Vec<i32>,
+}
+
+impl Lanes {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn get_mut(&mut self, partition: i32) -> Option<&mut Lane> {
+        self.0.get_mut(&partition)
+    }
+
+    pub(super) fn open(&mut self, partition: i32, lane: Lane) {
+        self.0.insert(partition, lane);
+    }
+
+    pub(super) fn close(&mut self, partition: i32) {
+        self.0.remove(&partition);
+    }
+
+    pub(super) fn close_all(&mut self) {
+        self.0.clear();
+    }
+
+    /// Offers what has gathered for a partition.
+    pub(super) fn offer(&mut self, partition: i32, prefetch: &Arc<Prefetch>) -> Offer {
+        let partitions = self.len();
+        let lane = self.0.get_mut(&partition);
+        let offer = lane.map_or(Offer::Orphaned, |lane| lane.offer(prefetch, partitions));
+        if offer == Offer::Orphaned {
+            self.close(partition);
+        }
+        offer
+    }
+
+    /// Offers what has gathered for each.
+    pub(super) fn offer_all(&mut self, prefetch: &Arc<Prefetch>) -> Offers {
+        let partitions = self.len();
+        let mut offers = Offers::default();
+        self.0.retain(|partition, lane| {
+            let offer = lane.offer(prefetch, partitions);
+            match offer {
+                Offer::Taken if std::mem::take(&mut lane.paused) => offers.resume.push(*partition),
+                Offer::Taken => {}
+                Offer::NoRoom => offers.waiting = true,
+                Offer::Orphaned => offers.orphaned.push(*partition),
+            }
+            offer != Offer::Orphaned
+        });
+        offers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consume::tenure::tenure;
+    use crate::fetched::Identity;
+
+    /// A lane with what was read for it, and its worker's end.
+    fn lane(read: usize) -> (Lane, mpsc::Receiver<HandOver>) {
+        let (records, receiver) = mpsc::channel(2);
+        let mut lane = Lane {
+            records,
+            filling: Fetched::default(),
+            outstanding: Arc::default(),
+            paused: false,
+            _tenant: tenure().0,
+        };
+        for offset in 0..read {
+            lane.filling
+                .push(offset as u64, 0, Some(&[7; 100]), Identity::Foreign);
+        }
+        (lane, receiver)
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_worker_that_has_ended() {
+        let prefetch = Arc::new(Prefetch::new(1));
+        let mut lanes = Lanes::default();
+        let (dead, receiver) = lane(3);
+        let (live, mut alive) = lane(0);
+        let slots = dead.records.clone();
+        lanes.open(3, dead);
+        lanes.open(4, live);
+        assert_eq!(lanes.offer(3, &prefetch), Offer::Taken);
+        assert!(prefetch.held() > 300);
+        // A place in the queue that is filled when its worker has ended already.
+        let late = slots.try_reserve().unwrap();
+        drop(receiver);
+        let permit = prefetch.admit(&Arc::default(), 2, 0).unwrap();
+        let fetched = Fetched::default();
+        late.send(HandOver { fetched, permit });
+        drop(slots);
+        lanes.get_mut(3).unwrap().paused = true;
+        lanes
+            .get_mut(4)
+            .unwrap()
+            .filling
+            .push(9, 0, None, Identity::Foreign);
+        let expected = Offers {
+            orphaned: vec![3],
+            ..Offers::default()
+        };
+        assert_eq!(lanes.offer_all(&prefetch), expected);
+        assert!(lanes.get_mut(3).is_none());
+        assert_eq!(lanes.offer(3, &prefetch), Offer::Orphaned);
+        assert_eq!(alive.try_recv().unwrap().fetched.entries.len(), 1);
+        assert_eq!(prefetch.held(), 0);
+    }
+
+    #[test]
+    fn one_that_was_paused_goes_on_when_there_is_room() {
+        let prefetch = Arc::new(Prefetch::new(1));
+        let mut lanes = Lanes::default();
+        let (full, mut receiver) = lane(1);
+        lanes.open(3, full);
+        assert_eq!(lanes.offer(3, &prefetch), Offer::Taken);
+        let lane = lanes.get_mut(3).unwrap();
+        lane.filling.push(1, 0, None, Identity::Foreign);
+        lane.paused = true;
+        assert!(lanes.offer_all(&prefetch).waiting);
+        drop(receiver.try_recv().unwrap());
+        let expected = Offers {
+            resume: vec![3],
+            ..Offers::default()
+        };
+        assert_eq!(lanes.offer_all(&prefetch), expected);
+        assert_eq!(lanes.offer_all(&prefetch), Offers::default());
     }
 }
