@@ -41,6 +41,8 @@ pub struct Totals {
     pub retries: u64,
     /// Memberships given up and begun anew.
     pub rejoins: u64,
+    /// Offsets that retention deleted before they were read.
+    pub lost_offsets: u64,
 }
 
 impl Totals {
@@ -53,6 +55,7 @@ impl Totals {
             items: metrics.items.sums(),
             retries: metrics.retries.get(),
             rejoins: metrics.rejoined.get(),
+            lost_offsets: metrics.lost_offsets(),
         }
     }
 }
@@ -121,6 +124,7 @@ impl Emf {
             ("items_throttled", "Count", since(|of| of.items.throttled)),
             ("output_retries", "Count", since(|of| of.retries)),
             ("rejoins", "Count", since(|of| of.rejoins)),
+            ("lost_offsets", "Count", since(|of| of.lost_offsets)),
         ];
         if let Some(gauges) = gauges {
             values.extend([
@@ -200,6 +204,7 @@ mod tests {
             },
             end: Some(9),
             lag: Some(Lag { records, seconds }),
+            waits: false,
         };
         let gauges = Gauges::of(&[reading(0, 5, 70), reading(1, 6, 30)], 1 << 20);
         let line = emf.line(

@@ -105,12 +105,9 @@ fn answer(
             ),
             _ => text(StatusCode::OK, "alive\n".into()),
         },
-        "/readyz" => match shared.metrics.is_joined() {
-            true => text(StatusCode::OK, "ready\n".into()),
-            false => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not in the group yet\n".into(),
-            ),
+        "/readyz" => match shared.metrics.not_ready() {
+            None => text(StatusCode::OK, "ready\n".into()),
+            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
         },
         "/status.json" => status(shared, about),
         path => match page::file(path) {

@@ -18,10 +18,13 @@ use prometheus_client::registry::Registry;
 use crate::partition::batch::Counts;
 use crate::partition::rejects::Rejects;
 
+mod board;
 mod credentials;
 mod items;
 mod tables;
 
+use board::{Board, Post};
+pub use board::{Ends, Lag, Reading, Standing, lag};
 pub use credentials::Credentials;
 pub use items::{ItemCounts, ItemSums};
 pub use tables::Tables;
@@ -84,95 +87,14 @@ pub struct Metrics {
     gaps: Family<OfPartition, Gauge>,
     streams: Family<OfPartition, Gauge>,
     ledger_bytes: Family<OfPartition, Gauge>,
+    lost_offsets: Family<OfPartition, Counter>,
     assigned: Gauge,
+    waiting: Gauge,
     batch_bytes: Gauge,
     batch_bytes_max: Gauge,
     fetched_bytes: Gauge,
     resident_bytes: Gauge,
     board: Mutex<Board>,
-}
-
-/// What is known of each partition that is ours.
-#[derive(Debug, Default)]
-struct Board {
-    workers: BTreeMap<i32, Standing>,
-    ends: BTreeMap<i32, Ends>,
-    joined: bool,
-}
-
-/// How far a partition's worker is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Everything below is stored.
-    pub durable: u64,
-    /// Everything below was taken in.
-    pub taken: u64,
-    /// Kafka's timestamp of the first record that was taken in and is not durable, Unix
-    /// milliseconds.
-    pub oldest_ms: Option<u64>,
-    /// Kafka's timestamp of the last durable record.
-    pub durable_ms: Option<u64>,
-    /// Ranges that nothing explains, as of the last batch.
-    pub gaps: u64,
-    /// Streams in the ledger, as of the last batch.
-    pub streams: u64,
-    /// Memory that the ledger takes, about, bytes, as of the last batch.
-    pub ledger_bytes: u64,
-    /// Windows that are open.
-    pub windows: u64,
-    /// Memory that they take, about, bytes.
-    pub window_bytes: u64,
-    /// Up to when hours are said to be complete, Unix milliseconds; none without markers.
-    pub complete_ms: Option<u64>,
-    /// Devices that have an account of the day.
-    pub accounts: u64,
-}
-
-/// Where a partition ends, as the client last heard.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ends {
-    /// First offset behind what may be read (the last stable offset).
-    pub end: u64,
-    /// The end that the client has read up to, markers of transactions included.
-    pub reached: Option<u64>,
-}
-
-/// A partition's durable lag.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Offsets between what is durable and the partition's end.
-    pub records: u64,
-    /// Age of the oldest record that is not durable, seconds.
-    pub seconds: u64,
-}
-
-/// A partition that is ours, as everybody who watches sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
-    /// Its number.
-    pub partition: i32,
-    /// How far it is.
-    pub standing: Standing,
-    /// First offset behind what may be read; none before the client has heard.
-    pub end: Option<u64>,
-    /// Its durable lag; none before the client has heard where it ends.
-    pub lag: Option<Lag>,
-}
-
-/// The durable lag of a partition. `now_ms`: Unix time.
-pub fn lag(standing: &Standing, ends: &Ends, now_ms: u64) -> Lag {
-    let all_taken_is_durable = standing.durable >= standing.taken;
-    let nothing_left = all_taken_is_durable && ends.reached.is_some_and(|at| at >= ends.end);
-    let records = ends.end.saturating_sub(standing.durable);
-    if nothing_left || records == 0 {
-        return Lag::default();
-    }
-    // Where nothing of what is left was seen yet, the last durable record is the nearest bound.
-    let since = standing.oldest_ms.or(standing.durable_ms);
-    Lag {
-        records,
-        seconds: since.map_or(0, |since| now_ms.saturating_sub(since) / 1000),
-    }
 }
 
 impl Metrics {
@@ -213,29 +135,71 @@ impl Metrics {
         }
     }
 
-    /// Notes how far a worker is; none when it has ended.
-    pub fn stands(&self, partition: i32, standing: Option<Standing>) {
-        let mut board = self.board();
-        match standing {
-            Some(standing) => board.workers.insert(partition, standing),
-            None => board.workers.remove(&partition),
+    /// A worker has come, and is not loading yet. `epoch`: of its assignment, which tells it from the one before.
+    pub fn arrives(&self, (partition, epoch): (i32, u64), standing: Standing, end: Option<u64>) {
+        let post = Post {
+            epoch,
+            standing,
+            waits: Some("it is being taken up".to_owned()),
+            end,
         };
+        self.board().workers.insert(partition, post);
+    }
+
+    /// Notes how far a worker is that loads.
+    pub fn stands(&self, who: (i32, u64), standing: Standing) {
+        if let Some(post) = self.board().of(who) {
+            post.standing = standing;
+            post.waits = None;
+        }
+    }
+
+    /// Notes why a worker cannot load now.
+    pub fn waits(&self, who: (i32, u64), reason: String) {
+        if let Some(post) = self.board().of(who) {
+            post.waits = Some(reason);
+        }
+    }
+
+    /// Notes what a worker that cannot load has heard of what waits for it: the time of its first record, and
+    /// where its partition ends.
+    pub fn hears(&self, who: (i32, u64), oldest_ms: Option<u64>, end: Option<u64>) {
+        if let Some(post) = self.board().of(who) {
+            post.standing.oldest_ms = oldest_ms.or(post.standing.oldest_ms);
+            post.end = post.end.max(end);
+        }
+    }
+
+    /// A worker has ended.
+    pub fn leaves(&self, (partition, epoch): (i32, u64)) {
+        let mut board = self.board();
+        if board.of((partition, epoch)).is_some() {
+            board.workers.remove(&partition);
+        }
+    }
+
+    /// Why this loader is not ready; none where it is.
+    pub fn not_ready(&self) -> Option<String> {
+        self.board().not_ready()
+    }
+
+    /// Counts offsets that are gone from the topic and were not read. Told again of the same ones, it counts
+    /// them once.
+    pub fn lost(&self, partition: i32, offsets: std::ops::Range<u64>) {
+        let lost = self.board().lost(partition, offsets);
+        let of = OfPartition { partition };
+        self.lost_offsets.get_or_create(&of).inc_by(lost);
+    }
+
+    /// Offsets that were lost, over all partitions.
+    pub fn lost_offsets(&self) -> u64 {
+        self.board().lost_sum
     }
 
     /// The partitions that are ours. `now_ms`: Unix time.
     pub fn readings(&self, now_ms: u64) -> Vec<Reading> {
         self.tables.refresh(now_ms);
-        let board = self.board();
-        let reading = |(partition, standing): (&i32, &Standing)| {
-            let ends = board.ends.get(partition);
-            Reading {
-                partition: *partition,
-                standing: *standing,
-                end: ends.map(|ends| ends.end),
-                lag: ends.map(|ends| lag(standing, ends, now_ms)),
-            }
-        };
-        board.workers.iter().map(reading).collect()
+        self.board().readings(now_ms)
     }
 
     /// Notes where partitions end.
@@ -297,6 +261,8 @@ impl Metrics {
             }
         }
         gauge(&self.assigned, readings.len() as u64);
+        let waiting = readings.iter().filter(|reading| reading.waits);
+        gauge(&self.waiting, waiting.count() as u64);
         gauge(&self.batch_bytes, batch_bytes.0 as u64);
         gauge(&self.batch_bytes_max, batch_bytes.1 as u64);
         gauge(&self.fetched_bytes, fetched_bytes as u64);
@@ -315,6 +281,11 @@ impl Metrics {
             "dead_letters",
             "Records that could not be made rows, by the step that failed; row: outside of all steps",
             self.dead_letters.clone(),
+        );
+        registry.register(
+            "lost_offsets",
+            "Offsets that retention deleted before they were read",
+            self.lost_offsets.clone(),
         );
         let counters: [(&str, &str, &Counter); 10] = [
             (
@@ -412,11 +383,16 @@ impl Metrics {
         for (name, help, family) in families {
             registry.register(name, help, family.clone());
         }
-        let gauges: [(&str, &str, &Gauge); 5] = [
+        let gauges: [(&str, &str, &Gauge); 6] = [
             (
                 "partitions",
                 "Partitions that this loader has",
                 &self.assigned,
+            ),
+            (
+                "partitions_waiting",
+                "Of these, such that cannot be loaded now",
+                &self.waiting,
             ),
             (
                 "batch_memory_bytes",
@@ -455,53 +431,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lag_of_what_is_left() {
-        let standing = |durable, taken| Standing {
-            durable,
-            taken,
-            oldest_ms: (taken > durable).then_some(90_000),
-            durable_ms: Some(40_000),
-            ..Standing::default()
-        };
-        let ends = |end, reached| Ends { end, reached };
-        for (name, standing, ends, records, seconds) in [
-            ("idle", standing(70, 70), ends(70, Some(70)), 0, 0),
-            // Markers of transactions: offsets without records.
-            (
-                "idle behind markers",
-                standing(70, 70),
-                ends(72, Some(72)),
-                0,
-                0,
-            ),
-            (
-                "a batch is open",
-                standing(70, 80),
-                ends(80, Some(80)),
-                10,
-                10,
-            ),
-            (
-                "not fetched yet",
-                standing(70, 70),
-                ends(95, Some(70)),
-                25,
-                60,
-            ),
-            (
-                "not heard of the end",
-                standing(70, 70),
-                ends(0, None),
-                0,
-                0,
-            ),
-        ] {
-            let expected = Lag { records, seconds };
-            assert_eq!(lag(&standing, &ends, 100_000), expected, "{name}");
-        }
-    }
-
-    #[test]
     fn what_prometheus_sees() {
         let metrics = Metrics::default();
         metrics.count(&Counts {
@@ -513,14 +442,13 @@ mod tests {
         let mut rejects = Rejects::default();
         rejects.add("1 (parse)", "no", (1, 1));
         metrics.rejected(&rejects);
-        metrics.stands(
-            7,
-            Some(Standing {
-                durable: 4,
-                taken: 4,
-                ..Standing::default()
-            }),
-        );
+        let standing = Standing {
+            durable: 4,
+            taken: 4,
+            ..Standing::default()
+        };
+        metrics.arrives((7, 1), Standing::default(), None);
+        metrics.stands((7, 1), standing);
         metrics.ends(BTreeMap::from([(
             7,
             Ends {
@@ -528,6 +456,8 @@ mod tests {
                 reached: Some(4),
             },
         )]));
+        metrics.lost(7, 10..15);
+        metrics.lost(7, 10..17);
         metrics.refresh(1000, (1, 2), 3);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry()).unwrap();
@@ -537,13 +467,15 @@ mod tests {
             "headwater_loader_dead_letters_total{step=\"1 (parse)\"} 1",
             "headwater_loader_durable_lag_records{partition=\"7\"} 5",
             "headwater_loader_batch_memory_bytes_max 2",
+            "headwater_loader_lost_offsets_total{partition=\"7\"} 7",
+            "headwater_loader_partitions_waiting 0",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
-        metrics.stands(7, None);
+        metrics.leaves((7, 1));
         metrics.refresh(1000, (0, 0), 0);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry()).unwrap();
-        assert!(!text.contains("partition=\"7\""), "{text}");
+        assert!(!text.contains("lag_records{partition=\"7\""), "{text}");
     }
 }

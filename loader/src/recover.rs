@@ -2,6 +2,7 @@
 //! a batch that was begun.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -258,7 +259,18 @@ async fn make_sense(
     })
 }
 
-/// Takes a partition up. Returns it with the offset that it has to be read from.
+/// A partition that can go on.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The partition.
+    pub machine: Partition,
+    /// Where it has to be read from.
+    pub from: u64,
+    /// Offsets that retention deleted before they were read; empty where there are none.
+    pub lost: Range<u64>,
+}
+
+/// Takes a partition up.
 ///
 /// # Errors
 /// See [`RecoverError`].
@@ -268,14 +280,15 @@ pub async fn recover(
     partition: i32,
     committed: Option<&CommittedOffset>,
     (low, end): (u64, Option<u64>),
-) -> Result<(Partition, u64), RecoverError> {
+) -> Result<Recovered, RecoverError> {
     let topic = plan.kafka.topic.as_str();
     let folder = state_folder(topic, partition);
     if store.get(&head_key(topic, partition)).await?.is_some() {
         return Err(RecoverError::OfLambda(partition));
     }
     let mut committed = make_sense(store, partition, committed, (low, end), &folder).await?;
-    if committed.offset < low {
+    let lost = committed.offset..committed.offset.max(low);
+    if !lost.is_empty() {
         if committed.intent.is_some() {
             return Err(RecoverError::Gone {
                 partition,
@@ -285,9 +298,11 @@ pub async fn recover(
         }
         tracing::error!(
             partition,
-            "offsets [{}, {low}) were deleted by the topic's retention before they were read; what they \
-             held is lost here, and `audit` and `verify` show the gap",
-            committed.offset
+            "offsets [{}, {}) were deleted by the topic's retention before they were read; what they \
+             held is lost here, and `audit` and `verify` show the gap. Raise retention.ms, or see what kept the loader \
+             from reading for so long",
+            lost.start,
+            lost.end
         );
         (committed.offset, committed.names_from) = (low, low);
     }
@@ -307,9 +322,9 @@ pub async fn recover(
     if committed.intent.is_some() {
         abort_uploads(store, topic, partition).await;
     }
-    let offset = committed.offset;
+    let from = committed.offset;
     let pipeline = Arc::clone(&plan.pipeline);
-    let mut recovered = Partition::recover(
+    let mut machine = Partition::recover(
         (topic, partition),
         plan.flush,
         pipeline,
@@ -318,9 +333,13 @@ pub async fn recover(
         replay,
     )?;
     if end.is_none() {
-        recovered.hold_pages();
+        machine.hold_pages();
     }
-    Ok((recovered, offset))
+    Ok(Recovered {
+        machine,
+        from,
+        lost,
+    })
 }
 
 /// A batch clock that is ahead is gone on with: what was said to be complete stays so. A person has to know.

@@ -174,15 +174,22 @@ impl<'a> Loading<'a> {
     }
 }
 
-/// A loader's metric, summed over its labels; none while the page does not answer or has it not.
-/// `listen`: its `http.listen`.
-pub fn metric(listen: &str, name: &str) -> Option<u64> {
+/// What a loader's HTTP port answers: the status, and the body; none while it does not. `listen`: its
+/// `http.listen`.
+pub fn page(listen: &str, path: &str) -> Option<(u16, String)> {
     let mut text = String::new();
     let mut stream = TcpStream::connect(listen).ok()?;
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
     stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+/// A loader's metric, summed over its labels; none while the page does not answer or has it not.
+pub fn metric(listen: &str, name: &str) -> Option<u64> {
+    let (_, text) = page(listen, "/metrics")?;
     let lines = text.lines().filter(|line| {
         line.strip_prefix(name)
             .is_some_and(|rest| rest.starts_with(['{', ' ']))

@@ -42,6 +42,9 @@ const LOOK_AGAIN_MS: u64 = 300_000;
 /// was fetched for it, so it is for workers that stand still, not for those that are merely slower.
 const PAUSE_AFTER: Duration = Duration::from_millis(50);
 
+/// How long the broker may take to say where a partition ends.
+const PATIENCE_FOR_END: Duration = Duration::from_secs(5);
+
 /// The consumer cannot go on.
 #[derive(Debug, Error)]
 pub enum ConsumerError {
@@ -117,6 +120,11 @@ impl Commit for Member {
         self.consumer
             .commit(&list, CommitMode::Sync)
             .map_err(refused)
+    }
+
+    fn end(&self, partition: i32) -> Option<u64> {
+        let asked = (self.consumer).fetch_watermarks(&self.topic, partition, PATIENCE_FOR_END);
+        u64::try_from(asked.ok()?.1).ok()
     }
 }
 

@@ -77,11 +77,14 @@ pub enum CommitError {
     },
 }
 
-/// Commits a partition's offset and metadata. Blocks until the broker has answered.
+/// What a worker wants of the group. Each blocks until the broker has answered.
 pub trait Commit: Send + Sync {
-    /// Commits.
+    /// Commits a partition's offset and metadata.
     ///
     /// # Errors
     /// See [`CommitError`]; after either the partition is dropped and read again.
     fn commit(&self, partition: i32, epoch: u64, committed: &Committed) -> Result<(), CommitError>;
+
+    /// Where a partition ends now; none where the broker does not say.
+    fn end(&self, partition: i32) -> Option<u64>;
 }

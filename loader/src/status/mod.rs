@@ -274,6 +274,7 @@ mod tests {
                 records: 50,
                 seconds: 7,
             }),
+            waits: false,
         };
         status.sample(&[reading(50)]);
         status.sample(&[reading(60)]);

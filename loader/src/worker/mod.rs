@@ -2,6 +2,7 @@
 //! action at a time. No decision is made here but when to try again.
 
 mod perform;
+mod seat;
 mod take_up;
 
 use std::sync::Arc;
@@ -22,12 +23,13 @@ use crate::name::state_folder;
 use crate::partition::batch::Object;
 use crate::partition::{Action, Event, Partition};
 use crate::pipeline::Pipeline;
-use crate::staging::{Begun, Holding, Place, Room, Staging, Tally};
+use crate::staging::{Begun, Holding, Room, Staging, Tally};
 use crate::status::Status;
 use crate::status::devices::Devices;
 use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, plain_content};
 use crate::worker::perform::{commit, publish, put, upload};
+use crate::worker::seat::Seat;
 use crate::worker::take_up::take_up;
 
 /// Longest time between two looks at the clock.
@@ -84,9 +86,9 @@ pub enum Ended {
 /// no byte in the memory bound, no line on the board.
 pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Assigned) -> Ended {
     // What is declared first is dropped last.
-    let seat = Seat::take(&shared, assigned.partition);
-    let machine = match take_up(&shared, &mut assigned).await {
-        Ok(machine) => machine,
+    let seat = Seat::take(&shared, &assigned);
+    let (machine, first) = match take_up(&seat, &shared, &member, &mut assigned).await {
+        Ok(taken) => taken,
         Err(ended) => return ended,
     };
     let begun = match machine.is_replaying() {
@@ -100,7 +102,7 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Ass
         member,
         assigned,
         machine,
-        pending: None,
+        pending: first.map(|first| (first, 0)),
         under_way: JoinSet::new(),
         devices_ms: None,
         said_full: false,
@@ -109,30 +111,6 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Ass
     // A commit that is under way cannot be cut off.
     worker.under_way.shutdown().await;
     ended
-}
-
-/// What a worker's being there is seen by.
-struct Seat<'a> {
-    shared: &'a Shared,
-    partition: i32,
-    place: Place<'a>,
-}
-
-impl<'a> Seat<'a> {
-    fn take(shared: &'a Shared, partition: i32) -> Self {
-        Self {
-            shared,
-            partition,
-            place: shared.staging.place(partition),
-        }
-    }
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.shared.metrics.stands(self.partition, None);
-        self.shared.status.devices(self.partition, None);
-    }
 }
 
 /// Says that a partition's ledger takes in no more streams.
@@ -224,10 +202,7 @@ impl Worker<'_> {
             .status
             .rejected(self.assigned.partition, rejects);
         self.look_at_devices();
-        let standing = self.machine.standing();
-        self.shared
-            .metrics
-            .stands(self.assigned.partition, Some(standing));
+        self.seat.stands(self.machine.standing());
         Ok(())
     }
 

@@ -17,6 +17,10 @@ impl Commit for Group {
     fn commit(&self, _: i32, _: u64, _: &Committed) -> Result<(), CommitError> {
         Ok(())
     }
+
+    fn end(&self, _: i32) -> Option<u64> {
+        None
+    }
 }
 
 /// A loader's surroundings, with a folder as its output, and batches of one record.
@@ -177,4 +181,57 @@ async fn one_that_waits_to_take_up_ends_with_its_partition() {
     assert!(matches!(worker.await.unwrap(), Ended::Revoked));
     loader.alone().await;
     assert_eq!(loader.shared.prefetch.held(), 0);
+}
+
+#[tokio::test]
+async fn one_that_cannot_take_up_tells_its_lag_and_why_and_goes_on_when_it_can() {
+    let root = tempfile::tempdir().unwrap();
+    let own = root.path().join("_headwater");
+    std::fs::write(&own, "a file").unwrap();
+    let loader = Loader::into(root.path());
+    let metrics = &loader.shared.metrics;
+    metrics.joined(true);
+    let (assigned, lane) = loader.assign();
+    let _worker = loader.run(assigned);
+    lane.give(0).await;
+    let reason = "partition 0 is not loaded: the state cannot be read yet";
+    until("it says that it cannot, and what waits", || {
+        let said = metrics
+            .not_ready()
+            .is_some_and(|said| said.contains(reason));
+        let reading = metrics.readings(65_005);
+        let lag = reading.first().and_then(|reading| reading.lag);
+        said && lag.is_some_and(|lag| (lag.records, lag.seconds) == (9, 65))
+    })
+    .await;
+    std::fs::remove_file(own).unwrap();
+    until("it is loaded", || {
+        let reading = metrics.readings(65_005);
+        metrics.not_ready().is_none() && reading[0].standing.durable == 1
+    })
+    .await;
+}
+
+/// The group stands at 2, and the topic begins at 7.
+#[tokio::test]
+async fn what_retention_deleted_before_it_was_read_is_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let loader = Loader::into(root.path());
+    let (mut assigned, lane) = loader.assign();
+    assigned.committed = Some(crate::consume::CommittedOffset {
+        offset: 2,
+        metadata: String::new(),
+    });
+    assigned.low = 7;
+    let _worker = loader.run(assigned);
+    lane.give(7).await;
+    let metrics = &loader.shared.metrics;
+    until("its record is stored", || {
+        let reading = metrics.readings(0);
+        reading
+            .first()
+            .is_some_and(|reading| reading.standing.durable == 8)
+    })
+    .await;
+    assert_eq!(metrics.lost_offsets(), 5);
 }

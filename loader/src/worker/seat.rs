@@ -1,0 +1,64 @@
+//! What a worker's being there is seen by.
+
+use crate::clock;
+use crate::consume::{Assigned, HandOver};
+use crate::metrics::Standing;
+use crate::staging::Place;
+use crate::worker::Shared;
+
+/// A worker's seat: its place in the memory bound, and its line on the board. Both are given back when it is
+/// dropped, however that comes.
+#[derive(Debug)]
+pub(super) struct Seat<'a> {
+    shared: &'a Shared,
+    /// The partition, and the epoch of its assignment.
+    pub(super) who: (i32, u64),
+    pub(super) place: Place<'a>,
+}
+
+impl<'a> Seat<'a> {
+    /// A seat for a partition that is not taken up yet. Its lag is told from now on.
+    pub(super) fn take(shared: &'a Shared, assigned: &Assigned) -> Self {
+        let who = (assigned.partition, assigned.epoch);
+        let committed = assigned.committed.as_ref();
+        let durable = committed.map_or(assigned.low, |held| held.offset.max(assigned.low));
+        let standing = Standing {
+            durable,
+            taken: durable,
+            // Until its first record is there: what waits is at least as old as the waiting.
+            oldest_ms: Some(clock::now().wall_ms),
+            ..Standing::default()
+        };
+        shared.metrics.arrives(who, standing, assigned.end);
+        Self {
+            shared,
+            who,
+            place: shared.staging.place(assigned.partition),
+        }
+    }
+
+    pub(super) fn stands(&self, standing: Standing) {
+        self.shared.metrics.stands(self.who, standing);
+    }
+
+    pub(super) fn waits(&self, reason: String) {
+        self.shared.metrics.waits(self.who, reason);
+    }
+
+    /// The first records are there.
+    pub(super) fn hears(&self, first: &HandOver) {
+        let oldest_ms = first.fetched.entries.first().map(|entry| entry.time_ms);
+        self.shared.metrics.hears(self.who, oldest_ms, None);
+    }
+
+    pub(super) fn hears_end(&self, end: Option<u64>) {
+        self.shared.metrics.hears(self.who, None, end);
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.shared.metrics.leaves(self.who);
+        self.shared.status.devices(self.who.0, None);
+    }
+}
