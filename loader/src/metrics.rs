@@ -282,11 +282,6 @@ impl Metrics {
             "Records that could not be made rows, by the step that failed; row: outside of all steps",
             self.dead_letters.clone(),
         );
-        registry.register(
-            "lost_offsets",
-            "Offsets that retention deleted before they were read",
-            self.lost_offsets.clone(),
-        );
         let counters: [(&str, &str, &Counter); 10] = [
             (
                 "bytes",
@@ -337,7 +332,21 @@ impl Metrics {
         self.items.register(&mut registry);
         self.tables.register(&mut registry);
         self.register_gauges(&mut registry);
+        self.register_troubles(&mut registry);
         registry
+    }
+
+    fn register_troubles(&self, registry: &mut Registry) {
+        registry.register(
+            "partitions_waiting",
+            "Partitions that this loader has, and that cannot be loaded now",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "lost_offsets",
+            "Offsets that retention deleted before they were read",
+            self.lost_offsets.clone(),
+        );
     }
 
     fn register_gauges(&self, registry: &mut Registry) {
@@ -383,16 +392,11 @@ impl Metrics {
         for (name, help, family) in families {
             registry.register(name, help, family.clone());
         }
-        let gauges: [(&str, &str, &Gauge); 6] = [
+        let gauges: [(&str, &str, &Gauge); 5] = [
             (
                 "partitions",
                 "Partitions that this loader has",
                 &self.assigned,
-            ),
-            (
-                "partitions_waiting",
-                "Of these, such that cannot be loaded now",
-                &self.waiting,
             ),
             (
                 "batch_memory_bytes",

@@ -35,6 +35,10 @@ use crate::worker::{self, Ended, Shared};
 const ASSIGNED: usize = 4096;
 /// How long standard output may take the last metrics at a stop.
 const EMF_PATIENCE: Duration = Duration::from_secs(2);
+/// How long what is open may take before the group is left for a doubt: the partition in doubt waits meanwhile.
+const FINISH: Duration = Duration::from_secs(10);
+/// A membership that held for so long was a success, milliseconds: longer than any wait before it.
+const HELD_MS: u64 = 60_000;
 /// How often the log says what was done, when something was.
 const REPORT: Duration = Duration::from_secs(60);
 
@@ -52,6 +56,40 @@ pub async fn open_store(output: &Output, retries: Retries) -> Store {
 enum Left {
     Stopped,
     Again(String),
+}
+
+/// The membership is being ended: what is open is written first.
+struct Ending {
+    until: tokio::time::Instant,
+    left: Left,
+}
+
+impl Ending {
+    fn within(patience: Duration, left: Left) -> Self {
+        Self {
+            until: tokio::time::Instant::now() + patience,
+            left,
+        }
+    }
+}
+
+/// How long to wait before the group is joined again.
+#[derive(Debug)]
+struct Rejoin(Backoff);
+
+impl Rejoin {
+    fn new(seed: u64) -> Self {
+        Self(Backoff::new(seed))
+    }
+
+    /// The wait behind a membership that held for so long: one that held for a while was a success, and what
+    /// came before it counts no more.
+    fn wait_behind(&mut self, held_ms: u64) -> Duration {
+        if held_ms >= HELD_MS {
+            self.0.reset();
+        }
+        self.0.next_wait()
+    }
 }
 
 /// Signals, listened to from the start on.
@@ -110,13 +148,14 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     if let Some(every) = shared.plan.table_reload {
         tokio::spawn(keep_fresh(Arc::clone(&shared), current, every.0));
     }
-    let mut backoff = Backoff::new(u64::from(std::process::id()));
+    let mut rejoin = Rejoin::new(u64::from(std::process::id()));
     loop {
+        let joined_ms = clock::now().mono_ms;
         match member(&shared, &cluster, &mut signals, &stop).await? {
             Left::Stopped => break,
             Left::Again(reason) => {
                 shared.metrics.rejoined.inc();
-                let wait = backoff.next_wait();
+                let wait = rejoin.wait_behind(clock::now().mono_ms.saturating_sub(joined_ms));
                 tracing::warn!(
                     reason,
                     ?wait,
@@ -223,55 +262,74 @@ async fn member(
     let mut polling = poll_thread(&member, &halt, &hold, &shared.polled_ms)?;
     let mut workers: JoinSet<Ended> = JoinSet::new();
     let mut reports = tokio::time::interval(REPORT);
-    let mut grace: Option<tokio::time::Instant> = None;
-    let mut left = Ok(Left::Stopped);
-    loop {
-        let until = grace.unwrap_or_else(|| tokio::time::Instant::now() + REPORT);
+    let mut ending: Option<Ending> = None;
+    let left = loop {
+        let until = ending.as_ref().map(|ending| ending.until);
+        let until = until.unwrap_or_else(|| tokio::time::Instant::now() + REPORT);
         tokio::select! {
-            Some(assigned) = assigned.recv(), if grace.is_none() => {
+            Some(assigned) = assigned.recv(), if ending.is_none() => {
                 workers.spawn(worker::run(Arc::clone(shared), Arc::clone(&member) as _, assigned));
             }
             Some(ended) = workers.join_next(), if !workers.is_empty() => {
                 if let Err(error) = judge(ended, &member) {
-                    left = Err(error);
-                    break;
+                    break Err(error);
                 }
             }
-            polled = &mut polling => {
-                left = match polled {
-                    Ok(Ok(())) => Ok(Left::Stopped),
-                    Ok(Err(ConsumerError::Again(reason))) if grace.is_none() => Ok(Left::Again(reason)),
-                    Ok(Err(ConsumerError::Again(_))) => Ok(Left::Stopped),
-                    Ok(Err(ConsumerError::Fatal(reason))) => Err(anyhow::anyhow!(reason)),
-                    Err(_) => Err(anyhow::anyhow!("the poll thread ended early")),
-                };
-                break;
-            }
+            polled = &mut polling => match polled {
+                Ok(Ok(())) => break Ok(Left::Stopped),
+                Ok(Err(ConsumerError::Again(reason))) => {
+                    hold.store(true, Ordering::Release);
+                    polling = poll_thread(&member, &halt, &hold, &shared.polled_ms)?;
+                    if ending.is_none() {
+                        member.finish();
+                        ending = Some(in_doubt(reason, shared.plan.stop_grace.0));
+                    }
+                }
+                Ok(Err(ConsumerError::Fatal(reason))) => break Err(anyhow::anyhow!(reason)),
+                Err(_) => break Err(anyhow::anyhow!("the poll thread ended early")),
+            },
             () = signals.next() => {
-                if grace.is_some() {
-                    tracing::warn!("told to stop twice: ending at once; what was not committed is read again");
-                    std::process::exit(130);
-                }
-                tracing::info!("stopping: writing what is open");
                 hold.store(true, Ordering::Release);
-                stop.send_replace(true);
-                grace = Some(tokio::time::Instant::now() + shared.plan.stop_grace.0);
+                ending = Some(told_to_stop(ending.as_ref(), stop, shared.plan.stop_grace.0));
             }
-            () = tokio::time::sleep_until(until), if grace.is_some() => {
-                tracing::warn!("the stop took too long; what was not committed is read again");
-                break;
+            () = tokio::time::sleep_until(until), if ending.is_some() => {
+                let what = if *stop.borrow() { "the stop took" } else { "writing what is open took" };
+                tracing::warn!("{what} too long; what was not committed is read again");
             }
             _ = reports.tick() => report(shared, "so far"),
         }
-        if grace.is_some() && workers.is_empty() {
-            break;
+        let now = tokio::time::Instant::now();
+        let over = |ending: &Ending| workers.is_empty() || ending.until <= now;
+        if let Some(Ending { left, .. }) = ending.take_if(|ending| over(ending)) {
+            break Ok(left);
         }
-    }
+    };
     halt.store(true, Ordering::Release);
     workers.shutdown().await;
     leave(member, polling).await;
     shared.metrics.joined(false);
     left
+}
+
+/// The membership is given up, and begun anew behind that.
+fn in_doubt(reason: String, stop_grace: Duration) -> Ending {
+    tracing::warn!(reason, "leaving the group: writing what is open");
+    Ending::within(FINISH.min(stop_grace), Left::Again(reason))
+}
+
+/// The first time what is open is written, the second time nothing more.
+fn told_to_stop(
+    before: Option<&Ending>,
+    stop: &watch::Sender<bool>,
+    stop_grace: Duration,
+) -> Ending {
+    if before.is_some_and(|before| matches!(before.left, Left::Stopped)) {
+        tracing::warn!("told to stop twice: ending at once; what was not committed is read again");
+        std::process::exit(130);
+    }
+    tracing::info!("stopping: writing what is open");
+    stop.send_replace(true);
+    Ending::within(stop_grace, Left::Stopped)
 }
 
 /// What the end of a worker means for the membership.
@@ -353,5 +411,21 @@ fn report(shared: &Shared, when: &str) {
             refused = sum.refused,
             "{when}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_membership_that_held_makes_the_next_wait_short_again() {
+        let mut rejoin = Rejoin::new(7);
+        let short = Duration::from_millis(500);
+        let in_a_row: Vec<Duration> = (0..20).map(|_| rejoin.wait_behind(HELD_MS - 1)).collect();
+        assert!(in_a_row.iter().any(|wait| *wait > 10 * short));
+        assert!(rejoin.wait_behind(HELD_MS) < short);
+        let again: Vec<Duration> = (0..20).map(|_| rejoin.wait_behind(0)).collect();
+        assert!(again.iter().any(|wait| *wait > 10 * short));
     }
 }

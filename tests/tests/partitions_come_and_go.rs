@@ -7,6 +7,7 @@ use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::{Loading, metric, page};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::free_address;
+use headwater_tests::process::Loader;
 use headwater_tests::s3::{Fault, Kind, Op, S3};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -48,9 +49,8 @@ fn a_partition_that_cannot_be_taken_up_is_told() {
             && metric(&listen, "headwater_loader_durable_lag_records") == Some(5)
             && metric(&listen, "headwater_loader_durable_lag_seconds") > Some(0)
             && metric(&listen, "headwater_loader_partitions_waiting") == Some(1)
+            && loading.report(written.clone()).lost.len() == 5
     });
-    let report = loading.report(written.clone());
-    assert_eq!(report.lost.len(), 5, "the other one is loaded: {report:?}");
     s3.clear_faults();
     wait_until("all is stored, and it is ready", PATIENCE, || {
         all_is_stored(&loading, &written)
@@ -60,4 +60,160 @@ fn a_partition_that_cannot_be_taken_up_is_told() {
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.report(written).assert_exact();
     loading.assert_proven();
+}
+
+/// What retention deleted before it was read is counted, and the group is left for it: what was open in the other
+/// partition by then is written first, long before it is due.
+#[test]
+fn what_is_open_is_written_first_where_the_group_is_left() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "first", 2);
+    let listen = free_address();
+    let open = format!("[flush]\nage = \"1h\"\n[http]\nlisten = \"{listen}\"\n");
+    let mut written = give(&loading, 1, "before", 1);
+    let before = loading.start();
+    wait_until("the group stands somewhere", PATIENCE, || {
+        all_is_stored(&loading, &written)
+    });
+    assert_eq!(before.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let loader = loading
+        .loader_as("session_timeout = \"60s\"", &open)
+        .start();
+    written.extend(give(&loading, 0, "open", 20));
+    let metric = |name: &str| metric(&listen, &format!("headwater_loader_{name}"));
+    wait_until("they are read, and open", PATIENCE, || {
+        metric("durable_lag_records") == Some(20) && metric("batch_memory_bytes") > Some(0)
+    });
+    let mut gone = 0;
+    wait_until("records go before they are read", PATIENCE, || {
+        loader.pause();
+        // A request for records that waits at the broker is answered meanwhile, and has none of them.
+        std::thread::sleep(Duration::from_secs(2));
+        gone += give(&loading, 1, "gone", 10).len() as u64;
+        kafka.delete_records(&loading.topic, 1);
+        loader.resume();
+        std::thread::sleep(Duration::from_secs(2));
+        metric("rejoins_total") > Some(0)
+    });
+    wait_until("what was open is stored", PATIENCE, || {
+        all_is_stored(&loading, &written)
+    });
+    wait_until("what was lost is counted", PATIENCE, || {
+        metric("lost_offsets_total").is_some_and(|lost| lost > 0 && lost <= gone)
+    });
+    let said = loader.stderr();
+    assert!(
+        said.contains("were deleted by the topic's retention"),
+        "{said}"
+    );
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(written).assert_exact();
+}
+
+/// Partitions move one by one to another loader, and the batches that are open in them are written before they do:
+/// they would be due in an hour.
+#[test]
+fn what_is_open_is_written_first_where_a_partition_moves() {
+    moved(
+        "session_timeout = \"20s\"",
+        "\"partition.assignment.strategy\" = \"cooperative-sticky\"",
+    );
+}
+
+#[test]
+fn what_is_open_is_written_first_where_the_broker_moves_a_partition() {
+    moved("protocol = \"consumer\"", "");
+}
+
+fn moved(group: &str, options: &str) {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "moved", 2);
+    let listen = free_address();
+    let loader = |listen: &str| {
+        let more = format!("[flush]\nage = \"1h\"\n[http]\nlisten = \"{listen}\"\n");
+        let config = loading.config_as(group, &more);
+        let config = config.replace("[kafka.options]", &format!("[kafka.options]\n{options}"));
+        Loader::with(&config).envs(s3.env()).start()
+    };
+    let first = loader(&listen);
+    let lines = [0, 1].map(|partition| give(&loading, partition, "open", 20));
+    wait_until("all are read, and open", PATIENCE, || {
+        metric(&listen, "headwater_loader_durable_lag_records") == Some(40)
+            && loading.stored().is_empty()
+    });
+    let second = loader(&free_address());
+    wait_until(
+        "the one that moves has moved, and is stored",
+        PATIENCE,
+        || {
+            let moved = second.stderr().contains("partition taken up");
+            moved && lines.iter().any(|lines| all_is_stored(&loading, lines))
+        },
+    );
+    let lost = loading.report(lines.concat()).lost;
+    assert_eq!(lost.len(), 20, "the other stays open: {lost:?}");
+    assert_eq!(first.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(second.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(lines.concat()).assert_exact();
+    loading.assert_proven();
+}
+
+/// Its worker stands still, so it is paused; then it is given to the same loader once more.
+#[test]
+fn a_partition_that_was_paused_is_read_on_behind_a_rebalance() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "paused", 2);
+    let listen = free_address();
+    let small = format!(
+        "[flush]\nage = \"300ms\"\nbytes = \"64KiB\"\n[limits]\nmemory = \"80MiB\"\n[http]\nlisten = \"{listen}\"\n"
+    );
+    let large = |partition: i32| -> Vec<String> {
+        let line = |n: usize| format!("{n} of {partition} {}", noise(64 * 1024, n as u64 + 1));
+        let lines: Vec<String> = (0..120).map(line).collect();
+        let records = lines.iter().map(|line| Record {
+            partition,
+            value: format!("{{\"message\":\"{line}\"}}").into_bytes(),
+            ..Record::default()
+        });
+        kafka.produce(&loading.topic, records);
+        lines
+    };
+    s3.fault(Fault::on(Op::Put, Kind::Http503).for_keys_with("source="));
+    let first = loading
+        .loader_as("session_timeout = \"20s\"", &small)
+        .start();
+    let mut written: Vec<String> = [0, 1].into_iter().flat_map(large).collect();
+    wait_until("more is fetched than there is room for", PATIENCE, || {
+        metric(&listen, "headwater_loader_fetched_memory_bytes") > Some(2 << 20)
+    });
+    let second = loading.start();
+    wait_until("both have one", PATIENCE, || {
+        second.stderr().contains("partition taken up")
+    });
+    s3.clear_faults();
+    written.extend(
+        [0, 1]
+            .into_iter()
+            .flat_map(|partition| give(&loading, partition, "last", 3)),
+    );
+    wait_until("all is stored", PATIENCE, || {
+        all_is_stored(&loading, &written)
+    });
+    assert_eq!(first.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(second.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(written).assert_exact();
+    loading.assert_proven();
+}
+
+/// Text that nothing could make smaller.
+fn noise(bytes: usize, seed: u64) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let digit = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let at = usize::try_from(state >> 58).unwrap_or(0);
+        char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[at])
+    };
+    std::iter::repeat_with(digit).take(bytes).collect()
 }

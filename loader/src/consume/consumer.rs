@@ -42,6 +42,8 @@ const LOOK_AGAIN_MS: u64 = 300_000;
 /// was fetched for it, so it is for workers that stand still, not for those that are merely slower.
 const PAUSE_AFTER: Duration = Duration::from_millis(50);
 
+/// Longest time for what is open in partitions that go, milliseconds.
+const FINISH_MS_MAX: u64 = 5_000;
 /// How long the broker may take to say where a partition ends.
 const PATIENCE_FOR_END: Duration = Duration::from_secs(5);
 
@@ -147,6 +149,7 @@ impl Member {
             gate: Arc::clone(&gate),
             assigned,
             prefetch,
+            finish_ms: FINISH_MS_MAX.min(plan.session_timeout.as_millis() / 2),
             metrics,
             lanes: Mutex::default(),
             failure: Mutex::default(),
@@ -179,8 +182,14 @@ impl Member {
         self.failed.store(true, Ordering::Release);
     }
 
+    /// Every worker writes what is open, and ends.
+    pub fn finish(&self) {
+        self.consumer.context().lanes().finish(|_| true);
+    }
+
     /// Polls until `stop`, or until the membership is no good any more. While `hold` is set nothing
-    /// more is handed over, but the membership is kept alive. `polled_ms`: when it last looked up, on the
+    /// more is handed over, but the membership is kept alive, doubtful as it may be: what is open is being
+    /// written. `polled_ms`: when it last looked up, on the
     /// monotonic clock.
     ///
     /// # Errors
@@ -206,35 +215,37 @@ impl Member {
                 match polled {
                     Ok(message) if !holding => self.sort_in(&message),
                     Ok(_) => {}
-                    Err(error) => self.judge(&error)?,
+                    Err(error) => match self.judge(&error) {
+                        Err(ConsumerError::Again(reason)) if holding => {
+                            tracing::debug!(reason, "the membership ends soon");
+                        }
+                        judged => judged?,
+                    },
                 }
                 next = match taken < POLLED_MAX {
                     true => self.consumer.poll(Duration::ZERO),
                     false => None,
                 };
             }
-            let failure = self
-                .consumer
-                .context()
-                .failure
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            if let Some(reason) = failure {
+            if let Some(reason) = self.doubt().filter(|_| !holding) {
                 return Err(ConsumerError::Again(reason));
-            }
-            if clock::now().mono_ms >= self.look_again_ms.load(Ordering::Relaxed) {
-                return Err(ConsumerError::Again(
-                    "a partition that was not read is looked at again".to_owned(),
-                ));
-            }
-            if self.failed.load(Ordering::Acquire) {
-                return Err(ConsumerError::Again(
-                    "a partition has to be read again".to_owned(),
-                ));
             }
         }
         Ok(())
+    }
+
+    /// Why the membership is no good any more; none where it is.
+    fn doubt(&self) -> Option<String> {
+        let context = self.consumer.context();
+        let failure = context.failure.lock();
+        if let Some(reason) = failure.unwrap_or_else(PoisonError::into_inner).take() {
+            return Some(reason);
+        }
+        if clock::now().mono_ms >= self.look_again_ms.load(Ordering::Relaxed) {
+            return Some("a partition that was not read is looked at again".to_owned());
+        }
+        let failed = self.failed.load(Ordering::Acquire);
+        failed.then(|| "a partition has to be read again".to_owned())
     }
 
     /// Closes the gate before the consumer goes: whatever a worker still does, it commits nothing.
@@ -295,7 +306,8 @@ impl Member {
         let context = self.consumer.context();
         let mut lanes = context.lanes();
         let partitions = lanes.len();
-        let Some(lane) = lanes.get_mut(message.partition()) else {
+        let lane = lanes.get_mut(message.partition());
+        let Some(lane) = lane.filter(|lane| lane.live().is_some()) else {
             return;
         };
         let last = lane.filling.entries.last().map(|entry| &entry.identity);

@@ -1,7 +1,7 @@
 //! What librdkafka calls back: rebalances, errors, statistics, tokens. The callbacks run on the poll thread,
 //! inside `poll`; they set where partitions start, announce them, and forward what they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +34,9 @@ const PATIENCE_TOGETHER: Duration = Duration::from_secs(60);
 /// How long the brokers may take to say where a partition starts, once another had no leader to say so.
 const PATIENCE_WITHOUT_LEADER: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether a worker has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What callbacks and poll thread share. The callbacks run on the poll thread, inside `poll`.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -41,6 +44,9 @@ pub(super) struct Context {
     pub(super) gate: Arc<Gate>,
     pub(super) assigned: mpsc::Sender<Assigned>,
     pub(super) prefetch: Arc<Prefetch>,
+    /// How long the workers of partitions that go may take to write what is open, milliseconds: nobody is polled
+    /// for meanwhile.
+    pub(super) finish_ms: u64,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Mutex<Lanes>,
     pub(super) failure: Mutex<Option<String>>,
@@ -109,6 +115,9 @@ impl ConsumerContext for Context {
                     false => consumer.assign(partitions),
                 })
         } else {
+            if cooperative && !consumer.assignment_lost() {
+                self.finish(partitions);
+            }
             self.revoke(partitions);
             match cooperative {
                 true => consumer.incremental_unassign(partitions),
@@ -236,11 +245,11 @@ impl Context {
         let (tenant, tenure) = tenure();
         let epoch = self.gate.enter().assign(partition);
         let lane = Lane {
-            records: sender,
+            records: Some(sender),
             filling: Fetched::default(),
             outstanding: Arc::default(),
             paused: false,
-            _tenant: tenant,
+            tenant,
         };
         self.lanes().open(partition, lane);
         let assigned = Assigned {
@@ -256,6 +265,27 @@ impl Context {
         // consumer is made anew rather than a partition left without a worker.
         if self.assigned.try_send(assigned).is_err() {
             self.fail("partitions come faster than workers start".to_owned());
+        }
+    }
+
+    /// Lets the workers of partitions that are about to go write what is open, as far as that is soon done: the
+    /// next owner need not read it again then. Not where all of them go and most come back at once (the eager
+    /// protocol): that would make small objects of everything at each rebalance.
+    fn finish(&self, partitions: &TopicPartitionList) {
+        let elements = partitions.elements();
+        let going: BTreeSet<i32> = elements.iter().map(|going| going.partition()).collect();
+        let goes = |partition: i32| going.contains(&partition);
+        self.lanes().finish(goes);
+        let began_ms = clock::now().mono_ms;
+        while !self.lanes().have_ended(goes) {
+            if clock::now().mono_ms.saturating_sub(began_ms) >= self.finish_ms {
+                tracing::warn!(
+                    ?going,
+                    "what was open in these partitions could not be written before they were taken away; it is read again"
+                );
+                return;
+            }
+            std::thread::sleep(LOOK);
         }
     }
 

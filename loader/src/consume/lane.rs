@@ -14,14 +14,15 @@ use crate::fetched::Fetched;
 /// One partition's way to its worker.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) records: mpsc::Sender<HandOver>,
+    /// None when its worker takes no more.
+    pub(super) records: Option<mpsc::Sender<HandOver>>,
     pub(super) filling: Fetched,
     /// Bytes that its worker has not taken in yet.
     pub(super) outstanding: Arc<AtomicUsize>,
     /// No room for it: it is paused until there is.
     pub(super) paused: bool,
-    /// Tells its worker that the partition is gone, when this is.
-    pub(super) _tenant: Tenant,
+    /// Tells its worker to finish; and that the partition is gone, when this is.
+    pub(super) tenant: Tenant,
 }
 
 /// What became of an offer.
@@ -31,20 +32,32 @@ pub(super) enum Offer {
     Taken,
     /// There is no room for it now.
     NoRoom,
-    /// Its worker has ended: nobody will take it.
+    /// Its worker takes no more. What gathered, and what was queued, is gone: it is read again, by whoever is
+    /// given the partition next.
     Orphaned,
 }
 
 impl Lane {
+    /// Where its records go; none when its worker takes no more.
+    pub(super) fn live(&self) -> Option<&mpsc::Sender<HandOver>> {
+        self.records.as_ref().filter(|records| !records.is_closed())
+    }
+
     /// Tries to hand over what has gathered.
     fn offer(&mut self, prefetch: &Arc<Prefetch>, partitions: usize) -> Offer {
-        if self.records.is_closed() {
-            return Offer::Orphaned;
-        }
+        let records = self.records.as_ref();
+        let Some(records) = records.filter(|records| !records.is_closed()) else {
+            let was_live = self.records.take().is_some();
+            self.filling = Fetched::default();
+            return match was_live {
+                true => Offer::Orphaned,
+                false => Offer::Taken,
+            };
+        };
         if self.filling.entries.is_empty() {
             return Offer::Taken;
         }
-        let Ok(slot) = self.records.try_reserve() else {
+        let Ok(slot) = records.try_reserve() else {
             return Offer::NoRoom;
         };
         let bytes = self.filling.held();
@@ -58,8 +71,7 @@ impl Lane {
     }
 }
 
-/// The lanes of the partitions that are ours. One whose worker has ended goes at the next offer, and with it
-/// what gathered in it and what was queued: its partition is read again, by whoever is given it next.
+/// The lanes of the partitions that are ours.
 #[derive(Debug, Default)]
 pub(super) struct Lanes(BTreeMap<i32, Lane>);
 
@@ -70,7 +82,7 @@ pub(super) struct Offers {
     pub(super) waiting: bool,
     /// Partitions to be read on.
     pub(super) resume: Vec<i32>,
-    /// Partitions that nobody takes records of.
+    /// Partitions that nobody takes records of any more.
     pub(super) orphaned: Vec<i32>,
 }
 
@@ -95,31 +107,39 @@ impl Lanes {
         self.0.clear();
     }
 
+    /// Tells the workers of these partitions to write what is open, and to end.
+    pub(super) fn finish(&self, mut which: impl FnMut(i32) -> bool) {
+        let all = self.0.iter().filter(|(partition, _)| which(**partition));
+        all.for_each(|(_, lane)| lane.tenant.finish());
+    }
+
+    /// Whether the workers of these partitions have ended.
+    pub(super) fn have_ended(&self, mut which: impl FnMut(i32) -> bool) -> bool {
+        let mut all = self.0.iter().filter(|(partition, _)| which(**partition));
+        all.all(|(_, lane)| lane.live().is_none())
+    }
+
     /// Offers what has gathered for a partition.
     pub(super) fn offer(&mut self, partition: i32, prefetch: &Arc<Prefetch>) -> Offer {
         let partitions = self.len();
         let lane = self.0.get_mut(&partition);
-        let offer = lane.map_or(Offer::Orphaned, |lane| lane.offer(prefetch, partitions));
-        if offer == Offer::Orphaned {
-            self.close(partition);
-        }
-        offer
+        lane.map_or(Offer::Taken, |lane| lane.offer(prefetch, partitions))
     }
 
     /// Offers what has gathered for each.
     pub(super) fn offer_all(&mut self, prefetch: &Arc<Prefetch>) -> Offers {
         let partitions = self.len();
         let mut offers = Offers::default();
-        self.0.retain(|partition, lane| {
-            let offer = lane.offer(prefetch, partitions);
-            match offer {
-                Offer::Taken if std::mem::take(&mut lane.paused) => offers.resume.push(*partition),
+        for (partition, lane) in &mut self.0 {
+            match lane.offer(prefetch, partitions) {
+                Offer::Taken if lane.live().is_some() && std::mem::take(&mut lane.paused) => {
+                    offers.resume.push(*partition);
+                }
                 Offer::Taken => {}
                 Offer::NoRoom => offers.waiting = true,
                 Offer::Orphaned => offers.orphaned.push(*partition),
             }
-            offer != Offer::Orphaned
-        });
+        }
         offers
     }
 }
@@ -134,11 +154,11 @@ mod tests {
     fn lane(read: usize) -> (Lane, mpsc::Receiver<HandOver>) {
         let (records, receiver) = mpsc::channel(2);
         let mut lane = Lane {
-            records,
+            records: Some(records),
             filling: Fetched::default(),
             outstanding: Arc::default(),
             paused: false,
-            _tenant: tenure().0,
+            tenant: tenure().0,
         };
         for offset in 0..read {
             lane.filling
@@ -153,7 +173,7 @@ mod tests {
         let mut lanes = Lanes::default();
         let (dead, receiver) = lane(3);
         let (live, mut alive) = lane(0);
-        let slots = dead.records.clone();
+        let slots = dead.records.clone().unwrap();
         lanes.open(3, dead);
         lanes.open(4, live);
         assert_eq!(lanes.offer(3, &prefetch), Offer::Taken);
@@ -176,8 +196,8 @@ mod tests {
             ..Offers::default()
         };
         assert_eq!(lanes.offer_all(&prefetch), expected);
-        assert!(lanes.get_mut(3).is_none());
-        assert_eq!(lanes.offer(3, &prefetch), Offer::Orphaned);
+        assert!(lanes.get_mut(3).unwrap().live().is_none());
+        assert_eq!(lanes.offer_all(&prefetch), Offers::default());
         assert_eq!(alive.try_recv().unwrap().fetched.entries.len(), 1);
         assert_eq!(prefetch.held(), 0);
     }

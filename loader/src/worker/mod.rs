@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::config::Plan;
 use crate::consume::prefetch::Prefetch;
+use crate::consume::tenure::Call;
 use crate::consume::{Assigned, Commit, HandOver};
 use crate::crash;
 use crate::items::write::{Patience, write_all};
@@ -304,7 +305,10 @@ impl Worker<'_> {
         });
         let stopped = *stop.borrow();
         tokio::select! {
-            () = self.assigned.tenure.over() => Err(Ended::Revoked),
+            call = self.assigned.tenure.call() => match call {
+                Call::Finish => Ok(Some(Event::Stop)),
+                Call::Gone => Err(Ended::Revoked),
+            },
             Some(done) = self.under_way.join_next() => match done {
                 Ok(Ok(())) => Ok(Some(Event::ActionDone)),
                 Ok(Err(ended)) => Err(ended),

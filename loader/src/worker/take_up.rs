@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::consume::tenure::Call;
 use crate::consume::{Assigned, Commit, CommittedOffset, HandOver};
 use crate::partition::Partition;
 use crate::recover::{RecoverError, Recovered, recover};
@@ -44,7 +45,10 @@ pub(super) async fn take_up(
     loop {
         tokio::select! {
             biased;
-            () = tenure.over() => return Err(Ended::Revoked),
+            call = tenure.call() => return Err(match call {
+                Call::Finish => Ended::Finished,
+                Call::Gone => Ended::Revoked,
+            }),
             _ = stop.wait_for(|stop| *stop) => return Err(Ended::Finished),
             taken = &mut taking => return taken.map(|machine| (machine, first)),
             Some(handed) = records.recv(), if first.is_none() => {

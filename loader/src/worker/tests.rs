@@ -32,9 +32,13 @@ struct Loader {
 
 impl Loader {
     fn into(root: &Path) -> Self {
+        Self::with_batches(root, 1)
+    }
+
+    fn with_batches(root: &Path, records: u64) -> Self {
         let text = format!(
             "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='file://{}'\npath='all'\n\
-             [flush]\nrecords=1\n",
+             [flush]\nrecords={records}\n",
             root.display()
         );
         let file = headwater_msk::config_file::parse(&text).unwrap();
@@ -77,7 +81,7 @@ impl Loader {
         let lane = Lane {
             prefetch: Arc::clone(&self.shared.prefetch),
             records,
-            _tenant: tenant,
+            tenant,
         };
         (assigned, lane)
     }
@@ -98,7 +102,7 @@ impl Loader {
 struct Lane {
     prefetch: Arc<Prefetch>,
     records: mpsc::Sender<HandOver>,
-    _tenant: Tenant,
+    tenant: Tenant,
 }
 
 impl Lane {
@@ -234,4 +238,24 @@ async fn what_retention_deleted_before_it_was_read_is_counted() {
     })
     .await;
     assert_eq!(metrics.lost_offsets(), 5);
+}
+
+#[tokio::test]
+async fn one_that_is_told_to_finish_writes_what_is_open_and_takes_no_more() {
+    let root = tempfile::tempdir().unwrap();
+    let loader = Loader::with_batches(root.path(), 1000);
+    let (assigned, lane) = loader.assign();
+    let worker = loader.run(assigned);
+    lane.give(0).await;
+    until("it is taken in", || {
+        let reading = loader.shared.metrics.readings(0);
+        reading
+            .first()
+            .is_some_and(|reading| reading.standing.taken == 1)
+    })
+    .await;
+    lane.tenant.finish();
+    assert!(matches!(worker.await.unwrap(), Ended::Finished));
+    assert_eq!(loader.shared.tally.sum().rows, 1);
+    assert!(lane.records.is_closed());
 }

@@ -36,6 +36,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
 use std::sync::OnceLock;
 use std::thread::{scope, sleep};
 use std::time::Duration;
@@ -196,6 +197,21 @@ impl Kafka {
         deleted().unwrap_or_else(|error| panic!("cannot delete topic {name}: {error:#}"));
         let made = || self.try_create_topic(name, (partitions, -1), &[]).is_ok();
         crate::oracle::wait_until("the topic is made anew", CALL_TIMEOUT, made);
+    }
+
+    /// Deletes every record that a partition has now, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32) {
+        let deleted = || -> Result<()> {
+            let mut ends = TopicPartitionList::new();
+            ends.add_partition_offset(topic, partition, Offset::End)?;
+            let options = AdminOptions::new().operation_timeout(Some(CALL_TIMEOUT));
+            let all = wait_for(self.admin()?.delete_records(&ends, &options))?;
+            for element in all.elements() {
+                element.error()?;
+            }
+            Ok(())
+        };
+        deleted().unwrap_or_else(|error| panic!("cannot delete records of {topic}: {error:#}"));
     }
 
     /// Adds partitions to a topic, up to `partitions` in all.

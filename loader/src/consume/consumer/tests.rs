@@ -20,6 +20,7 @@ fn a_client_that_has_forgotten_every_broker_is_given_up() {
         gate: Arc::default(),
         assigned: mpsc::channel(1).0,
         prefetch: Arc::new(Prefetch::new(1)),
+        finish_ms: 0,
         metrics: Arc::default(),
         lanes: Mutex::default(),
         failure: Mutex::default(),
