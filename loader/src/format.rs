@@ -177,7 +177,7 @@ impl Format {
             for (name, value) in row.iter().filter(|(name, _)| !declared(name)) {
                 rest.insert(name.clone(), value.clone());
             }
-            let cell = (!rest.is_empty()).then(|| Cell::Text(Value::Object(rest).to_string()));
+            let cell = (!rest.is_empty()).then(|| Cell::Text(Value::from(rest).to_string()));
             self.cell(self.columns.len(), cell.as_ref(), line);
         }
         Ok(())

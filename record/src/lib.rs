@@ -18,6 +18,7 @@ pub mod headers;
 pub mod ledger;
 pub mod names;
 pub mod notice;
+mod row;
 pub mod span;
 pub mod steps;
 pub mod value;

@@ -155,7 +155,7 @@ impl ValueWriter {
     /// [`crate::steps::RESERVED`], which stand before it.
     pub fn row(&self, out: &mut Vec<u8>, time_ms: u64, row: &Row) {
         self.begin(out, time_ms);
-        for (name, value) in row {
+        for (name, value) in row.iter() {
             write_field(out, name, value);
         }
         out.push(b'}');

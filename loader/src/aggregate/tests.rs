@@ -40,9 +40,7 @@ impl Rig {
     fn add(&mut self, device: &str, seconds: i64, v: i64) {
         let at = jiff::Timestamp::from_millisecond(EIGHT + seconds * 1000).unwrap();
         let row = json!({"device": device, "time": at.to_string(), "v": v});
-        let Value::Object(row) = row else {
-            unreachable!("it is one")
-        };
+        let row = serde_json::from_value(row).unwrap();
         self.windows
             .add(&self.aggregate, &row, self.clock_ms)
             .unwrap();
@@ -185,9 +183,7 @@ fn windows_of_a_step_that_is_gone_close_under_its_path() {
 fn a_row_without_a_time_is_refused() {
     let mut rig = Rig::new(BY_DEVICE);
     for row in [json!({}), json!({"time": 5}), json!({"time": "noon"})] {
-        let Value::Object(row) = row else {
-            unreachable!("it is one")
-        };
+        let row = serde_json::from_value(row).unwrap();
         assert!(rig.windows.add(&rig.aggregate, &row, 0).is_err());
     }
     assert!(rig.windows.is_empty());
@@ -197,9 +193,7 @@ fn a_row_without_a_time_is_refused() {
 fn the_ends_of_time() {
     let mut rig = Rig::new(&BY_DEVICE.replace("'1m'", "'1m'\nevery='1s'"));
     for time in ["-009999-01-03T00:00:00Z", "9999-12-30T00:00:00Z"] {
-        let Value::Object(row) = json!({"device": "a", "time": time}) else {
-            unreachable!("it is one")
-        };
+        let row = serde_json::from_value(json!({"device": "a", "time": time})).unwrap();
         rig.windows.add(&rig.aggregate, &row, rig.clock_ms).unwrap();
     }
     rig.clock_ms = u64::MAX;

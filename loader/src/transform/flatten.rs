@@ -8,7 +8,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::transform::Row;
 
@@ -62,7 +62,7 @@ struct Flat {
 
 fn lift(
     prefix: &str,
-    inner: Row,
+    inner: Map<String, Value>,
     separator: &str,
     depth: usize,
     flat: &mut Flat,

@@ -179,7 +179,9 @@ impl Table {
             rows: HashMap::with_capacity(rows.len()),
         };
         for (key, mut row) in rows {
-            let values = table.columns.iter().map(|name| row.remove(name)).collect();
+            let values = (table.columns.iter())
+                .map(|name| row.get_mut(name).map(Value::take))
+                .collect();
             table.insert(key, values)?;
         }
         Ok(table)

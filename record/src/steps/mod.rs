@@ -25,7 +25,7 @@ pub mod sample;
 pub mod template;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thiserror::Error;
 
 pub use self::condition::{Condition, ConditionFile};
@@ -35,9 +35,7 @@ pub use self::pattern::{Pattern, PatternError};
 pub use self::redact::{Redact, RedactFile};
 pub use self::sample::{Sample, SampleFile};
 pub use self::template::{Part, Setting, parse_template};
-
-/// A row: the fields of a record, in order.
-pub type Row = Map<String, Value>;
+pub use crate::row::Row;
 
 /// Fields that headwater itself writes. What is parsed never takes such a name: a device's program
 /// must not speak for another device. It gets an underscore behind it.

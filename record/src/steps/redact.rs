@@ -134,7 +134,7 @@ mod tests {
 
     fn redact(file: &Value, row: &Value) -> Value {
         let file: RedactFile = serde_json::from_value(file.clone()).unwrap();
-        let mut row = row.as_object().unwrap().clone();
+        let mut row = Row::from(row.as_object().unwrap().clone());
         Redact::new(&file).unwrap().run(&mut row);
         row.into()
     }

@@ -256,7 +256,7 @@ fn to_json(value: Value, depth: usize, left: &mut usize) -> Result<Json, String>
                 .map(|value| to_json(value, depth + 1, left));
             Json::Array(values.collect::<Result<_, _>>()?)
         }
-        Value::Object(fields) => Json::Object(row(fields, depth, left)?),
+        Value::Object(fields) => row(fields, depth, left)?.into(),
     })
 }
 

@@ -10,8 +10,6 @@
 //! Fields, as far as they are there: `facility`, `severity` (their keywords), `timestamp` (as it is
 //! written), `host`, `app`, `pid`, `msgid`, `structured_data`, `message`.
 
-use serde_json::Value;
-
 use super::super::Row;
 use super::put;
 
@@ -172,7 +170,7 @@ fn element<'a>(elements: &mut Row, text: &'a str) -> Result<&'a str, &'static st
     let mut parameters = Row::new();
     loop {
         if let Some(after) = rest.strip_prefix(']') {
-            put(elements, id, Value::Object(parameters))?;
+            put(elements, id, parameters.into())?;
             return Ok(after);
         }
         let (name, after) = rest
