@@ -41,6 +41,7 @@ use crate::config::{Listen, Plan};
 use crate::delivery::{Delivery, Event, Settings};
 use crate::produce::producer::{ProducerError, Undated};
 use crate::spool::boot::{InLanes, first_of_boot};
+use crate::spool::disk;
 use crate::spool::schema::OpenError;
 use crate::spool::sealing::KeyError;
 use crate::spool::{BatchId, Reply, Trouble};
@@ -327,6 +328,9 @@ impl<'a> Agent<'a> {
             let used = self.sources.budget.used();
             if self.progress.tell(&self.edge.delivery, used, now) {
                 self.edge.apply(Event::Wall(clock::wall_ms()));
+                if let Some(written) = disk::written() {
+                    self.edge.apply(Event::Written(written));
+                }
             }
         }
     }

@@ -135,6 +135,7 @@ const METRICS: &[Metric] = metrics! {
     Gauge "uplink_month_used" Some(Unit::Bytes), "Used of uplink.bytes_per_month", |s| used(s, Period::Month);
     Gauge "uplink_month_left" Some(Unit::Bytes), "Left of it", |s| left(s, Period::Month);
     Gauge "flash_left" Some(Unit::Bytes), "Left of flash.bytes_per_day", |s| s.flash_left_bytes.and_then(whole);
+    Gauge "flash_debt" Some(Unit::Bytes), "Written beyond flash.bytes_per_day, and not made up for yet", |s| s.flash_debt_bytes.and_then(whole);
     Gauge "flash_max" Some(Unit::Bytes), "The budget itself, which holds one day's bytes", |s| s.flash_max_bytes.and_then(whole);
     Counter "flash_waits" None, "Commits that waited for the flash budget", |s| whole(s.counters.flash_waits);
     Counter "config_reloads" None, "New configurations taken (SIGHUP)", |s| whole(s.reloads.taken);

@@ -46,6 +46,9 @@ pub struct Status {
     /// What is left of the flash budget, bytes; none where there is none.
     #[serde(default)]
     pub flash_left_bytes: Option<u64>,
+    /// What was written beyond it, and is not made up for yet.
+    #[serde(default)]
+    pub flash_debt_bytes: Option<u64>,
     /// The budget itself, for a day.
     #[serde(default)]
     pub flash_max_bytes: Option<u64>,
@@ -198,7 +201,7 @@ impl fmt::Display for Status {
         disk_line(f, &self.spool)?;
         gate_line(f, self.uplink.gate, counters.uplink_changes)?;
         budget_lines(f, &self.uplink)?;
-        flash_line(f, self.flash_left_bytes, self.flash_max_bytes)?;
+        flash_line(f, self)?;
         if self.reloads.last_refused {
             writeln!(
                 f,
@@ -308,12 +311,17 @@ fn budget_lines(f: &mut fmt::Formatter<'_>, uplink: &Uplink) -> fmt::Result {
     Ok(())
 }
 
-fn flash_line(f: &mut fmt::Formatter<'_>, left: Option<u64>, max: Option<u64>) -> fmt::Result {
-    let (Some(left), Some(max)) = (left, max) else {
+fn flash_line(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
+    let (Some(left), Some(max)) = (status.flash_left_bytes, status.flash_max_bytes) else {
         return Ok(());
     };
+    let debt = status.flash_debt_bytes.filter(|debt| *debt > 0);
+    let over = debt.map_or(String::new(), |debt| format!(", {} OVERDRAWN", size(debt)));
     let (left, max) = (size(left), Bytes(max));
-    writeln!(f, "flash       {left} of {max} left of flash.bytes_per_day")
+    writeln!(
+        f,
+        "flash       {left} of {max} left of flash.bytes_per_day{over}"
+    )
 }
 
 /// A size to read, to a tenth of its unit.
@@ -440,6 +448,7 @@ pub(super) mod tests {
             },
             uplink: uplink(),
             flash_left_bytes: Some(12 << 20),
+            flash_debt_bytes: Some(0),
             flash_max_bytes: Some(20 << 20),
             memory_max_bytes: Some(48 << 20),
             reloads: Reloads {
@@ -476,6 +485,7 @@ pub(super) mod tests {
         let mut worse = example();
         worse.stuck = Some("the disk hangs".into());
         worse.spool.full = true;
+        worse.flash_debt_bytes = Some(2048);
         worse.uplink.gate = Gate {
             open: false,
             by: Some(By::Cycle),
@@ -501,6 +511,7 @@ pub(super) mod tests {
             "credentials NONE, nothing is sent; 0 times fetched, 3 times not,",
             "            failed 1 min 1 s ago and not mended: status 500: AWS has trouble\n",
             "spool       FULL: 2 batches, ",
+            "left of flash.bytes_per_day, 2.0 KiB OVERDRAWN\n",
             "uplink      CLOSED for 1 min 1 s by uplink.session = \"cycle\"; it changed 6 times\n",
             "clock       7.2 s behind AWS's: tokens are signed with the corrected time, set the clock\n",
         ] {

@@ -45,6 +45,21 @@ impl Delivery {
         self.allowance.total()
     }
 
+    /// The process has written so many bytes in all, by commits or otherwise.
+    pub(super) fn note_written(&mut self, written: u64, now: Monotonic) {
+        if let Some(times) = self.flash.wrote(written, now) {
+            self.say(News::FlashStretched { times });
+        }
+        if let Some(bytes) = self.flash.overdrawn() {
+            self.say(News::FlashOverdrawn { bytes });
+        }
+    }
+
+    /// What was written beyond the flash budget and is not made up for yet; none where there is none.
+    pub fn flash_debt_bytes(&self) -> Option<u64> {
+        self.flash.left().map(|_| self.flash.debt())
+    }
+
     /// What is left of the flash budget; none where there is none.
     pub fn flash_left_bytes(&self) -> Option<u64> {
         self.flash.left()

@@ -64,6 +64,9 @@ pub enum Event {
     Stop,
     /// The wall clock says so, Unix milliseconds: at the start, now and then, and when it has stepped.
     Wall(u64),
+    /// The process has written so many bytes to storage since its start: a commit says it too, but names
+    /// of new files and boundaries are committed without delivery.
+    Written(u64),
     /// So many bytes more have passed between the client and the brokers.
     Wire(u64),
     /// A deadline, or nothing: time has passed.
@@ -136,6 +139,11 @@ pub enum News {
     FlashStretched {
         /// 1 where they are as configured again.
         times: u32,
+    },
+    /// So many bytes were written beyond the flash budget, and will be made up for first.
+    FlashOverdrawn {
+        /// An eighth of a day's at least.
+        bytes: u64,
     },
     /// What is left of a budget of the uplink is not for every lane; none: all may send again.
     UplinkBudget(Option<Closed>),

@@ -16,6 +16,8 @@ use crate::spool::Used;
 /// This budget's number in the database.
 pub(crate) const BUDGET: u8 = 3;
 const DAY_MS: u128 = 24 * 60 * 60 * 1000;
+/// A debt of more than one part of so many of a day's bytes is said.
+const OVERDRAWN_PART: u64 = 8;
 /// Commits are at most so many times rarer than they are configured.
 const STRETCH_MAX: u32 = 16;
 
@@ -31,6 +33,8 @@ pub(super) struct Flash {
     /// What the kernel had counted when it was last told.
     written: Option<u64>,
     stretch: u32,
+    /// That more was written than there was is said.
+    overdrawn: bool,
 }
 
 impl Flash {
@@ -93,6 +97,20 @@ impl Flash {
         self.level = self.level.saturating_sub(new);
         let stretch = self.stretch_now(per_day);
         (std::mem::replace(&mut self.stretch, stretch) != stretch).then_some(stretch)
+    }
+
+    /// What was written beyond the budget, and is not paid yet.
+    pub(super) fn debt(&self) -> u64 {
+        self.debt
+    }
+
+    /// The same, where it is as much as an eighth of a day's bytes: once, until all of it is paid.
+    pub(super) fn overdrawn(&mut self) -> Option<u64> {
+        let per_day = self.per_day?;
+        self.overdrawn &= self.debt > 0;
+        let is_news = self.debt > per_day / OVERDRAWN_PART && !self.overdrawn;
+        self.overdrawn |= is_news;
+        is_news.then_some(self.debt)
     }
 
     fn fill(&mut self, per_day: u64, now: Monotonic) {

@@ -694,6 +694,35 @@ fn a_flash_budget_makes_commits_rarer_and_says_so() {
     assert!(rig.wait(15_000_000)[0].starts_with("commit"));
 }
 
+#[test]
+fn what_is_written_beyond_the_flash_budget_is_said_though_nothing_is_committed() {
+    let mut rig = Rig::new(Settings {
+        flash_bytes_per_day: Some(80_000),
+        ..settings()
+    });
+    assert_eq!(rig.apply(Event::Written(1_000_000)), [""; 0]);
+    let spent = rig.apply(Event::Written(1_080_000));
+    assert_eq!(spent, ["say FlashStretched { times: 16 }"]);
+    assert_eq!(
+        rig.apply(Event::Written(1_090_000)),
+        [""; 0],
+        "a commit does that"
+    );
+    let over = rig.apply(Event::Written(1_095_000));
+    assert_eq!(over, ["say FlashOverdrawn { bytes: 15000 }"]);
+    assert_eq!(
+        rig.apply(Event::Written(1_100_000)),
+        [""; 0],
+        "it is said once"
+    );
+    assert_eq!(rig.delivery.flash_debt_bytes(), Some(20_000));
+    // It is made up for before anything is written again.
+    rig.queue();
+    assert_eq!(rig.wait(6 * 3_600_000 - 60_000)[0], "say Offline");
+    assert!(rig.wait(1_000_000)[0].starts_with("commit"));
+    assert_eq!(rig.delivery.flash_debt_bytes(), Some(0));
+}
+
 /// 2026-11-25T05:10:00Z
 const WALL: u64 = 1_795_583_400_000;
 

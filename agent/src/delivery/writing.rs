@@ -297,9 +297,6 @@ impl Delivery {
         self.counters.checkpoints += u64::from(!done.checkpoints.is_empty());
 
         let writing = &mut self.writing;
-        let stretched = depth
-            .written
-            .and_then(|written| self.flash.wrote(written, now));
         let evicted = writing.depth.evicted;
         self.counters.dropped += depth.evicted.rows.saturating_sub(evicted.rows);
         self.counters.dropped_records += depth.evicted.records.saturating_sub(evicted.records);
@@ -321,8 +318,8 @@ impl Delivery {
         if was_full {
             self.say(News::SpoolRoom);
         }
-        if let Some(times) = stretched {
-            self.say(News::FlashStretched { times });
+        if let Some(written) = depth.written {
+            self.note_written(written, now);
         }
         self.counters.flash_waits += u64::from(self.flash.not_before() > now);
     }

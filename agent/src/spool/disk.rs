@@ -75,7 +75,7 @@ impl Floors {
 
 /// Bytes that this process has caused to be written to storage, as the kernel counts them
 /// (`write_bytes`, `man 5 proc`); none where it does not.
-pub(super) fn written() -> Option<u64> {
+pub(crate) fn written() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
     text.lines()
         .find_map(|line| line.strip_prefix("write_bytes: "))?

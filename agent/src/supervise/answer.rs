@@ -62,6 +62,7 @@ impl Agent<'_> {
                 gate: delivery.gate(now),
             },
             flash_left_bytes: delivery.flash_left_bytes(),
+            flash_debt_bytes: delivery.flash_debt_bytes(),
             flash_max_bytes: self.plan.flash_bytes_per_day,
             memory_max_bytes: self.plan.memory_max,
             reloads: self.reloads,

@@ -271,6 +271,10 @@ fn say(news: News) {
             times,
             "the flash budget (flash.bytes_per_day) is being used up: commits are so many times rarer than configured, and stop where it is gone"
         ),
+        News::FlashOverdrawn { bytes } => tracing::warn!(
+            bytes,
+            "more was written to flash than flash.bytes_per_day allows: ends of lines and events by time-out, names of new files and the last commit of a stop do not wait for it; nothing else is written until that is made up for"
+        ),
         News::UplinkBudget(None) => {
             tracing::info!("the uplink's budgets have room again: sending goes on")
         }
