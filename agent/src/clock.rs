@@ -71,6 +71,23 @@ pub fn stamp_ms() -> u64 {
     since_boot_ms().min(SINCE_BOOT_MS_MAX - 1)
 }
 
+/// How long ago a [`stamp_ms`] was taken, milliseconds. One from before the clock was set counts by the
+/// boot; which boot that was nobody knows, so it is told to be no older than this one.
+pub fn age_ms(stamp_ms: u64) -> u64 {
+    age(stamp_ms, wall_ms(), since_boot_ms())
+}
+
+fn age(stamp_ms: u64, wall_ms: u64, since_boot_ms: u64) -> u64 {
+    if stamp_ms < CLOCK_SET_MS {
+        return since_boot_ms.checked_sub(stamp_ms).unwrap_or(since_boot_ms);
+    }
+    if wall_ms < CLOCK_SET_MS {
+        // It was set in an earlier boot.
+        return since_boot_ms;
+    }
+    wall_ms.saturating_sub(stamp_ms)
+}
+
 /// Unix time at which the device booted, milliseconds, by the clock as it is now.
 pub fn booted_ms() -> u64 {
     wall_ms().saturating_sub(since_boot_ms())
@@ -94,6 +111,24 @@ mod tests {
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(late.plus(Duration::MAX), Monotonic(u64::MAX));
         assert!(monotonic() <= monotonic());
+    }
+
+    #[test]
+    fn an_age_does_not_begin_in_1970() {
+        let now = CLOCK_SET_MS + 1_000_000;
+        for (stamp, wall, expected) in [
+            (now - 5000, now, 5000),
+            (now + 5000, now, 0),
+            // Before the clock was set: in this boot, in an earlier one, and by its unset clock.
+            (20_000, now, 40_000),
+            (90_000, now, 60_000),
+            (CLOCK_SET_MS - 1, now, 60_000),
+            // And it is unset again.
+            (now, 100, 60_000),
+            (20_000, 100, 40_000),
+        ] {
+            assert_eq!(age(stamp, wall, 60_000), expected, "{stamp} at {wall}");
+        }
     }
 
     #[test]

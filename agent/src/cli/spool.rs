@@ -68,8 +68,9 @@ impl List {
         Ok(list)
     }
 
-    fn write(&self, out: &mut impl Write, now_ms: u64) -> io::Result<()> {
-        let age = |ms: u64| period(now_ms.saturating_sub(ms));
+    /// `age_ms`: of a commit, by when it was.
+    fn write(&self, out: &mut impl Write, age_ms: impl Fn(u64) -> u64) -> io::Result<()> {
+        let age = |ms: u64| period(age_ms(ms));
         let (batches, records, bytes) = (self.batches, self.records, size(self.bytes));
         writeln!(out, "{batches} batches, {records} records, {bytes}")?;
         if self.streams.is_empty() {
@@ -137,7 +138,7 @@ pub fn list(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
         serde_json::to_writer_pretty(&mut out, &list)?;
         writeln!(out)?;
     } else {
-        list.write(&mut out, clock::wall_ms())?;
+        list.write(&mut out, clock::age_ms)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -342,7 +343,7 @@ mod tests {
             ]
         );
         let mut table = Vec::new();
-        list.write(&mut table, list.streams[0].oldest_ms + 61_000)
+        list.write(&mut table, |ms| list.streams[0].oldest_ms + 61_000 - ms)
             .unwrap();
         let table = String::from_utf8(table).unwrap();
         assert!(table.starts_with("1201 batches, 1201 records, "), "{table}");

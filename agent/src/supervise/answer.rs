@@ -51,7 +51,7 @@ impl Agent<'_> {
                 batches: depth.rows,
                 bytes: depth.bytes,
                 bytes_max: self.plan.spool.max_bytes,
-                oldest_ms: (depth.oldest_ms).map(|oldest| clock::wall_ms().saturating_sub(oldest)),
+                oldest_ms: depth.oldest_ms.map(clock::age_ms),
                 full: delivery.spool_full(),
                 free: self.edge.store.free(),
                 floors: self.plan.spool.floors,

@@ -165,7 +165,7 @@ fn status(counters: Counters, depth: Depth) -> String {
 fn age_s(depth: Depth) -> u64 {
     depth
         .oldest_ms
-        .map_or(0, |oldest| clock::wall_ms().saturating_sub(oldest) / 1000)
+        .map_or(0, |oldest| clock::age_ms(oldest) / 1000)
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ impl Owner {
 
     /// Writes a transaction, where the disk has room for it, and says what the spool holds then.
     pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<Depth, Trouble> {
-        let now_ms = clock::wall_ms();
+        let now_ms = clock::stamp_ms();
         let opened = self.opened.as_mut().ok_or(Trouble::Damaged)?;
         let room = |connection: &Connection| {
             let reusable = reusable_bytes(connection).unwrap_or(0);
