@@ -122,3 +122,22 @@ impl Fetched {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ledger would take it for a re-send, and nothing of it would be stored.
+    #[test]
+    fn a_data_record_of_nothing_is_nobodys_and_no_re_send() {
+        let read = |span: &'static str| {
+            let all = [("hw-stream", "d/s/p"), ("hw-span", span)];
+            let all = all.map(|(name, text)| (name, Some(text.as_bytes())));
+            Identity::read(all.into_iter(), None)
+        };
+        let ours = read("0000000000000001:5+1");
+        assert!(matches!(ours, Identity::Tagged { .. }), "{ours:?}");
+        let forged = read("0000000000000001:5+0");
+        assert_eq!(forged, Identity::Refused(HeaderError::Empty));
+    }
+}

@@ -96,6 +96,10 @@ pub enum HeaderError {
     /// The span is malformed.
     #[error("hw-span is not <generation>:<start>+<length>")]
     Span,
+    /// A data record that accounts for nothing. No agent writes one: to the ledger all of it would have
+    /// come, and it would be skipped as a re-send.
+    #[error("hw-span is empty, and only a notice may be of nothing")]
+    Empty,
     /// A kind that this version does not know.
     #[error("hw-kind is none of loss, close and filtered")]
     Kind,
@@ -167,6 +171,9 @@ pub fn decode<'a>(
     };
     let (device, source, path) = split_stream(stream).map_err(HeaderError::Stream)?;
     let (generation, span) = parse_span(span).ok_or(HeaderError::Span)?;
+    if kind == Kind::Data && span.is_empty() {
+        return Err(HeaderError::Empty);
+    }
     Ok(Some(Tag {
         stream,
         device,
@@ -257,6 +264,10 @@ mod tests {
                 HeaderError::Span,
             ),
             (
+                vec![(STREAM, stream), (SPAN, &b"0000000000000001:7+0"[..])],
+                HeaderError::Empty,
+            ),
+            (
                 vec![(STREAM, stream), (SPAN, span), (KIND, &b"data"[..])],
                 HeaderError::Kind,
             ),
@@ -269,13 +280,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_notice_may_be_of_nothing() {
+        let span: &[u8] = b"0000000000000001:7+0";
+        for kind in [Kind::Loss, Kind::Close, Kind::Filtered] {
+            let kind_header = kind.header().unwrap().as_bytes();
+            let pairs = [(STREAM, &b"d/s/p"[..]), (SPAN, span), (KIND, kind_header)];
+            let tag = decode_pairs(&pairs).unwrap().unwrap();
+            assert_eq!((tag.kind, tag.span), (kind, Span::empty_at(7)));
+        }
+    }
+
     proptest! {
         #[test]
         fn spans_round_trip(generation: u64, a: u64, b: u64) {
             let span = Span::new(a.min(b), a.max(b)).unwrap();
             let header = SpanHeader::new(Generation(generation), span);
             let pairs: [(&str, &[u8]); 2] = [(STREAM, b"d/s/p"), (SPAN, header.as_bytes())];
-            let tag = decode_pairs(&pairs).unwrap().unwrap();
+            let tag = decode_pairs(&pairs);
+            if span.is_empty() {
+                prop_assert_eq!(tag, Err(HeaderError::Empty));
+                return Ok(());
+            }
+            let tag = tag.unwrap().unwrap();
             prop_assert_eq!((tag.generation, tag.span), (Generation(generation), span));
         }
 
@@ -296,6 +323,7 @@ mod tests {
             let decoded = decode(headers.iter().map(|(name, value)| (*name, value.as_deref())));
             if let Ok(Some(tag)) = decoded {
                 prop_assert!(tag.span.start() <= tag.span.end());
+                prop_assert!(tag.kind != Kind::Data || !tag.span.is_empty());
             }
         }
     }
