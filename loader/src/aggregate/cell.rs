@@ -1,5 +1,7 @@
 //! One computed value of one window: what it has seen so far, and what it says.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
@@ -84,12 +86,47 @@ fn double(value: f64) -> Value {
 fn number(value: &Value) -> Option<Number> {
     match value {
         Value::Number(number) => Some(number.clone()),
-        Value::String(text) => match text.trim().parse::<i64>() {
-            Ok(whole) => Some(whole.into()),
-            Err(_) => Number::from_f64(text.trim().parse().ok()?),
-        },
+        Value::String(text) => {
+            let text = text.trim();
+            let whole = text.parse::<i64>().map(Number::from);
+            let large = || text.parse::<u64>().map(Number::from).ok();
+            let double = || Number::from_f64(text.parse().ok()?);
+            whole.ok().or_else(large).or_else(double)
+        }
         _ => None,
     }
+}
+
+/// Which of two numbers is the larger one, exactly: above 2^53 a double does not tell whole numbers
+/// apart.
+fn compare(a: &Number, b: &Number) -> Ordering {
+    let double = |number: &Number| number.as_f64().unwrap_or(0.0);
+    match (whole(a), whole(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (Some(a), None) => compare_mixed(a, double(b)),
+        (None, Some(b)) => compare_mixed(b, double(a)).reverse(),
+        (None, None) => double(a).partial_cmp(&double(b)).unwrap_or(Ordering::Equal),
+    }
+}
+
+/// The whole number that it is written as, where it is.
+fn whole(number: &Number) -> Option<i128> {
+    let signed = number.as_i64().map(i128::from);
+    signed.or_else(|| number.as_u64().map(i128::from))
+}
+
+/// A whole number of 64 bits with a double.
+fn compare_mixed(whole: i128, double: f64) -> Ordering {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a part is cut off that is looked at below; what i128 cannot hold becomes its nearest, which is \
+                  beyond every number of 64 bits as well"
+    )]
+    let nearer_zero = double.trunc() as i128;
+    let rest = 0.0_f64.partial_cmp(&double.fract());
+    whole
+        .cmp(&nearer_zero)
+        .then(rest.unwrap_or(Ordering::Equal))
 }
 
 impl Cell {
@@ -117,8 +154,8 @@ impl Cell {
                     sum.add(&number);
                 }
             }
-            Self::Min(held) => extreme(held, value, |new, old| new < old),
-            Self::Max(held) => extreme(held, value, |new, old| new > old),
+            Self::Min(held) => extreme(held, value, Ordering::Less),
+            Self::Max(held) => extreme(held, value, Ordering::Greater),
             Self::First(held) => return date(held, value, at_ms, |new, old| new < old),
             Self::Last(held) => return date(held, value, at_ms, |new, old| new >= old),
             Self::Distinct(distinct) => {
@@ -169,15 +206,12 @@ impl Cell {
     }
 }
 
-fn extreme(held: &mut Option<Number>, value: &Value, better: impl Fn(f64, f64) -> bool) {
+/// Holds a number in place of one that it is so to.
+fn extreme(held: &mut Option<Number>, value: &Value, so: Ordering) {
     let Some(new) = number(value) else {
         return;
     };
-    let as_f64 = |number: &Number| number.as_f64().unwrap_or(0.0);
-    if held
-        .as_ref()
-        .is_none_or(|old| better(as_f64(&new), as_f64(old)))
-    {
+    if held.as_ref().is_none_or(|old| compare(&new, old) == so) {
         *held = Some(new);
     }
 }
@@ -213,6 +247,7 @@ impl Dated {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     /// What a function says of these values, one second apart.
@@ -272,6 +307,50 @@ mod tests {
             says(Function::Sum, &[large.clone(), large]),
             json!(18_446_744_073_709_551_616.0)
         );
+    }
+
+    /// 2^53 is the last whole number up to which doubles tell all of them apart.
+    #[test]
+    fn the_least_and_the_greatest_are_exact() {
+        let two_53 = 9_007_199_254_740_992_i64;
+        let near = [json!(two_53 + 1), json!(two_53), json!(two_53 + 2)];
+        let large = [json!(u64::MAX - 1), json!(u64::MAX), json!(i64::MIN)];
+        let texts = [json!("18446744073709551614"), json!("18446744073709551615")];
+        // 2^53 as a double lies between two whole numbers; 2^64 above all of them.
+        let mixed = [json!(two_53 + 1), json!(9_007_199_254_740_992.0)];
+        let above = [json!(u64::MAX), json!(18_446_744_073_709_551_616.0)];
+        let below = [json!(-3), json!(-2.5), json!(2.5), json!(2)];
+        for (values, least, greatest) in [
+            (&near[..], &near[1], &near[2]),
+            (&large, &large[2], &large[1]),
+            (&texts, &json!(u64::MAX - 1), &json!(u64::MAX)),
+            (&mixed, &mixed[1], &mixed[0]),
+            (&above, &above[0], &above[1]),
+            (&below, &below[0], &below[2]),
+        ] {
+            let mut turned = values.to_vec();
+            turned.reverse();
+            for values in [values, &turned] {
+                assert_eq!(says(Function::Min, values), *least, "of {values:?}");
+                assert_eq!(says(Function::Max, values), *greatest, "of {values:?}");
+            }
+        }
+    }
+
+    proptest! {
+        /// Doubles that are known exactly: `n` times a power of two, and halves.
+        #[test]
+        fn a_mixed_comparison_is_that_of_the_numbers(n: i32, power in 0..32, near in -3_i64..=3) {
+            let double = |n: f64| Number::from_f64(n).unwrap();
+            let exact = i64::from(n) << power;
+            for (whole, double, expected) in [
+                (exact + near, double(f64::from(n) * 2_f64.powi(power)), near.cmp(&0)),
+                (near, double(f64::from(n % 8) / 2.0), (2 * near).cmp(&i64::from(n % 8))),
+            ] {
+                prop_assert_eq!(compare(&whole.into(), &double), expected);
+                prop_assert_eq!(compare(&double, &whole.into()), expected.reverse());
+            }
+        }
     }
 
     #[test]
