@@ -16,6 +16,20 @@ use crate::route::confine;
 /// Folder of everything that is not data: state, configurations.
 pub const OWN_FOLDER: &str = "_headwater/";
 
+/// Longest key, in bytes, prefix and all: S3 has no longer ones.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest prefix that an output may have, in bytes, without the slash behind it.
+pub const PREFIX_BYTES_MAX: usize = 200;
+/// Longest name between two slashes, in bytes: a disk has no longer ones.
+pub const PART_BYTES_MAX: usize = 255;
+
+/// Longest name of a file of a topic, in bytes, without its folders: two numbers of 20 digits, a
+/// partition of 10, and what stands between them.
+pub fn file_bytes_max(topic: &str) -> usize {
+    let range = "+2147483647+".len() + 2 * 20 + "-".len();
+    topic.len() + range + "+1000000of1000000.".len() + "ndjson.zst".len()
+}
+
 /// More objects than any batch has: a hundred times what `flush.objects` may be. A name that counts
 /// higher is not one of ours.
 const OBJECTS_MAX: usize = 1_000_000;
@@ -241,6 +255,25 @@ mod tests {
             (1, 3, "ndjson.zst")
         );
         assert_eq!(name.to_string(), text);
+    }
+
+    #[test]
+    fn no_name_of_a_file_is_longer_than_it_is_said_to_be() {
+        let most = file_bytes_max("logs");
+        for extension in ["ndjson.zst", "csv.zst", "txt.gz", "parquet"] {
+            let name = ObjectName {
+                path: String::new(),
+                topic: "logs".into(),
+                partition: i32::MAX,
+                start: u64::MAX - 1,
+                end: u64::MAX,
+                k: OBJECTS_MAX,
+                n: OBJECTS_MAX,
+                extension: extension.into(),
+            };
+            let compacted = CompactedName::of(&vec![&name; 1_000_000]).unwrap();
+            assert!(name.to_string().len() <= most && compacted.to_string().len() <= most);
+        }
     }
 
     #[test]

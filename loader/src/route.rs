@@ -9,6 +9,10 @@
 //! Values come from devices: everything but letters, digits, `.`, `_`, `:`, `@` and `-` is written
 //! `%XX`, dots alone too, so that no value can leave its place in the path; a missing or empty one
 //! is `__HIVE_DEFAULT_PARTITION__`; one above 128 bytes is cut and ends in a hash of the whole.
+//!
+//! A path that would make a name which an output cannot hold is refused, and its row is a dead letter:
+//! longer in all, or in one of its parts, than [`crate::name`] has it. The same for every output, since
+//! what becomes of a record does not depend on where it goes.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -16,6 +20,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::name::{KEY_BYTES_MAX, PART_BYTES_MAX, PREFIX_BYTES_MAX, file_bytes_max};
 use crate::peek::{FIELDS_MAX, Field, Fields};
 use crate::transform::{Part, parse_template};
 
@@ -23,7 +28,7 @@ use crate::transform::{Part, parse_template};
 const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 /// Longest value in a path, in bytes.
 const VALUE_BYTES_MAX: usize = 128;
-/// Longest path, in bytes: S3 allows keys of 1024, and prefix and file name need their part.
+/// Longest path, in bytes; less with a long topic: see [`path_bytes_max`].
 pub const PATH_BYTES_MAX: usize = 640;
 
 /// Path of rows that could not be made: a record that is no JSON object, or whose path is too long.
@@ -41,6 +46,9 @@ pub enum PathError {
     /// More than are looked for.
     #[error("output.path {0:?}: it names more than 16 fields")]
     Fields(String),
+    /// What stands in it alone is too long.
+    #[error("output.path {0:?}: without any value {1}")]
+    TooLong(String, TooLong),
     /// An absolute path, `..`, an empty part, or our own folder.
     #[error(
         "output.path {0:?}: its parts are plain names, and the first is not one of headwater's own (\"_…\")"
@@ -213,16 +221,29 @@ impl PathTemplate {
         Ok(folders)
     }
 
-    /// Writes the path of a row to `memo.path`, from the fields in the order of
+    /// Whether what stands in it alone, without a value or a time, fits.
+    ///
+    /// # Errors
+    /// No row could have a path: see [`TooLong`].
+    pub fn fits(&self, topic: &str) -> Result<(), PathError> {
+        let text = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Field(_) | Piece::Time(..) | Piece::Ingest(_) => String::new(),
+        };
+        let fixed: String = self.pieces.iter().map(text).collect();
+        fits(&fixed, topic).map_err(|error| PathError::TooLong(self.text.clone(), error))
+    }
+
+    /// Writes the path of a row of a topic to `memo.path`, from the fields in the order of
     /// [`PathTemplate::fields`]. Neighbours mostly share their path, and a path is dear to make: so
     /// it is made again only where what it is made of differs.
     ///
     /// # Errors
-    /// It is longer than [`PATH_BYTES_MAX`].
+    /// It is too long for a name.
     pub fn path(
         &self,
         fields: &Fields<'_>,
-        clock_ms: u64,
+        (topic, clock_ms): (&str, u64),
         memo: &mut PathMemo,
     ) -> Result<Same, TooLong> {
         memo.key.clear();
@@ -242,12 +263,9 @@ impl PathTemplate {
         memo.path.clear();
         self.write(fields, clock_ms, &mut memo.path);
         std::mem::swap(&mut memo.key, &mut memo.last);
-        memo.valid = memo.path.len() <= PATH_BYTES_MAX;
-        if memo.valid {
-            Ok(Same::No)
-        } else {
-            Err(TooLong)
-        }
+        let fits = fits(&memo.path, topic);
+        memo.valid = fits.is_ok();
+        fits.map(|()| Same::No)
     }
 
     fn write(&self, fields: &Fields<'_>, clock_ms: u64, path: &mut String) {
@@ -293,10 +311,34 @@ pub enum Same {
     No,
 }
 
-/// A path longer than [`PATH_BYTES_MAX`].
+/// A path that no name can be made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("its path is longer than 640 bytes")]
-pub struct TooLong;
+pub enum TooLong {
+    /// As a whole.
+    #[error("its path is longer than {0} bytes")]
+    Path(usize),
+    /// Between two slashes: a folder's name on a disk.
+    #[error("a part of its path is longer than {PART_BYTES_MAX} bytes")]
+    Part,
+}
+
+/// Longest path of rows of a topic, in bytes: what prefix and file name leave of a key.
+fn path_bytes_max(topic: &str) -> usize {
+    // Of each a slash behind it.
+    let beside = PREFIX_BYTES_MAX + 1 + 1 + file_bytes_max(topic);
+    KEY_BYTES_MAX.saturating_sub(beside).min(PATH_BYTES_MAX)
+}
+
+fn fits(path: &str, topic: &str) -> Result<(), TooLong> {
+    let most = path_bytes_max(topic);
+    if path.len() > most {
+        return Err(TooLong::Path(most));
+    }
+    match path.split('/').any(|part| part.len() > PART_BYTES_MAX) {
+        true => Err(TooLong::Part),
+        false => Ok(()),
+    }
+}
 
 /// The part of a plain UTC time, `YYYY-MM-DDThh:mm:ss[.fraction]Z`, that a path can depend on: up to
 /// the minute. `None` where it is written otherwise. Whether there is such a day does not matter
@@ -385,8 +427,54 @@ mod tests {
         let template = PathTemplate::try_from(template.to_owned()).unwrap();
         let fields = peek(row, template.fields()).unwrap();
         let mut memo = PathMemo::default();
-        let made = template.path(&fields, CLOCK, &mut memo);
+        let made = template.path(&fields, ("logs", CLOCK), &mut memo);
         made.ok().map(|_| memo.path)
+    }
+
+    /// What a path of two fields, each of so many bytes, comes to.
+    fn long(template: &str, topic: &str, bytes: [usize; 2]) -> Result<usize, TooLong> {
+        let template = PathTemplate::try_from(template.to_owned()).unwrap();
+        let [a, b] = bytes.map(|n| "x".repeat(n));
+        let row = serde_json::json!({ "a": a, "b": b }).to_string();
+        let fields = peek(&row, template.fields()).unwrap();
+        let mut memo = PathMemo::default();
+        let made = template.path(&fields, (topic, CLOCK), &mut memo);
+        // And what was refused is not what the next one finds.
+        assert_eq!(
+            template.path(&fields, (topic, CLOCK), &mut memo).is_ok(),
+            made.is_ok()
+        );
+        made.map(|_| memo.path.len())
+    }
+
+    /// A disk has no name above 255 bytes: a row with one would be tried for ever.
+    #[test]
+    fn a_part_of_a_path_fits_a_folders_name() {
+        assert_eq!(long("x/{a}{b}", "t", [127, 128]), Ok(257));
+        assert_eq!(long("x/{a}{b}", "t", [128, 128]), Err(TooLong::Part));
+        assert_eq!(long("{a}/{b}", "t", [128, 128]), Ok(257));
+        let text = |bytes| PathTemplate::try_from("y".repeat(bytes) + "{a}/z").unwrap();
+        assert_eq!(text(255).fits("t"), Ok(()));
+        let said = text(256).fits("t").unwrap_err().to_string();
+        assert!(
+            said.contains("a part of its path is longer than 255"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_path_leaves_a_key_room_for_a_long_topic() {
+        let six = "{a}/{a}/{a}/{a}/{b}/x";
+        let at_most = |topic: &str| {
+            let made: Vec<_> = (1..=128).map(|n| long(six, topic, [128, n])).collect();
+            made.iter().filter_map(|made| made.ok()).max().unwrap_or(0)
+        };
+        assert_eq!(at_most("logs"), PATH_BYTES_MAX);
+        let topic = "t".repeat(200);
+        let most = KEY_BYTES_MAX - PREFIX_BYTES_MAX - 2 - file_bytes_max(&topic);
+        assert_eq!(at_most(&topic), most);
+        assert_eq!(long(six, &topic, [128, 128]), Err(TooLong::Path(most)));
+        assert_eq!(path_bytes_max(&"t".repeat(2000)), 0);
     }
 
     #[test]
@@ -457,7 +545,7 @@ mod tests {
                 for (source, time) in &rows {
                     let row = serde_json::json!({ "s": source, "time": time }).to_string();
                     let fields = peek(&row, template.fields()).unwrap();
-                    let same = template.path(&fields, clock * 60_000, &mut memo).unwrap();
+                    let same = template.path(&fields, ("logs", clock * 60_000), &mut memo).unwrap();
                     let mut plain = String::new();
                     template.write(&fields, clock * 60_000, &mut plain);
                     prop_assert_eq!(&memo.path, &plain);

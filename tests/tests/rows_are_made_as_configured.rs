@@ -143,3 +143,38 @@ fn steps_lookup_paths_and_gzip_into_a_folder_with_a_kill_in_the_middle() {
         );
     }
 }
+
+/// What a disk refuses it refuses for ever: the partition would stand still.
+#[test]
+fn a_path_that_no_disk_takes_is_a_dead_letter_and_holds_nothing_up() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "long", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let table = folder.path().join("sites.csv");
+    fs::write(&table, "device,site\npi-1,Ulm\n").expect("a table");
+    let out = folder.path().join("out");
+    let path = "path = \"site={site}/hour={time:%Y-%m-%dT%H}\"";
+    let config = config(&loading, &out, &table);
+    let config = config.replace(path, "path = \"{long}{message}/x\"");
+    assert!(!config.contains(path));
+    let mut device = Device::new("pi-1", "/var/log/app", 1);
+    let long = "l".repeat(128);
+    let mut record = |message: &str| {
+        let value = format!(r#"{{"device":"pi-1","long":"{long}","message":"{message}"}}"#);
+        device.reading(value.into_bytes())
+    };
+    let (fits, does_not) = ("f".repeat(127), "d".repeat(128));
+    let records = [record("first"), record(&does_not), record(&fits)];
+    kafka.produce(&loading.topic, records);
+    let loader = Loader::start(&config);
+    wait_until("the last one is in the folder", PATIENCE, || {
+        files(&out).iter().any(|file| file.contains(&fits))
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let list = Loader::with(&config).run("dlq list", &[]);
+    let said = "1 x a part of its path is longer than 255 bytes;";
+    assert!(list.stdout.starts_with(said), "{}", list.stdout);
+    let stored = files(&out);
+    let rows = stored.iter().filter(|file| file.contains(&long)).count();
+    assert_eq!(rows, 2, "{stored:?}");
+}

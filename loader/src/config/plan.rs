@@ -16,14 +16,19 @@ use crate::emf::Emf;
 use crate::encode::Compression;
 use crate::format::{Format, Kind};
 use crate::memory::{MemoryPlan, Needs};
+use crate::name::{KEY_BYTES_MAX, PART_BYTES_MAX, PREFIX_BYTES_MAX, file_bytes_max};
 use crate::partition::Layout;
 use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
+use crate::route::PathTemplate;
 use crate::store::dynamodb::DynamoSettings;
 use crate::store::s3::S3Settings;
 use crate::store::s3::options::{Encryption, S3Options};
 use crate::tables::{Sources, read_bounded};
 use crate::transform::StepFile;
 use crate::transform::vrl::SOURCE_BYTES_MAX;
+
+/// Longest path of a folder, in bytes: Linux takes 4095, a longest key among them.
+const FOLDER_BYTES_MAX: usize = 4095 - 1 - KEY_BYTES_MAX;
 
 /// What the program runs on.
 #[derive(Debug, Clone)]
@@ -419,14 +424,15 @@ fn plan_pipeline(file: &ConfigFile, tables: &Tables) -> Result<Pipeline, Vec<Str
             return Err(vec!["two aggregate steps are the same; remove one".into()]);
         }
     }
-    let path = file.output.path.clone().try_into();
+    let path = PathTemplate::try_from(file.output.path.clone());
+    let path = path.and_then(|path| path.fits(&file.kafka.topic).map(|()| path));
     let spec = PipelineSpec {
         transform: file.transform.iter().map(StepFile::stored).collect(),
         tables: tables
             .iter()
             .map(|(path, bytes)| (path.clone(), content_hash(bytes)))
             .collect(),
-        path: path.map_err(|error: crate::route::PathError| vec![error.to_string()])?,
+        path: path.map_err(|error| vec![error.to_string()])?,
         compression: file.output.compression,
         format,
         layout: file.output.layout,
@@ -454,7 +460,10 @@ pub fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
             true if file.output.s3 != S3File::default() => one(
                 "output.s3: it is for s3:// outputs, and output.url is a folder; remove it".into(),
             ),
-            true => Ok(Output::Folder(path.into())),
+            true => match folder_problem(path, &file.kafka.topic) {
+                Some(problem) => one(problem),
+                None => Ok(Output::Folder(path.into())),
+            },
             false => one(format!(
                 "output.url {url:?}: a folder is written file:///with/its/whole/path"
             )),
@@ -473,9 +482,9 @@ pub fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
         ));
     }
     let prefix = prefix.trim_matches('/');
-    if prefix.len() > 200 || prefix.split('/').any(|part| matches!(part, "." | "..")) {
+    if prefix.len() > PREFIX_BYTES_MAX || prefix.split('/').any(|part| matches!(part, "." | "..")) {
         problems.push(format!(
-            "output.url {url:?}: a prefix has 200 bytes at most and no '..'"
+            "output.url {url:?}: a prefix has {PREFIX_BYTES_MAX} bytes at most and no '..'"
         ));
     }
     if !problems.is_empty() {
@@ -484,6 +493,25 @@ pub fn parse_output(file: &ConfigFile) -> Result<Output, Vec<String>> {
     Ok(Output::S3(Box::new(s3_settings(
         file, bucket, prefix, options,
     ))))
+}
+
+/// Why no file could be written into a folder, where none could.
+fn folder_problem(folder: &str, topic: &str) -> Option<String> {
+    let (file, beside) = (file_bytes_max(topic), file_bytes_max(""));
+    if file > PART_BYTES_MAX {
+        return Some(format!(
+            "kafka.topic: its name is of {} bytes, and in a folder it has {} at most, since it stands in the names of \
+             files with {beside} bytes of numbers (of {PART_BYTES_MAX}); s3:// takes it",
+            topic.len(),
+            PART_BYTES_MAX - beside
+        ));
+    }
+    let long = folder.split('/').any(|part| part.len() > PART_BYTES_MAX);
+    (long || folder.len() > FOLDER_BYTES_MAX).then(|| {
+        format!(
+            "output.url: a folder's path has {FOLDER_BYTES_MAX} bytes at most, and each of its parts {PART_BYTES_MAX}"
+        )
+    })
 }
 
 fn s3_settings(file: &ConfigFile, bucket: &str, prefix: &str, options: S3Options) -> S3Settings {
@@ -552,6 +580,41 @@ mod tests {
         };
         assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("bucket", "a/b/"));
         assert_eq!(plan.flush.age_ms, 60_000);
+    }
+
+    #[test]
+    fn what_no_name_has_room_for_is_refused_at_the_start() {
+        let said = |url: &str, topic: usize, path: usize| {
+            let text = GOOD
+                .replace("s3://bucket/a/b/", url)
+                .replace("\"logs\"", &format!("\"{}\"", "t".repeat(topic)));
+            let path = "p".repeat(path);
+            plan(&format!("{text}\npath = \"{path}/{{device}}\"\n")).map(|_| ())
+        };
+        let name = |bytes: usize| "d".repeat(bytes);
+        let folder = |parts: usize| format!("file://{}", format!("/{}", name(254)).repeat(parts));
+        for (url, topic, path) in [
+            ("file:///out", 174, 255),
+            (&folder(12), 9, 9),
+            (&format!("s3://b/{}", name(200)), 249, 255),
+        ] {
+            assert_eq!(said(url, topic, path), Ok(()), "{url}");
+        }
+        for (url, topic, path, why) in [
+            ("file:///out", 175, 9, "in a folder it has 174 at most"),
+            (&folder(13), 9, 9, "a folder's path has 3070"),
+            (
+                &format!("file:///{}", name(256)),
+                9,
+                9,
+                "each of its parts 255",
+            ),
+            ("s3://b", 9, 256, "a part of its path is longer than 255"),
+            (&format!("s3://b/{}", name(201)), 9, 9, "200 bytes at most"),
+        ] {
+            let problems = said(url, topic, path).unwrap_err();
+            assert!(problems[0].contains(why), "{problems:?}");
+        }
     }
 
     #[test]

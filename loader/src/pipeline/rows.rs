@@ -113,7 +113,7 @@ impl Pipeline {
             Err(_) if whole => Fields::default(),
             Err(reason) => return Err((reason.into(), line)),
         };
-        let same = match self.spec.path.path(&fields, clock_ms, memo) {
+        let same = match self.spec.path.path(&fields, (record.topic, clock_ms), memo) {
             Ok(same) => same,
             Err(error) => return Err((error.to_string().into(), line)),
         };
@@ -143,7 +143,7 @@ impl Pipeline {
         let path = &self.spec.path;
         let looked = text(record.value).and_then(|text| {
             let fields = peek(text, path.fields()).map_err(no_object)?;
-            let same = path.path(&fields, clock_ms, memo);
+            let same = path.path(&fields, (record.topic, clock_ms), memo);
             Ok((text, same.map_err(|error| error.to_string())?))
         });
         let (text, same) = match looked {
@@ -188,7 +188,8 @@ impl Pipeline {
             *last = by;
         }
         let path = route.map_or(&self.spec.path, |(_, path)| path);
-        let same = match path.path(&pick(&row, path.fields()), clock_ms, memo) {
+        let around = (record.topic, clock_ms);
+        let same = match path.path(&pick(&row, path.fields()), around, memo) {
             Ok(same) => same,
             Err(error) => return Err((error.to_string().into(), line)),
         };
@@ -255,7 +256,8 @@ impl Pipeline {
             (Some(Ok(path)), _) | (_, Some(path)) => path,
             _ => &self.spec.path,
         };
-        let placed = path.path(&pick(&window.row, path.fields()), clock_ms, memo);
+        let fields = pick(&window.row, path.fields());
+        let placed = path.path(&fields, (at.topic, clock_ms), memo);
         let made = placed.map_err(|error| error.to_string());
         // The memory of the last path is this one's alone.
         let made = made.and_then(|_| self.write(&window.row, line));

@@ -239,6 +239,7 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::PermissionDenied
         | io::ErrorKind::NotADirectory
+        | io::ErrorKind::InvalidFilename
         | io::ErrorKind::ReadOnlyFilesystem => StoreError::Refused(text),
         _ => StoreError::Later(text),
     }
