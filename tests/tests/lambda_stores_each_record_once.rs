@@ -385,6 +385,51 @@ fn an_output_is_a_groups_or_a_functions() {
     }
 }
 
+/// Where a path for each line makes many batches of one event, each has its boundary, and each is said to be
+/// done; and so it goes on where it was cut off in the middle of them.
+#[test]
+fn each_batch_of_an_event_is_decided_before_anything_of_it_is_stored() {
+    let paths = "path = \"{message}\"\n[flush]\nobjects = 2\n";
+    let rig = Rig::new(30);
+    let lambda = Lambda::start();
+    let function = rig.function(&lambda, paths).crash_at("intent-committed:9");
+    let function = function.start_as("lambda");
+    let first = rig.event([0..25, 0..0]);
+    assert_eq!(lambda.invoke(&function, &first, TIMEOUT), Outcome::Gone);
+    // The trigger hands it over again, and all that there is of both.
+    let function = rig.function(&lambda, paths).start_as("lambda");
+    assert_eq!(
+        lambda.invoke(&function, &rig.whole(), TIMEOUT),
+        all_stored()
+    );
+    rig.assert_exact();
+
+    // Of a partition that nothing cut off: an object of rows comes behind a head that holds it.
+    let puts = rig
+        .s3
+        .requests()
+        .into_iter()
+        .filter(|request| request.op == Op::Put);
+    let keys: Vec<String> = puts.map(|put| put.key).collect();
+    let head = format!("data/_headwater/state/{TOPIC}/1/head");
+    let (mut heads, mut states, mut rows) = (0, 0, 0);
+    for key in keys
+        .iter()
+        .filter(|key| key.contains("logs/1/") || key.contains("logs+1+"))
+    {
+        if *key == head {
+            heads += 1;
+        } else if key.starts_with("data/_headwater/") {
+            states += 1;
+            assert_eq!(heads, 2 * states, "{keys:#?}");
+        } else {
+            rows += 1;
+            assert_eq!(heads, 2 * states + 2, "{keys:#?}");
+        }
+    }
+    assert_eq!((rows, states, heads), (30, 15, 31), "{keys:#?}");
+}
+
 /// Nothing of a batch is seen where all of it went into windows or was filtered; the state that it
 /// leaves before it is done must not look like a consumer group's.
 #[test]

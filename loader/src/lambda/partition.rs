@@ -290,11 +290,7 @@ impl Work<'_> {
             if taken >= fetched.entries.len() {
                 machine.apply(Event::Stop, clock::now())?;
             }
-            while let Some(action) = machine.next_action() {
-                loaded.note(&action);
-                version = self.act(&machine, action, version).await?;
-                machine.apply(Event::ActionDone, clock::now())?;
-            }
+            version = self.perform(&mut machine, version, &mut loaded).await?;
             for counts in machine.take_counts() {
                 loaded.counts = loaded.counts.plus(&counts);
                 if counts.unaccounted > 0 {
@@ -329,7 +325,26 @@ impl Work<'_> {
         Ok((Head::done(committed), None))
     }
 
-    /// Performs what the heart asks for.
+    /// Performs all that the heart asks for now.
+    async fn perform(
+        &self,
+        machine: &mut Partition,
+        version: Option<Version>,
+        loaded: &mut Loaded,
+    ) -> Result<Option<Version>, LambdaError> {
+        let mut version = version;
+        while let Some(action) = machine.next_action() {
+            let is_awaited = action.is_awaited();
+            loaded.note(&action);
+            version = self.act(machine, action, version).await?;
+            if is_awaited {
+                machine.apply(Event::ActionDone, clock::now())?;
+            }
+        }
+        Ok(version)
+    }
+
+    /// Performs one thing.
     async fn act(
         &self,
         machine: &Partition,

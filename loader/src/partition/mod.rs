@@ -82,6 +82,14 @@ pub enum Action {
     RemoveSnapshot(String),
 }
 
+impl Action {
+    /// Whether [`Event::ActionDone`] is to follow it. What nobody waits for is no step: told to be done, it would
+    /// end the one that is under way beside it.
+    pub fn is_awaited(&self) -> bool {
+        !matches!(self, Self::RemoveSnapshot(_))
+    }
+}
+
 /// What came of an action, or came to pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {

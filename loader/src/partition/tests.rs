@@ -291,7 +291,7 @@ impl Worker {
             && (!faults || seed.chance(60))
         {
             let done = world.perform(action, self.epoch, seed, faults);
-            let waits = !matches!(action, Action::RemoveSnapshot(_));
+            let waits = action.is_awaited();
             self.under_way = None;
             return match done {
                 Ok(()) if waits => self.partition.apply(Event::ActionDone, now).is_ok(),
