@@ -112,8 +112,9 @@ impl Metrics {
         ] {
             self.records.get_or_create(&OfOutcome { outcome }).inc_by(n);
         }
-        // Among those that were written.
+        // Among those that were written; unparsed among all but duplicates and notices.
         for (outcome, n) in [
+            ("unparsed", counts.unparsed),
             ("overlap", counts.overlaps),
             ("refused_headers", counts.refused),
             ("unaccounted", counts.unaccounted),
@@ -274,7 +275,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("headwater_loader");
         registry.register(
             "records",
-            "Records in completed batches, by outcome; overlap, refused_headers and unaccounted are among the written",
+            "Records in completed batches, by outcome; overlap, refused_headers, unaccounted and unparsed are among the others",
             self.records.clone(),
         );
         registry.register(

@@ -147,6 +147,8 @@ pub struct Scratch {
     last: Option<usize>,
     /// Why the last dead letter is one.
     refusal: Refusal,
+    /// Whether a text of the row that was made last could not be parsed.
+    unparsed: bool,
     made: MadeItems,
 }
 
@@ -166,6 +168,11 @@ impl Scratch {
     /// The items of the row that was made last: they go with it.
     pub fn take_items(&mut self) -> impl Iterator<Item = Item> {
         self.made.items.drain(..)
+    }
+
+    /// Whether a step could not parse a text of the record that was made last, whatever became of it.
+    pub fn was_unparsed(&self) -> bool {
+        self.unparsed
     }
 }
 

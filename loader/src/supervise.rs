@@ -409,6 +409,7 @@ fn report(shared: &Shared, when: &str) {
             overlaps = sum.overlaps,
             notices = sum.notices,
             refused = sum.refused,
+            unparsed = sum.unparsed,
             "{when}"
         );
     }

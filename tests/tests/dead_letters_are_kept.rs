@@ -172,6 +172,54 @@ fn snapshot(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
     all
 }
 
+/// A text that is not of its format is kept apart, counted, and back once the step is another.
+#[test]
+fn a_text_that_cannot_be_parsed_is_kept_and_counted() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "unparsed", 1);
+    let listen = free_address();
+    let steps = |on_error: &str| {
+        format!(
+            "[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n[[transform]]\nstep = \"parse\"\n\
+             format = \"json\"\nkeep_field = true\non_error = \"{on_error}\"\n"
+        )
+    };
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    let lines = ["{\"a\":1}", "prose", "{\"a\":2}", "[1]", "{\"a\":3}"];
+    kafka.produce(&loading.topic, lines.map(|line| device.line(line)));
+    let loader = loading.loader(&steps("dead_letter")).start();
+    let of = |outcome: &str| {
+        let name = format!("headwater_loader_records_total{{outcome=\"{outcome}\"}}");
+        metric(&listen, &name)
+    };
+    wait_until("all is stored", PATIENCE, || {
+        (of("written"), of("dead_letter")) == (Some(3), Some(2))
+    });
+    assert_eq!(of("unparsed"), Some(2));
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let kept: Vec<_> = letters(&loading)
+        .into_iter()
+        .map(|letter| letter.0)
+        .collect();
+    assert_eq!(
+        kept,
+        [Some("1 (parse)".to_owned()), Some("1 (parse)".to_owned())]
+    );
+    loading.assert_proven();
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let to = format!("file://{}", elsewhere.path().display());
+    let replay = loading
+        .loader(&steps("mark"))
+        .run("dlq replay", &["--to", &to]);
+    assert_eq!(replay.code, Some(0), "{}{}", replay.stdout, replay.stderr);
+    let mut back: Vec<String> = stored_in_folder(elsewhere.path())
+        .into_iter()
+        .map(|row| row.message)
+        .collect();
+    back.sort();
+    assert_eq!(back, ["[1]", "prose"]);
+}
+
 #[test]
 fn the_durable_lag_is_what_is_not_stored_and_nothing_else() {
     let (kafka, s3) = (Kafka::shared(), S3::start());

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use anyhow::Context;
+use headwater_record::steps::OnError;
 
 use crate::books::{AccountsFile, Daily};
 use crate::cli::{plan_from, print};
 use crate::config::ConfigFile;
 use crate::items::{Mode, Table};
 use crate::partition::Layout;
+use crate::transform::StepFile;
 
 /// What an object for each record costs.
 const PRICE: &str = "# An object for each record: a million records are a million PUTs, 5.00 dollars at 0.005 for 1000 (an example:\n\
@@ -33,6 +35,27 @@ fn said(accounts: AccountsFile) -> String {
         }
     }
     text
+}
+
+/// What becomes of a text that a step cannot parse: a line for each that passes it on or drops it.
+fn unparsed(steps: &[StepFile]) -> String {
+    let line = |(at, step): (usize, &StepFile)| {
+        let StepFile::Parse(parse) = step else {
+            return None;
+        };
+        let becomes = match parse.on_error.unwrap_or_default() {
+            OnError::Mark => "goes on as it is, with parse_error",
+            OnError::Ignore => "goes on as it is",
+            OnError::Drop => "is dropped with its row",
+            OnError::DeadLetter => return None,
+        };
+        Some(format!(
+            "# transform {} (parse): a text that is not of its format {becomes} (on_error = \"dead_letter\" keeps it apart);\n\
+             # records_total{{outcome=\"unparsed\"}} counts them.\n",
+            at + 1
+        ))
+    };
+    steps.iter().enumerate().filter_map(line).collect()
 }
 
 /// A line about a table of DynamoDB.
@@ -70,7 +93,7 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     };
     let tables_memory = more(memory.tables, "tables");
     let items_memory = more(memory.items, "requests to DynamoDB");
-    let said = said(file.accounts);
+    let said = said(file.accounts) + &unparsed(&file.transform);
     let tables: String = plan.pipeline.items().iter().map(about).collect();
     print(&format!(
         "# Effective configuration, defaults filled in.\n\
@@ -83,4 +106,36 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
         bytes(memory.hand_over),
         bytes(memory.fetch),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_becomes_of_a_text_that_cannot_be_parsed() {
+        let said = |on_error: &str| {
+            let text = format!(
+                "[[transform]]\nstep='remove'\nfields=['a']\n[[transform]]\nstep='parse'\nformat='json'\n{on_error}"
+            );
+            #[derive(serde::Deserialize)]
+            struct Steps {
+                transform: Vec<StepFile>,
+            }
+            let steps: Steps = toml::from_str(&text).unwrap();
+            unparsed(&steps.transform)
+        };
+        for (on_error, word) in [
+            ("", "with parse_error"),
+            ("on_error='ignore'", "goes on as it is (on_error"),
+            ("on_error='drop'", "is dropped"),
+        ] {
+            let said = said(on_error);
+            assert!(
+                said.starts_with("# transform 2 (parse): ") && said.contains(word),
+                "{said}"
+            );
+        }
+        assert_eq!(said("on_error='dead_letter'"), "");
+    }
 }

@@ -65,6 +65,8 @@ pub struct Counts {
     pub refused: u64,
     /// Records and notices of streams that the ledger had no room for; records are stored.
     pub unaccounted: u64,
+    /// Records of which a step could not parse a text, whatever became of them.
+    pub unparsed: u64,
 }
 
 impl Counts {
@@ -83,6 +85,7 @@ impl Counts {
             notices: self.notices + other.notices,
             refused: self.refused + other.refused,
             unaccounted: self.unaccounted + other.unaccounted,
+            unparsed: self.unparsed + other.unparsed,
         }
     }
 }
@@ -183,6 +186,7 @@ impl OpenBatch {
             &mut self.counts,
             compressor,
         )?;
+        self.counts.unparsed += u64::from(self.scratch.was_unparsed());
         self.take_items();
         Ok(())
     }

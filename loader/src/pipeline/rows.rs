@@ -46,9 +46,11 @@ impl Pipeline {
             memo,
             last,
             refusal: why,
+            unparsed,
             made: beside,
         } = scratch;
         beside.items.clear();
+        *unparsed = false;
         let source = Source {
             record,
             window: None,
@@ -63,7 +65,7 @@ impl Pipeline {
                 clock_ms,
                 windows,
                 (line, &mut beside.json),
-                (memo, last),
+                (memo, last, unparsed),
             ),
         };
         match self.beside(made, source, beside) {
@@ -169,7 +171,7 @@ impl Pipeline {
         clock_ms: u64,
         windows: &mut Windows,
         (line, json): (&'a mut Vec<u8>, &mut Vec<u8>),
-        (memo, last): (&mut PathMemo, &mut Option<usize>),
+        (memo, last, unparsed): (&mut PathMemo, &mut Option<usize>, &mut bool),
     ) -> Written<'a> {
         let parsed = text(record.value)
             .and_then(|text| serde_json::from_str::<Row>(text).map_err(no_object));
@@ -177,7 +179,7 @@ impl Pipeline {
             Ok(row) => row,
             Err(reason) => return Err((reason.into(), line)),
         };
-        let route = match self.run(record, clock_ms, windows, &mut row) {
+        let route = match self.run((record, clock_ms), windows, &mut row, unparsed) {
             Ok(route) => route,
             Err(gone) => return Err((gone, line)),
         };
@@ -241,6 +243,7 @@ impl Pipeline {
             last,
             refusal: why,
             made: beside,
+            ..
         } = scratch;
         (*memo, *last) = (PathMemo::default(), None);
         beside.items.clear();
@@ -284,10 +287,10 @@ impl Pipeline {
     /// Runs the steps: the route that the row takes, where one holds, or why there is no row.
     fn run(
         &self,
-        record: Record<'_>,
-        clock_ms: u64,
+        (record, clock_ms): (Record<'_>, u64),
         windows: &mut Windows,
         row: &mut Row,
+        unparsed: &mut bool,
     ) -> Result<Option<(usize, &PathTemplate)>, Gone> {
         let mut route = None;
         for (at, step) in self.steps.iter().enumerate() {
@@ -310,7 +313,7 @@ impl Pipeline {
                         Ended::Failed(reason) => Ran::Failed(reason),
                     }
                 }
-                step => step.run(row, seed(record)),
+                step => step.run(row, seed(record), unparsed),
             };
             match ran {
                 Ran::On => {}

@@ -11,6 +11,7 @@
 //! [[transform]]
 //! step = "parse"             # json, logfmt, key_value, regex, syslog, cri, csv
 //! format = "logfmt"
+//! on_error = "dead_letter"   # here alone; mark (by default), ignore, drop
 //!
 //! [[transform]]
 //! step = "timestamp"         # see `timestamp`
@@ -253,7 +254,8 @@ impl Step {
                 let error = problems.into_iter().next().map(|problem| problem.error);
                 StepError::Shared(error.unwrap_or(steps::StepError::Empty("step")))
             };
-            Steps::new(vec![step]).map(Self::Shared).map_err(first)
+            let made = Steps::with_dead_letters(vec![step]);
+            made.map(Self::Shared).map_err(first)
         };
         match file.clone() {
             StepFile::Parse(file) => shared(steps::StepFile::Parse(file)),
@@ -304,11 +306,17 @@ impl Step {
         }
     }
 
-    /// Does the step. `seed`: what stands for the row where only a part of all is kept.
-    pub fn run(&self, row: &mut Row, seed: u64) -> Ran<'_> {
+    /// Does the step. `seed`: what stands for the row where only a part of all is kept. `unparsed` is set
+    /// where a `parse` could not read its text, whatever becomes of the row.
+    pub fn run(&self, row: &mut Row, seed: u64, unparsed: &mut bool) -> Ran<'_> {
         match self {
             Self::Shared(steps) => {
-                if steps.run(row, seed).dropped {
+                let ran = steps.run(row, seed);
+                *unparsed |= ran.unparsed;
+                if let Some(why) = ran.refused {
+                    return Ran::Failed(format!("it cannot be parsed: {why}"));
+                }
+                if ran.dropped {
                     return Ran::Dropped;
                 }
             }
@@ -354,7 +362,7 @@ mod tests {
     fn run(text: &str, row: &str) -> Option<String> {
         let mut row: Row = serde_json::from_str(row).unwrap();
         let step = step(text, Some(b"id,site,floor\npi-7,Ulm,3\npi-8,Bonn,\n")).unwrap();
-        let kept = step.run(&mut row, 0) == Ran::On;
+        let kept = step.run(&mut row, 0, &mut false) == Ran::On;
         kept.then(|| serde_json::to_string(&row).unwrap())
     }
 
@@ -391,6 +399,31 @@ mod tests {
             ),
         ] {
             assert_eq!(run(step, row).as_deref(), expected, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_of_its_format_becomes_what_was_asked_for() {
+        for (on_error, expected) in [
+            ("", Ran::On),
+            ("on_error='ignore'", Ran::On),
+            ("on_error='drop'", Ran::Dropped),
+            (
+                "on_error='dead_letter'",
+                Ran::Failed("it cannot be parsed: not a JSON object".into()),
+            ),
+        ] {
+            let text = format!("step='parse'\nformat='json'\n{on_error}");
+            let step = step(&text, None).unwrap();
+            let ran = |message: &str| {
+                let mut row = Row::new();
+                row.insert("message".into(), message.into());
+                let mut unparsed = false;
+                let ran = step.run(&mut row, 0, &mut unparsed);
+                (ran, unparsed)
+            };
+            assert_eq!(ran("prose"), (expected, true), "{on_error}");
+            assert_eq!(ran("{}"), (Ran::On, false), "{on_error}");
         }
     }
 

@@ -30,7 +30,7 @@ use thiserror::Error;
 
 pub use self::condition::{Condition, ConditionFile};
 pub use self::field::{Shown, get};
-pub use self::parse::{Parse, ParseFile};
+pub use self::parse::{OnError, Parse, ParseFile};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::redact::{Redact, RedactFile};
 pub use self::sample::{Sample, SampleFile};
@@ -131,6 +131,9 @@ pub enum StepError {
     /// A text where a short one belongs.
     #[error("`{0}` is too long: 64 bytes at most")]
     TooLong(&'static str),
+    /// Rows are to be kept where there is no place for them.
+    #[error("on_error = \"dead_letter\" is the loader's: here a row is marked, ignored or dropped")]
+    NoDeadLetters,
 }
 
 /// A step that cannot run, and which it is.
@@ -162,6 +165,9 @@ pub struct Ran {
     pub dropped: bool,
     /// A `parse` could not read what it was given.
     pub unparsed: bool,
+    /// Why the row is to be a dead letter; with [`Steps::with_dead_letters`] alone. It is as it was before
+    /// the step that says so.
+    pub refused: Option<&'static str>,
 }
 
 /// Steps in order, ready to run.
@@ -178,11 +184,34 @@ impl PartialEq for Steps {
 }
 
 impl Steps {
-    /// Makes steps ready.
+    /// Makes steps ready, where there are no dead letters.
     ///
     /// # Errors
     /// Every step that cannot run as it is written.
     pub fn new(written: Vec<StepFile>) -> Result<Self, Vec<StepProblem>> {
+        let wants_them = |file: &StepFile| matches!(file, StepFile::Parse(file) if file.on_error == Some(OnError::DeadLetter));
+        let wrong = written
+            .iter()
+            .enumerate()
+            .filter(|(_, file)| wants_them(file));
+        let wrong: Vec<usize> = wrong.map(|(index, _)| index).collect();
+        let (ready, mut problems) = match Self::with_dead_letters(written) {
+            Ok(steps) => (Some(steps), Vec::new()),
+            Err(problems) => (None, problems),
+        };
+        problems.extend(wrong.into_iter().map(|index| StepProblem {
+            index,
+            error: StepError::NoDeadLetters,
+        }));
+        problems.sort_by_key(|problem| problem.index);
+        ready.filter(|_| problems.is_empty()).ok_or(problems)
+    }
+
+    /// Makes steps ready. Whoever runs them keeps a row that is [`Ran::refused`].
+    ///
+    /// # Errors
+    /// Every step that cannot run as it is written.
+    pub fn with_dead_letters(written: Vec<StepFile>) -> Result<Self, Vec<StepProblem>> {
         let (mut steps, mut problems) = (Vec::with_capacity(written.len()), Vec::new());
         for (index, file) in written.iter().enumerate() {
             match Step::new(file) {
@@ -229,6 +258,10 @@ impl Steps {
                     parse::Parsed::Drop => {
                         ran.unparsed = true;
                         false
+                    }
+                    parse::Parsed::Refused(why) => {
+                        (ran.unparsed, ran.refused) = (true, Some(why));
+                        return ran;
                     }
                 },
                 Step::Keep(condition) => condition.holds(row),

@@ -381,10 +381,35 @@ fn where_fields_go_and_what_a_failure_does() {
     assert_eq!(
         ran,
         Ran {
-            dropped: false,
-            unparsed: true
+            unparsed: true,
+            ..Ran::default()
         }
     );
+}
+
+#[test]
+fn a_text_that_is_to_be_kept_elsewhere_is_refused_as_it_was() {
+    let written = files(&json!([
+        {"step": "add", "field": "a", "value": 1},
+        {"step": "parse", "format": "json", "on_error": "dead_letter"},
+        {"step": "add", "field": "b", "value": 2},
+    ]));
+    let steps = Steps::with_dead_letters(written.clone()).unwrap();
+    let ran = |row: Value| {
+        let mut row = Row::from(row.as_object().unwrap().clone());
+        (steps.run(&mut row, 0), Value::from(row))
+    };
+    let (prose, row) = ran(json!({"message": "prose"}));
+    assert_eq!((prose.dropped, prose.unparsed), (false, true));
+    assert_eq!(prose.refused, Some("not a JSON object"));
+    assert_eq!(row, json!({"message": "prose", "a": 1}));
+    let (parsed, row) = ran(json!({"message": "{\"x\":1}"}));
+    assert_eq!(parsed, Ran::default());
+    assert_eq!(row, json!({"a": 1, "x": 1, "b": 2}));
+    // Where nobody keeps it, it cannot be asked for.
+    let problems = Steps::new(written).unwrap_err();
+    assert_eq!(problems[0].index, 1);
+    assert_eq!(problems[0].error, StepError::NoDeadLetters);
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //!
 //! The fields take the place of the field that was parsed (`message`), or go into one object
 //! (`into`). A text that is not of the format stays as it is, and `parse_error` says what is wrong
-//! with it, unless `on_error` has it otherwise. What is no text, or not there, is not parsed.
+//! with it, unless `on_error` has it otherwise (`ignore`, `drop`; the loader's `dead_letter`). What is no text, or not there, is not parsed.
 
 mod cri;
 mod csv;
@@ -68,6 +68,8 @@ pub enum OnError {
     Ignore,
     /// It is dropped.
     Drop,
+    /// It is no row any more: it goes where such records are kept. Only where there is such a place.
+    DeadLetter,
 }
 
 /// `parse`, as written.
@@ -137,6 +139,8 @@ pub(super) enum Parsed {
     Failed,
     /// It is not of the format, and the row goes for it.
     Drop,
+    /// It is not of the format, and the row is refused for it: why.
+    Refused(&'static str),
 }
 
 impl Parse {
@@ -174,6 +178,7 @@ impl Parse {
                 return match self.on_error {
                     OnError::Drop => Parsed::Drop,
                     OnError::Mark | OnError::Ignore => Parsed::Failed,
+                    OnError::DeadLetter => Parsed::Refused(why),
                 };
             }
         };
