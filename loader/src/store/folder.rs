@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,22 +25,23 @@ const TEMPORARY: &str = "_headwater/tmp/";
 /// A temporary file of this age belongs to nobody any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// A local folder.
-#[derive(Debug)]
+/// A local folder. What it does waits for a disk, or for a server behind it: [`super::Store`] has it done on
+/// threads for that.
+#[derive(Debug, Clone)]
 pub struct Folder {
-    root: PathBuf,
+    root: Arc<Path>,
     /// Tells temporary files from those of other processes, on other machines too.
     random: u64,
-    serial: AtomicU64,
+    serial: Arc<AtomicU64>,
 }
 
 impl Folder {
     /// The folder at `root`; it is made when something is stored.
     pub fn new(root: PathBuf) -> Self {
         Self {
-            root,
+            root: root.into(),
             random: RandomState::new().build_hasher().finish(),
-            serial: AtomicU64::new(0),
+            serial: Arc::default(),
         }
     }
 

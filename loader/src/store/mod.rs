@@ -12,6 +12,7 @@ pub mod s3;
 
 use bytes::Bytes;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use crate::encode::Content;
 use crate::store::folder::Folder;
@@ -19,6 +20,9 @@ use crate::store::s3::S3;
 
 pub use aws::Retries;
 pub use reading::{Pieces, Reading};
+
+/// Objects of a folder that are shown at a time.
+const PAGE: usize = 1000;
 
 /// How an object came to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +91,7 @@ impl Store {
     pub async fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::S3(store) => store.check().await,
-            Self::Folder(store) => store.check(),
+            Self::Folder(store) => on_disk(store, Folder::check).await,
         }
     }
 
@@ -103,7 +107,10 @@ impl Store {
     ) -> Result<Stored, StoreError> {
         match self {
             Self::S3(store) => store.put_new(key, bytes, content).await,
-            Self::Folder(store) => store.put_new(key, &bytes),
+            Self::Folder(store) => {
+                let key = key.to_owned();
+                on_disk(store, move |store| store.put_new(&key, &bytes)).await
+            }
         }
     }
 
@@ -114,7 +121,10 @@ impl Store {
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         match self {
             Self::S3(store) => store.get(key).await,
-            Self::Folder(store) => store.get(key),
+            Self::Folder(store) => {
+                let key = key.to_owned();
+                on_disk(store, move |store| store.get(&key)).await
+            }
         }
     }
 
@@ -125,7 +135,10 @@ impl Store {
     pub async fn open(&self, key: &str) -> Result<Option<Reading>, StoreError> {
         match self {
             Self::S3(store) => store.open(key).await,
-            Self::Folder(store) => store.open(key),
+            Self::Folder(store) => {
+                let key = key.to_owned();
+                on_disk(store, move |store| store.open(&key)).await
+            }
         }
     }
 
@@ -164,7 +177,10 @@ impl Store {
     pub async fn remove(&self, key: &str) -> Result<(), StoreError> {
         match self {
             Self::S3(store) => store.remove(key).await,
-            Self::Folder(store) => store.remove(key),
+            Self::Folder(store) => {
+                let key = key.to_owned();
+                on_disk(store, move |store| store.remove(&key)).await
+            }
         }
     }
 
@@ -189,9 +205,50 @@ impl Store {
     pub async fn list(&self, prefix: &str, mut each: impl FnMut(Listed)) -> Result<(), StoreError> {
         match self {
             Self::S3(store) => store.list(prefix, &mut each).await,
-            Self::Folder(store) => store.list(prefix, &mut each),
+            Self::Folder(store) => {
+                let (sender, mut pages) = mpsc::channel(1);
+                let prefix = prefix.to_owned();
+                let listing = on_disk(store, move |store| list_pages(store, &prefix, &sender));
+                let shown = async {
+                    while let Some(page) = pages.recv().await {
+                        page.into_iter().for_each(&mut each);
+                    }
+                };
+                tokio::join!(listing, shown).0
+            }
         }
     }
+}
+
+/// Lists a folder a page at a time. Blocks.
+fn list_pages(
+    store: &Folder,
+    prefix: &str,
+    pages: &mpsc::Sender<Vec<Listed>>,
+) -> Result<(), StoreError> {
+    let mut page = Vec::new();
+    let send = |page: &mut Vec<Listed>| {
+        // Whoever asked may be gone: then nobody misses it.
+        pages.blocking_send(std::mem::take(page)).ok();
+    };
+    store.list(prefix, &mut |listed| {
+        page.push(listed);
+        if page.len() >= PAGE {
+            send(&mut page);
+        }
+    })?;
+    send(&mut page);
+    Ok(())
+}
+
+/// Does something in a folder on a thread that may wait: the runtime's own have other work meanwhile.
+async fn on_disk<T: Send + 'static>(
+    store: &Folder,
+    work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let store = store.clone();
+    let done = tokio::task::spawn_blocking(move || work(&store)).await;
+    done.unwrap_or_else(|error| Err(StoreError::Later(format!("it was cut off: {error}"))))
 }
 
 fn no_versions() -> StoreError {

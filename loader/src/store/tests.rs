@@ -1,5 +1,9 @@
 //! One suite for every kind of store: here on a local folder; the whole-system tests run S3.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use super::*;
 
 fn folder() -> (tempfile::TempDir, Store) {
@@ -115,4 +119,55 @@ fn walk(folder: &std::path::Path) -> Vec<String> {
             }
         })
         .collect()
+}
+
+/// Does something while the only thread that may wait is taken: then nothing can be done yet.
+async fn elsewhere<T>(work: impl Future<Output = T>) -> T {
+    let (taken, until) = std::sync::mpsc::sync_channel::<()>(0);
+    let thread = tokio::task::spawn_blocking(move || until.recv().is_ok());
+    let mut work = pin!(work);
+    let at_once = poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_ready())).await;
+    assert!(!at_once, "done by a thread that has other work");
+    drop(taken);
+    assert!(!thread.await.unwrap());
+    work.await
+}
+
+/// A disk that does not answer, or a folder of a million files, holds up whoever waits for it, and no other task.
+#[test]
+fn nothing_of_a_folder_is_done_on_a_thread_of_the_runtime() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.max_blocking_threads(1).build().unwrap();
+    let (_folder, store) = folder();
+    runtime.block_on(async {
+        elsewhere(store.check()).await.unwrap();
+        let stored = elsewhere(put(&store, "a/1", b"one")).await.unwrap();
+        assert_eq!(stored, Stored::Written);
+        assert_eq!(elsewhere(store.get("a/1")).await.unwrap().unwrap(), "one");
+        assert!(elsewhere(store.open("a/1")).await.unwrap().is_some());
+        let mut listed = Vec::new();
+        let list = store.list("", |one| listed.push(one.key));
+        elsewhere(list).await.unwrap();
+        assert_eq!(listed, ["a/1"]);
+        elsewhere(store.remove("a/1")).await.unwrap();
+        assert_eq!(store.get("a/1").await.unwrap(), None);
+    });
+}
+
+#[tokio::test]
+async fn a_listing_of_several_pages_is_whole() {
+    let (folder, store) = folder();
+    let root = folder.path().join("out/many");
+    std::fs::create_dir_all(&root).unwrap();
+    for n in 0..2 * PAGE + 3 {
+        std::fs::write(root.join(n.to_string()), "x").unwrap();
+    }
+    let mut listed = Vec::new();
+    store
+        .list("many/", |one| listed.push(one.key))
+        .await
+        .unwrap();
+    listed.sort();
+    listed.dedup();
+    assert_eq!(listed.len(), 2 * PAGE + 3);
 }
