@@ -16,6 +16,7 @@ use headwater_loader::config::{ConfigFile, plan};
 use headwater_loader::range::position::Position;
 use headwater_loader::store::{Retries, Store};
 use headwater_loader::{cli, clock, lambda, supervise};
+use headwater_msk::config_file::ConfigError;
 use headwater_msk::{Bytes, Period};
 
 /// Takes records from Kafka, transforms them and writes them to S3, exactly once.
@@ -321,22 +322,54 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
-            failure
+            failure.status(&error)
+        }
+    }
+}
+
+/// What it means that a command could not be done.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// That it failed.
+    Failed,
+    /// That there is no answer to what was asked.
+    NoAnswer,
+    /// That the configuration is wrong, which is the answer; or that it could not be looked at.
+    WrongOrUnread,
+}
+
+impl Failure {
+    /// The exit status. 2, as clap's own for wrong arguments, where 1 is the answer to what was asked:
+    /// "no" is not "could not look".
+    fn status(self, error: &anyhow::Error) -> ExitCode {
+        let unread = || {
+            matches!(
+                error.downcast_ref::<ConfigError>(),
+                Some(ConfigError::Unreadable { .. })
+            )
+        };
+        match self {
+            Self::NoAnswer => ExitCode::from(2),
+            Self::WrongOrUnread if unread() => ExitCode::from(2),
+            Self::Failed | Self::WrongOrUnread => ExitCode::FAILURE,
         }
     }
 }
 
 impl Command {
-    /// The exit status where it could not be done. 2, as clap's own for wrong arguments, where 1 is
-    /// the answer to what was asked: "no" is not "could not look".
-    fn failure(&self) -> ExitCode {
+    fn failure(&self) -> Failure {
         match self {
             Self::Verify(_)
             | Self::Audit(_)
             | Self::Plan(_)
             | Self::Test(_)
-            | Self::Dlq(Dlq::Replay { .. }) => ExitCode::from(2),
-            _ => ExitCode::FAILURE,
+            | Self::Topics(Topics {
+                verb: cli::topics::Verb::Check,
+                ..
+            })
+            | Self::Dlq(Dlq::Replay { .. }) => Failure::NoAnswer,
+            Self::Check(_) => Failure::WrongOrUnread,
+            _ => Failure::Failed,
         }
     }
 }

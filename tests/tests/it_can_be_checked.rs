@@ -8,6 +8,7 @@ use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
+use headwater_tests::process::binary;
 use headwater_tests::s3::{Fault, Kind as Trouble, Op, S3};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -261,6 +262,14 @@ fn what_cannot_work_is_refused_in_words_and_moves_no_offset() {
     assert!(audit.stderr.contains("no ledger"), "{}", audit.stderr);
     let check = loading.loader("[flush]\nagee = \"1s\"\n").run("check", &[]);
     assert_eq!(check.code, Some(1));
+    let unread = std::process::Command::new(binary("headwater-loader"))
+        .args(["check", "--config", "/no/such.toml"])
+        .status();
+    assert_eq!(
+        unread.expect("it starts").code(),
+        Some(2),
+        "it could not look"
+    );
     let verify = loading
         .loader("[flush]\nagee = \"1s\"\n")
         .run("verify", &[]);

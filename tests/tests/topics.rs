@@ -2,7 +2,7 @@
 
 use headwater_tests::kafka::Kafka;
 use headwater_tests::oracle::wait_until;
-use headwater_tests::outside::unique;
+use headwater_tests::outside::{free_address, unique};
 use headwater_tests::process::{Finished, Loader};
 use serde_json::Value;
 use std::time::Duration;
@@ -10,18 +10,21 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn topics(kafka: &Kafka, verb: &str, topic: &str, section: &str) -> Finished {
+    topics_of(&kafka.brokers(), verb, topic, section)
+}
+
+fn topics_of(brokers: &str, verb: &str, topic: &str, section: &str) -> Finished {
     let config = format!(
         r#"
         [kafka]
-        brokers = {}
+        brokers = {brokers}
         topic = "{topic}"
         [group]
         id = "loader"
         [output]
         url = "file://{{dir}}/out"
         [topic]
-        {section}"#,
-        kafka.brokers()
+        {section}"#
     );
     Loader::with(&config).run("topics", &[verb, "--json"])
 }
@@ -96,6 +99,11 @@ fn what_costs_data_is_found_and_the_exit_status_says_so() {
         "{}",
         missing.stderr
     );
+    let nobody = free_address();
+    let away = topics_of(&format!("[\"{nobody}\"]"), "check", &topic, "");
+    assert_eq!(away.code, Some(2), "it could not look: {}", away.stderr);
+    let wrong = topics(kafka, "check", &topic, "retension = \"1h\"");
+    assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
     kafka.create_topic(
         &topic,
         3,

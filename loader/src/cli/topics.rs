@@ -25,7 +25,7 @@ pub enum Verb {
     Create,
     /// Say what it is.
     Describe,
-    /// Say what of it costs data; exit status 1 where something does.
+    /// Say what of it costs data; exit status 1 where something does, or where there is no topic.
     Check,
 }
 
@@ -40,7 +40,8 @@ struct Report<'a> {
 /// Runs one of the verbs on the topic of a plan.
 ///
 /// # Errors
-/// No connection, no permission, or (for `create`) a topic that is there already.
+/// No connection, no permission, or (for `create`) a topic that is there already. That there is none is an
+/// answer to `check`.
 pub async fn topics(plan: &Plan, verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
     let admin = connect(plan)?;
     let name = &plan.kafka.topic;
@@ -50,7 +51,14 @@ pub async fn topics(plan: &Plan, verb: Verb, json: bool) -> anyhow::Result<ExitC
     }
     let topic = match verb {
         Verb::Create => when_it_is_seen(&admin, name).await?,
-        Verb::Describe | Verb::Check => describe(&admin, name).await?,
+        Verb::Describe => describe(&admin, name).await?,
+        Verb::Check => match describe(&admin, name).await {
+            Err(error @ TopicError::Missing(_)) => {
+                tracing::error!("{error}");
+                return Ok(ExitCode::FAILURE);
+            }
+            described => described?,
+        },
     };
     let findings = check(&plan.topic, &topic);
     let sound = findings.iter().all(|one| one.severity != Severity::Wrong);
