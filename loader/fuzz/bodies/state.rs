@@ -16,7 +16,9 @@ pub(crate) fn run(bytes: &[u8]) {
         );
         // What a partition does with it.
         snapshot.windows.align(std::iter::empty());
-        snapshot.windows.close(std::iter::empty(), u64::MAX);
+        snapshot
+            .windows
+            .close(std::iter::empty(), Some(u64::MAX), |_| true);
         assert!(snapshot.windows.is_empty());
         snapshot.ledger.retire(u64::MAX);
         snapshot.ledger.unexplained_gaps();

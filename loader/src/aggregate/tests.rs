@@ -46,11 +46,20 @@ impl Rig {
             .unwrap();
     }
 
+    /// Closes so many at most; whether one was left.
+    fn close_some(&mut self, most: usize) -> (Vec<WindowRow>, bool) {
+        let mut rows = Vec::new();
+        let aggregates = [&self.aggregate].into_iter();
+        let left = self.windows.close(aggregates, Some(self.clock_ms), |row| {
+            rows.push(row);
+            rows.len() < most
+        });
+        (rows, left)
+    }
+
     /// The end of a batch: what is closed, as text; the state goes through a snapshot.
     fn close(&mut self) -> Vec<String> {
-        let rows = self
-            .windows
-            .close([&self.aggregate].into_iter(), self.clock_ms);
+        let rows = self.close_some(usize::MAX).0;
         let text = serde_json::to_string(&self.windows).unwrap();
         let read: Windows = serde_json::from_str(&text).unwrap();
         assert_eq!(read, self.windows);
@@ -166,13 +175,47 @@ fn windows_above_their_memory_all_close() {
     assert!(rig.windows.is_empty());
 }
 
+/// What has no room stays as it is, the memory of its step too, and is closed by the next ends of batches.
+#[test]
+fn windows_that_are_due_and_have_no_room_close_later() {
+    let mut rig = Rig::new(BY_DEVICE);
+    for device in ["a", "b", "c", "d", "e"] {
+        rig.add(device, 5, 1);
+        rig.add(device, 75, 2);
+    }
+    let mut closed = Vec::new();
+    for expected in [(2, true), (2, true), (1, false), (0, false)] {
+        let (rows, left) = rig.close_some(2);
+        assert_eq!((rows.len(), left), expected);
+        closed.extend(rows.iter().map(|row| short(&row.row)));
+    }
+    let all = ["a", "b", "c", "d", "e"].map(|device| format!("08:00 {device} count=1 sum=1"));
+    assert_eq!(closed, all);
+    assert_eq!(rig.windows.len(), 5, "of those that are not due none was");
+    // Nor is anything forgotten where all have to close for memory.
+    let mut rig = Rig::new(&BY_DEVICE.replace("by=", "memory='64KiB'\nby="));
+    let mut devices = 0;
+    while !rig.windows.are_full() {
+        rig.add(&format!("device-{devices}"), 5, 1);
+        devices += 1;
+    }
+    let (rows, left) = rig.close_some(50);
+    assert_eq!((rows.len(), left), (50, true));
+    assert_eq!(rig.windows.len(), devices - 50);
+}
+
 #[test]
 fn windows_of_a_step_that_is_gone_close_under_its_path() {
     let mut rig = Rig::new(&format!("path='old'\n{BY_DEVICE}"));
     rig.add("a", 5, 1);
     let new = aggregate(&BY_DEVICE.replace("1m", "2m")).unwrap();
     rig.windows.align([&new].into_iter());
-    let rows = rig.windows.close([&new].into_iter(), rig.clock_ms);
+    let mut rows = Vec::new();
+    rig.windows
+        .close([&new].into_iter(), Some(rig.clock_ms), |row| {
+            rows.push(row);
+            true
+        });
     let [row] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!((row.slot, row.path.as_deref()), (None, Some("old")));
     assert_eq!(short(&row.row), "08:00 a count=1 sum=1");
@@ -197,12 +240,7 @@ fn the_ends_of_time() {
         rig.windows.add(&rig.aggregate, &row, rig.clock_ms).unwrap();
     }
     rig.clock_ms = u64::MAX;
-    assert_eq!(
-        rig.windows
-            .close([&rig.aggregate].into_iter(), rig.clock_ms)
-            .len(),
-        120
-    );
+    assert_eq!(rig.close_some(usize::MAX).0.len(), 120);
 }
 
 #[test]
@@ -264,6 +302,7 @@ proptest! {
         records in prop::collection::vec((0_usize..3, 0_i64..900, -50_i64..50), 0..60),
         batches in prop::collection::vec(1_usize..9, 1..30),
         idle in 0_u64..400_000,
+        most in 1_usize..9,
     ) {
         let mut rig = Rig::new(BY_DEVICE);
         let mut expected: BTreeMap<String, (i64, i64)> = BTreeMap::new();
@@ -285,9 +324,8 @@ proptest! {
                 *sums = (sums.0 + 1, sums.1 + v);
             }
             rig.clock_ms += idle / 20;
-            let rows = rig.windows.close([&rig.aggregate].into_iter(), rig.clock_ms);
+            let (rows, _) = rig.close_some(most);
             rows.iter().for_each(|row| count(&row.row));
-            rig.close();
             left = rest;
         }
         let rows = rig.windows.close_all([&rig.aggregate].into_iter());

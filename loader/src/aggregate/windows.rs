@@ -141,44 +141,28 @@ impl Windows {
         Ok(())
     }
 
-    /// Closes what is due at the end of a batch with this clock, and all of steps that `aggregates`
-    /// does not have. In the order of steps, groups and time.
+    /// Closes what is due at the end of a batch with this clock, and all of steps that `aggregates` does not
+    /// have; without a clock, all. In the order of steps, groups and time. `take` gets each row, and says
+    /// whether there is room for one more: where there is none the rest stays open, and is due at the end of
+    /// the next batch. Returns whether something was left.
     pub fn close<'a>(
         &mut self,
         aggregates: impl Iterator<Item = &'a Aggregate>,
-        clock_ms: u64,
-    ) -> Vec<WindowRow> {
-        self.close_due(aggregates, Some(clock_ms))
-    }
-
-    /// Closes all.
-    pub fn close_all<'a>(
-        &mut self,
-        aggregates: impl Iterator<Item = &'a Aggregate>,
-    ) -> Vec<WindowRow> {
-        self.close_due(aggregates, None)
-    }
-
-    /// Closes what is due by `clock_ms`; without one, all.
-    fn close_due<'a>(
-        &mut self,
-        aggregates: impl Iterator<Item = &'a Aggregate>,
         clock_ms: Option<u64>,
-    ) -> Vec<WindowRow> {
+        mut take: impl FnMut(WindowRow) -> bool,
+    ) -> bool {
         let mut aggregates = aggregates.fuse();
-        let mut rows = Vec::new();
+        let mut closing = Closing::Going;
         for (slot, step) in self.steps.iter_mut().enumerate() {
+            let row =
+                |slot: Option<usize>, path: Option<String>, row| WindowRow { slot, path, row };
             match aggregates.next() {
                 Some(aggregate) => {
                     let full = step.is_full() || clock_ms.is_none();
-                    step.close(aggregate, clock_ms.unwrap_or(0), full, |row| {
-                        rows.push(WindowRow {
-                            slot: Some(slot),
-                            path: None,
-                            row,
-                        });
+                    step.close(aggregate, (clock_ms, full), &mut closing, |made| {
+                        take(row(Some(slot), None, made))
                     });
-                    if full {
+                    if full && closing != Closing::Left {
                         // Groups take memory too; which are late is forgotten with them.
                         step.forget();
                     }
@@ -189,20 +173,42 @@ impl Windows {
                         continue;
                     };
                     let path = step.step.path.clone();
-                    step.close(&old, clock_ms.unwrap_or(0), true, |row| {
-                        rows.push(WindowRow {
-                            slot: None,
-                            path: path.clone(),
-                            row,
-                        });
+                    step.close(&old, (clock_ms, true), &mut closing, |made| {
+                        take(row(None, path.clone(), made))
                     });
-                    step.forget();
+                    if closing != Closing::Left {
+                        step.forget();
+                    }
                 }
             }
         }
         self.steps.retain(|step| !step.groups.is_empty());
+        closing == Closing::Left
+    }
+
+    /// Closes all, whatever room there is.
+    pub fn close_all<'a>(
+        &mut self,
+        aggregates: impl Iterator<Item = &'a Aggregate>,
+    ) -> Vec<WindowRow> {
+        let mut rows = Vec::new();
+        self.close(aggregates, None, |row| {
+            rows.push(row);
+            true
+        });
         rows
     }
+}
+
+/// How far the windows of a batch are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// There is room.
+    Going,
+    /// There is none for another row.
+    Full,
+    /// And a window that is due stays open for it.
+    Left,
 }
 
 impl OfStep {
@@ -251,18 +257,31 @@ impl OfStep {
         group.newest_ms = group.newest_ms.max(at_ms.min(clock));
     }
 
-    fn close(&mut self, aggregate: &Aggregate, clock_ms: u64, all: bool, mut row: impl FnMut(Row)) {
+    fn close(
+        &mut self,
+        aggregate: &Aggregate,
+        (clock_ms, all): (Option<u64>, bool),
+        closing: &mut Closing,
+        mut take: impl FnMut(Row) -> bool,
+    ) {
         let idle = aggregate.file.idle.as_millis();
+        let clock_ms = clock_ms.unwrap_or(0);
         self.groups.retain(|key, group| {
             let quiet = clock_ms.saturating_sub(group.seen_ms) >= idle;
             let newest_ms = group.newest_ms;
             group.windows.retain(|start, window| {
                 let over = window.late || aggregate.is_over(*start, newest_ms);
-                if over || quiet || all {
-                    row(window.row(aggregate, key, *start));
-                    return false;
+                if !(over || quiet || all) {
+                    return true;
                 }
-                true
+                if *closing != Closing::Going {
+                    *closing = Closing::Left;
+                    return true;
+                }
+                if !take(window.row(aggregate, key, *start)) {
+                    *closing = Closing::Full;
+                }
+                false
             });
             // What is quiet and has nothing open is forgotten.
             !(quiet && group.windows.is_empty())

@@ -197,15 +197,15 @@ impl OpenBatch {
         }
     }
 
-    /// Puts the rows of closed windows in. `at`: what the batch read last.
+    /// Puts the row of a closed window in. `at`: what the batch read last.
     ///
     /// # Errors
     /// See [`EncodeError`].
-    pub fn take_windows(
+    pub fn take_window(
         &mut self,
         (topic, partition): (&str, i32),
         at: u64,
-        rows: &[WindowRow],
+        row: &WindowRow,
         compressor: &mut Compressor,
     ) -> Result<(), EncodeError> {
         let entry = Entry::foreign(at, self.times_ms.1);
@@ -215,21 +215,19 @@ impl OpenBatch {
             entry: &entry,
             value: None,
         };
-        for row in rows {
-            self.counts.windows += 1;
-            let made = self
-                .pipeline
-                .make_window(row, record, self.clock_ms, &mut self.scratch);
-            note_reject(&mut self.rejects, &made, &self.pipeline, &entry);
-            self.objects.put(
-                &made,
-                record.entry.offset,
-                &self.pipeline,
-                &mut self.counts,
-                compressor,
-            )?;
-            self.take_items();
-        }
+        self.counts.windows += 1;
+        let made = self
+            .pipeline
+            .make_window(row, record, self.clock_ms, &mut self.scratch);
+        note_reject(&mut self.rejects, &made, &self.pipeline, &entry);
+        self.objects.put(
+            &made,
+            record.entry.offset,
+            &self.pipeline,
+            &mut self.counts,
+            compressor,
+        )?;
+        self.take_items();
         Ok(())
     }
 

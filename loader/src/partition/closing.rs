@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headwater_record::Ledger;
 
-use super::{Action, Publishing};
+use super::{Action, Partition, Publishing};
 use crate::aggregate::Windows;
+use crate::encode::EncodeError;
 use crate::items::batch::Items;
-use crate::partition::batch::{Counts, Object};
+use crate::partition::batch::{Counts, Object, OpenBatch};
 use crate::partition::intent::Committed;
 use crate::partition::rejects::Rejects;
 
@@ -65,6 +66,43 @@ impl Accounts {
             ledger_bytes: ledger.held(),
             windows: windows.len(),
         }
+    }
+}
+
+impl Partition {
+    /// Closes the windows that end with a batch that ends at `end`. Returns how many, where there was no room
+    /// for all that are due.
+    pub(super) fn close_windows(
+        &mut self,
+        batch: &mut OpenBatch,
+        end: u64,
+    ) -> Result<Option<u64>, EncodeError> {
+        // A batch without a record has no range that a row could be named by.
+        if batch.times_ms().is_none() {
+            return Ok(None);
+        }
+        let (windows_max, objects_max) = match (&self.replay, self.is_last) {
+            // What was decided when it was begun, whatever room there is now.
+            (Some(replay), _) => (replay.intent.windows.unwrap_or(u64::MAX), usize::MAX),
+            (None, true) => (u64::MAX, usize::MAX),
+            // Beside those of its records: a batch that is full of them would never close one.
+            (None, false) => (
+                u64::MAX,
+                batch.objects().saturating_add(self.limits.objects),
+            ),
+        };
+        let pipeline = Arc::clone(&batch.pipeline);
+        let clock_ms = (!self.is_last).then_some(batch.clock_ms);
+        let (who, at) = ((self.topic.as_str(), self.id), end.saturating_sub(1));
+        let compressor = &mut self.compressor;
+        let mut taken = Ok(());
+        let left = self.windows.close(pipeline.aggregates(), clock_ms, |row| {
+            taken = batch.take_window(who, at, &row, compressor);
+            let room = batch.counts.windows < windows_max && batch.objects() < objects_max;
+            taken.is_ok() && room
+        });
+        taken?;
+        Ok(left.then_some(batch.counts.windows))
     }
 }
 

@@ -6,6 +6,8 @@
 //! done,   at offset E:  {"v":1,"s":"000…051234-77….json.zst"}
 //! ```
 //!
+//! `"w":30` stands beside `c` where the batch closes so many windows and leaves others that were due.
+//!
 //! An intent says: the batch `[S, e)` is being written, with this clock and this configuration, from
 //! this state. Whoever reads it makes exactly that batch again before anything else. Kafka bounds
 //! the metadata to 4096 bytes (`offset.metadata.max.bytes`); these are under 300. A version that is
@@ -39,6 +41,9 @@ pub struct Intent {
     pub clock_ms: u64,
     /// Hash of the pipeline that makes its objects.
     pub pipeline: String,
+    /// How many windows it closes, where there was no room for all that were due: what room there is, is no
+    /// part of the pipeline.
+    pub windows: Option<u64>,
 }
 
 /// Why committed metadata was refused. The partition stops: to guess would lose or repeat.
@@ -65,6 +70,9 @@ struct Wire {
     t: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     c: Option<String>,
+    /// Older loaders refuse it: they would close all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    w: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     s: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +92,7 @@ impl Committed {
             e: self.intent.as_ref().map(|intent| intent.end),
             t: self.intent.as_ref().map(|intent| intent.clock_ms),
             c: self.intent.as_ref().map(|intent| intent.pipeline.clone()),
+            w: self.intent.as_ref().and_then(|intent| intent.windows),
             s: self.snapshot.clone(),
             f: (self.names_from != self.offset).then_some(self.names_from),
         };
@@ -103,11 +112,12 @@ impl Committed {
         let wire: Wire = serde_json::from_str(metadata)
             .map_err(|error| IntentError::Foreign(error.to_string()))?;
         let intent = match (wire.e, wire.t, wire.c) {
-            (None, None, None) => None,
+            (None, None, None) if wire.w.is_none() => None,
             (Some(end), Some(clock_ms), Some(pipeline)) => Some(Intent {
                 end,
                 clock_ms,
                 pipeline,
+                windows: wire.w,
             }),
             _ => {
                 return Err(IntentError::Absurd(
@@ -156,10 +166,18 @@ mod tests {
                 end: 12,
                 clock_ms: 5,
                 pipeline: "ab".into(),
+                windows: None,
             }),
         };
         assert_eq!(begun.metadata(), r#"{"v":1,"e":12,"t":5,"c":"ab","f":7}"#);
-        assert_eq!(Committed::parse(9, &begun.metadata()), Ok(begun));
+        assert_eq!(Committed::parse(9, &begun.metadata()), Ok(begun.clone()));
+        let mut cut = begun;
+        if let Some(intent) = &mut cut.intent {
+            intent.windows = Some(3);
+        }
+        let text = r#"{"v":1,"e":12,"t":5,"c":"ab","w":3,"f":7}"#;
+        assert_eq!(cut.metadata(), text);
+        assert_eq!(Committed::parse(9, text), Ok(cut));
     }
 
     #[test]
@@ -180,6 +198,7 @@ mod tests {
             r#"{"v":1,"e":9}"#,
             r#"{"v":1,"e":5,"t":1,"c":"a"}"#,
             r#"{"v":1,"f":6}"#,
+            r#"{"v":1,"w":1}"#,
             r#"{"v":1,"s":"../x"}"#,
         ] {
             assert!(
@@ -193,14 +212,14 @@ mod tests {
         #[test]
         fn metadata_reads_back_and_is_small(
             offset in 0..u64::MAX, back in 0_u64..9, ahead in 1_u64..999, clock_ms: u64,
-            snapshot in prop::option::of("[0-9a-f.-]{1,48}"), begun: bool,
+            snapshot in prop::option::of("[0-9a-f.-]{1,48}"), begun: bool, windows: Option<u64>,
         ) {
             let committed = Committed {
                 offset,
                 names_from: offset.saturating_sub(back),
                 snapshot,
                 intent: begun.then(|| Intent {
-                    end: offset.saturating_add(ahead), clock_ms, pipeline: "0".repeat(32),
+                    end: offset.saturating_add(ahead), clock_ms, pipeline: "0".repeat(32), windows,
                 }),
             };
             let text = committed.metadata();

@@ -15,7 +15,8 @@ pub struct Limits {
     pub idle_ms: Option<u64>,
     /// Whole multiples of this since the Unix epoch, by the wall clock, milliseconds: never zero.
     pub every_ms: Option<u64>,
-    /// Objects: a batch closes at the record that would bring one more than this.
+    /// Objects: a batch closes at the record that would bring one more than this. Windows that close with it
+    /// bring as many of their own at most; what is due beyond that closes with the next batch.
     pub objects: usize,
 }
 

@@ -488,15 +488,8 @@ impl Partition {
         };
         let (end, clock_ms) = (self.next, batch.clock_ms);
         let pipeline = Arc::clone(&batch.pipeline);
-        let who = (self.topic.as_str(), self.id);
         let times_ms = batch.times_ms();
-        // A batch without a record has no range that a row could be named by.
-        let due = match (times_ms, self.is_last) {
-            (None, _) => Vec::new(),
-            (Some(_), true) => self.windows.close_all(pipeline.aggregates()),
-            (Some(_), false) => self.windows.close(pipeline.aggregates(), clock_ms),
-        };
-        batch.take_windows(who, end.saturating_sub(1), &due, &mut self.compressor)?;
+        let windows = self.close_windows(&mut batch, end)?;
         let counts = batch.counts;
         self.books.close(&counts, times_ms);
         let rejects = std::mem::take(&mut batch.rejects);
@@ -512,6 +505,7 @@ impl Partition {
             books: &self.books,
         };
         let snapshot = state.encode()?;
+        let who = (self.topic.as_str(), self.id);
         let Finished {
             objects,
             items,
@@ -533,6 +527,7 @@ impl Partition {
             end,
             clock_ms,
             pipeline: pipeline.hash().to_owned(),
+            windows,
         };
         let begun = Committed {
             intent: Some(intent),

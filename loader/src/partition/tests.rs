@@ -637,3 +637,95 @@ fn batches_are_closed_by_the_clock() {
         );
     }
 }
+
+/// Closes what is open, twice: the paths of what each batch uploads, and the boundary of each.
+fn two_batches(partition: &mut Partition, now: Now) -> (Vec<Vec<String>>, Vec<Intent>) {
+    let (mut uploaded, mut boundaries) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        partition.apply(Event::Pressure, now).unwrap();
+        while let Some(action) = partition.next_action() {
+            let is_awaited = action.is_awaited();
+            match action {
+                Action::Commit(begun) => boundaries.extend(begun.intent),
+                Action::Upload(objects) => {
+                    let path = |object: &Object| ObjectName::parse(&object.key).unwrap().path;
+                    uploaded.push(objects.iter().map(path).collect());
+                }
+                _ => {}
+            }
+            if is_awaited {
+                partition.apply(Event::ActionDone, now).unwrap();
+            }
+        }
+    }
+    (uploaded, boundaries)
+}
+
+/// A path for each group: windows that close with one batch make no more objects than a batch may have, and
+/// whoever makes it again, with other limits, makes the same.
+#[test]
+fn windows_beyond_the_bound_of_objects_close_with_the_next_batch() {
+    let limits = |objects: usize| Limits {
+        bytes: usize::MAX,
+        records: 1,
+        age_ms: u64::MAX,
+        idle_ms: None,
+        every_ms: None,
+        objects,
+    };
+    let steps = "[[transform]]\nstep='aggregate'\nwindow='1m'\nlateness='0s'\nby=['g']\npath='w/{g}'\n\
+                 compute=[{function='count'}]\n";
+    let pipeline = Arc::new(pipeline(steps, "all"));
+    let now = Now {
+        mono_ms: 0,
+        wall_ms: EIGHT_MS + 86_400_000,
+    };
+    let mut log = Fetched::default();
+    let mut push = |group: &str, minute: u64| {
+        let value = format!(r#"{{"g":"{group}","time":"2026-11-28T08:{minute:02}:00Z"}}"#);
+        let offset = log.entries.len() as u64;
+        log.push(offset, 0, Some(value.as_bytes()), Identity::Foreign);
+    };
+    for group in ["a", "b", "c", "d", "e"] {
+        push(group, 0);
+    }
+    for group in ["a", "b", "c", "d", "e", "a", "a", "a"] {
+        push(group, 2);
+    }
+    let start = Committed {
+        offset: 0,
+        names_from: 0,
+        snapshot: None,
+        intent: None,
+    };
+    let one_batch = Limits {
+        records: 10,
+        ..limits(2)
+    };
+    let who = (TOPIC, 0);
+    let state = Carried::default();
+    let current = Arc::clone(&pipeline);
+    let mut partition =
+        Partition::recover(who, one_batch, current, start.clone(), state, None).unwrap();
+    assert_eq!(partition.take(&log, 0, now).unwrap(), log.entries.len());
+    let (uploaded, boundaries) = two_batches(&mut partition, now);
+    assert_eq!(uploaded, [["w/a", "w/b"], ["w/c", "w/d"]]);
+    assert_eq!(boundaries[0].windows, Some(2), "three were left");
+    // Made again by one that has room for all.
+    let begun = Committed {
+        intent: Some(boundaries[0].clone()),
+        ..start
+    };
+    let replay = Replay {
+        intent: boundaries[0].clone(),
+        pipeline: Arc::clone(&pipeline),
+    };
+    let state = Carried::default();
+    let mut again =
+        Partition::recover(who, limits(1000), pipeline, begun, state, Some(replay)).unwrap();
+    again.take(&log, 0, now).unwrap();
+    let Some(Action::Upload(objects)) = again.next_action() else {
+        panic!("it makes the batch again")
+    };
+    assert_eq!(objects.len(), 2);
+}
