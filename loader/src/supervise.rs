@@ -116,6 +116,10 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
         int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
     };
+    // From the start on, too: without anybody who listens it would end the process.
+    let usr1 = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    let (flush, flushed) = watch::channel(0);
+    tokio::spawn(pass_on(usr1, flush));
     let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
     let store = open_store(&plan.output, Retries::Caller).await;
     let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));
@@ -139,6 +143,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         metrics: Arc::default(),
         status: Status::default(),
         polled_ms: Arc::default(),
+        flush: flushed,
         stop: stopped,
     });
     if let Some(listen) = shared.plan.listen {
@@ -174,6 +179,14 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         tracing::warn!("emf: standard output did not take the last metrics");
     }
     Ok(())
+}
+
+/// Tells all workers of each SIGUSR1.
+async fn pass_on(mut usr1: Signal, flush: watch::Sender<u64>) {
+    while usr1.recv().await.is_some() {
+        tracing::info!("told to flush: open batches are closed and written");
+        flush.send_modify(|times| *times += 1);
+    }
 }
 
 /// Writes metrics for CloudWatch until what is returned first is dropped, and a last time then.

@@ -320,6 +320,11 @@ impl Process {
         self.signal(Signal::HUP);
     }
 
+    /// Sends SIGUSR1: write what is open.
+    pub fn sigusr1(&self) {
+        self.signal(Signal::USR1);
+    }
+
     /// True while it runs, paused or not.
     pub fn is_running(&self) -> bool {
         self.must("look at", self.child.status()).is_none()

@@ -178,3 +178,37 @@ fn a_path_that_no_disk_takes_is_a_dead_letter_and_holds_nothing_up() {
     let rows = stored.iter().filter(|file| file.contains(&long)).count();
     assert_eq!(rows, 2, "{stored:?}");
 }
+
+/// Whoever wants to see what came tells the loader, and need not wait for `flush.age`, nor stop it.
+#[test]
+fn what_is_open_is_written_when_it_is_told_to() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "flush", 2);
+    let loader = loading.loader("[flush]\nage = \"1h\"\n").start();
+    wait_until("it listens to signals", PATIENCE, || {
+        loader.stderr().contains("joining the group")
+    });
+    let mut devices = ["pi-1", "pi-2", "pi-3"].map(|id| Device::new(id, "/var/log/app", 1));
+    let mut written = Vec::new();
+    for round in 0..2 {
+        for device in &mut devices {
+            let line = format!("{round} at {}", device.offset());
+            kafka.produce(&loading.topic, [device.line(&line)]);
+            written.push(line);
+        }
+        // Records that it had not taken in when it was told are in the next batch.
+        wait_until("it wrote what it was told to", PATIENCE, || {
+            loader.sigusr1();
+            loading.stored().len() >= written.len()
+        });
+    }
+    assert!(loader.is_running());
+    assert!(
+        loader.stderr().contains("told to flush"),
+        "{}",
+        loader.stderr()
+    );
+    loading.report(written).assert_exact();
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.assert_proven();
+}

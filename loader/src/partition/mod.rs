@@ -97,8 +97,10 @@ pub enum Event {
     ActionDone,
     /// A deadline may have passed.
     Tick,
-    /// Memory is short: close what is open.
+    /// Memory is short: close what is open, unless another closes.
     Pressure,
+    /// Somebody wants to see it: close what is open, as soon as may be.
+    Flush,
     /// The next record is the last one: the batch that has it closes all windows.
     Last,
     /// Close what is open, take no more.
@@ -173,6 +175,8 @@ pub struct Partition {
     actions: VecDeque<Action>,
     is_last: bool,
     pages_held: bool,
+    /// What is open is to be closed, whatever is due.
+    flushing: bool,
     stopping: bool,
     finished_counts: Vec<Counts>,
     finished_rejects: Rejects,
@@ -222,6 +226,7 @@ impl Partition {
             clock_ms,
             is_last: false,
             pages_held: false,
+            flushing: false,
             stopping: false,
             accounts: Accounts::of(&ledger, &windows),
             finished_counts: Vec::new(),
@@ -345,6 +350,8 @@ impl Partition {
                     return self.close();
                 }
             }
+            // One that is made again ends where it was begun to end.
+            Event::Flush => self.flushing = self.open.is_some() && self.replay.is_none(),
             Event::Last => self.is_last = true,
             Event::Stop => {
                 self.stopping = true;
@@ -449,7 +456,7 @@ impl Partition {
         let due = self
             .next_deadline()
             .is_some_and(|deadline| deadline <= now.mono_ms);
-        if self.is_full() || due || self.stopping {
+        if self.is_full() || due || self.flushing || self.stopping {
             self.close()?;
         }
         Ok(())
@@ -486,6 +493,7 @@ impl Partition {
         let Some(Open { mut batch, .. }) = self.open.take() else {
             return Ok(());
         };
+        self.flushing = false;
         let (end, clock_ms) = (self.next, batch.clock_ms);
         let pipeline = Arc::clone(&batch.pipeline);
         let times_ms = batch.times_ms();

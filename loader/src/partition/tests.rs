@@ -311,10 +311,10 @@ impl Worker {
             entries: world.log.entries[self.position..upto].to_vec(),
         };
         self.position += self.partition.take(&chunk, 0, now).unwrap();
-        let event = if seed.chance(5) {
-            Event::Pressure
-        } else {
-            Event::Tick
+        let event = match seed.below(100) {
+            0..5 => Event::Pressure,
+            5..10 => Event::Flush,
+            _ => Event::Tick,
         };
         self.partition.apply(event, now).is_ok()
     }
@@ -536,6 +536,65 @@ fn what_is_due_waits_for_the_batch_that_closes() {
     assert_eq!(partition.committed_offset(), 1);
     partition.apply(Event::ActionDone, at(6001)).unwrap();
     assert!(matches!(partition.next_action(), Some(Action::Upload(_))));
+}
+
+/// What is open when it is told to flush closes, behind one that closes already, and nothing that came later.
+#[test]
+fn a_flush_closes_what_is_open_and_no_more() {
+    let limits = Limits {
+        bytes: usize::MAX,
+        records: u64::MAX,
+        age_ms: u64::MAX,
+        idle_ms: None,
+        every_ms: None,
+        objects: usize::MAX,
+    };
+    let committed = Committed {
+        offset: 0,
+        names_from: 0,
+        snapshot: None,
+        intent: None,
+    };
+    let pipeline = Arc::new(pipeline("", "all"));
+    let state = <_>::default();
+    let mut partition =
+        Partition::recover((TOPIC, 0), limits, pipeline, committed, state, None).unwrap();
+    let now = Now {
+        mono_ms: 0,
+        wall_ms: EIGHT_MS,
+    };
+    let mut log = Fetched::default();
+    (0..4).for_each(|offset| log.push(offset, 0, Some(b"{}"), Identity::Foreign));
+    // There is nothing, and nothing is remembered of it.
+    partition.apply(Event::Flush, now).unwrap();
+    let take = |partition: &mut Partition, upto: usize| {
+        let fetched = Fetched {
+            entries: log.entries[..upto].to_vec(),
+            ..log.clone()
+        };
+        partition.take(&fetched, 0, now).unwrap();
+        partition.next_action()
+    };
+    let ends = |action: Option<Action>| match action {
+        Some(Action::Commit(begun)) => begun.intent.map(|intent| intent.end),
+        _ => None,
+    };
+    assert_eq!(ends(take(&mut partition, 1)), None);
+    partition.apply(Event::Flush, now).unwrap();
+    assert_eq!(ends(partition.next_action()), Some(1));
+    // While that closes.
+    assert_eq!(take(&mut partition, 3), None);
+    partition.apply(Event::Flush, now).unwrap();
+    assert_eq!(partition.next_action(), None);
+    let done = |partition: &mut Partition| {
+        (0..4).for_each(|_| partition.apply(Event::ActionDone, now).unwrap());
+        std::iter::from_fn(|| partition.next_action()).find_map(|action| ends(Some(action)))
+    };
+    assert_eq!(done(&mut partition), Some(3));
+    assert_eq!(take(&mut partition, 4), None);
+    assert_eq!(done(&mut partition), None, "what came later stays open");
+    partition.apply(Event::Tick, now).unwrap();
+    assert_eq!(partition.next_action(), None);
 }
 
 /// Takes one record at each of these times and tells when a batch of how many records was closed.

@@ -60,6 +60,8 @@ pub struct Shared {
     pub status: Status,
     /// When the poll thread last looked up, monotonic milliseconds; 0 while there is none.
     pub polled_ms: Arc<AtomicU64>,
+    /// Changes each time that what is open is to be closed at once.
+    pub flush: watch::Receiver<u64>,
     /// Set once: close what is open and end.
     pub stop: watch::Receiver<bool>,
 }
@@ -145,6 +147,9 @@ struct Worker<'a> {
 impl Worker<'_> {
     async fn work(&mut self) -> Ended {
         let mut stop = self.shared.stop.clone();
+        let mut flush = self.shared.flush.clone();
+        // What came before is nothing to it.
+        flush.mark_unchanged();
         loop {
             if let Err(ended) = self.feed() {
                 return ended;
@@ -153,7 +158,7 @@ impl Worker<'_> {
             if self.machine.is_finished() && self.under_way.is_empty() {
                 return Ended::Finished;
             }
-            let event = match self.wait(&mut stop).await {
+            let event = match self.wait(&mut stop, &mut flush).await {
                 Ok(event) => event,
                 Err(ended) => return ended,
             };
@@ -296,7 +301,11 @@ impl Worker<'_> {
     }
 
     /// Waits for whatever comes first.
-    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Event>, Ended> {
+    async fn wait(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+        flush: &mut watch::Receiver<u64>,
+    ) -> Result<Option<Event>, Ended> {
         let may_read = self.room() == Room::Free;
         let hungry = self.pending.is_none() && self.machine.has_room() && may_read;
         let now = clock::now().mono_ms;
@@ -322,6 +331,7 @@ impl Worker<'_> {
                 None => Err(Ended::Revoked),
             },
             _ = stop.changed(), if !stopped => Ok(Some(Event::Stop)),
+            Ok(()) = flush.changed() => Ok(Some(Event::Flush)),
             () = tokio::time::sleep(deadline) => Ok(Some(if stopped { Event::Stop } else { Event::Tick })),
         }
     }

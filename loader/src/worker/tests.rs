@@ -55,6 +55,7 @@ impl Loader {
             metrics: Arc::default(),
             status: Status::default(),
             polled_ms: Arc::default(),
+            flush: watch::channel(0).1,
             stop: stopped,
             plan,
         };
