@@ -88,6 +88,7 @@ pub struct Metrics {
     streams: Family<OfPartition, Gauge>,
     ledger_bytes: Family<OfPartition, Gauge>,
     lost_offsets: Family<OfPartition, Counter>,
+    stops: Family<OfPartition, Counter>,
     assigned: Gauge,
     waiting: Gauge,
     batch_bytes: Gauge,
@@ -151,8 +152,24 @@ impl Metrics {
     pub fn stands(&self, who: (i32, u64), standing: Standing) {
         if let Some(post) = self.board().of(who) {
             post.standing = standing;
+        }
+    }
+
+    /// Notes that nothing keeps a worker any more.
+    pub fn goes_on(&self, who: (i32, u64)) {
+        if let Some(post) = self.board().of(who) {
             post.waits = None;
         }
+    }
+
+    /// Why a worker cannot load now; none where it does.
+    pub fn why_it_waits(&self, who: (i32, u64)) -> Option<String> {
+        self.board().of(who)?.waits.clone()
+    }
+
+    /// A partition was stopped, for a trouble of its own.
+    pub fn stopped(&self, partition: i32) {
+        self.stops.get_or_create(&OfPartition { partition }).inc();
     }
 
     /// Notes why a worker cannot load now.
@@ -344,6 +361,11 @@ impl Metrics {
             self.waiting.clone(),
         );
         registry.register(
+            "partition_stops",
+            "Times that a partition was stopped for a trouble of its own",
+            self.stops.clone(),
+        );
+        registry.register(
             "lost_offsets",
             "Offsets that retention deleted before they were read",
             self.lost_offsets.clone(),
@@ -454,6 +476,7 @@ mod tests {
         };
         metrics.arrives((7, 1), Standing::default(), None);
         metrics.stands((7, 1), standing);
+        metrics.goes_on((7, 1));
         metrics.ends(BTreeMap::from([(
             7,
             Ends {

@@ -284,9 +284,7 @@ async fn member(
                 workers.spawn(worker::run(Arc::clone(shared), Arc::clone(&member) as _, assigned));
             }
             Some(ended) = workers.join_next(), if !workers.is_empty() => {
-                if let Err(error) = judge(ended, &member) {
-                    break Err(error);
-                }
+                judge(ended, &member);
             }
             polled = &mut polling => match polled {
                 Ok(Ok(())) => break Ok(Left::Stopped),
@@ -345,17 +343,19 @@ fn told_to_stop(
     Ending::within(stop_grace, Left::Stopped)
 }
 
-/// What the end of a worker means for the membership.
-fn judge(ended: Result<Ended, JoinError>, member: &Member) -> anyhow::Result<()> {
+/// What the end of a worker means for the membership. Nothing that a single partition meets ends the loader:
+/// the next one that is given the partition would end by it, too.
+fn judge(ended: Result<Ended, JoinError>, member: &Member) {
     match ended {
-        Ok(Ended::Revoked | Ended::Finished) => Ok(()),
-        Ok(Ended::Lost(reason)) => {
+        Ok(Ended::Revoked | Ended::Finished) => {}
+        Ok(Ended::Lost(reason) | Ended::Stopped(reason)) => {
             tracing::warn!(reason, "a partition has to be read again");
             member.give_up();
-            Ok(())
         }
-        Ok(Ended::Fatal(reason)) => Err(anyhow::anyhow!(reason)),
-        Err(error) => Err(anyhow::anyhow!("a worker ended early: {error}")),
+        Err(error) => {
+            tracing::error!(%error, "a worker ended early; its partition has to be read again");
+            member.give_up();
+        }
     }
 }
 

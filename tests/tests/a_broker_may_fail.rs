@@ -140,9 +140,10 @@ fn a_topic_that_was_made_anew_is_not_taken_for_the_old_one() {
     kafka.remake_topic(&loading.topic, 1);
     give(&loading, 0..1, "new");
     let loader = loading.start();
-    assert_eq!(loader.wait(PATIENCE).code(), Some(1));
-    let said = loader.stderr();
-    let words = "the output holds all below offset 5, and the topic ends at 1";
-    assert!(said.contains(words), "{said}");
+    wait_until("it says so", PATIENCE, || {
+        let words = "the output holds all below offset 5, and the topic ends at 1";
+        loader.stderr().contains(words)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     Report::compare(old, &loading.stored()).assert_exact();
 }

@@ -62,6 +62,54 @@ fn a_partition_that_cannot_be_taken_up_is_told() {
     loading.assert_proven();
 }
 
+/// What only a person can mend stops one partition alone. It is said, and goes on once it is mended.
+#[test]
+fn a_partition_with_a_broken_state_holds_up_no_other() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "broken", 2);
+    let listen = free_address();
+    let http = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
+    let both = |name: &str| {
+        [0, 1]
+            .map(|partition| give(&loading, partition, name, 5))
+            .concat()
+    };
+    let mut written = both("first");
+    let loader = loading.loader(&http).start();
+    wait_until("all is stored", PATIENCE, || {
+        all_is_stored(&loading, &written)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let folder = format!("data/_headwater/state/{}/1/", loading.topic);
+    let (state, bytes) = s3
+        .objects(&loading.bucket, &folder)
+        .pop()
+        .expect("its state");
+    s3.put(&loading.bucket, &state, "no state");
+    written.extend(both("second"));
+    let loader = loading.loader(&http).start();
+    let lost = || loading.report(written.clone()).lost.len();
+    wait_until(
+        "the other is loaded, and it is said of this one",
+        PATIENCE,
+        || {
+            let reason = format!(
+                "partition 1 is not loaded: {}",
+                state.trim_start_matches("data/")
+            );
+            let said = page(&listen, "/readyz");
+            lost() == 5
+                && said.is_some_and(|(status, said)| status == 503 && said.starts_with(&reason))
+                && metric(&listen, "headwater_loader_partition_stops_total") == Some(1)
+        },
+    );
+    s3.put(&loading.bucket, &state, bytes);
+    wait_until("all is stored", PATIENCE, || lost() == 0);
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(written.clone()).assert_exact();
+    loading.assert_proven();
+}
+
 /// What retention deleted before it was read is counted, and the group is left for it: what was open in the other
 /// partition by then is written first, long before it is due.
 #[test]

@@ -5,8 +5,12 @@ mod perform;
 mod seat;
 mod take_up;
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,7 +26,7 @@ use crate::items::write::{Patience, write_all};
 use crate::metrics::Metrics;
 use crate::name::state_folder;
 use crate::partition::batch::Object;
-use crate::partition::{Action, Event, Partition};
+use crate::partition::{Action, Event, Partition, PartitionError};
 use crate::pipeline::Pipeline;
 use crate::staging::{Begun, Holding, Room, Staging, Tally};
 use crate::status::Status;
@@ -31,7 +35,7 @@ use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, plain_content};
 use crate::worker::perform::{commit, publish, put, upload};
 use crate::worker::seat::Seat;
-use crate::worker::take_up::take_up;
+use crate::worker::take_up::{stand_by, take_up};
 
 /// Longest time between two looks at the clock.
 const LOOK: Duration = Duration::from_millis(500);
@@ -81,16 +85,29 @@ pub enum Ended {
     Finished,
     /// A doubt: the membership has to be given up and the partition read again.
     Lost(String),
-    /// Only a person can help.
-    Fatal(String),
+    /// A trouble of this partition alone, that time or a person may mend.
+    Stopped(String),
 }
 
 /// Runs one partition until it ends, or is dropped. Either way nothing of it is left: no task that writes on,
-/// no byte in the memory bound, no line on the board.
+/// no byte in the memory bound, no line on the board. What troubles this partition alone stops it alone.
 pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Assigned) -> Ended {
     // What is declared first is dropped last.
     let seat = Seat::take(&shared, &assigned);
-    let (machine, first) = match take_up(&seat, &shared, &member, &mut assigned).await {
+    match caught(load(&seat, &shared, &member, &mut assigned)).await {
+        Ended::Stopped(reason) => stand_by(&seat, &shared, &member, assigned, reason).await,
+        ended => ended,
+    }
+}
+
+/// Takes a partition up, and loads it.
+async fn load(
+    seat: &Seat<'_>,
+    shared: &Arc<Shared>,
+    member: &Arc<dyn Commit>,
+    assigned: &mut Assigned,
+) -> Ended {
+    let (machine, first) = match take_up(seat, shared, member, assigned).await {
         Ok(taken) => taken,
         Err(ended) => return ended,
     };
@@ -100,9 +117,9 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Ass
     };
     let mut worker = Worker {
         begun,
-        seat: &seat,
-        shared: &shared,
-        member,
+        seat,
+        shared,
+        member: Arc::clone(member),
         assigned,
         machine,
         pending: first.map(|first| (first, 0)),
@@ -114,6 +131,19 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Ass
     // A commit that is under way cannot be cut off.
     worker.under_way.shutdown().await;
     ended
+}
+
+/// A panic is no more than a trouble of the partition that it came of.
+async fn caught(load: impl Future<Output = Ended>) -> Ended {
+    let mut load = pin!(load);
+    poll_fn(|context| {
+        // Nothing of it is looked at behind a panic: it is dropped.
+        catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))).unwrap_or_else(|_| {
+            let reason = "its worker panicked (see the log): this is a fault of the loader";
+            Poll::Ready(Ended::Stopped(reason.to_owned()))
+        })
+    })
+    .await
 }
 
 /// Says that a partition's ledger takes in no more streams.
@@ -130,7 +160,7 @@ struct Worker<'a> {
     seat: &'a Seat<'a>,
     shared: &'a Arc<Shared>,
     member: Arc<dyn Commit>,
-    assigned: Assigned,
+    assigned: &'a mut Assigned,
     machine: Partition,
     /// Records that were received, and how many of them the machine has taken.
     pending: Option<(HandOver, usize)>,
@@ -162,21 +192,20 @@ impl Worker<'_> {
                 Ok(event) => event,
                 Err(ended) => return ended,
             };
+            if event == Some(Event::ActionDone) {
+                self.seat.goes_on();
+            }
             if let Some(event) = event
                 && let Err(error) = self.machine.apply(event, clock::now())
             {
-                return Ended::Lost(error.to_string());
+                return Ended::Stopped(error.to_string());
             }
         }
     }
 
     /// Gives the machine what was received, as far as it takes it.
     fn feed(&mut self) -> Result<(), Ended> {
-        use crate::partition::PartitionError;
-        let end = |error: PartitionError| match error {
-            PartitionError::RecordsGone { .. } => Ended::Fatal(error.to_string()),
-            PartitionError::Encode(_) | PartitionError::State(_) => Ended::Lost(error.to_string()),
-        };
+        let end = |error: PartitionError| Ended::Stopped(error.to_string());
         self.machine.use_pipeline(&self.shared.pipeline.borrow());
         if let Some((handed, at)) = &mut self.pending {
             *at += self
@@ -187,13 +216,19 @@ impl Worker<'_> {
                 self.pending = None;
             }
         }
-        // One that closes already has nothing to give.
-        if self.room() == Room::CloseYours && self.machine.closing().is_none() {
-            self.machine
-                .apply(Event::Pressure, clock::now())
-                .map_err(end)?;
-            let closes = self.machine.closing().is_some();
-            self.shared.metrics.pressed.inc_by(u64::from(closes));
+        if self.room() == Room::CloseYours {
+            match (self.machine.closing(), self.seat.why_it_waits()) {
+                (None, _) => {
+                    self.machine
+                        .apply(Event::Pressure, clock::now())
+                        .map_err(end)?;
+                    let closes = self.machine.closing().is_some();
+                    self.shared.metrics.pressed.inc_by(u64::from(closes));
+                }
+                // It closes already, and cannot: its memory is for those that can.
+                (Some(_), Some(reason)) => return Err(Ended::Stopped(reason)),
+                (Some(_), None) => {}
+            }
         }
         for counts in self.machine.take_counts() {
             if counts.unaccounted > 0 && !std::mem::replace(&mut self.said_full, true) {
@@ -237,7 +272,11 @@ impl Worker<'_> {
         };
         let holding = Holding {
             bytes: self.machine.held(),
-            begun: self.begun,
+            // Nobody's turn waits for one that cannot go on.
+            begun: match self.seat.why_it_waits() {
+                Some(_) => Begun::No,
+                None => self.begun,
+            },
         };
         self.seat.place.hold(holding)
     }
@@ -266,8 +305,7 @@ impl Worker<'_> {
                         .spawn_blocking(move || commit(&*member, partition, epoch, &committed));
                 }
                 Action::Upload(objects) => {
-                    let seed = self.assigned.epoch;
-                    self.under_way.spawn(upload(shared, objects, seed));
+                    self.under_way.spawn(upload(shared, objects, self.seat.who));
                 }
                 Action::WriteItems(items) => {
                     let seed = self.assigned.epoch;
@@ -279,11 +317,11 @@ impl Worker<'_> {
                     });
                 }
                 Action::Publish(objects) => {
-                    let seed = self.assigned.epoch;
-                    self.under_way.spawn(publish(shared, objects, seed));
+                    self.under_way
+                        .spawn(publish(shared, objects, self.seat.who));
                 }
                 Action::StoreSnapshot { name, bytes } => {
-                    let seed = self.assigned.epoch;
+                    let who = self.seat.who;
                     self.under_way.spawn(async move {
                         let content = plain_content(&bytes);
                         let object = Object {
@@ -291,7 +329,7 @@ impl Worker<'_> {
                             bytes,
                             content,
                         };
-                        put(&shared, &object, seed).await?;
+                        put(&shared, &object, who, 0).await?;
                         crash::point("snapshot-stored");
                         Ok(())
                     });

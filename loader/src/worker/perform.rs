@@ -46,7 +46,7 @@ pub(super) fn commit(
 pub(super) async fn upload(
     shared: Arc<Shared>,
     objects: Arc<Vec<Object>>,
-    seed: u64,
+    who: (i32, u64),
 ) -> Result<(), Ended> {
     let mut tasks = JoinSet::new();
     for at in 0..objects.len() {
@@ -55,7 +55,7 @@ pub(super) async fn upload(
         }
         let (shared, objects) = (Arc::clone(&shared), Arc::clone(&objects));
         tasks.spawn(async move {
-            put(&shared, &objects[at], seed + at as u64).await?;
+            put(&shared, &objects[at], who, at).await?;
             shared.metrics.objects.inc();
             shared
                 .metrics
@@ -78,12 +78,12 @@ pub(super) async fn upload(
 pub(super) async fn publish(
     shared: Arc<Shared>,
     objects: Arc<Vec<Object>>,
-    seed: u64,
+    who: (i32, u64),
 ) -> Result<(), Ended> {
     crash::point("before-publish");
     let (markers, accounts) = markers_first(&objects);
     for (at, marker) in markers.iter().enumerate() {
-        say(&shared, marker, seed + at as u64).await;
+        say(&shared, marker, who, at).await;
         crash::point("publish-under-way");
     }
     let mut tasks = JoinSet::new();
@@ -93,7 +93,7 @@ pub(super) async fn publish(
         }
         let (shared, account) = (Arc::clone(&shared), account.clone());
         tasks.spawn(async move {
-            say(&shared, &account, seed + at as u64).await;
+            say(&shared, &account, who, at).await;
             Ok(())
         });
         crash::point("publish-under-way");
@@ -106,8 +106,8 @@ pub(super) async fn publish(
 }
 
 /// Stores one marker or account; what was said before stays.
-async fn say(shared: &Shared, object: &Object, seed: u64) {
-    match put(shared, object, seed).await {
+async fn say(shared: &Shared, object: &Object, who: (i32, u64), at: usize) {
+    match put(shared, object, who, at).await {
         Ok(()) => shared.metrics.published.inc(),
         Err(TakenName(error)) => {
             shared.metrics.publish_conflicts.inc();
@@ -130,30 +130,39 @@ pub(super) struct TakenName(String);
 
 impl From<TakenName> for Ended {
     fn from(TakenName(error): TakenName) -> Self {
-        Self::Fatal(error)
+        Self::Stopped(error)
     }
 }
 
 /// Stores an object, for as long as it takes: while the output is down nothing else could be done,
-/// and the offset stays where it is.
-pub(super) async fn put(shared: &Shared, object: &Object, seed: u64) -> Result<(), TakenName> {
-    let mut backoff = Backoff::new(seed);
+/// and the offset stays where it is. `at`: which of a batch's it is. One that is refused is told: only a person
+/// can help there.
+pub(super) async fn put(
+    shared: &Shared,
+    object: &Object,
+    who: (i32, u64),
+    at: usize,
+) -> Result<(), TakenName> {
+    let mut backoff = Backoff::new(who.1 + at as u64);
     loop {
-        match shared
+        let bytes = object.bytes.clone();
+        let error = match shared
             .store
-            .put_new(&object.key, object.bytes.clone(), object.content)
+            .put_new(&object.key, bytes, object.content)
             .await
         {
             Ok(_) => return Ok(()),
             Err(error @ (StoreError::Conflict { .. } | StoreError::Changed(_))) => {
                 return Err(TakenName(error.to_string()));
             }
-            Err(error @ (StoreError::Later(_) | StoreError::Refused(_))) => {
-                let wait = backoff.next_wait();
-                shared.metrics.retries.inc();
-                tracing::warn!(%error, ?wait, "not stored yet; trying again, the offset stays where it is");
-                tokio::time::sleep(wait).await;
-            }
+            Err(error) => error,
+        };
+        if matches!(error, StoreError::Refused(_)) {
+            shared.metrics.waits(who, error.to_string());
         }
+        let wait = backoff.next_wait();
+        shared.metrics.retries.inc();
+        tracing::warn!(%error, ?wait, "not stored yet; trying again, the offset stays where it is");
+        tokio::time::sleep(wait).await;
     }
 }

@@ -45,6 +45,15 @@ impl<'a> Seat<'a> {
         self.shared.metrics.waits(self.who, reason);
     }
 
+    /// Why it cannot be loaded now; none where it is.
+    pub(super) fn why_it_waits(&self) -> Option<String> {
+        self.shared.metrics.why_it_waits(self.who)
+    }
+
+    pub(super) fn goes_on(&self) {
+        self.shared.metrics.goes_on(self.who);
+    }
+
     /// The first records are there.
     pub(super) fn hears(&self, first: &HandOver) {
         let oldest_ms = first.fetched.entries.first().map(|entry| entry.time_ms);

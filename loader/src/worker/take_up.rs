@@ -9,11 +9,12 @@ use crate::consume::tenure::Call;
 use crate::consume::{Assigned, Commit, CommittedOffset, HandOver};
 use crate::partition::Partition;
 use crate::recover::{RecoverError, Recovered, recover};
-use crate::store::StoreError;
+use crate::staging::Holding;
 use crate::worker::seat::Seat;
 use crate::worker::{Ended, Shared};
 
-/// How long a partition of which too little is known waits before the membership is given up for it.
+/// How long a partition that was stopped waits before the membership is given up for it: the next assignment may
+/// know more, and a person may have helped.
 const STAND_BY: Duration = Duration::from_secs(300);
 
 /// How often it is asked where a partition ends that cannot be taken up: its lag is told meanwhile.
@@ -45,10 +46,7 @@ pub(super) async fn take_up(
     loop {
         tokio::select! {
             biased;
-            call = tenure.call() => return Err(match call {
-                Call::Finish => Ended::Finished,
-                Call::Gone => Ended::Revoked,
-            }),
+            call = tenure.call() => return Err(end_by(call)),
             _ = stop.wait_for(|stop| *stop) => return Err(Ended::Finished),
             taken = &mut taking => return taken.map(|machine| (machine, first)),
             Some(handed) = records.recv(), if first.is_none() => {
@@ -57,6 +55,47 @@ pub(super) async fn take_up(
             }
             never = &mut asking => match never {},
         }
+    }
+}
+
+/// Waits with a partition that was stopped. The others are loaded meanwhile, nothing of this one is held, and its
+/// lag and its trouble are told.
+pub(super) async fn stand_by(
+    seat: &Seat<'_>,
+    shared: &Shared,
+    member: &Arc<dyn Commit>,
+    assigned: Assigned,
+    reason: String,
+) -> Ended {
+    let Assigned {
+        partition,
+        mut tenure,
+        records,
+        ..
+    } = assigned;
+    drop(records);
+    seat.place.hold(Holding::default());
+    shared.metrics.stopped(partition);
+    tracing::error!(
+        partition,
+        reason,
+        "the partition is stopped, and looked at again in {} minutes; the others go on",
+        STAND_BY.as_secs() / 60
+    );
+    seat.waits(reason.clone());
+    let mut stop = shared.stop.clone();
+    tokio::select! {
+        call = tenure.call() => end_by(call),
+        _ = stop.wait_for(|stop| *stop) => Ended::Finished,
+        () = tokio::time::sleep(STAND_BY) => Ended::Lost(reason),
+        never = ask(seat, member, partition) => match never {},
+    }
+}
+
+fn end_by(call: Call) -> Ended {
+    match call {
+        Call::Finish => Ended::Finished,
+        Call::Gone => Ended::Revoked,
     }
 }
 
@@ -79,6 +118,7 @@ async fn try_on(
 ) -> Result<Partition, Ended> {
     let (partition, epoch) = seat.who;
     let mut backoff = Backoff::new(epoch);
+    let mut counted = false;
     loop {
         match recover(&shared.plan, &shared.store, partition, committed, ends).await {
             Ok(Recovered {
@@ -90,22 +130,27 @@ async fn try_on(
                 if !lost.is_empty() {
                     shared.metrics.lost(partition, lost);
                 }
+                seat.goes_on();
                 return Ok(machine);
             }
-            Err(RecoverError::Store(error @ (StoreError::Later(_) | StoreError::Refused(_)))) => {
+            // The next assignment knows more.
+            Err(error @ RecoverError::EndUnknown(_)) => {
+                return Err(Ended::Stopped(error.to_string()));
+            }
+            Err(error) => {
                 let wait = backoff.next_wait();
-                tracing::warn!(partition, %error, ?wait, "the state cannot be read yet; trying again");
-                seat.waits(format!("the state cannot be read yet: {error}"));
+                if let RecoverError::Store(error) = &error {
+                    tracing::warn!(partition, %error, ?wait, "the state cannot be read yet; trying again");
+                    seat.waits(format!("the state cannot be read yet: {error}"));
+                } else {
+                    tracing::error!(partition, %error, ?wait, "the partition cannot be taken up; trying again, the others go on");
+                    if !std::mem::replace(&mut counted, true) {
+                        shared.metrics.stopped(partition);
+                    }
+                    seat.waits(error.to_string());
+                }
                 tokio::time::sleep(wait).await;
             }
-            Err(error @ RecoverError::EndUnknown(_)) => {
-                // The next assignment knows more. The other partitions are loaded meanwhile.
-                tracing::warn!("{error}");
-                seat.waits(error.to_string());
-                tokio::time::sleep(STAND_BY).await;
-                return Err(Ended::Lost(error.to_string()));
-            }
-            Err(error) => return Err(Ended::Fatal(error.to_string())),
         }
     }
 }

@@ -32,10 +32,11 @@ struct Loader {
 
 impl Loader {
     fn into(root: &Path) -> Self {
-        Self::with_batches(root, 1)
+        Self::with(root, 1, 1 << 20)
     }
 
-    fn with_batches(root: &Path, records: u64) -> Self {
+    /// Batches of so many records, and a bound of so many bytes.
+    fn with(root: &Path, records: u64, bound: usize) -> Self {
         let text = format!(
             "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='file://{}'\npath='all'\n\
              [flush]\nrecords={records}\n",
@@ -49,7 +50,7 @@ impl Loader {
             pipeline,
             store: Store::Folder(Folder::new(root.into())),
             tables: Arc::new(DynamoDb::new(plan.dynamodb.clone())),
-            staging: Staging::new(1 << 20),
+            staging: Staging::new(bound),
             prefetch: Arc::new(Prefetch::new(1 << 20)),
             tally: Tally::default(),
             metrics: Arc::default(),
@@ -244,7 +245,7 @@ async fn what_retention_deleted_before_it_was_read_is_counted() {
 #[tokio::test]
 async fn one_that_is_told_to_finish_writes_what_is_open_and_takes_no_more() {
     let root = tempfile::tempdir().unwrap();
-    let loader = Loader::with_batches(root.path(), 1000);
+    let loader = Loader::with(root.path(), 1000, 1 << 20);
     let (assigned, lane) = loader.assign();
     let worker = loader.run(assigned);
     lane.give(0).await;
@@ -259,4 +260,89 @@ async fn one_that_is_told_to_finish_writes_what_is_open_and_takes_no_more() {
     assert!(matches!(worker.await.unwrap(), Ended::Finished));
     assert_eq!(loader.shared.tally.sum().rows, 1);
     assert!(lane.records.is_closed());
+}
+
+/// A state that cannot be read as one, and then is mended.
+#[tokio::test]
+async fn one_with_a_broken_state_waits_for_a_person_and_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join(state_folder("logs", 0));
+    std::fs::create_dir_all(&folder).unwrap();
+    let state = folder.join(crate::name::snapshot_name(0, 1));
+    std::fs::write(&state, "no state").unwrap();
+    let loader = Loader::into(root.path());
+    let metrics = &loader.shared.metrics;
+    metrics.joined(true);
+    let (assigned, lane) = loader.assign();
+    let worker = loader.run(assigned);
+    lane.give(0).await;
+    until("it says so", || {
+        metrics
+            .not_ready()
+            .is_some_and(|said| said.contains("damaged"))
+    })
+    .await;
+    assert!(!worker.is_finished());
+    std::fs::remove_file(state).unwrap();
+    until("it is loaded", || {
+        metrics.not_ready().is_none() && loader.shared.tally.sum().rows == 1
+    })
+    .await;
+}
+
+/// Somebody else's object lies under a name of its batch.
+#[tokio::test]
+async fn one_whose_name_is_taken_is_stopped_and_holds_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let name = format!("all/logs+0+{:020}-{:020}+1of1.ndjson.zst", 0, 1);
+    let taken = root.path().join(name);
+    std::fs::create_dir_all(taken.parent().unwrap()).unwrap();
+    std::fs::write(taken, "of somebody else").unwrap();
+    let loader = Loader::into(root.path());
+    let metrics = &loader.shared.metrics;
+    metrics.joined(true);
+    let (assigned, lane) = loader.assign();
+    let worker = loader.run(assigned);
+    lane.give(0).await;
+    until("it is stopped", || {
+        metrics
+            .not_ready()
+            .is_some_and(|said| said.contains("holds something else"))
+    })
+    .await;
+    until("it holds nothing", || loader.shared.staging.held().0 == 0).await;
+    assert!(!worker.is_finished());
+    assert!(lane.records.is_closed());
+    drop(lane);
+    assert!(matches!(worker.await.unwrap(), Ended::Revoked));
+}
+
+#[tokio::test]
+async fn a_panic_is_a_trouble_like_another() {
+    let panics = async { panic!("on purpose") };
+    assert!(matches!(caught(panics).await, Ended::Stopped(_)));
+}
+
+/// The output refuses its objects, and memory is short: it gives its own, and says why.
+#[tokio::test]
+async fn one_that_is_refused_gives_its_memory_to_those_that_are_not() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("all"), "a file").unwrap();
+    let loader = Loader::with(root.path(), 1, 1);
+    let metrics = &loader.shared.metrics;
+    metrics.joined(true);
+    let (assigned, lane) = loader.assign();
+    let worker = loader.run(assigned);
+    lane.give(0).await;
+    until("an upload was tried", || metrics.retries.get() > 0).await;
+    assert!(!lane.records.is_closed(), "it may work later");
+    assert!(loader.shared.staging.held().0 > 0);
+    metrics.waits((0, 1), "no right to write".to_owned());
+    until("it holds nothing", || loader.shared.staging.held().0 == 0).await;
+    let said = metrics.not_ready();
+    assert_eq!(
+        said.as_deref(),
+        Some("partition 0 is not loaded: no right to write\n")
+    );
+    assert!(lane.records.is_closed() && !worker.is_finished());
 }
