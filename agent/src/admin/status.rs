@@ -36,6 +36,9 @@ pub struct Status {
     pub counters: Counters,
     /// Samples of sensors since the start.
     pub samples: Samples,
+    /// The files of the sources.
+    #[serde(default)]
+    pub files: Files,
     /// Records in RAM.
     pub window: Window,
     /// Batches on disk.
@@ -113,6 +116,15 @@ pub struct Samples {
     pub lost: u64,
 }
 
+/// The files of the sources.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// Followed now.
+    pub followed: u64,
+    /// Known, and out of reach: they may not be read, their disk fails, or it is not mounted.
+    pub out_of_reach: u64,
+}
+
 /// The RAM window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
@@ -178,11 +190,8 @@ impl fmt::Display for Status {
             "delivered   {} batches; {} sent again, {} refused by the disk",
             counters.delivered, counters.retries, counters.refused
         )?;
-        writeln!(
-            f,
-            "sensors     {} samples taken, {} lost",
-            self.samples.taken, self.samples.lost
-        )?;
+        files_line(f, self.files)?;
+        samples_line(f, self.samples)?;
         writeln!(
             f,
             "window      {} of {}",
@@ -233,6 +242,19 @@ fn broker_line(f: &mut fmt::Formatter<'_>, broker: Broker) -> fmt::Result {
             "broker      {state}, nothing acknowledged since the start"
         ),
     }
+}
+
+fn files_line(f: &mut fmt::Formatter<'_>, files: Files) -> fmt::Result {
+    write!(f, "files       {} followed", files.followed)?;
+    if files.out_of_reach > 0 {
+        write!(f, "; {} OUT OF REACH, the log says why", files.out_of_reach)?;
+    }
+    writeln!(f)
+}
+
+fn samples_line(f: &mut fmt::Formatter<'_>, samples: Samples) -> fmt::Result {
+    let (taken, lost) = (samples.taken, samples.lost);
+    writeln!(f, "sensors     {taken} samples taken, {lost} lost")
 }
 
 fn credentials_line(f: &mut fmt::Formatter<'_>, health: &Health) -> fmt::Result {
@@ -431,6 +453,10 @@ pub(super) mod tests {
                 taken: 900,
                 lost: 1,
             },
+            files: Files {
+                followed: 12,
+                out_of_reach: 1,
+            },
             window: Window {
                 bytes: 133_120,
                 bytes_max: 4 << 20,
@@ -470,6 +496,7 @@ pub(super) mod tests {
              credentials end in 52 min 21 s; 12 times fetched, 0 times not, from the AWS IoT credential provider\n\
              read        1234567 records, 240.0 MiB in 4825 batches\n\
              delivered   4823 batches; 5 sent again, 2 refused by the disk\n\
+             files       12 followed; 1 OUT OF REACH, the log says why\n\
              sensors     900 samples taken, 1 lost\n\
              window      130.0 KiB of 4MiB\n\
              spool       2 batches, 20.0 KiB of 1GiB, oldest 1 min 1 s\n\

@@ -6,7 +6,7 @@ use super::Agent;
 use super::progress::stuck;
 use crate::admin::process::Process;
 use crate::admin::server::Ask;
-use crate::admin::status::{Broker, Samples, Spool, Status, Uplink, Window};
+use crate::admin::status::{Broker, Files, Samples, Spool, Status, Uplink, Window};
 use crate::clock;
 
 impl Agent<'_> {
@@ -26,6 +26,7 @@ impl Agent<'_> {
         let now = clock::monotonic();
         let delivery = &self.edge.delivery;
         let (depth, samples) = (delivery.depth(), &self.sources.samples);
+        let files = &self.sources.files;
         let ago = |at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -42,6 +43,10 @@ impl Agent<'_> {
             samples: Samples {
                 taken: samples.taken.load(Ordering::Relaxed),
                 lost: samples.lost.load(Ordering::Relaxed),
+            },
+            files: Files {
+                followed: files.followed.load(Ordering::Relaxed),
+                out_of_reach: files.out_of_reach.load(Ordering::Relaxed),
             },
             window: Window {
                 bytes: self.sources.budget.used() as u64,

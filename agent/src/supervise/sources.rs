@@ -20,6 +20,7 @@ use crate::sample::{self, SensorsInput};
 use crate::sources::SourceError;
 use crate::spool::store::Store;
 use crate::stop::Stop;
+use crate::tail::counters::Counters;
 use crate::tail::files::{self, FilesInput};
 
 /// Batches between the sources and delivery, which takes them at once; the window bounds their
@@ -79,6 +80,7 @@ pub(super) struct Sources {
     pub(super) ended: Receiver<Ended>,
     pub(super) budget: Budget,
     pub(super) samples: Arc<sample::Counters>,
+    pub(super) files: Arc<Counters>,
     /// Whether the broker does not acknowledge, for who reads sensors.
     pub(super) offline: Arc<AtomicBool>,
     running: Vec<(Part, Stop)>,
@@ -103,6 +105,7 @@ impl Sources {
             ended,
             budget: Budget::with_reserve(plan.window_bytes, reserve(plan)),
             samples: Arc::default(),
+            files: Arc::default(),
             offline: Arc::default(),
             running: Vec::new(),
             sender: Some(sender),
@@ -170,6 +173,7 @@ impl Sources {
             budget: self.budget.clone(),
             batches: give.batches,
             stop: give.stop,
+            counters: Arc::clone(&self.files),
         };
         self.spawn(Part::Files, move || files::run(input))
     }

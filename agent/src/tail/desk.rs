@@ -1,6 +1,7 @@
 //! What the turns of all files share: where they read into, where they write to, and how they say
 //! that a file is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_record::notice::{Notice, Tail};
@@ -8,6 +9,7 @@ use headwater_record::value::ValueWriter;
 use headwater_record::{Generation, StreamId};
 use tokio::sync::mpsc::Sender;
 
+use super::counters::Counters;
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::clock::stamp_ms;
@@ -31,6 +33,8 @@ pub struct Desk<R> {
     pub batches: Sender<Batch>,
     /// Most files that are held open, but for those that no path leads to and compressed ones.
     pub open_max: usize,
+    /// What others see of it.
+    pub counters: Arc<Counters>,
     /// The bytes of this turn: [`super::opened::CHUNK_BYTES`], or one longest record.
     pub chunk: Vec<u8>,
 }

@@ -1,11 +1,13 @@
 //! The thread that follows files: it scans, gives each file its turn, and waits for something to
 //! happen.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_record::DeviceId;
 use tokio::sync::mpsc::Sender;
 
+use super::counters::Counters;
 use super::desk::Desk;
 use super::roster::{Pass, Roster};
 use crate::batch::Batch;
@@ -48,6 +50,8 @@ pub struct FilesInput<R> {
     pub batches: Sender<Batch>,
     /// This thread's own.
     pub stop: Stop,
+    /// What others see of it.
+    pub counters: Arc<Counters>,
 }
 
 /// Follows files until told to stop.
@@ -62,6 +66,7 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
         budget: input.budget,
         batches: input.batches,
         open_max: open_max(),
+        counters: input.counters,
         chunk: Vec::new(),
     };
     let mut scanned_at = monotonic();
@@ -173,6 +178,7 @@ mod tests {
             budget: Budget::new(1 << 20),
             batches,
             stop: stop.clone(),
+            counters: Arc::default(),
         };
         let thread = std::thread::spawn(move || run(input));
         let mut next = || {

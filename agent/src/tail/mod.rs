@@ -5,15 +5,19 @@
 //! - [`opened`]: a file as it is opened, and whether it is one that is known.
 //! - [`siblings`]: the rotated files beside a log.
 //! - [`reader`]: one followed file: its bytes, as batches.
+//! - [`counters`]: what is counted of files.
 //! - [`desk`]: what all of them share.
+//! - [`locate`]: where the file of a known generation lies now.
 //! - [`resume`]: known files found again after a restart.
 //! - [`roster`]: which files are followed: found, replaced, lost.
 //! - [`files`]: the thread that runs them all.
 
 pub mod closed;
 pub mod content;
+pub mod counters;
 pub mod desk;
 pub mod files;
+pub mod locate;
 pub mod opened;
 pub mod packed;
 pub mod position;

@@ -128,11 +128,19 @@ impl Opened {
     /// Whether a marker of the known file is found in it. Where it is compressed, it is decoded as
     /// far as that, and what follows is at hand.
     pub fn has(&mut self, marker: Option<&Marker>) -> bool {
-        marker.is_none_or(|marker| {
-            self.size >= marker.end
-                && read_before(&mut self.content, marker.end)
-                    .is_ok_and(|before| identity::is_at(marker, &before))
-        })
+        self.holds_marker(marker).unwrap_or(false)
+    }
+
+    /// As [`Opened::has`].
+    ///
+    /// # Errors
+    /// It cannot be read there.
+    pub fn holds_marker(&mut self, marker: Option<&Marker>) -> io::Result<bool> {
+        let Some(marker) = marker.filter(|marker| self.size >= marker.end) else {
+            return Ok(marker.is_none());
+        };
+        let before = read_before(&mut self.content, marker.end)?;
+        Ok(identity::is_at(marker, &before))
     }
 
     /// The marker of an offset in it.

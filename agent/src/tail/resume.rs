@@ -6,17 +6,16 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::DirEntryExt;
 
 use headwater_record::notice::reason;
 use headwater_record::{DeviceId, StreamId};
 
 use super::desk::Source;
+use super::locate::{Located, by_content, by_place};
 use super::opened::Opened;
 use super::reader::Followed;
-use super::siblings::{may_become, path_of, siblings};
-use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
+use super::siblings::path_of;
+use crate::checkpoint::{FileIdentity, OpenGeneration, Origin};
 use crate::clock::Monotonic;
 use crate::discover::Found;
 use crate::frame::frames::Framing;
@@ -28,6 +27,8 @@ pub struct Resumed {
     pub followed: Vec<Followed>,
     /// Those that cannot, and why they are closed.
     pub gone: Vec<(OpenGeneration, &'static str)>,
+    /// Those of which that cannot be told now: whether each is its stream's last file, and why.
+    pub away: Vec<(OpenGeneration, bool, String)>,
     /// The streams of all of them.
     pub streams: HashSet<StreamId>,
     /// Streams whose last file lies no longer where it lay: others may have come and gone there.
@@ -78,43 +79,67 @@ pub fn resume(
     // Where two could be one file, the one of which more is known comes first.
     ours.sort_by_key(|(open, identity)| Reverse((identity.fingerprint_len, open.settled)));
     let mut taken = HashSet::new();
-    let mut located: Vec<Option<Opened>> = Vec::new();
+    let mut located: Vec<Located> = Vec::new();
     for (open, identity) in &ours {
-        let file = by_place(identity, open.marker.as_ref(), found)
-            .filter(|file| !taken.contains(&file.place()));
-        taken.extend(file.as_ref().map(Opened::place));
-        // There may be more of them than files can be open.
-        let is_surplus = located.len() >= open_max;
-        located.push(file.map(|mut file| {
-            if is_surplus {
+        let mut file = by_place(identity, open.marker.as_ref(), found)
+            .map(|file| file.filter(|file| !taken.contains(&file.place())));
+        if let Ok(Some(file)) = &mut file {
+            taken.insert(file.place());
+            // There may be more of them than files can be open.
+            if located.len() >= open_max {
                 file.park();
             }
-            file
-        }));
+        }
+        located.push(file);
     }
     for ((open, identity), file) in ours.iter().zip(&mut located) {
-        if file.is_none() {
+        if matches!(file, Ok(None)) {
             *file = by_content(identity, open.marker.as_ref(), &taken);
-            taken.extend(file.as_ref().map(Opened::place));
+            taken.extend(file.iter().flatten().map(Opened::place));
         }
     }
-    let (mut resumed, mut youngest) = (Resumed::default(), Vec::new());
+    let mut youngest = Vec::new();
+    for ((open, identity), file) in ours.iter().zip(&located) {
+        // Out of reach, it may lie there still.
+        let stays = (file.as_ref())
+            .is_ok_and(|file| (file.as_ref()).is_some_and(|file| file.path == path_of(identity)));
+        note_youngest(&mut youngest, open, identity, stays || file.is_err());
+    }
+    let mut resumed = Resumed::default();
     for ((open, identity), file) in ours.iter().zip(located) {
         resumed.streams.insert(open.stream.clone());
-        let stays = file
-            .as_ref()
-            .is_some_and(|file| file.path == path_of(identity));
-        note_youngest(&mut youngest, open, identity, stays);
         let framing = &source.plan.framing;
         match take_up((index, framing), open, identity, file, now) {
-            Ok(file) => resumed.followed.push(file),
-            Err(reason) => resumed.gone.push(((*open).clone(), reason)),
+            TakenUp::Followed(file) => resumed.followed.push(*file),
+            TakenUp::Gone(reason) => resumed.gone.push(((*open).clone(), reason)),
+            TakenUp::Away(why) => {
+                let is_youngest = youngest.iter().any(|(left, _)| left.last == **identity);
+                resumed.away.push(((*open).clone(), is_youngest, why));
+            }
         }
     }
     let left = youngest.into_iter().filter(|(_, stays)| !stays);
     resumed.left = left.map(|(left, _)| left).collect();
     resumed.followed.sort_by_key(Followed::since_ms);
     resumed
+}
+
+/// Looks for the file of one known generation: by place, then by content. `taken`: files that are of
+/// other generations.
+///
+/// # Errors
+/// It cannot be told.
+pub(super) fn locate(
+    open: &OpenGeneration,
+    identity: &FileIdentity,
+    found: &Found,
+    taken: &HashSet<(u64, u64)>,
+) -> Located {
+    let file = by_place(identity, open.marker.as_ref(), found)?;
+    match file.filter(|file| !taken.contains(&file.place())) {
+        None => by_content(identity, open.marker.as_ref(), taken),
+        file => Ok(file),
+    }
 }
 
 /// Of each stream the file that was changed last counts, and whether it lies where it lay.
@@ -142,24 +167,41 @@ fn note_youngest(
     }
 }
 
-fn take_up(
+/// What becomes of a known generation.
+#[derive(Debug)]
+pub(super) enum TakenUp {
+    /// It goes on.
+    Followed(Box<Followed>),
+    /// It is closed, and why.
+    Gone(&'static str),
+    /// It waits, and why.
+    Away(String),
+}
+
+/// Goes on with a known generation, where its file was found.
+pub(super) fn take_up(
     (index, framing): (usize, &Framing),
     open: &OpenGeneration,
     identity: &FileIdentity,
-    file: Option<Opened>,
+    located: Located,
     now: Monotonic,
-) -> Result<Followed, &'static str> {
+) -> TakenUp {
     let at_path = || Opened::new(&path_of(identity)).ok();
-    let Some(file) = file else {
-        let is_cut = at_path().is_some_and(|file| file.is_at(identity) && file.size < least(open));
-        return Err(if is_cut {
-            reason::TRUNCATED
-        } else {
-            reason::VANISHED
-        });
+    let file = match located {
+        Ok(Some(file)) => file,
+        Ok(None) => {
+            let is_cut =
+                at_path().is_some_and(|file| file.is_at(identity) && file.size < least(open));
+            return TakenUp::Gone(if is_cut {
+                reason::TRUNCATED
+            } else {
+                reason::VANISHED
+            });
+        }
+        Err(why) => return TakenUp::Away(why.to_string()),
     };
     if file.size < least(open) {
-        return Err(reason::TRUNCATED);
+        return TakenUp::Gone(reason::TRUNCATED);
     }
     // The original lies there still, or its inode does: what was written to it between the copy
     // and the cut is in neither. A compressor leaves no original.
@@ -178,12 +220,12 @@ fn take_up(
                 open.settled,
                 file.path().display()
             );
-            Ok(file)
+            TakenUp::Followed(Box::new(file))
         }
-        Err(error) => {
-            tracing::warn!("{}: cannot be read any more: {error}", open.stream);
-            Err(reason::VANISHED)
-        }
+        Err(error) => TakenUp::Away(format!(
+            "cannot read {}: {error}",
+            path_of(identity).display()
+        )),
     }
 }
 
@@ -191,47 +233,4 @@ fn take_up(
 fn least(open: &OpenGeneration) -> u64 {
     let marked = open.marker.map_or(0, |marker| marker.end);
     (open.settled.max(marked)).max(open.skip_to.unwrap_or(0))
-}
-
-/// Looks for the inode: where it lay, then beside that, then wherever the globs lead.
-pub(super) fn by_place(
-    known: &FileIdentity,
-    marker: Option<&Marker>,
-    found: &Found,
-) -> Option<Opened> {
-    let path = path_of(known);
-    let beside = (path.parent())
-        .and_then(|folder| fs::read_dir(folder).ok())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.ino() == known.inode)
-        .map(|entry| entry.path());
-    let matched = (found.files.iter())
-        .filter(|seen| seen.inode == known.inode)
-        .map(|seen| seen.path.clone());
-    [path.clone()]
-        .into_iter()
-        .chain(beside)
-        .chain(matched)
-        .filter(|path| path.is_file())
-        .filter_map(|path| Opened::new(&path).ok())
-        .find_map(|mut file| (file.is_at(known) && file.has(marker)).then_some(file))
-}
-
-/// Looks for the content, among the rotated files beside where it lay. Where several hold it, none of
-/// which says more, it is the oldest: what is younger came after it, and is read too.
-pub(super) fn by_content(
-    known: &FileIdentity,
-    marker: Option<&Marker>,
-    taken: &HashSet<(u64, u64)>,
-) -> Option<Opened> {
-    let path = path_of(known);
-    (siblings(&path).into_iter())
-        .filter(|rotated| rotated.modified_ms() >= known.since_ms)
-        .map(|rotated| rotated.file)
-        .filter(|sibling| may_become(&path, &sibling.path))
-        .filter(|sibling| !taken.contains(&sibling.place))
-        .filter_map(|sibling| Opened::new(&sibling.path).ok())
-        .find_map(|mut file| file.holds(known, marker).then_some(file))
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!            known generations (database)        what the globs lead to (scan)
 //!                      │ located? ── no ──► close notice: vanished, truncated
+//!                      │      └── cannot be told ──► away, and looked for again
 //!                      ▼                                │ by device and inode
 //!            followed: linked ◄─────────────────────────┤ known: it goes on
 //!                 │      ▲                              │ new: registered, then followed
@@ -14,9 +15,11 @@
 //! leads to it. Two sources that lead to one file follow it each for itself.
 
 mod adopt;
+mod away;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use headwater_record::DeviceId;
@@ -24,6 +27,7 @@ use headwater_record::notice::Tail;
 use headwater_record::value::ValueWriter;
 
 use self::adopt::Waiting;
+use self::away::Away;
 use super::closed::Closed;
 use super::desk::{Desk, Source, close_generation};
 use super::reader::{Followed, Turn};
@@ -69,6 +73,8 @@ pub struct Roster<R> {
     /// By source, streams whose last file was cut, and others may have come and gone since.
     cut: Vec<Vec<Left>>,
     closed: Closed,
+    /// Known generations whose file is out of reach.
+    away: Vec<Away>,
     said: Said,
 }
 
@@ -95,6 +101,7 @@ impl<R: Registry> Roster<R> {
             waiting: vec![HashMap::new(); sources.len()],
             cut: vec![Vec::new(); sources.len()],
             closed: Closed::default(),
+            away: Vec::new(),
             device,
             desk,
             sources,
@@ -116,6 +123,10 @@ impl<R: Registry> Roster<R> {
             );
             let gone = resumed.gone.into_iter();
             (roster.farewells).extend(gone.map(|(open, reason)| (index, open, reason)));
+            let away = resumed.away.into_iter();
+            (roster.away).extend(
+                away.map(|(open, is_youngest, why)| Away::new(index, open, is_youngest, why, now)),
+            );
             roster.followed.extend(resumed.followed);
             let left = std::mem::take(&mut resumed.left);
             roster.adopt(index, &found, left, now, |stream| {
@@ -136,6 +147,7 @@ impl<R: Registry> Roster<R> {
         for index in 0..self.sources.len() {
             if all || now >= self.next_scans[index] {
                 let found = self.look(index, now);
+                self.look_for_away(index, &found, now);
                 let cut = std::mem::take(&mut self.cut[index]);
                 self.adopt(index, &found, cut, now, |_| false)?;
                 // Whatever events did not tell of.
@@ -220,6 +232,7 @@ impl<R: Registry> Roster<R> {
                     // A truncated file lies at its path still, and is a new generation.
                     self.next_scans[file.source] = now;
                     let file = self.followed.remove(self.cursor);
+                    self.count();
                     match cut {
                         true => self.cut[file.source].push(Left::of(&file)),
                         false => self.closed.remember(&file),
@@ -283,6 +296,13 @@ impl<R: Registry> Roster<R> {
     /// See [`SourceError`].
     pub fn finish(&mut self) -> Result<(), SourceError> {
         self.store_identities(Followed::identity_unless_stored)
+    }
+
+    fn count(&self) {
+        let (followed, away) = (self.followed.len(), self.away.len());
+        let counters = &self.desk.counters;
+        counters.followed.store(followed as u64, Ordering::Relaxed);
+        counters.out_of_reach.store(away as u64, Ordering::Relaxed);
     }
 
     /// Matches a source's globs, and tells what is wrong with what they lead to.

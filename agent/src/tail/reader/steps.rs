@@ -2,6 +2,7 @@
 //! that a file ends, or turns out to be another; what it holds is read in [`super::records`].
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io;
 
 use headwater_record::notice::{Tail, reason};
@@ -14,8 +15,8 @@ use crate::discover::identity::{self, FINGERPRINT_BYTES, Head, Match, match_iden
 use crate::sources::SourceError;
 use crate::tail::content::read_before;
 use crate::tail::desk::{Desk, Source, close_generation};
+use crate::tail::locate::{by_content, by_place};
 use crate::tail::position::{Facts, Step};
-use crate::tail::resume::{by_content, by_place};
 
 impl Followed {
     pub(super) fn one_step<R: Registry>(
@@ -104,11 +105,12 @@ impl Followed {
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
         match by_place(&self.identity, Some(&self.marker), &Found::default()) {
-            Some(opened) => {
+            Ok(Some(opened)) => {
                 self.content = opened.content;
                 Ok(Turn::Moved)
             }
-            None => self.close(desk, source, now, reason::VANISHED, Tail::Unknown),
+            Ok(None) => self.close(desk, source, now, reason::VANISHED, Tail::Unknown),
+            Err(why) => Ok(self.in_trouble("go on", &why)),
         }
     }
 
@@ -122,6 +124,13 @@ impl Followed {
     ) -> Result<Turn, SourceError> {
         let own = HashSet::from([self.place()]);
         let copy = by_content(&self.identity, Some(&self.marker), &own);
+        let copy = copy.unwrap_or_else(|why| {
+            tracing::warn!(
+                "{}: it was cut, and {why}: a copy may be there",
+                self.stream
+            );
+            None
+        });
         if copy.is_some_and(|copy| self.go_on_in(copy, now).is_ok()) {
             (self.linked, self.copied) = (false, true);
             let identity = [(self.generation, self.identity.clone())];
@@ -196,7 +205,7 @@ impl Followed {
         })
     }
 
-    pub(super) fn in_trouble(&mut self, what: &str, error: &io::Error) -> Turn {
+    pub(super) fn in_trouble(&mut self, what: &str, error: &dyn fmt::Display) -> Turn {
         let text = error.to_string();
         if self.trouble.as_ref() != Some(&text) {
             tracing::warn!(

@@ -14,8 +14,8 @@ use crate::discover::Found;
 use crate::discover::identity::{self, FINGERPRINT_BYTES, has_fingerprint, is_worth_storing};
 use crate::discover::watch::Changed;
 use crate::tail::content::read_before;
+use crate::tail::locate::{by_place, is_mounted};
 use crate::tail::opened::Opened;
-use crate::tail::resume::by_place;
 
 impl Followed {
     /// Whether a file begins as this one does, and may hold all that was read of it.
@@ -45,7 +45,10 @@ impl Followed {
         match self.content.links() {
             Some(0) => true,
             Some(_) => !self.is_itself().unwrap_or(true),
-            None => by_place(&self.identity, Some(&self.marker), &Found::default()).is_none(),
+            None => {
+                let found = by_place(&self.identity, Some(&self.marker), &Found::default());
+                matches!(found, Ok(None))
+            }
         }
     }
 
@@ -127,10 +130,14 @@ impl Followed {
         };
         let leads_elsewhere = match fs::metadata(seen_at) {
             Ok(metadata) => (metadata.dev(), metadata.ino()) != self.place(),
-            Err(error) => matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ),
+            Err(error) => {
+                let is_absent = matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                );
+                let is_deleted = || self.content.links() == Some(0);
+                is_absent && (is_deleted() || is_mounted(&self.path(), self.identity.device))
+            }
         };
         if leads_elsewhere {
             self.linked = false;

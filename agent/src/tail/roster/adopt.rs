@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use headwater_record::StreamId;
-use headwater_record::notice::reason;
 
 use super::Roster;
+use super::away::{Away, is_among};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::file::StartAt;
@@ -174,10 +174,15 @@ impl<R: Registry> Roster<R> {
                     );
                     self.followed.push(file);
                 }
-                // It is registered, so it must be closed.
-                Err(_) => self.farewells.push((index, open, reason::VANISHED)),
+                // It is registered, so it goes on once it can be read.
+                Err(error) => {
+                    let why = format!("cannot read {}: {error}", path.display());
+                    self.away.push(Away::new(index, open, true, why, now));
+                }
             }
         }
+        self.wake_for_away(index);
+        self.count();
         Ok(())
     }
 
@@ -190,7 +195,7 @@ impl<R: Registry> Roster<R> {
         now: Monotonic,
     ) -> Option<Opened> {
         let plan = &self.sources[index].plan;
-        let mut file = match Opened::new(&seen.path) {
+        let file = match Opened::new(&seen.path) {
             Ok(file) => file,
             Err(error) => {
                 let text = error.to_string();
@@ -213,6 +218,7 @@ impl<R: Registry> Roster<R> {
             );
         }
         let close_after = plan.close_after;
+        let mut file = self.take_back(index, file, &seen.path, now)?;
         let mut may_be_copy = false;
         for known in self
             .followed
@@ -322,6 +328,9 @@ impl<R: Registry> Roster<R> {
             let Ok(mut file) = Opened::new(path) else {
                 continue;
             };
+            if is_among(&mut self.away, index, &mut file) {
+                continue;
+            }
             // Its inode alone says nothing: a file that was copied, cut and written anew has it too.
             let known = (lies_here.filter(|nth| ours[*nth].is(&mut file))).or_else(|| {
                 ours.iter_mut()

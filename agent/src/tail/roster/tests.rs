@@ -1,6 +1,7 @@
 //! Tailing on a real folder: the rig runs the roster step by step, with its own time.
 
 mod alike;
+mod away;
 mod bounds;
 mod framing;
 mod model;

@@ -31,6 +31,8 @@ enum Act {
     PassTime,
     /// It ends, in order or not, with any part of what it gave settled; and comes back.
     Restart { orderly: bool, settled: Vec<Index> },
+    /// It ends, and comes back while its folder cannot be looked at; then that can.
+    Away { settled: Vec<Index> },
     /// It ends and does not come back yet.
     Stop,
 }
@@ -52,6 +54,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::PassTime),
         2 => (any::<bool>(), prop::collection::vec(any::<Index>(), 8))
             .prop_map(|(orderly, settled)| Act::Restart { orderly, settled }),
+        1 => prop::collection::vec(any::<Index>(), 8).prop_map(|settled| Act::Away { settled }),
         1 => Just(Act::Stop),
     ]
 }
@@ -88,12 +91,14 @@ const BANNER: &str = "the same banner of a program that likes to talk, whatever 
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            rig: Rig::new("app.log"),
+            rig: Rig::new("logs/app.log"),
             lives: Vec::new(),
             rotated: Vec::new(),
             may_append: false,
             clock: 1_000_000,
         };
+        world.rig.base = "logs";
+        fs::create_dir(world.rig.path("")).unwrap();
         world.begin();
         world
     }
@@ -153,6 +158,23 @@ impl World {
     fn let_go(&mut self) {
         for life in self.lives.iter_mut().filter(|life| life.held) {
             life.destroyed = true;
+        }
+    }
+
+    /// The agent ends, and comes back while its folder cannot be looked at; then that can.
+    fn come_back_to_nothing(&mut self, settled: &[Index]) {
+        self.rig.crash();
+        self.let_go();
+        self.settle(settled);
+        self.rig.refuse("logs");
+        self.rig.start();
+        self.rig.pass_time();
+        self.rig.grant("logs");
+        self.read();
+        self.may_append = false;
+        self.rig.pass_time();
+        while self.rig.out_of_reach() > 0 {
+            self.rig.pass_time();
         }
     }
 
@@ -217,6 +239,7 @@ impl World {
                 self.look();
                 self.rig.start();
             }
+            Act::Away { settled } => self.come_back_to_nothing(settled),
             Act::Stop => {
                 self.rig.crash();
                 self.let_go();

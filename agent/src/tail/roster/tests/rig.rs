@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::process::ProcessPlan;
 use crate::stop::Stop;
+use crate::tail::counters::Counters;
 use crate::tail::desk::Desk;
 
 /// Longest line of the rig's source, bytes.
@@ -115,12 +117,15 @@ impl Given {
 
 pub(super) struct Rig {
     folder: TempDir,
+    /// Below it, where names lie.
+    pub(super) base: &'static str,
     pub(super) source: FileSource,
     /// Another source beside it.
     pub(super) second: Option<FileSource>,
     pub(super) window_bytes: usize,
     pub(super) open_max: usize,
     pub(super) memory: Memory,
+    pub(super) counters: Arc<Counters>,
     running: Option<(Roster<Memory>, Receiver<Batch>)>,
     held: Vec<Batch>,
     now: Monotonic,
@@ -156,10 +161,12 @@ impl Rig {
                 process: ProcessPlan::default(),
             },
             folder,
+            base: "",
             second: None,
             window_bytes: 16 << 20,
             open_max: usize::MAX,
             memory: Memory::default(),
+            counters: Arc::default(),
             running: None,
             held: Vec::new(),
             now: Monotonic(0),
@@ -169,7 +176,7 @@ impl Rig {
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.path().join(self.base).join(name)
     }
 
     pub(super) fn path_of(&self, name: &OsStr) -> PathBuf {
@@ -186,6 +193,25 @@ impl Rig {
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).open(self.path(name));
         file.unwrap().write_all(bytes).unwrap();
+    }
+
+    /// Puts a link that leads to itself in the place of a file or folder of the rig's own folder: the
+    /// system refuses to follow it, whoever asks.
+    pub(super) fn refuse(&self, name: &str) {
+        let path = self.folder.path().join(name);
+        fs::rename(&path, self.folder.path().join("hidden")).unwrap();
+        symlink(&path, &path).unwrap();
+    }
+
+    /// Takes that back.
+    pub(super) fn grant(&self, name: &str) {
+        let path = self.folder.path().join(name);
+        fs::remove_file(&path).unwrap();
+        fs::rename(self.folder.path().join("hidden"), &path).unwrap();
+    }
+
+    pub(super) fn out_of_reach(&self) -> u64 {
+        self.counters.out_of_reach.load(Ordering::Relaxed)
     }
 
     /// How long the thread would sleep now.
@@ -269,6 +295,7 @@ impl Rig {
             budget: Budget::new(self.window_bytes),
             batches,
             open_max: self.open_max,
+            counters: Arc::clone(&self.counters),
             chunk: Vec::new(),
         };
         let device: DeviceId = "pi-7".parse().unwrap();

@@ -1,0 +1,143 @@
+//! Files of which it cannot be told for a while whether they are there.
+
+use std::fs;
+
+use headwater_record::notice::reason;
+
+use super::rig::Rig;
+use crate::checkpoint::Origin;
+
+/// A rig that read two lines of `logs/app.log`, both settled, and stopped; a third was written then.
+fn stopped(orderly: bool) -> Rig {
+    let mut rig = Rig::new("logs/app.log");
+    rig.source.framing.max_line = 1024;
+    fs::create_dir(rig.path("logs")).unwrap();
+    rig.append(
+        "logs/app.log",
+        "one of these lines is long enough to tell a file by\n",
+    );
+    rig.append(
+        "logs/app.log",
+        "and this is another one that is long enough\n",
+    );
+    rig.start();
+    rig.pump();
+    rig.settle_all();
+    if orderly {
+        rig.stop();
+    } else {
+        rig.crash();
+    }
+    rig.append("logs/app.log", "last\n");
+    rig
+}
+
+/// A minute and more, in which it is looked for some times.
+fn a_while(rig: &mut Rig) {
+    for _ in 0..40 {
+        rig.seconds_later(2);
+    }
+}
+
+#[track_caller]
+fn goes_on(rig: &mut Rig) {
+    a_while(rig);
+    let lines = rig.all_lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines[2], "last");
+    assert_eq!((rig.generations().len(), rig.closes().len()), (1, 0));
+    assert_eq!(rig.out_of_reach(), 0);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_at_the_start_goes_on_once_it_can() {
+    for name in ["logs", "logs/app.log"] {
+        for orderly in [true, false] {
+            let mut rig = stopped(orderly);
+            rig.refuse(name);
+            rig.start();
+            a_while(&mut rig);
+            assert_eq!((rig.closes().len(), rig.out_of_reach()), (0, 1));
+            // Also over a second start.
+            rig.stop();
+            rig.start();
+            a_while(&mut rig);
+            assert_eq!((rig.closes().len(), rig.out_of_reach()), (0, 1));
+            rig.grant(name);
+            goes_on(&mut rig);
+        }
+    }
+}
+
+#[test]
+fn a_file_system_that_is_mounted_later_is_waited_for() {
+    for mount_point in [true, false] {
+        let mut rig = stopped(true);
+        rig.rename("logs", "unmounted");
+        if mount_point {
+            fs::create_dir(rig.path("logs")).unwrap();
+        }
+        // The folder's device is another than the file's was.
+        let generation = rig.memory.open()[0].generation;
+        rig.memory.change(generation, |open| {
+            if let Origin::File(identity) = &mut open.origin {
+                identity.device += 1;
+            }
+        });
+        rig.start();
+        a_while(&mut rig);
+        assert_eq!((rig.closes().len(), rig.out_of_reach()), (0, 1));
+        if mount_point {
+            fs::remove_dir(rig.path("logs")).unwrap();
+        }
+        rig.rename("unmounted", "logs");
+        goes_on(&mut rig);
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_once_it_can_be_looked_for_is_closed() {
+    let mut rig = stopped(true);
+    rig.refuse("logs");
+    rig.start();
+    a_while(&mut rig);
+    assert_eq!((rig.closes().len(), rig.out_of_reach()), (0, 1));
+    fs::remove_file(rig.path("hidden/app.log")).unwrap();
+    rig.grant("logs");
+    a_while(&mut rig);
+    assert_eq!(rig.closes().len(), 1);
+    assert_eq!(rig.closes()[0].1, reason::VANISHED);
+    assert_eq!(rig.out_of_reach(), 0);
+}
+
+#[test]
+fn rotated_while_it_was_out_of_reach_all_of_it_is_read() {
+    let mut rig = stopped(true);
+    rig.refuse("logs");
+    rig.start();
+    a_while(&mut rig);
+    rig.rename("hidden/app.log", "hidden/app.log.2");
+    rig.append("hidden/app.log.1", "came and went\n");
+    rig.append("hidden/app.log", "now\n");
+    rig.grant("logs");
+    a_while(&mut rig);
+    let mut lines = rig.all_lines().split_off(2);
+    lines.sort();
+    assert_eq!(lines, ["came and went", "last", "now"]);
+    assert_eq!(rig.generations().len(), 3);
+    assert_eq!(rig.out_of_reach(), 0);
+}
+
+#[test]
+fn a_folder_that_is_away_while_its_file_is_held_closes_nothing() {
+    let mut rig = stopped(true);
+    rig.start();
+    rig.pump();
+    rig.refuse("logs");
+    rig.append("hidden/app.log", "more\n");
+    a_while(&mut rig);
+    rig.grant("logs");
+    a_while(&mut rig);
+    assert_eq!(rig.all_lines()[2..], ["last", "more"]);
+    assert_eq!((rig.generations().len(), rig.closes().len()), (1, 0));
+}
