@@ -175,7 +175,7 @@ impl Sources {
             stop: give.stop,
             counters: Arc::clone(&self.files),
         };
-        self.spawn(Part::Files, move || files::run(input))
+        self.spawn(Part::Files, input.stop.clone(), move || files::run(input))
     }
 
     fn start_sensors(&self, give: Given<'_>) -> Result<(), StartError> {
@@ -194,7 +194,9 @@ impl Sources {
             counters: Arc::clone(&self.samples),
             offline: Arc::clone(&self.offline),
         };
-        self.spawn(Part::Sensors, move || sample::run(input))
+        self.spawn(Part::Sensors, input.stop.clone(), move || {
+            sample::run(input)
+        })
     }
 
     fn start_journal(&self, id: &SourceId, give: Given<'_>) -> Result<(), StartError> {
@@ -219,7 +221,8 @@ impl Sources {
             stop: give.stop,
             seed,
         };
-        self.spawn(Part::Journal(id.clone()), move || journal::run(input))
+        let stop = input.stop.clone();
+        self.spawn(Part::Journal(id.clone()), stop, move || journal::run(input))
     }
 
     /// The thread that was heard of least recently, and how long ago that was.
@@ -252,6 +255,7 @@ impl Sources {
     fn spawn(
         &self,
         part: Part,
+        stop: Stop,
         work: impl FnOnce() -> Result<(), SourceError> + Send + 'static,
     ) -> Result<(), StartError> {
         let thread = match part {
@@ -268,10 +272,20 @@ impl Sources {
                     ends,
                     result: None,
                 };
-                end.result = Some(work());
+                end.result = Some(work().or_else(|error| as_told(error, &stop)));
             })
             .map(drop)
             .map_err(|source| StartError::Thread { thread, source })
+    }
+}
+
+/// A thread that is told to stop while it waits for the database leaves what it asked for, as if that
+/// were gone: it ended as it was told to. What it asked for may be entered yet; who comes next asks the
+/// database behind it.
+fn as_told(error: SourceError, stop: &Stop) -> Result<(), SourceError> {
+    match error {
+        SourceError::Downstream if stop.is_set() => Ok(()),
+        error => Err(error),
     }
 }
 
@@ -308,5 +322,41 @@ impl Drop for End {
         };
         // Nobody listens any more only after the end.
         drop(self.ends.blocking_send(ended));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_stopped_while_it_waits_has_not_failed() {
+        let (sender, batches) = channel(BATCHES);
+        let (ends, ended) = channel(ENDS);
+        let mut sources = Sources {
+            batches,
+            ended,
+            budget: Budget::with_reserve(1 << 20, 0),
+            samples: Arc::default(),
+            files: Arc::default(),
+            offline: Arc::default(),
+            running: Vec::new(),
+            sender: Some(sender),
+            ends,
+            seed: 0,
+        };
+        let mut ends_with = |is_told: bool, error: Option<SourceError>| {
+            let stop = Stop::new();
+            if is_told {
+                stop.set();
+            }
+            let work = move || error.map_or(Ok(()), Err);
+            sources.spawn(Part::Files, stop, work).unwrap();
+            sources.ended.blocking_recv().unwrap().result
+        };
+        let downstream = SourceError::Downstream;
+        assert_eq!(ends_with(true, Some(downstream)), Some(Ok(())));
+        assert_eq!(ends_with(false, Some(downstream)), Some(Err(downstream)));
+        assert_eq!(ends_with(true, None), Some(Ok(())));
     }
 }
