@@ -154,12 +154,16 @@ impl Delivery {
             Event::ProducerLost => self.producer_lost(now),
             Event::Store(Reply::Committed(depth)) => self.committed(depth, now),
             Event::Store(Reply::CommitFailed(trouble)) => {
-                self.writing.under_way = None;
+                let evicts = self
+                    .writing
+                    .under_way
+                    .take()
+                    .is_some_and(|commit| commit.evicts);
                 self.window.commit_failed();
                 // A disk that is full to the last block may still take new rows in place of old ones.
                 let drops = self.settings.when_full.contains(&WhenFull::DropOldest);
                 if trouble == Trouble::Floor || (trouble == Trouble::Full && drops) {
-                    self.writing.no_room(now);
+                    self.writing.no_room(evicts, now);
                 }
                 if trouble != Trouble::Floor {
                     self.disk_failed(trouble, now);

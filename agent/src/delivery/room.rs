@@ -28,6 +28,8 @@ pub(super) struct Room {
     said: [Said; Lane::COUNT],
     /// The file system was found to have no room: it is looked at again then.
     look_at: Option<Monotonic>,
+    /// What would give way is at hand or in flight, and stays for the moment.
+    stays: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +57,7 @@ impl Room {
     pub(super) fn committed(&mut self, has_room: bool) -> bool {
         self.full = [false; Lane::COUNT];
         self.look_at = None;
+        self.stays = false;
         let is_news = has_room && self.is_short();
         if is_news {
             self.said = [Said::default(); Lane::COUNT];
@@ -68,6 +71,7 @@ impl Room {
 
     /// Lanes that drop are never full for long.
     pub(super) fn try_dropping_again(&mut self, when_full: &[WhenFull; Lane::COUNT]) {
+        self.stays = false;
         for (full, when_full) in self.full.iter_mut().zip(when_full) {
             *full &= *when_full == WhenFull::Pause;
         }
@@ -75,9 +79,11 @@ impl Room {
 }
 
 impl Writing {
-    /// The file system takes no more; what the database has may be used again.
-    pub(super) fn no_room(&mut self, now: Monotonic) {
+    /// The file system takes no more; what the database has may be used again, unless it was tried to
+    /// make room in it (`evicts`) and that was not enough.
+    pub(super) fn no_room(&mut self, evicts: bool, now: Monotonic) {
         self.depth.room = Some(0);
+        self.room.stays |= evicts;
         self.room.look_at = Some(now.plus(LOOK_AGAIN));
     }
 
@@ -85,6 +91,7 @@ impl Writing {
     pub(super) fn look_again(&mut self) {
         self.depth.room = None;
         self.room.look_at = None;
+        self.room.stays = false;
         self.room.full = [false; Lane::COUNT];
     }
 }
@@ -137,7 +144,10 @@ impl Delivery {
     ) -> (Vec<(BatchId, Arc<Batch>)>, Option<Evict>) {
         let bytes_max = self.bytes_max();
         let free = bytes_max.saturating_sub(self.writing.depth.bytes);
-        let lanes = self.giving_way_to(lane);
+        let mut lanes = self.giving_way_to(lane);
+        if self.writing.room.stays {
+            lanes.clear();
+        }
         let data_bytes = &self.writing.depth.data_bytes;
         let given: u64 = lanes.iter().map(|(lane, _)| data_bytes[lane.index()]).sum();
         let most = free.saturating_add(given);

@@ -38,6 +38,8 @@ pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 pub(super) struct UnderWay {
     checkpoints: Vec<Checkpoint>,
     rows: u64,
+    /// Others give way to them.
+    pub(super) evicts: bool,
     pub(super) since: Monotonic,
 }
 
@@ -260,6 +262,7 @@ impl Delivery {
         self.writing.under_way = Some(UnderWay {
             checkpoints: checkpoints.clone(),
             rows: rows.len() as u64,
+            evicts: evict.is_some(),
             since: now,
         });
         let usage = self.usage(now);

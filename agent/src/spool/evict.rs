@@ -50,7 +50,8 @@ impl Evicting {
         self.passed = [BatchId(0); Lane::COUNT];
     }
 
-    /// Makes `bytes` of room at most, in the lanes of `evict` and in their order; `sums` follow.
+    /// Makes `bytes` of room at most, in the lanes of `evict` and in their order; `sums` follow. Returns
+    /// how much of it could not be made.
     pub(super) fn make_room(
         &mut self,
         open: &Connection,
@@ -58,7 +59,7 @@ impl Evicting {
         evict: &Evict,
         mut bytes: i64,
         (sums, now_ms): (&mut Sums, u64),
-    ) -> Result<(), Failure> {
+    ) -> Result<i64, Failure> {
         if self.joined.len() > REMEMBERED_MAX {
             self.joined.clear();
         }
@@ -91,7 +92,8 @@ impl Evicting {
             }
             self.passed[lane.index()] = from;
         }
-        self.write(open, packer, (sums, now_ms))
+        self.write(open, packer, (sums, now_ms))?;
+        Ok(bytes.max(0))
     }
 
     /// Gives one row up, and returns how many bytes that frees.

@@ -70,6 +70,14 @@ impl Disk {
         last
     }
 
+    /// Bytes of the rows that may give way.
+    pub(super) fn evictable(&self, evict: &Evict) -> u64 {
+        let lanes = evict.lanes.iter();
+        let rows = lanes.flat_map(|(lane, after)| self.rows.range(after.next()..lane.end()));
+        let may_go = rows.filter(|(id, row)| !evict.kept.contains(id) && has_data(row));
+        may_go.map(|(_, row)| row.values.len() as u64).sum()
+    }
+
     /// As the store does it, but for the joining of notices.
     pub(super) fn evict(&mut self, evict: &Evict, new_bytes: u64) {
         for (lane, after) in &evict.lanes {

@@ -373,8 +373,9 @@ impl World {
     fn is_below_the_floor(&self, transaction: &Transaction) -> bool {
         let rows = transaction.rows.iter();
         let bytes: u64 = rows.map(|(_, batch)| batch.values.len() as u64).sum();
-        let is_short = self.disk.room.is_some_and(|room| room < bytes);
-        bytes > 0 && transaction.evict.is_none() && is_short
+        let freed = (transaction.evict.as_ref()).map_or(0, |evict| self.disk.evictable(evict));
+        let grows = bytes.saturating_sub(freed);
+        self.disk.room.is_some_and(|room| room < grows)
     }
 
     fn commit(&mut self, transaction: Transaction) {

@@ -96,6 +96,30 @@ fn what_is_given_up_is_gone_with_its_commit_and_not_before() {
 }
 
 #[test]
+fn what_cannot_give_way_at_the_moment_is_not_asked_for_again_and_again() {
+    let mut rig = dropping(1 << 30);
+    rig.queue();
+    rig.wait(2000);
+    // All of it is at hand, as far as the store is concerned.
+    let depth = Depth {
+        rows: 1,
+        bytes: 100,
+        data_bytes: [100, 0, 0],
+        room: Some(0),
+        ..Depth::default()
+    };
+    rig.apply(Event::Store(Reply::Committed(depth)));
+    rig.queue();
+    assert!(rig.wait(2000)[1].starts_with("commit +[ 2 ]"));
+    assert_eq!(failed(&mut rig, Trouble::Floor), ["say SpoolFull(Normal)"]);
+    assert_eq!(rig.wait(29_999), [""; 0]);
+    // What it was in flight with is reported: it may give way now.
+    assert!(rig.report(9, Outcome::Delivered)[0].starts_with("commit +[ 2 ]"));
+    failed(&mut rig, Trouble::Floor);
+    assert!(rig.wait(30_000)[0].starts_with("commit +[ 2 ]"));
+}
+
+#[test]
 fn a_disk_that_was_short_is_looked_at_again_though_nothing_else_is_written() {
     let mut rig = Rig::new(settings());
     rig.queue();

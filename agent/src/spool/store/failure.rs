@@ -13,6 +13,8 @@ pub(in crate::spool) enum Failure {
     Packing(io::Error),
     /// A row is not as it was written.
     Damaged,
+    /// Too little could give way, and what is to be kept free would be touched.
+    Floor,
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -30,6 +32,7 @@ impl Failure {
                 classify(&error)
             }
             Self::Damaged => Trouble::Damaged,
+            Self::Floor => Trouble::Floor,
             Self::Packing(error) => {
                 tracing::debug!(%error, "cannot pack a batch");
                 Trouble::Bug

@@ -165,19 +165,21 @@ impl Owner {
         };
         let rows = transaction.rows.iter();
         let bytes: u64 = rows.map(|(_, batch)| batch.values.len() as u64).sum();
-        // What gives way leaves its pages to what enters.
-        let wants_room = bytes > 0 && transaction.evict.is_none();
-        if wants_room && room(&opened.connection).is_some_and(|room| room < bytes) {
+        let room_now = (bytes > 0).then(|| room(&opened.connection)).flatten();
+        if transaction.evict.is_none() && room_now.is_some_and(|room| room < bytes) {
             return Err(Trouble::Floor);
         }
+        let evicted = self.evicting.evicted;
         let tools = Tools {
             packer: &mut self.packer,
             markers: &self.markers,
             evicting: &mut self.evicting,
+            room: room_now,
         };
         let mut depth = match write(&mut opened.connection, tools, transaction, now_ms) {
             Ok(depth) => depth,
             Err(failure) => {
+                self.evicting.evicted = evicted;
                 self.evicting.forget();
                 return Err(failure.trouble("commit to the spool"));
             }

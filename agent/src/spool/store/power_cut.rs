@@ -100,6 +100,7 @@ impl Writer {
             packer: &mut self.packer,
             markers: &Markers::default(),
             evicting: &mut self.evicting,
+            room: None,
         };
         let depth = write(&mut self.connection, tools, transaction, 0)
             .map_err(|failure| failure.trouble("write in a test"))?;

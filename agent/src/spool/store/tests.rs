@@ -675,6 +675,33 @@ fn what_is_to_be_kept_free_is_refused_and_nothing_is_written() {
 }
 
 #[test]
+fn what_cannot_give_way_makes_no_room_below_the_floor() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut owner = owner(dir.path());
+    let before = owner.commit(&Transaction {
+        rows: large(1..=8),
+        ..Transaction::default()
+    });
+    let before = before.unwrap();
+    owner.floors.bytes = u64::MAX;
+    let replacing = |kept: &[u64]| Transaction {
+        rows: large(9..=9),
+        evict: Some(evict(before.bytes, 0, kept)),
+        ..Transaction::default()
+    };
+    let all: Vec<u64> = (1..=8).collect();
+    assert_eq!(owner.commit(&replacing(&all)), Err(Trouble::Floor));
+    assert_eq!(
+        owner.commit(&replacing(&all[1..])),
+        Err(Trouble::Floor),
+        "one is too little"
+    );
+    let after = owner.commit(&replacing(&[])).unwrap();
+    assert!(after.bytes <= before.bytes, "{after:?}");
+    assert!((2..8).contains(&after.evicted.rows), "{after:?}");
+}
+
+#[test]
 fn what_was_used_of_budgets_survives_a_restart_and_a_salvage() {
     let dir = tempfile::tempdir().unwrap();
     let used = |budget, bytes| Used {

@@ -14,6 +14,8 @@ pub(super) struct Tools<'a> {
     pub(super) packer: &'a mut Packer,
     pub(super) markers: &'a Markers,
     pub(super) evicting: &'a mut Evicting,
+    /// How much more the file system takes above its floors, where that matters and is known.
+    pub(super) room: Option<u64>,
 }
 
 /// Writes a transaction, and returns what the spool holds then.
@@ -35,9 +37,16 @@ pub(super) fn write(
         let held = rows::depth(&open)?.bytes;
         let most = i64::try_from(evict.bytes_max).unwrap_or(i64::MAX);
         let bytes = i64::try_from(held).unwrap_or(i64::MAX).saturating_add(new) - most;
-        tools
+        let sums = (&mut sums, now_ms);
+        let missing = tools
             .evicting
-            .make_room(&open, tools.packer, evict, bytes, (&mut sums, now_ms))?;
+            .make_room(&open, tools.packer, evict, bytes, sums)?;
+        // What gives way leaves its pages to what enters; the rest is new on the disk.
+        let grows = new - (bytes.max(0) - missing);
+        let grows = u64::try_from(grows).unwrap_or(0);
+        if tools.room.is_some_and(|room| room < grows) {
+            return Err(Failure::Floor);
+        }
     }
     for (row, plain_bytes) in &packed {
         let stored = rows::insert(&open, row, *plain_bytes, now_ms)?;
