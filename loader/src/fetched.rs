@@ -86,7 +86,12 @@ pub struct Fetched {
     pub bytes: Vec<u8>,
     /// The records.
     pub entries: Vec<Entry>,
+    /// Memory of their streams' names: neighbours share one.
+    pub names: usize,
 }
+
+/// What a name takes beside its text.
+const NAME_COST: usize = 32;
 
 impl Fetched {
     /// A record's value; none where it is null.
@@ -99,12 +104,13 @@ impl Fetched {
         Self {
             bytes: Vec::with_capacity(other.bytes.len()),
             entries: Vec::with_capacity(other.entries.len()),
+            names: 0,
         }
     }
 
     /// Bytes of memory that it holds, about.
     pub fn held(&self) -> usize {
-        self.bytes.len() + self.entries.len() * size_of::<Entry>()
+        self.bytes.len() + self.entries.len() * size_of::<Entry>() + self.names
     }
 
     /// Adds a record behind the others.
@@ -114,6 +120,15 @@ impl Fetched {
             self.bytes.extend_from_slice(value);
             from..self.bytes.len()
         });
+        if let Identity::Tagged { stream, .. } = &identity {
+            let last = self.entries.last().map(|entry| &entry.identity);
+            let is_shared = matches!(last, Some(Identity::Tagged { stream: last, .. }) if Arc::ptr_eq(last, stream));
+            self.names += if is_shared {
+                0
+            } else {
+                stream.len() + NAME_COST
+            };
+        }
         self.entries.push(Entry {
             offset,
             time_ms,
@@ -139,5 +154,33 @@ mod tests {
         assert!(matches!(ours, Identity::Tagged { .. }), "{ours:?}");
         let forged = read("0000000000000001:5+0");
         assert_eq!(forged, Identity::Refused(HeaderError::Empty));
+    }
+
+    /// A device may have as many streams as it likes, and name each at length.
+    #[test]
+    fn names_are_counted_once_for_neighbours() {
+        let named = |name: &str, last: Option<&Identity>| {
+            let span = format!("{:016x}:0+1", 7);
+            let all = [
+                (headers::STREAM, Some(name.as_bytes())),
+                (headers::SPAN, Some(span.as_bytes())),
+            ];
+            Identity::read(all.into_iter(), last)
+        };
+        let name = format!("d/s/{}", "x".repeat(5000));
+        let mut fetched = Fetched::default();
+        let mut push = |name: &str| {
+            let last = fetched.entries.last().map(|entry| &entry.identity);
+            let identity = named(name, last);
+            assert!(matches!(identity, Identity::Tagged { .. }), "{identity:?}");
+            fetched.push(0, 0, None, identity);
+            fetched.held()
+        };
+        let entry = size_of::<Entry>();
+        let one = push(&name);
+        assert!(one > 5000 + entry, "{one}");
+        assert_eq!(push(&name), one + entry);
+        assert!(push("d/s/other") > one + 2 * entry);
+        assert!(push(&name) > 2 * 5000);
     }
 }

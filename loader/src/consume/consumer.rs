@@ -310,16 +310,14 @@ impl Member {
         let Some(lane) = lane.filter(|lane| lane.live().is_some()) else {
             return;
         };
-        let last = lane.filling.entries.last().map(|entry| &entry.identity);
-        let identity = identify(message, last);
+        let identity = identify(message, lane.last());
         let time_ms = message
             .timestamp()
             .to_millis()
             .and_then(|ms| u64::try_from(ms).ok())
             .unwrap_or(0);
-        lane.filling
-            .push(offset, time_ms, message.payload(), identity);
-        if lane.filling.held() < context.prefetch.hand_over_bytes(partitions) {
+        let gathered = lane.push(offset, time_ms, message.payload(), identity);
+        if gathered < context.prefetch.hand_over_bytes(partitions) {
             return;
         }
         let (partition, was_paused) = (message.partition(), lane.paused);

@@ -24,7 +24,6 @@ use crate::consume::lane::{Lane, Lanes};
 use crate::consume::prefetch::Prefetch;
 use crate::consume::tenure::tenure;
 use crate::consume::{Assigned, CHANNEL, CommittedOffset};
-use crate::fetched::Fetched;
 use crate::metrics::{Ends, Metrics};
 
 /// How long the broker may take to answer a question in a callback.
@@ -244,13 +243,7 @@ impl Context {
         let (sender, records) = mpsc::channel(CHANNEL);
         let (tenant, tenure) = tenure();
         let epoch = self.gate.enter().assign(partition);
-        let lane = Lane {
-            records: Some(sender),
-            filling: Fetched::default(),
-            outstanding: Arc::default(),
-            paused: false,
-            tenant,
-        };
+        let lane = Lane::new(sender, tenant, &self.prefetch);
         self.lanes().open(partition, lane);
         let assigned = Assigned {
             partition,

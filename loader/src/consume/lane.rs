@@ -7,16 +7,18 @@ use std::sync::atomic::AtomicUsize;
 use tokio::sync::mpsc;
 
 use crate::consume::HandOver;
-use crate::consume::prefetch::Prefetch;
+use crate::consume::prefetch::{Gathering, Prefetch};
 use crate::consume::tenure::Tenant;
-use crate::fetched::Fetched;
+use crate::fetched::{Fetched, Identity};
 
 /// One partition's way to its worker.
 #[derive(Debug)]
 pub(super) struct Lane {
     /// None when its worker takes no more.
     pub(super) records: Option<mpsc::Sender<HandOver>>,
-    pub(super) filling: Fetched,
+    filling: Fetched,
+    /// Its bytes, in the bound over all.
+    gathering: Gathering,
     /// Bytes that its worker has not taken in yet.
     pub(super) outstanding: Arc<AtomicUsize>,
     /// No room for it: it is paused until there is.
@@ -43,12 +45,48 @@ impl Lane {
         self.records.as_ref().filter(|records| !records.is_closed())
     }
 
+    /// A lane to a worker. `prefetch`: the bound that it is under.
+    pub(super) fn new(
+        records: mpsc::Sender<HandOver>,
+        tenant: Tenant,
+        prefetch: &Arc<Prefetch>,
+    ) -> Self {
+        Self {
+            records: Some(records),
+            filling: Fetched::default(),
+            gathering: prefetch.gather(),
+            outstanding: Arc::default(),
+            paused: false,
+            tenant,
+        }
+    }
+
+    /// Who the last record that gathered is.
+    pub(super) fn last(&self) -> Option<&Identity> {
+        self.filling.entries.last().map(|entry| &entry.identity)
+    }
+
+    /// Gathers a record, and says how many bytes there are now.
+    pub(super) fn push(
+        &mut self,
+        offset: u64,
+        time_ms: u64,
+        value: Option<&[u8]>,
+        identity: Identity,
+    ) -> usize {
+        self.filling.push(offset, time_ms, value, identity);
+        let bytes = self.filling.held();
+        self.gathering.set(bytes);
+        bytes
+    }
+
     /// Tries to hand over what has gathered.
     fn offer(&mut self, prefetch: &Arc<Prefetch>, partitions: usize) -> Offer {
         let records = self.records.as_ref();
         let Some(records) = records.filter(|records| !records.is_closed()) else {
             let was_live = self.records.take().is_some();
             self.filling = Fetched::default();
+            self.gathering.set(0);
             return match was_live {
                 true => Offer::Orphaned,
                 false => Offer::Taken,
@@ -66,6 +104,7 @@ impl Lane {
         };
         let next = Fetched::like(&self.filling);
         let fetched = std::mem::replace(&mut self.filling, next);
+        self.gathering.set(0);
         slot.send(HandOver { fetched, permit });
         Offer::Taken
     }
@@ -148,21 +187,13 @@ impl Lanes {
 mod tests {
     use super::*;
     use crate::consume::tenure::tenure;
-    use crate::fetched::Identity;
 
     /// A lane with what was read for it, and its worker's end.
-    fn lane(read: usize) -> (Lane, mpsc::Receiver<HandOver>) {
+    fn lane(prefetch: &Arc<Prefetch>, read: usize) -> (Lane, mpsc::Receiver<HandOver>) {
         let (records, receiver) = mpsc::channel(2);
-        let mut lane = Lane {
-            records: Some(records),
-            filling: Fetched::default(),
-            outstanding: Arc::default(),
-            paused: false,
-            tenant: tenure().0,
-        };
+        let mut lane = Lane::new(records, tenure().0, prefetch);
         for offset in 0..read {
-            lane.filling
-                .push(offset as u64, 0, Some(&[7; 100]), Identity::Foreign);
+            lane.push(offset as u64, 0, Some(&[7; 100]), Identity::Foreign);
         }
         (lane, receiver)
     }
@@ -171,8 +202,8 @@ mod tests {
     fn nothing_is_kept_for_a_worker_that_has_ended() {
         let prefetch = Arc::new(Prefetch::new(1));
         let mut lanes = Lanes::default();
-        let (dead, receiver) = lane(3);
-        let (live, mut alive) = lane(0);
+        let (dead, receiver) = lane(&prefetch, 3);
+        let (live, mut alive) = lane(&prefetch, 0);
         let slots = dead.records.clone().unwrap();
         lanes.open(3, dead);
         lanes.open(4, live);
@@ -186,11 +217,12 @@ mod tests {
         late.send(HandOver { fetched, permit });
         drop(slots);
         lanes.get_mut(3).unwrap().paused = true;
-        lanes
-            .get_mut(4)
-            .unwrap()
-            .filling
-            .push(9, 0, None, Identity::Foreign);
+        let of = |lanes: &mut Lanes, partition| {
+            let lane = lanes.get_mut(partition).unwrap();
+            lane.push(9, 0, None, Identity::Foreign);
+        };
+        of(&mut lanes, 3);
+        of(&mut lanes, 4);
         let expected = Offers {
             orphaned: vec![3],
             ..Offers::default()
@@ -206,11 +238,11 @@ mod tests {
     fn one_that_was_paused_goes_on_when_there_is_room() {
         let prefetch = Arc::new(Prefetch::new(1));
         let mut lanes = Lanes::default();
-        let (full, mut receiver) = lane(1);
+        let (full, mut receiver) = lane(&prefetch, 1);
         lanes.open(3, full);
         assert_eq!(lanes.offer(3, &prefetch), Offer::Taken);
         let lane = lanes.get_mut(3).unwrap();
-        lane.filling.push(1, 0, None, Identity::Foreign);
+        lane.push(1, 0, None, Identity::Foreign);
         lane.paused = true;
         assert!(lanes.offer_all(&prefetch).waiting);
         drop(receiver.try_recv().unwrap());

@@ -25,6 +25,8 @@ pub(super) fn client_config(plan: &Plan, cluster: &Cluster) -> Result<ClientConf
     let fetch = plan.memory.fetch;
     let mut modest = vec![
         ("queued.max.messages.kbytes", fetch / 1024),
+        // Small records cost several times their bytes there: no more of a partition than keeps its worker busy.
+        ("queued.min.messages", 10_000),
         // A response is decompressed whole: it must not be many times the queue's bound.
         ("fetch.max.bytes", fetch / 2),
         ("max.partition.fetch.bytes", (fetch / 2).min(1024 * 1024)),
@@ -61,4 +63,29 @@ pub(super) fn client_config(plan: &Plan, cluster: &Cluster) -> Result<ClientConf
         config.set("group.instance.id", instance);
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::Tables;
+
+    #[test]
+    fn what_is_modest_may_be_changed_and_what_the_promises_rest_on_may_not() {
+        let asked = |options: &str| {
+            let text = format!(
+                "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[kafka.security]\nallow_plaintext=true\n\
+                 [kafka.options]\n{options}\n[group]\nid='g'\n[output]\nurl='s3://b/p'\n"
+            );
+            let file = headwater_msk::config_file::parse(&text).unwrap();
+            let plan = Plan::new(&file, Tables::new(), None).unwrap();
+            let cluster = Cluster::open(&plan.kafka, &plan.credentials, "loader").unwrap();
+            let config = client_config(&plan, &cluster).unwrap();
+            let of = |name: &str| config.get(name).map(str::to_owned);
+            [of("queued.min.messages"), of("enable.auto.commit")]
+        };
+        let expected = |messages: &str| [Some(messages.to_owned()), Some("false".to_owned())];
+        assert_eq!(asked(""), expected("10000"));
+        assert_eq!(asked("'queued.min.messages' = '500'"), expected("500"));
+    }
 }

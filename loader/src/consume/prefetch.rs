@@ -3,6 +3,7 @@
 //! Each hand-over carries a [`Permit`] for its bytes and gives it back when it is dropped, wherever
 //! that is. Below the bound everybody may hand over; above it only a partition that has less than
 //! its share outstanding, so that one that stands still (its uploads hang) cannot starve the others.
+//! What gathers for a hand-over ([`Gathering`]) takes of the same bound, up to half of it.
 //! So twice the bound is the most that is ever held.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,8 +19,18 @@ const HAND_OVER_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Prefetch {
     limit: usize,
+    /// Bytes that are handed over.
     held: Mutex<usize>,
     released: Condvar,
+    /// Bytes that gather, over all partitions.
+    gathering: AtomicUsize,
+}
+
+/// Bytes that gather for a partition's next hand-over.
+#[derive(Debug)]
+pub struct Gathering {
+    prefetch: Arc<Prefetch>,
+    bytes: usize,
 }
 
 /// Bytes of one hand-over.
@@ -37,7 +48,22 @@ impl Prefetch {
             limit,
             held: Mutex::default(),
             released: Condvar::new(),
+            gathering: AtomicUsize::new(0),
         }
+    }
+
+    /// Counts what gathers for a partition, nothing at first.
+    pub fn gather(self: &Arc<Self>) -> Gathering {
+        Gathering {
+            prefetch: Arc::clone(self),
+            bytes: 0,
+        }
+    }
+
+    /// What may be handed over: what gathers takes of it, but never so much that nothing is left.
+    fn room(&self) -> usize {
+        let gathering = self.gathering.load(Ordering::Relaxed);
+        self.limit - gathering.min(self.limit / 2)
     }
 
     /// How many bytes make a hand-over, with so many partitions.
@@ -54,7 +80,7 @@ impl Prefetch {
     ) -> Option<Permit> {
         let share = self.limit / partitions.max(1);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if *held >= self.limit && outstanding.load(Ordering::Acquire) >= share {
+        if *held >= self.room() && outstanding.load(Ordering::Acquire) >= share {
             return None;
         }
         *held += bytes;
@@ -71,13 +97,32 @@ impl Prefetch {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         drop(
             self.released
-                .wait_timeout_while(held, at_most, |held| *held >= self.limit),
+                .wait_timeout_while(held, at_most, |held| *held >= self.room()),
         );
     }
 
-    /// Bytes that are handed over and not yet taken in.
+    /// Bytes that gather, or are handed over and not yet taken in.
     pub fn held(&self) -> usize {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held + self.gathering.load(Ordering::Relaxed)
+    }
+}
+
+impl Gathering {
+    /// So much has gathered now.
+    pub fn set(&mut self, bytes: usize) {
+        let all = &self.prefetch.gathering;
+        match bytes >= self.bytes {
+            true => all.fetch_add(bytes - self.bytes, Ordering::Relaxed),
+            false => all.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+        };
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -114,6 +159,31 @@ mod tests {
         drop(hoard);
         assert_eq!(prefetch.held(), 0);
         assert!(prefetch.admit(&still, 2, 500).is_some());
+    }
+
+    #[test]
+    fn what_gathers_takes_of_the_bound_and_leaves_half_of_it() {
+        let prefetch = Arc::new(Prefetch::new(100));
+        let still = Arc::default();
+        let mut gathering = prefetch.gather();
+        gathering.set(40);
+        let first = prefetch.admit(&still, 1, 100).unwrap();
+        assert_eq!(prefetch.held(), 140);
+        drop(first);
+        let hoard = prefetch.admit(&still, 2, 60).unwrap();
+        assert!(
+            prefetch.admit(&still, 2, 1).is_none(),
+            "60 of the 60 that are left"
+        );
+        gathering.set(10);
+        assert!(prefetch.admit(&still, 2, 1).is_some());
+        gathering.set(1000);
+        assert!(prefetch.admit(&still, 2, 1).is_none());
+        drop(hoard);
+        let hoard = prefetch.admit(&still, 2, 49).unwrap();
+        assert!(prefetch.admit(&still, 2, 1).is_some(), "half of it is left");
+        drop((hoard, gathering));
+        assert_eq!(prefetch.held(), 0);
     }
 
     #[test]

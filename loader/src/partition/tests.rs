@@ -309,6 +309,7 @@ impl Worker {
         let chunk = Fetched {
             bytes: world.log.bytes.clone(),
             entries: world.log.entries[self.position..upto].to_vec(),
+            names: 0,
         };
         self.position += self.partition.take(&chunk, 0, now).unwrap();
         let event = match seed.below(100) {

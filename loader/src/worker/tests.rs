@@ -257,6 +257,7 @@ async fn one_that_is_told_to_finish_writes_what_is_open_and_takes_no_more() {
     })
     .await;
     lane.tenant.finish();
+    until("it ends", || worker.is_finished()).await;
     assert!(matches!(worker.await.unwrap(), Ended::Finished));
     assert_eq!(loader.shared.tally.sum().rows, 1);
     assert!(lane.records.is_closed());

@@ -232,6 +232,7 @@ fn life(world: &mut World, crashes: &mut Option<Seed>) {
             let one = Fetched {
                 entries: vec![log.entries[at].clone()],
                 bytes: log.bytes.clone(),
+                names: 0,
             };
             assert_eq!(worker.partition.take(&one, 0, now).unwrap(), 1);
             if !perform(world, &mut worker, now) {
@@ -367,6 +368,7 @@ fn what_is_open_closes_with_the_hour_and_the_next_one_soon() {
     let one = |at: usize| Fetched {
         entries: vec![world.log.entries[at].clone()],
         bytes: world.log.bytes.clone(),
+        names: 0,
     };
     let (first, second) = (one(0), one(1));
     assert_eq!(worker.partition.take(&first, 0, at(50)).unwrap(), 1);
