@@ -88,11 +88,44 @@ pub trait Registry: Send {
     /// As [`Registry::register`].
     fn cut(&self, generation: Generation, offset: u64) -> Result<(), StoreStopped>;
 
+    /// As [`Registry::register`], but where the disk refuses it does not wait. As they are, these three
+    /// are for a registry whose disk never refuses.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    fn try_register(&self, new: &[OpenGeneration]) -> Result<Entered, StoreStopped> {
+        self.register(new).map(Ok)
+    }
+
+    /// As [`Registry::identify`], but where the disk refuses it does not wait.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    fn try_identify(&self, files: &[(Generation, FileIdentity)]) -> Result<Entered, StoreStopped> {
+        self.identify(files).map(Ok)
+    }
+
+    /// As [`Registry::cut`], but where the disk refuses it does not wait.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    fn try_cut(&self, generation: Generation, offset: u64) -> Result<Entered, StoreStopped> {
+        self.cut(generation, offset).map(Ok)
+    }
+
     /// Takes note of what lies before an offset that was read, and of when the file had been changed
     /// last (see [`FileIdentity::since_ms`]). Returns at once: it is written down
     /// with the generation's next checkpoint, in the same transaction.
     fn mark(&self, generation: Generation, marker: Marker, since_ms: u64);
 }
+
+/// Whether something was entered.
+pub type Entered = Result<(), Refused>;
+
+/// The disk refuses, and why, in a few words: nothing was entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub &'static str);
 
 /// The store is gone, because the agent stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

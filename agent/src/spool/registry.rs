@@ -9,7 +9,9 @@ use headwater_record::Generation;
 
 use super::Trouble;
 use super::store::{Request, Store};
-use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Registry, StoreStopped};
+use crate::checkpoint::{
+    Entered, FileIdentity, Marker, OpenGeneration, Refused, Registry, StoreStopped,
+};
 use crate::delivery::backoff::{Backoff, Jitter};
 use crate::stop::Stop;
 
@@ -82,6 +84,18 @@ impl Registry for StoreRegistry {
         self.enter(&Change::Cut(generation, offset))
     }
 
+    fn try_register(&self, new: &[OpenGeneration]) -> Result<Entered, StoreStopped> {
+        self.enter_now(Change::Register(new.to_vec()))
+    }
+
+    fn try_identify(&self, files: &[(Generation, FileIdentity)]) -> Result<Entered, StoreStopped> {
+        self.enter_now(Change::Identify(files.to_vec()))
+    }
+
+    fn try_cut(&self, generation: Generation, offset: u64) -> Result<Entered, StoreStopped> {
+        self.enter_now(Change::Cut(generation, offset))
+    }
+
     fn mark(&self, generation: Generation, marker: Marker, since_ms: u64) {
         self.markers.set(generation, marker, since_ms);
     }
@@ -92,7 +106,7 @@ impl StoreRegistry {
         let (mut backoff, mut jitter) = (Backoff::default(), Jitter::new(self.seed));
         let mut said = None;
         loop {
-            match self.try_enter(change)? {
+            match self.try_enter(change.clone())? {
                 Ok(()) => return Ok(()),
                 Err(trouble) => {
                     if said.replace(trouble) != Some(trouble) {
@@ -112,10 +126,15 @@ impl StoreRegistry {
         }
     }
 
-    fn try_enter(&self, change: &Change) -> Result<Result<(), Trouble>, StoreStopped> {
+    fn enter_now(&self, change: Change) -> Result<Entered, StoreStopped> {
+        let entered = self.try_enter(change)?;
+        Ok(entered.map_err(|trouble| Refused(trouble.advice())))
+    }
+
+    fn try_enter(&self, change: Change) -> Result<Result<(), Trouble>, StoreStopped> {
         let (answer, answered) = sync_channel(1);
         self.requests
-            .send(Request::Change(change.clone(), answer))
+            .send(Request::Change(change, answer))
             .map_err(|_| StoreStopped)?;
         loop {
             match answered.recv_timeout(LOOK) {

@@ -173,6 +173,7 @@ impl Sources {
             budget: self.budget.clone(),
             batches: give.batches,
             stop: give.stop,
+            seed: self.seed,
             counters: Arc::clone(&self.files),
         };
         self.spawn(Part::Files, input.stop.clone(), move || files::run(input))

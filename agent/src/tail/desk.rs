@@ -12,8 +12,10 @@ use tokio::sync::mpsc::Sender;
 use super::counters::Counters;
 use crate::batch::Batch;
 use crate::budget::Budget;
-use crate::clock::stamp_ms;
+use crate::checkpoint::{Entered, Refused, Registry, StoreStopped};
+use crate::clock::{Monotonic, stamp_ms};
 use crate::config::FileSource;
+use crate::delivery::backoff::{Backoff, Jitter};
 use crate::process::Draft;
 use crate::sources::{SourceError, send};
 
@@ -27,6 +29,8 @@ const NOTICE_BYTES: usize = 512;
 pub struct Desk<R> {
     /// Where generations, cuts and identities are committed.
     pub registry: R,
+    /// Whether it took what it was asked for last.
+    pub entry: Entry,
     /// The RAM window.
     pub budget: Budget,
     /// Where batches go.
@@ -37,6 +41,74 @@ pub struct Desk<R> {
     pub counters: Arc<Counters>,
     /// The bytes of this turn: [`super::opened::CHUNK_BYTES`], or one longest record.
     pub chunk: Vec<u8>,
+}
+
+/// Whether the database takes what it is asked for. Where it refuses (a full disk, a read-only one), files
+/// that are registered are read on; what must be entered first waits, and is tried again.
+#[derive(Debug)]
+pub struct Entry {
+    backoff: Backoff,
+    jitter: Jitter,
+    /// It refused, and why; it is asked again then.
+    refused: Option<(Refused, Monotonic)>,
+}
+
+impl Entry {
+    /// It has refused nothing yet. `seed` spreads the retries.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            backoff: Backoff::default(),
+            jitter: Jitter::new(seed),
+            refused: None,
+        }
+    }
+
+    /// When it is asked again; none where it did not refuse.
+    pub fn again_at(&self) -> Option<Monotonic> {
+        self.refused.map(|(_, at)| at)
+    }
+
+    fn answered(&mut self, entered: Entered, now: Monotonic) -> bool {
+        match entered {
+            Ok(()) => {
+                if self.refused.take().is_some() {
+                    tracing::info!("the spool takes new files again");
+                }
+                self.backoff.reset();
+                true
+            }
+            Err(why) => {
+                if self.refused.map(|(said, _)| said) != Some(why) {
+                    tracing::warn!(
+                        "cannot enter what is new of a file into the spool: {why}; it \
+                         waits, and is tried again; other files are read on"
+                    );
+                }
+                let wait = Duration::from_millis(self.backoff.next_ms(&mut self.jitter));
+                self.refused = Some((why, now.plus(wait)));
+                false
+            }
+        }
+    }
+}
+
+impl<R: Registry> Desk<R> {
+    /// Asks the database to enter something, and returns whether it did. Where it refused a moment
+    /// ago, it is not asked.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn enter(
+        &mut self,
+        now: Monotonic,
+        ask: impl FnOnce(&R) -> Result<Entered, StoreStopped>,
+    ) -> Result<bool, SourceError> {
+        if self.entry.again_at().is_some_and(|at| now < at) {
+            return Ok(false);
+        }
+        let entered = ask(&self.registry)?;
+        Ok(self.entry.answered(entered, now))
+    }
 }
 
 /// A source, and what writes its values.

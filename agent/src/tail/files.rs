@@ -8,7 +8,7 @@ use headwater_record::DeviceId;
 use tokio::sync::mpsc::Sender;
 
 use super::counters::Counters;
-use super::desk::Desk;
+use super::desk::{Desk, Entry};
 use super::roster::{Pass, Roster};
 use crate::batch::Batch;
 use crate::budget::Budget;
@@ -50,6 +50,8 @@ pub struct FilesInput<R> {
     pub batches: Sender<Batch>,
     /// This thread's own.
     pub stop: Stop,
+    /// Spreads its retries.
+    pub seed: u64,
     /// What others see of it.
     pub counters: Arc<Counters>,
 }
@@ -63,6 +65,7 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
     let mut watch = Watch::start(stop.clone());
     let desk = Desk {
         registry: input.registry,
+        entry: Entry::new(input.seed),
         budget: input.budget,
         batches: input.batches,
         open_max: open_max(),
@@ -178,6 +181,7 @@ mod tests {
             budget: Budget::new(1 << 20),
             batches,
             stop: stop.clone(),
+            seed: 1,
             counters: Arc::default(),
         };
         let thread = std::thread::spawn(move || run(input));

@@ -96,6 +96,25 @@ impl Opened {
         self.content.park(&self.path, (self.device, self.inode));
     }
 
+    /// Whether what it began with, or as much as it held, is there no longer.
+    pub(super) fn was_cut(&mut self) -> bool {
+        if self.is_packed() {
+            return false;
+        }
+        let was_parked = self.content.is_parked();
+        let mut head = vec![0; self.head.len()];
+        let size = self.content.look().map(|look| look.size);
+        let was_cut = match (size, self.content.read(&mut head, 0)) {
+            (Ok(size), Ok(len)) => size < self.size || head[..len] != self.head,
+            // Renamed, or out of reach: its first turn tells.
+            _ => false,
+        };
+        if was_parked {
+            self.park();
+        }
+        was_cut
+    }
+
     /// Device and inode.
     pub fn place(&self) -> (u64, u64) {
         (self.device, self.inode)

@@ -41,6 +41,8 @@ pub enum Turn {
     Idle,
     /// The RAM window is full: the same again later.
     NoRoom,
+    /// The database does not take what must be entered first: the same again later.
+    Refused,
     /// The file was cut, and its copy is read on.
     Copied,
     /// The file was closed, and its notice given away.

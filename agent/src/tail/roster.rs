@@ -16,6 +16,8 @@
 
 mod adopt;
 mod away;
+mod look;
+mod unseen;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -26,18 +28,18 @@ use headwater_record::DeviceId;
 use headwater_record::notice::Tail;
 use headwater_record::value::ValueWriter;
 
-use self::adopt::Waiting;
+use self::adopt::{New, Waiting};
 use self::away::Away;
 use super::closed::Closed;
 use super::desk::{Desk, Source, close_generation};
 use super::reader::{Followed, Turn};
-use super::resume::{Left, is_of, resume};
-use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
+use super::resume::{Left, resume};
+use crate::checkpoint::{FileIdentity, OpenGeneration, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::discover::said::Said;
+use crate::discover::watch;
 use crate::discover::watch::Changed;
-use crate::discover::{Found, scan, watch};
 use crate::sources::SourceError;
 use crate::stop::Stop;
 
@@ -75,6 +77,8 @@ pub struct Roster<R> {
     closed: Closed,
     /// Known generations whose file is out of reach.
     away: Vec<Away>,
+    /// By source, new files that the database does not take yet.
+    not_entered: Vec<Vec<New>>,
     said: Said,
 }
 
@@ -102,6 +106,7 @@ impl<R: Registry> Roster<R> {
             cut: vec![Vec::new(); sources.len()],
             closed: Closed::default(),
             away: Vec::new(),
+            not_entered: (sources.iter()).map(|_| Vec::new()).collect(),
             device,
             desk,
             sources,
@@ -134,7 +139,7 @@ impl<R: Registry> Roster<R> {
             })?;
         }
         roster.say_unconfigured(known);
-        roster.store_identities(Followed::identity_worth_storing)?;
+        roster.store_identities(now, Followed::identity_worth_storing)?;
         Ok(roster)
     }
 
@@ -158,7 +163,7 @@ impl<R: Registry> Roster<R> {
         }
         if scanned {
             self.closed.forget_all_but(&self.followed);
-            self.store_identities(Followed::identity_worth_storing)?;
+            self.store_identities(now, Followed::identity_worth_storing)?;
         }
         Ok(scanned)
     }
@@ -179,24 +184,8 @@ impl<R: Registry> Roster<R> {
         let heard_of = (self.followed.iter_mut()).filter(|file| file.is_named_in(changed));
         heard_of.for_each(Followed::wants_turn);
         let mut pass = Pass::Idle;
-        while let Some((index, gone, reason)) = self.farewells.last() {
-            let writer = &self.sources[*index].writer;
-            // What was to be skipped and never came into a span is settled by the notice's.
-            let end = gone.skip_to.map_or(gone.settled, |to| to.max(gone.settled));
-            let range = (gone.settled, end);
-            let (stream, generation) = (&gone.stream, gone.generation);
-            if !close_generation(
-                &self.desk,
-                writer,
-                stream,
-                generation,
-                range,
-                reason,
-                Tail::Unknown,
-            )? {
-                return Ok(Pass::NoRoom);
-            }
-            self.farewells.pop();
+        if !self.say_farewells()? {
+            return Ok(Pass::NoRoom);
         }
         // Oldest first, and none before the older ones of its stream are drained: so that the end of
         // a rotated file goes before the beginning of the next.
@@ -222,6 +211,10 @@ impl<R: Registry> Roster<R> {
                 }
                 Turn::Moved | Turn::Behind => pass = Pass::Moved,
                 Turn::Idle => {}
+                // The next of its stream waits behind it.
+                Turn::Refused => {
+                    busy.insert(file.stream.clone());
+                }
                 Turn::Copied => {
                     // The original lies at its path still, and is a new generation.
                     self.next_scans[file.source] = now;
@@ -252,6 +245,30 @@ impl<R: Registry> Roster<R> {
         Ok(pass)
     }
 
+    /// Closes the generations whose file is gone; returns whether the RAM window had room for it.
+    fn say_farewells(&mut self) -> Result<bool, SourceError> {
+        while let Some((index, gone, reason)) = self.farewells.last() {
+            let writer = &self.sources[*index].writer;
+            // What was to be skipped and never came into a span is settled by the notice's.
+            let end = gone.skip_to.map_or(gone.settled, |to| to.max(gone.settled));
+            let range = (gone.settled, end);
+            let (stream, generation) = (&gone.stream, gone.generation);
+            if !close_generation(
+                &self.desk,
+                writer,
+                stream,
+                generation,
+                range,
+                reason,
+                Tail::Unknown,
+            )? {
+                return Ok(false);
+            }
+            self.farewells.pop();
+        }
+        Ok(true)
+    }
+
     /// Lets go of the files that were silent longest, where more are open than may be.
     fn park_surplus(&mut self) {
         let mut open: Vec<_> = (self.followed.iter_mut())
@@ -273,9 +290,13 @@ impl<R: Registry> Roster<R> {
         let tells = (self.followed.iter())
             .filter_map(|file| file.tells_at(&self.sources[file.source]))
             .filter(|at| *at > passed_at);
-        (closes.chain(tells).chain(self.next_scans.iter().copied()))
-            .min()
-            .unwrap_or_else(|| passed_at.plus(Duration::from_secs(60)))
+        let again = self.desk.entry.again_at().filter(|at| *at > passed_at);
+        (closes
+            .chain(tells)
+            .chain(self.next_scans.iter().copied())
+            .chain(again))
+        .min()
+        .unwrap_or_else(|| passed_at.plus(Duration::from_secs(60)))
     }
 
     /// The folders whose events matter.
@@ -290,12 +311,14 @@ impl<R: Registry> Roster<R> {
         fixed.chain(of_files).collect()
     }
 
-    /// Writes down by what the files are known, all of it.
+    /// Writes down by what the files are known, all of it. Where the disk refuses, what was written
+    /// down before tells them still.
     ///
     /// # Errors
     /// See [`SourceError`].
     pub fn finish(&mut self) -> Result<(), SourceError> {
-        self.store_identities(Followed::identity_unless_stored)
+        let now = self.desk.entry.again_at().unwrap_or(Monotonic(0));
+        self.store_identities(now, Followed::identity_unless_stored)
     }
 
     fn count(&self) {
@@ -305,53 +328,9 @@ impl<R: Registry> Roster<R> {
         counters.out_of_reach.store(away as u64, Ordering::Relaxed);
     }
 
-    /// Matches a source's globs, and tells what is wrong with what they lead to.
-    fn look(&mut self, index: usize, now: Monotonic) -> Found {
-        let plan = &self.sources[index].plan;
-        self.next_scans[index] = now.plus(plan.rescan);
-        let found = scan(&plan.paths, &plan.exclude);
-        for trouble in &found.troubles {
-            let text = trouble.to_string();
-            if self.said.is_news(trouble.path(), &text) {
-                tracing::warn!("source {}: {text}", plan.id);
-            }
-        }
-        found
-    }
-
-    fn say_unmatched(&self, index: usize, found: &Found) {
-        let plan = &self.sources[index].plan;
-        for unmatched in &found.unmatched {
-            tracing::warn!(
-                "source {}: {} matches nothing at the moment; it is tried again every {:?}",
-                plan.id,
-                plan.paths[*unmatched],
-                plan.rescan
-            );
-        }
-    }
-
-    fn say_unconfigured(&self, known: &[OpenGeneration]) {
-        let is_ours = |open: &&OpenGeneration| {
-            self.sources
-                .iter()
-                .any(|source| is_of(open, &self.device, source))
-        };
-        let files = known
-            .iter()
-            .filter(|open| matches!(open.origin, Origin::File(_)));
-        for open in files.filter(|open| !is_ours(open)) {
-            tracing::warn!(
-                "{}: no source of this configuration follows it any more; it stays open at offset \
-                 {}, in case one does again",
-                open.stream,
-                open.settled
-            );
-        }
-    }
-
     fn store_identities(
         &mut self,
+        now: Monotonic,
         wanted: impl Fn(&Followed) -> Option<FileIdentity>,
     ) -> Result<(), SourceError> {
         let changed: Vec<_> = (self.followed.iter())
@@ -360,7 +339,9 @@ impl<R: Registry> Roster<R> {
         if changed.is_empty() {
             return Ok(());
         }
-        self.desk.registry.identify(&changed)?;
+        if !(self.desk).enter(now, |registry| registry.try_identify(&changed))? {
+            return Ok(());
+        }
         for file in &mut self.followed {
             if wanted(file).is_some() {
                 file.identity_stored();

@@ -35,13 +35,16 @@ impl Followed {
             };
             let is_marked = identity::is_at(&self.marker, &desk.chunk[..read.before]);
             // After the read: what was read is then of the file that it is taken for.
-            match self.look_at_head(desk)? {
+            match self.look_at_head(desk, now)? {
                 Ok(Match::Same | Match::Grown) if is_marked => self.trouble = None,
                 Ok(_) => {
                     drop(permit);
                     return self.truncated(desk, source, now);
                 }
                 Err(error) => return Ok(self.in_trouble("read", &error)),
+            }
+            if self.waits_for_entry() {
+                return Ok(Turn::Refused);
             }
             match self.give(desk, source, read, &mut permit, (None, now))? {
                 Turn::Moved if !read.at_end => return Ok(Turn::Behind),

@@ -58,7 +58,9 @@ impl Followed {
             }
             Step::Read => self.read(desk, source, now),
             Step::Cut(at) => {
-                desk.registry.cut(self.generation, at)?;
+                if !desk.enter(now, |registry| registry.try_cut(self.generation, at))? {
+                    return Ok(Turn::Refused);
+                }
                 self.position.cut_at(at);
                 Ok(Turn::Moved)
             }
@@ -80,7 +82,7 @@ impl Followed {
         source: &Source,
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
-        let head = self.look_at_head(desk)?;
+        let head = self.look_at_head(desk, now)?;
         let before = read_before(&mut self.content, self.marker.end);
         match head.and_then(|head| Ok((head, before?))) {
             Ok((Match::Same | Match::Grown, before)) if identity::is_at(&self.marker, &before) => {
@@ -118,7 +120,7 @@ impl Followed {
     /// copy: that is read to its end. Otherwise this is the end.
     pub(super) fn truncated<R: Registry>(
         &mut self,
-        desk: &Desk<R>,
+        desk: &mut Desk<R>,
         source: &Source,
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
@@ -134,18 +136,22 @@ impl Followed {
         if copy.is_some_and(|copy| self.go_on_in(copy, now).is_ok()) {
             (self.linked, self.copied) = (false, true);
             let identity = [(self.generation, self.identity.clone())];
-            desk.registry.identify(&identity)?;
-            self.identity_stored();
+            // Refused, it is entered with the next scan: the copy is found by what is known already.
+            if desk.enter(now, |registry| registry.try_identify(&identity))? {
+                self.identity_stored();
+            }
             return Ok(Turn::Copied);
         }
         self.close(desk, source, now, reason::TRUNCATED, Tail::Unknown)
     }
 
     /// Compares the file's first bytes with what it is known by, and learns of more of them. Where
-    /// nothing but the inode told it until now, that is committed before its first record goes.
+    /// nothing but the inode told it until now, that is committed before its first record goes: see
+    /// [`Followed::waits_for_entry`].
     pub(super) fn look_at_head<R: Registry>(
         &mut self,
-        desk: &Desk<R>,
+        desk: &mut Desk<R>,
+        now: Monotonic,
     ) -> Result<io::Result<Match>, SourceError> {
         if self.content.is_packed() {
             // Nobody writes into one in place.
@@ -167,13 +173,19 @@ impl Followed {
             let (len, fingerprint) = identity::fingerprint(bytes);
             self.identity.fingerprint_len = len;
             self.identity.fingerprint = fingerprint;
-            if self.stored.fingerprint_len == 0 {
-                let identity = [(self.generation, self.identity.clone())];
-                desk.registry.identify(&identity)?;
+        }
+        if self.waits_for_entry() {
+            let identity = [(self.generation, self.identity.clone())];
+            if desk.enter(now, |registry| registry.try_identify(&identity))? {
                 self.identity_stored();
             }
         }
         Ok(Ok(found))
+    }
+
+    /// Whether its first bytes are known, and the database does not have them yet.
+    pub(super) fn waits_for_entry(&self) -> bool {
+        self.stored.fingerprint_len == 0 && self.identity.fingerprint_len > 0
     }
 
     fn close<R>(

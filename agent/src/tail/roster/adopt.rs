@@ -16,7 +16,7 @@ use std::time::Duration;
 use headwater_record::StreamId;
 
 use super::Roster;
-use super::away::{Away, is_among};
+use super::away::Away;
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::file::StartAt;
@@ -25,7 +25,7 @@ use crate::sources::{SourceError, draw_generation};
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::Left;
-use crate::tail::siblings::{Sibling, may_become, path_of, siblings};
+use crate::tail::siblings::may_become;
 
 /// A copy that grows for so many times `close_after` is none: with the default 10 minutes, in which a slow
 /// card copies gigabytes. Two files into which a program writes the same, for ever, are read then.
@@ -70,17 +70,35 @@ impl Waiting {
 
 /// A file to begin with.
 #[derive(Debug)]
-struct New {
+pub(super) struct New {
     file: Opened,
     open: OpenGeneration,
     /// The path that a glob gave; none where no glob leads to it.
     linked_at: Option<PathBuf>,
 }
 
+impl New {
+    fn left(&self) -> Left {
+        Left {
+            stream: self.open.stream.clone(),
+            last: self.file.identity(),
+        }
+    }
+
+    /// Whether a file is this one, compressed meanwhile.
+    fn is_packed_as(&mut self, file: &mut Opened) -> bool {
+        let end = self.file.size;
+        file.is_packed()
+            && may_become(&self.file.path, &file.path)
+            && (self.file.marker(end))
+                .is_ok_and(|end| file.holds(&self.file.identity(), Some(&end)))
+    }
+}
+
 impl<R: Registry> Roster<R> {
     /// Takes note of which files a scan led to, and begins with the new ones: all of them are
-    /// registered in one transaction, before the first record of any. `left`: streams whose last
-    /// file was found elsewhere, or not at all. `is_new` says of which streams nothing was known
+    /// registered in one transaction, before the first record of any; until that is so they are held open.
+    /// `left`: streams whose last file was found elsewhere, or not at all. `is_new` says of which streams nothing was known
     /// when the agent started: `start_at` is about those.
     pub(super) fn adopt(
         &mut self,
@@ -101,12 +119,25 @@ impl<R: Registry> Roster<R> {
             }
         }
         let waiting = std::mem::take(&mut self.waiting[index]);
-        let mut new = Vec::new();
+        let mut new = std::mem::take(&mut self.not_entered[index]);
+        // Nothing of it was given away: what lies there now, and what a copy holds, are files to begin with.
+        let cut = new.extract_if(.., |new| new.file.was_cut());
+        left.extend(cut.map(|new| new.left()));
+        for new in &mut new {
+            // Held since the database refused it, wherever it lies now.
+            let linked_at = unseen.remove(&new.file.place()).cloned();
+            if linked_at.is_none() && new.linked_at.is_some() {
+                left.push(new.left());
+            }
+            new.linked_at = linked_at;
+        }
+        let held: HashSet<_> = new.iter().map(|new| new.file.place()).collect();
         let mut linked = Vec::new();
-        let open = self.followed.iter().filter(|file| file.can_park()).count();
+        let open = self.followed.iter().filter(|file| file.can_park()).count() + held.len();
         for seen in &found.files {
             if unseen.contains_key(&(seen.device, seen.inode))
-                && let Some(file) = self.open_seen(index, seen, &waiting, now)
+                && let Some(mut file) = self.open_seen(index, seen, &waiting, now)
+                && !new.iter_mut().any(|held| held.is_packed_as(&mut file))
                 && let Some(stream) = self.stream(index, &seen.path)
             {
                 let is_new = is_new(&stream);
@@ -123,35 +154,30 @@ impl<R: Registry> Roster<R> {
         }
         for left in &left {
             let mut beside: HashSet<_> = (linked.iter()).map(|new| new.file.place()).collect();
-            beside.extend(unseen.keys());
-            for file in self.come_and_gone(index, left, &beside) {
+            beside.extend(unseen.keys().chain(&held));
+            for mut file in self.come_and_gone(index, left, &beside) {
+                if new.iter_mut().any(|held| held.is_packed_as(&mut file)) {
+                    continue;
+                }
                 let stream = left.stream.clone();
                 new.push(self.new_file(index, file, stream, false, None)?);
             }
         }
         new.extend(linked);
-        self.begin(index, new, now)
-    }
-
-    /// A new file lies at the path of a stream whose last file left it some scans ago: others may
-    /// have lain there since.
-    fn note_left(&self, index: usize, stream: &StreamId, left: &mut Vec<Left>) {
-        let of_stream = |file: &&Followed| file.source == index && file.stream == *stream;
-        let last = (self.followed.iter())
-            .filter(of_stream)
-            .max_by_key(|file| file.since_ms());
-        if let Some(last) = last.filter(|last| !last.is_linked())
-            && left.iter().all(|left| left.stream != *stream)
-        {
-            left.push(Left::of(last));
-        }
+        self.begin(index, new, now)?;
+        self.wake_for_away(index);
+        self.count();
+        Ok(())
     }
 
     /// Registers new files and follows them.
     fn begin(&mut self, index: usize, new: Vec<New>, now: Monotonic) -> Result<(), SourceError> {
         let opens: Vec<_> = new.iter().map(|new| new.open.clone()).collect();
-        if !opens.is_empty() {
-            self.desk.registry.register(&opens)?;
+        if !opens.is_empty() && !(self.desk).enter(now, |registry| registry.try_register(&opens))? {
+            let again = self.desk.entry.again_at().unwrap_or(now);
+            self.next_scans[index] = self.next_scans[index].min(again);
+            self.not_entered[index] = new;
+            return Ok(());
         }
         for New {
             file,
@@ -181,8 +207,6 @@ impl<R: Registry> Roster<R> {
                 }
             }
         }
-        self.wake_for_away(index);
-        self.count();
         Ok(())
     }
 
@@ -297,59 +321,5 @@ impl<R: Registry> Roster<R> {
             open,
             linked_at: linked_at.map(Path::to_owned),
         })
-    }
-
-    /// Files of a stream that came to its path and went again unseen, the oldest first: those
-    /// younger than the youngest that is known. Where the stream's last one is gone itself, those of
-    /// them that were changed no earlier than it. `seen`: places that the scan led to.
-    fn come_and_gone(
-        &mut self,
-        index: usize,
-        left: &Left,
-        seen: &HashSet<(u64, u64)>,
-    ) -> Vec<Opened> {
-        let followed: HashSet<_> = self.followed.iter().map(Followed::place).collect();
-        let mut ours: Vec<_> = (self.followed.iter_mut())
-            .filter(|file| file.source == index && file.stream == left.stream)
-            .collect();
-        let (mut files, mut ends_at_last): (Vec<Opened>, _) = (Vec::new(), false);
-        let beside = siblings(&path_of(&left.last));
-        let places: HashSet<_> = beside.iter().map(|rotated| rotated.file.place).collect();
-        for (n, rotated) in beside.iter().enumerate().rev() {
-            let Sibling { path, place } = &rotated.file;
-            let lies_here = ours.iter().position(|file| file.place() == *place);
-            // Under compression: the plain one is there still.
-            let is_twin = n > 0 && rotated.is_packed_twin_of(&beside[n - 1])
-                || (beside.get(n + 1)).is_some_and(|next| rotated.is_packed_twin_of(next));
-            let is_known = followed.contains(place) || seen.contains(place) || is_twin;
-            if is_known && lies_here.is_none() {
-                continue;
-            }
-            let Ok(mut file) = Opened::new(path) else {
-                continue;
-            };
-            if is_among(&mut self.away, index, &mut file) {
-                continue;
-            }
-            // Its inode alone says nothing: a file that was copied, cut and written anew has it too.
-            let known = (lies_here.filter(|nth| ours[*nth].is(&mut file))).or_else(|| {
-                ours.iter_mut()
-                    .position(|known| known.is_left_in(&mut file))
-            });
-            if let Some(nth) = known {
-                ends_at_last = *ours[nth].identity() == left.last;
-                break;
-            }
-            let stream = (index, &left.stream);
-            if self.closed.is_held_by(stream, &mut file, &places) {
-                break;
-            }
-            files.push(file);
-        }
-        if !ends_at_last {
-            files.retain(|file| file.modified_ms >= left.last.since_ms);
-        }
-        files.reverse();
-        files
     }
 }

@@ -3,6 +3,7 @@
 mod alike;
 mod away;
 mod bounds;
+mod disk;
 mod framing;
 mod model;
 mod processed;

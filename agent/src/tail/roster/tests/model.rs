@@ -33,6 +33,8 @@ enum Act {
     Restart { orderly: bool, settled: Vec<Index> },
     /// It ends, and comes back while its folder cannot be looked at; then that can.
     Away { settled: Vec<Index> },
+    /// The database's disk is full from now on, or has room again.
+    Disk { is_full: bool },
     /// It ends and does not come back yet.
     Stop,
 }
@@ -55,6 +57,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (any::<bool>(), prop::collection::vec(any::<Index>(), 8))
             .prop_map(|(orderly, settled)| Act::Restart { orderly, settled }),
         1 => prop::collection::vec(any::<Index>(), 8).prop_map(|settled| Act::Away { settled }),
+        1 => any::<bool>().prop_map(|is_full| Act::Disk { is_full }),
         1 => Just(Act::Stop),
     ]
 }
@@ -81,6 +84,11 @@ struct World {
     rotated: Vec<usize>,
     /// Whether a program may still write to `app.log.1`.
     may_append: bool,
+    is_full: bool,
+    /// The agent ended while it could not write down which files there are; those before the next that
+    /// it sees may be unknown.
+    lost_track: bool,
+    forgotten: usize,
     /// Times of change rise by a second at each, so that none is the same by chance.
     clock: u64,
 }
@@ -95,6 +103,9 @@ impl World {
             lives: Vec::new(),
             rotated: Vec::new(),
             may_append: false,
+            is_full: false,
+            lost_track: false,
+            forgotten: 0,
             clock: 1_000_000,
         };
         world.rig.base = "logs";
@@ -142,13 +153,23 @@ impl World {
         self.rotated.insert(0, self.lives.len() - 1);
     }
 
-    /// The agent scans: it sees what lies at the path now.
+    /// The agent scans: it sees what lies at the path now, and has it if it can write that down.
     fn look(&mut self) {
+        if self.is_full {
+            return;
+        }
+        if std::mem::take(&mut self.lost_track) {
+            self.forgotten = self.lives.len() - 1;
+        }
         self.last().seen = true;
     }
 
     fn read(&mut self) {
         self.look();
+        if self.is_full {
+            // It reads what it knew already; that this is of use is for other tests.
+            return;
+        }
         for life in self.lives.iter_mut().filter(|life| !life.destroyed) {
             life.read = life.content.len();
         }
@@ -158,6 +179,9 @@ impl World {
     fn let_go(&mut self) {
         for life in self.lives.iter_mut().filter(|life| life.held) {
             life.destroyed = true;
+        }
+        if self.is_full {
+            self.lost_track = true;
         }
     }
 
@@ -175,6 +199,20 @@ impl World {
         self.rig.pass_time();
         while self.rig.out_of_reach() > 0 {
             self.rig.pass_time();
+        }
+    }
+
+    /// From now on the database's disk is full, or has room.
+    fn fill(&mut self, is_full: bool) {
+        self.is_full = is_full;
+        self.rig.memory.fill(is_full);
+        if self.rig.is_running() && !is_full {
+            // As long as the database waits at most until it is asked again.
+            for _ in 0..7 {
+                self.rig.pass_time();
+            }
+            self.read();
+            self.may_append = false;
         }
     }
 
@@ -240,6 +278,7 @@ impl World {
                 self.rig.start();
             }
             Act::Away { settled } => self.come_back_to_nothing(settled),
+            Act::Disk { is_full } => self.fill(*is_full),
             Act::Stop => {
                 self.rig.crash();
                 self.let_go();
@@ -250,6 +289,10 @@ impl World {
 
     /// Settles some first records of each generation that is open.
     fn settle(&mut self, choices: &[Index]) {
+        if self.is_full {
+            // That could not be written down either.
+            return;
+        }
         for (open, choice) in self.rig.memory.open().into_iter().zip(choices) {
             let given: Vec<_> = (self.rig.records.iter())
                 .filter(|record| record.generation == open.generation)
@@ -329,7 +372,7 @@ impl World {
             if nth != last && !all.ends_with('\n') {
                 all.push('\n');
             }
-            let least = match (life.destroyed, nth >= from) {
+            let least = match (life.destroyed, nth >= from.max(self.forgotten)) {
                 (true, _) => whole_lines(&life.content[..life.read]),
                 (false, true) => whole_lines(&all),
                 (false, false) => "",
@@ -367,6 +410,7 @@ proptest! {
         for act in &acts {
             world.act(act);
         }
+        world.act(&Act::Disk { is_full: false });
         if !world.rig.is_running() {
             world.look();
             world.rig.start();

@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ use tokio::sync::mpsc::{self, Receiver};
 use super::super::{Pass, Roster};
 use crate::batch::Batch;
 use crate::budget::Budget;
-use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry, StoreStopped};
+use crate::checkpoint::{
+    Entered, FileIdentity, Marker, OpenGeneration, Origin, Refused, Registry, StoreStopped,
+};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::config::file::{LastLine, StartAt};
@@ -29,7 +31,7 @@ use crate::frame::frames::{AtCut, Framing};
 use crate::process::ProcessPlan;
 use crate::stop::Stop;
 use crate::tail::counters::Counters;
-use crate::tail::desk::Desk;
+use crate::tail::desk::{Desk, Entry};
 
 /// Longest line of the rig's source, bytes.
 pub(super) const MAX_LINE: usize = 16;
@@ -37,12 +39,27 @@ const CLOSE_AFTER: Duration = Duration::from_secs(5);
 
 /// The database, as far as sources see it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Memory(Arc<Mutex<BTreeMap<Generation, OpenGeneration>>>);
+pub(super) struct Memory(
+    Arc<Mutex<BTreeMap<Generation, OpenGeneration>>>,
+    /// Whether its disk is full.
+    Arc<AtomicBool>,
+);
 
 impl Memory {
     pub(super) fn change(&self, generation: Generation, with: impl FnOnce(&mut OpenGeneration)) {
         if let Some(open) = self.0.lock().unwrap().get_mut(&generation) {
             with(open);
+        }
+    }
+
+    pub(super) fn fill(&self, is_full: bool) {
+        self.1.store(is_full, Ordering::Relaxed);
+    }
+
+    fn entered(&self) -> Entered {
+        match self.1.load(Ordering::Relaxed) {
+            true => Err(Refused("no space is left")),
+            false => Ok(()),
         }
     }
 
@@ -85,8 +102,32 @@ impl Registry for Memory {
         Ok(())
     }
 
+    fn try_register(&self, new: &[OpenGeneration]) -> Result<Entered, StoreStopped> {
+        match self.entered() {
+            Ok(()) => self.register(new).map(Ok),
+            refused => Ok(refused),
+        }
+    }
+
+    fn try_identify(&self, files: &[(Generation, FileIdentity)]) -> Result<Entered, StoreStopped> {
+        match self.entered() {
+            Ok(()) => self.identify(files).map(Ok),
+            refused => Ok(refused),
+        }
+    }
+
+    fn try_cut(&self, generation: Generation, offset: u64) -> Result<Entered, StoreStopped> {
+        match self.entered() {
+            Ok(()) => self.cut(generation, offset).map(Ok),
+            refused => Ok(refused),
+        }
+    }
+
     /// At once, where the database waits for the next checkpoint: an earlier marker tells less.
     fn mark(&self, generation: Generation, marker: Marker, since_ms: u64) {
+        if self.entered().is_err() {
+            return;
+        }
         self.change(generation, |open| {
             open.marker = Some(marker);
             if let Origin::File(file) = &mut open.origin {
@@ -292,6 +333,7 @@ impl Rig {
         let (batches, receiver) = mpsc::channel(4096);
         let desk = Desk {
             registry: self.memory.clone(),
+            entry: Entry::new(1),
             budget: Budget::new(self.window_bytes),
             batches,
             open_max: self.open_max,
