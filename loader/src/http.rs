@@ -198,10 +198,10 @@ fn silent_ms(shared: &Shared) -> u64 {
 }
 
 fn metrics(shared: &Shared, registry: &Registry) -> Response<Full<Bytes>> {
-    let batches = shared.staging.held();
+    let memory = (shared.staging.held(), shared.staging.state());
     shared
         .metrics
-        .refresh(clock::now().wall_ms, batches, shared.prefetch.held());
+        .refresh(clock::now().wall_ms, memory, shared.prefetch.held());
     let mut body = String::new();
     if prometheus_client::encoding::text::encode(&mut body, registry).is_err() {
         return text(

@@ -9,7 +9,7 @@
 //! | hand-over | [`crate::consume::prefetch`]; up to twice its bound |
 //! | tables | those of `lookup`; with `tables.reload` four versions: the first, the one in use, a new one, and room to grow ([`crate::tables`]) |
 //! | items | requests to DynamoDB that are under way, over all partitions ([`crate::store::dynamodb`]) |
-//! | batches | [`crate::staging`]: open and closing batches of all partitions |
+//! | batches | [`crate::staging`]: open and closing batches of all partitions, and what is known of these: ledgers, open windows, accounts |
 //! | gaps | nobody: memory that was given back between what lives, and that nothing fits in |
 
 use thiserror::Error;
@@ -47,7 +47,7 @@ pub struct MemoryPlan {
     pub tables: u64,
     /// Requests to DynamoDB that are under way; 0 where there are none.
     pub items: u64,
-    /// Open and closing batches.
+    /// Open and closing batches, and the state of partitions.
     pub batches: u64,
 }
 

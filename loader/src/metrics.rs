@@ -93,6 +93,8 @@ pub struct Metrics {
     waiting: Gauge,
     batch_bytes: Gauge,
     batch_bytes_max: Gauge,
+    state_bytes: Gauge,
+    state_bytes_max: Gauge,
     fetched_bytes: Gauge,
     resident_bytes: Gauge,
     board: Mutex<Board>,
@@ -239,9 +241,14 @@ impl Metrics {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the gauges up to date. `batch_bytes` and its bound, and `fetched_bytes`, are what is
-    /// held now.
-    pub fn refresh(&self, now_ms: u64, batch_bytes: (usize, usize), fetched_bytes: usize) {
+    /// Brings the gauges up to date. `batch_bytes` and `state_bytes`, each with its bound, and `fetched_bytes` are
+    /// what is held now.
+    pub fn refresh(
+        &self,
+        now_ms: u64,
+        (batch_bytes, state_bytes): ((usize, usize), (usize, usize)),
+        fetched_bytes: usize,
+    ) {
         let gauge = |gauge: &Gauge, n: u64| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
         for family in [
             &self.lag_records,
@@ -283,6 +290,8 @@ impl Metrics {
         gauge(&self.waiting, waiting.count() as u64);
         gauge(&self.batch_bytes, batch_bytes.0 as u64);
         gauge(&self.batch_bytes_max, batch_bytes.1 as u64);
+        gauge(&self.state_bytes, state_bytes.0 as u64);
+        gauge(&self.state_bytes_max, state_bytes.1 as u64);
         gauge(&self.fetched_bytes, fetched_bytes as u64);
         gauge(&self.resident_bytes, resident_bytes());
     }
@@ -415,7 +424,11 @@ impl Metrics {
         for (name, help, family) in families {
             registry.register(name, help, family.clone());
         }
-        let gauges: [(&str, &str, &Gauge); 5] = [
+        self.register_memory(registry);
+    }
+
+    fn register_memory(&self, registry: &mut Registry) {
+        let gauges: [(&str, &str, &Gauge); 7] = [
             (
                 "partitions",
                 "Partitions that this loader has",
@@ -427,6 +440,12 @@ impl Metrics {
                 &self.batch_bytes,
             ),
             ("batch_memory_bytes_max", "Its bound", &self.batch_bytes_max),
+            (
+                "state_memory_bytes",
+                "Memory of ledgers, open windows and accounts, about",
+                &self.state_bytes,
+            ),
+            ("state_memory_bytes_max", "Its bound", &self.state_bytes_max),
             (
                 "fetched_memory_bytes",
                 "Memory of records fetched and not yet taken in",
@@ -486,7 +505,7 @@ mod tests {
         )]));
         metrics.lost(7, 10..15);
         metrics.lost(7, 10..17);
-        metrics.refresh(1000, (1, 2), 3);
+        metrics.refresh(1000, ((1, 2), (4, 5)), 3);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry()).unwrap();
         for line in [
@@ -495,13 +514,15 @@ mod tests {
             "headwater_loader_dead_letters_total{step=\"1 (parse)\"} 1",
             "headwater_loader_durable_lag_records{partition=\"7\"} 5",
             "headwater_loader_batch_memory_bytes_max 2",
+            "headwater_loader_state_memory_bytes 4",
+            "headwater_loader_state_memory_bytes_max 5",
             "headwater_loader_lost_offsets_total{partition=\"7\"} 7",
             "headwater_loader_partitions_waiting 0",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
         metrics.leaves((7, 1));
-        metrics.refresh(1000, (0, 0), 0);
+        metrics.refresh(1000, ((0, 0), (0, 0)), 0);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry()).unwrap();
         assert!(!text.contains("lag_records{partition=\"7\""), "{text}");

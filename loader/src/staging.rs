@@ -14,6 +14,10 @@ use crate::partition::batch::Counts;
 /// takes many over at once (the others died for want of memory) makes one after the other; and one of which
 /// nothing can be read holds nothing, and holds up nobody.
 ///
+/// Out of the same bound comes what is known of the partitions: their state (ledgers, open windows, accounts of the
+/// day), which grows with the fleet, and which closing a batch does not give back. What is left of the bound is the
+/// room of batches: a quarter of it at least, so that there is always some progress, in smaller batches.
+///
 /// What a worker holds is entered at its [`Place`], and gone when that is dropped: however a worker ends, nothing
 /// of it stays counted.
 #[derive(Debug)]
@@ -28,6 +32,9 @@ type Who = (i32, u64);
 #[derive(Debug, Default)]
 struct Held {
     bytes: BTreeMap<Who, usize>,
+    state: BTreeMap<Who, usize>,
+    /// Whether it was said that the state takes most of it.
+    said: bool,
     /// Those that make a begun batch again.
     begun: BTreeSet<Who>,
     /// Places that were given so far.
@@ -46,6 +53,8 @@ pub struct Place<'a> {
 pub struct Holding {
     /// Bytes of its batches.
     pub bytes: usize,
+    /// Bytes of its state.
+    pub state: usize,
     /// Whether one of them was begun before.
     pub begun: Begun,
 }
@@ -88,17 +97,21 @@ impl Staging {
 
 impl Place<'_> {
     /// Enters what is held now, and says how it stands with the bound.
-    pub fn hold(&self, Holding { bytes, begun }: Holding) -> Room {
+    pub fn hold(&self, holding: Holding) -> Room {
+        let Holding {
+            bytes,
+            state,
+            begun,
+        } = holding;
         let mut held = self.staging.lock();
-        match bytes {
-            0 => held.bytes.remove(&self.who),
-            bytes => held.bytes.insert(self.who, bytes),
-        };
+        enter(&mut held.bytes, self.who, bytes);
+        enter(&mut held.state, self.who, state);
+        self.staging.warn(&mut held);
         match begun {
             Begun::No => held.begun.remove(&self.who),
             Begun::Reading | Begun::Closing => held.begun.insert(self.who),
         };
-        if held.bytes.values().sum::<usize>() <= self.staging.limit {
+        if held.bytes.values().sum::<usize>() <= self.staging.room(&held) {
             Room::Free
         } else if begun != Begun::No {
             match begun == Begun::Reading && held.turn() == Some(self.who) {
@@ -117,6 +130,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut held = self.staging.lock();
         held.bytes.remove(&self.who);
+        held.state.remove(&self.who);
         held.begun.remove(&self.who);
     }
 }
@@ -131,11 +145,49 @@ impl Held {
     }
 }
 
+fn enter(of: &mut BTreeMap<Who, usize>, who: Who, bytes: usize) {
+    match bytes {
+        0 => of.remove(&who),
+        bytes => of.insert(who, bytes),
+    };
+}
+
 impl Staging {
-    /// What is held now, and the bound.
+    /// What batches hold now, and their room.
     pub fn held(&self) -> (usize, usize) {
         let held = self.lock();
-        (held.bytes.values().sum(), self.limit)
+        (held.bytes.values().sum(), self.room(&held))
+    }
+
+    /// What the state of all partitions takes now, and for how much of that there is room beside batches.
+    pub fn state(&self) -> (usize, usize) {
+        (self.lock().state.values().sum(), self.state_max())
+    }
+
+    /// What there is for batches beside the state.
+    fn room(&self, held: &Held) -> usize {
+        let state: usize = held.state.values().sum();
+        self.limit - state.min(self.state_max())
+    }
+
+    fn state_max(&self) -> usize {
+        self.limit - self.limit / 4
+    }
+
+    /// Says once that there is little room for batches any more.
+    fn warn(&self, held: &mut Held) {
+        let state: usize = held.state.values().sum();
+        if state <= self.limit / 2 || std::mem::replace(&mut held.said, true) {
+            return;
+        }
+        let bytes = |n: usize| headwater_msk::Bytes(n.next_multiple_of(1024) as u64).to_string();
+        tracing::warn!(
+            state = bytes(state),
+            of = bytes(self.limit),
+            "what is known of the partitions (ledgers, open windows, accounts) takes more than half of the memory \
+             that batches share with it: batches get smaller, and beyond three quarters it is more than was planned. \
+             Raise limits.memory, run more loaders, or lower limits.ledger"
+        );
     }
 }
 
@@ -178,8 +230,10 @@ mod tests {
         let staging = Staging::new(100);
         let places = [0, 1, 2].map(|partition| staging.place(partition));
         let hold = |partition: usize, bytes| {
-            let begun = Begun::No;
-            places[partition].hold(Holding { bytes, begun })
+            places[partition].hold(Holding {
+                bytes,
+                ..Holding::default()
+            })
         };
         assert_eq!(hold(1, 60), Room::Free);
         assert_eq!(hold(2, 70), Room::CloseYours);
@@ -187,11 +241,42 @@ mod tests {
         assert_eq!(hold(2, 0), Room::Free);
     }
 
+    #[test]
+    fn what_is_known_of_partitions_takes_the_room_of_batches_and_leaves_a_quarter() {
+        let staging = Staging::new(100);
+        let places = [0, 1].map(|partition| staging.place(partition));
+        let hold = |partition: usize, bytes, state| {
+            let begun = Begun::No;
+            places[partition].hold(Holding {
+                bytes,
+                state,
+                begun,
+            })
+        };
+        assert_eq!(hold(0, 60, 40), Room::Free);
+        assert!(!staging.lock().said);
+        assert_eq!(hold(1, 0, 1), Room::Wait);
+        assert_eq!((staging.held(), staging.state()), ((60, 59), (41, 75)));
+        assert_eq!(hold(0, 60, 40), Room::CloseYours);
+        assert_eq!(hold(0, 20, 50), Room::Free);
+        assert!(staging.lock().said, "more than half");
+        // Beyond what there is for it batches have their part all the same.
+        assert_eq!(hold(1, 5, 300), Room::Free);
+        assert_eq!((staging.held(), staging.state()), ((25, 25), (350, 75)));
+        assert_eq!(hold(1, 6, 300), Room::Wait);
+        drop(places);
+        assert_eq!((staging.held(), staging.state()), ((0, 100), (0, 75)));
+    }
+
     /// The same partition comes back before its last worker has ended.
     #[test]
     fn whoever_goes_takes_what_it_holds_along_and_nothing_else() {
         let staging = Staging::new(100);
-        let of = |bytes, begun| Holding { bytes, begun };
+        let of = |bytes, begun| Holding {
+            bytes,
+            begun,
+            state: 0,
+        };
         let (before, other) = (staging.place(1), staging.place(2));
         assert_eq!(before.hold(of(90, Begun::Reading)), Room::Free);
         assert_eq!(other.hold(of(20, Begun::Reading)), Room::Wait);
@@ -208,8 +293,13 @@ mod tests {
     fn begun_batches_are_made_one_after_the_other_when_memory_is_short() {
         let staging = Staging::new(100);
         let places: Vec<Place<'_>> = (0..10).map(|partition| staging.place(partition)).collect();
-        let hold =
-            |partition: usize, bytes, begun| places[partition].hold(Holding { bytes, begun });
+        let hold = |partition: usize, bytes, begun| {
+            places[partition].hold(Holding {
+                bytes,
+                begun,
+                state: 0,
+            })
+        };
         let (no, reading, closing) = (Begun::No, Begun::Reading, Begun::Closing);
         // Of the first nothing can be read: it has no leader.
         assert_eq!(hold(0, 0, reading), Room::Free);

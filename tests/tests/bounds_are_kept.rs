@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use base64::Engine;
+use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::{Loading, metric};
 use headwater_tests::oracle::{wait_until, wait_until_complete};
@@ -275,5 +276,97 @@ fn five_hundred_paths_a_partition_stay_within_the_memory_that_was_granted() {
     loading
         .report((0..Bulk::RECORDS).map(Bulk::message))
         .assert_exact();
+    loading.assert_proven();
+}
+
+/// Records that each have a stream of their own: 240,000 lines in the ledgers, 100 MiB and more. And each brings
+/// bytes that hardly compress, so that batches take what there is for them.
+struct Streams;
+
+impl Streams {
+    const COUNT: u64 = 240_000;
+    const PARTITIONS: u64 = 4;
+    const NOISE_BYTES: usize = 500;
+
+    fn records() -> impl Iterator<Item = Record> {
+        let mut state = 1_u64;
+        (0..Self::COUNT).map(move |n| {
+            let mut noise = Vec::with_capacity(Self::NOISE_BYTES + 8);
+            while noise.len() < Self::NOISE_BYTES {
+                // xorshift, as above.
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                noise.extend_from_slice(&state.to_le_bytes());
+            }
+            let noise = base64::engine::general_purpose::STANDARD.encode(&noise);
+            let value = format!(r#"{{"message":"{}","noise":"{noise}"}}"#, Bulk::message(n));
+            let mut device = Device::new("pi-7", &format!("/var/log/app-{n}"), n);
+            let mut record = device.reading(value.into_bytes());
+            record.partition = i32::try_from(n % Self::PARTITIONS).expect("a few");
+            record
+        })
+    }
+}
+
+/// What is known of many streams, and what batches may take without it, are together more than was granted.
+#[test]
+fn ledgers_count_against_the_memory_that_was_granted() {
+    const GRANTED_KIB: u64 = 256 * 1024;
+    const PATIENCE: Duration = Duration::from_secs(300);
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let partitions = i32::try_from(Streams::PARTITIONS).expect("a few");
+    let loading = Loading::new(kafka, &s3, "ledgers", partitions);
+    kafka.produce(&loading.topic, Streams::records());
+    let listen = free_address();
+    let config = format!(
+        "path = \"rows\"\n[flush]\nage = \"1h\"\nbytes = \"56MiB\"\n\
+         [limits]\nmemory = \"256MiB\"\n[http]\nlisten = \"{listen}\"\n"
+    );
+    let of = |name: &str| metric(&listen, &format!("headwater_loader_{name}"));
+    let committed = || {
+        let all = kafka.committed(loading.group(), &loading.topic);
+        let offsets = all.iter().filter_map(|committed| committed.offset);
+        offsets.sum::<i64>().unsigned_abs()
+    };
+    let loader = loading.loader(&config).start();
+    wait_until("it is at work", PATIENCE, || of("partitions") == Some(4));
+    wait_until("all of it is stored", PATIENCE, || {
+        loader.sigusr1();
+        committed() == Streams::COUNT
+    });
+    // From here on nothing is: batches take what is left for them, beside the ledgers.
+    s3.fault(Fault::on(Op::Put, Kind::Http503).for_keys_with("rows/"));
+    let more = Streams::records().map(|record| Record {
+        headers: Vec::new(),
+        ..record
+    });
+    kafka.produce(&loading.topic, more);
+    wait_until("batches take what there is for them", PATIENCE, || {
+        let (held, most) = (of("batch_memory_bytes"), of("batch_memory_bytes_max"));
+        held.zip(most).is_some_and(|(held, most)| held >= most)
+    });
+    // What does not stop there shows it now.
+    std::thread::sleep(Duration::from_secs(3));
+    let (state, most) = (of("state_memory_bytes"), of("batch_memory_bytes_max"));
+    let (state, most) = (state.expect("told"), most.expect("told"));
+    let peak = loader.rss_kib_max();
+    assert!(
+        peak <= GRANTED_KIB,
+        "{peak} KiB resident; {state} bytes are known, {most} are for batches"
+    );
+    assert!(
+        state > 80 * 1024 * 1024 && most < 40 * 1024 * 1024,
+        "{state} {most}"
+    );
+    assert_eq!(
+        loader
+            .stderr()
+            .matches("what is known of the partitions")
+            .count(),
+        1
+    );
+    s3.clear_faults();
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.assert_proven();
 }

@@ -38,6 +38,11 @@ impl Delays {
         }
     }
 
+    /// Memory beside its own size, bytes.
+    pub(super) fn held(&self) -> usize {
+        self.classes.len() * size_of::<(u16, u32)>()
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.classes
             .iter()

@@ -17,6 +17,10 @@ use crate::peek;
 
 /// Reasons of losses that are counted apart in one account; the rest are `other`.
 const REASONS: usize = 16;
+/// Memory of an account beside its delays and reasons, and of a reason beside its text, about, bytes: a map's
+/// leaves are not full.
+const ACCOUNT_BYTES: usize = size_of::<Account>() + size_of::<Account>() / 2;
+const REASON_BYTES: usize = 64;
 /// What stands for those.
 const OTHER: &str = "other";
 /// The field of a record that says when it happened.
@@ -142,6 +146,13 @@ impl Day {
 
     pub(super) fn devices(&self) -> usize {
         self.devices.len()
+    }
+
+    /// Memory that they take, about, bytes.
+    pub(super) fn held(&self) -> usize {
+        let names = self.devices.keys().map(|device| device.len());
+        let accounts = self.devices.values().map(Account::held);
+        names.chain(accounts).sum()
     }
 
     /// Takes note of a record. `outcome`: none where it was not let through. `most`: devices that may
@@ -315,6 +326,12 @@ impl ShownDelays {
 }
 
 impl Account {
+    /// Memory that it takes, about, bytes.
+    fn held(&self) -> usize {
+        let reasons = self.lost.keys().map(|reason| REASON_BYTES + reason.len());
+        ACCOUNT_BYTES + self.to_kafka.held() + self.to_batch.held() + reasons.sum::<usize>()
+    }
+
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -206,6 +206,12 @@ impl Books {
         hour.previous_ms.map(|_| hour.start_ms)
     }
 
+    /// Memory that they take, about, bytes.
+    pub fn held(&self) -> usize {
+        let due = self.due.iter().map(|due| due.key.len() + due.text.len());
+        self.day.as_ref().map_or(0, Day::held) + due.sum::<usize>()
+    }
+
     /// Devices that have an account of the day.
     pub fn devices(&self) -> usize {
         self.day.as_ref().map_or(0, Day::devices)

@@ -99,7 +99,9 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
         "# Effective configuration, defaults filled in.\n\
          # Pipeline {}.\n\
          # Memory: {} in all. Batches {}, records fetched and not yet taken in {}, librdkafka's queue {}\n\
-         # (small records take four times that there){tables_memory}{items_memory}, the rest for the program.\n{layout}{said}{tables}{effective}",
+         # (small records take four times that there){tables_memory}{items_memory}, the rest for the program.\n\
+         # Ledgers, open windows and accounts come out of what batches have, up to three quarters of it: some 450 bytes a\n\
+         # stream. Beyond that nothing bounds their sum; limits.ledger and the steps' `memory` bound each partition's.\n{layout}{said}{tables}{effective}",
         plan.pipeline.hash(),
         bytes(memory.total),
         bytes(memory.batches),

@@ -7,6 +7,7 @@ use headwater_record::Ledger;
 
 use super::{Action, Partition, Publishing};
 use crate::aggregate::Windows;
+use crate::books::Books;
 use crate::encode::EncodeError;
 use crate::items::batch::Items;
 use crate::partition::batch::{Counts, Object, OpenBatch};
@@ -56,15 +57,18 @@ pub struct Accounts {
     pub ledger_bytes: usize,
     /// Open windows.
     pub windows: usize,
+    /// Memory that the books take, about, bytes.
+    pub book_bytes: usize,
 }
 
 impl Accounts {
-    pub(super) fn of(ledger: &Ledger, windows: &Windows) -> Self {
+    pub(super) fn of(ledger: &Ledger, windows: &Windows, books: &Books) -> Self {
         Self {
             gaps: ledger.unexplained_gaps(),
             streams: ledger.streams().count(),
             ledger_bytes: ledger.held(),
             windows: windows.len(),
+            book_bytes: books.held(),
         }
     }
 }
@@ -137,6 +141,6 @@ impl Closing {
         let objects = self.objects.iter().map(|object| object.bytes.len());
         let said = self.publishing.iter().flat_map(|said| said.objects.iter());
         let said = said.map(|object| object.bytes.len());
-        objects.chain(said).sum::<usize>() + self.items.held()
+        objects.chain(said).sum::<usize>() + self.items.held() + self.snapshot.1.len()
     }
 }

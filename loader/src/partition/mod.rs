@@ -206,6 +206,7 @@ impl Partition {
         } = carried;
         let publishing = Publishing::of(&books);
         let complete_ms = books.complete_ms().filter(|_| publishing.is_none());
+        let accounts = Accounts::of(&ledger, &windows, &books);
         Ok(Self {
             topic: topic.to_owned(),
             id,
@@ -228,7 +229,7 @@ impl Partition {
             pages_held: false,
             flushing: false,
             stopping: false,
-            accounts: Accounts::of(&ledger, &windows),
+            accounts,
             finished_counts: Vec::new(),
             finished_rejects: Rejects::default(),
             durable_ms: None,
@@ -398,6 +399,12 @@ impl Partition {
         open + said + self.closing.as_ref().map_or(0, Closing::held)
     }
 
+    /// Bytes of memory that its state takes, about: ledger and windows as of the last record, accounts as of
+    /// the last batch.
+    pub fn state_held(&self) -> usize {
+        self.ledger.held() + self.windows.held() + self.accounts.book_bytes
+    }
+
     /// Offset behind the last record that is committed as stored.
     pub fn committed_offset(&self) -> u64 {
         self.committed.offset
@@ -552,7 +559,7 @@ impl Partition {
             counts,
             rejects,
             times_ms,
-            accounts: Accounts::of(&self.ledger, &self.windows),
+            accounts: Accounts::of(&self.ledger, &self.windows, &self.books),
             publishing: Publishing::of(&self.books),
         };
         self.actions.push_back(closing.action());

@@ -272,6 +272,7 @@ impl Worker<'_> {
         };
         let holding = Holding {
             bytes: self.machine.held(),
+            state: self.machine.state_held(),
             // Nobody's turn waits for one that cannot go on.
             begun: match self.seat.why_it_waits() {
                 Some(_) => Begun::No,
