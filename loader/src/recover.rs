@@ -1,28 +1,29 @@
 //! What a partition goes on from: what the group holds, the snapshot that it names, the pipeline of
 //! a batch that was begun.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use thiserror::Error;
 
 use crate::clock;
 use crate::config::Plan;
-use crate::config::file::Tables;
 use crate::consume::CommittedOffset;
 use crate::lambda::head::head_key;
-use crate::name::{OWN_FOLDER, ObjectName, snapshot_end, state_folder};
+use crate::name::{ObjectName, snapshot_end, state_folder};
 use crate::partition::intent::{Committed, IntentError};
 use crate::partition::{Partition, PartitionError, Replay};
-use crate::pipeline::{Pipeline, PipelineError, PipelineSpec};
+use crate::pipeline::{Pipeline, PipelineError};
 use crate::state::{Carried, Snapshot, SnapshotError};
-use crate::store::{Store, StoreError, plain_content};
+use crate::store::{Store, StoreError};
 
 /// A batch clock this much ahead is told: machines' clocks differ by less.
 const AHEAD_MS: u64 = 60_000;
+
+mod pipelines;
+
+pub use pipelines::{Pipelines, store_pipeline};
 
 /// A partition cannot be taken up.
 #[derive(Debug, Error)]
@@ -98,65 +99,6 @@ pub enum RecoverError {
     /// It cannot start.
     #[error(transparent)]
     Partition(#[from] PartitionError),
-}
-
-fn config_key(hash: &str) -> String {
-    format!("{OWN_FOLDER}config/{hash}.json")
-}
-
-fn table_key(hash: &str) -> String {
-    format!("{OWN_FOLDER}table/{hash}.csv")
-}
-
-/// Stores the pipeline and its tables under their hashes, before any batch names them.
-///
-/// # Errors
-/// See [`StoreError`].
-pub async fn store_pipeline(
-    store: &Store,
-    pipeline: &Pipeline,
-    tables: &Tables,
-) -> Result<(), StoreError> {
-    for (path, hash) in &pipeline.spec().tables {
-        if let Some(table) = tables.get(path) {
-            let bytes = Bytes::copy_from_slice(table);
-            let content = plain_content(&bytes);
-            store.put_new(&table_key(hash), bytes, content).await?;
-        }
-    }
-    let spec = serde_json::to_vec(pipeline.spec()).unwrap_or_default();
-    let content = plain_content(&spec);
-    store
-        .put_new(&config_key(pipeline.hash()), spec.into(), content)
-        .await?;
-    Ok(())
-}
-
-async fn load_pipeline(store: &Store, hash: &str) -> Result<Pipeline, RecoverError> {
-    let key = config_key(hash);
-    let wrong = |source| RecoverError::Pipeline {
-        key: key.clone(),
-        source,
-    };
-    let bytes = store
-        .get(&key)
-        .await?
-        .ok_or_else(|| RecoverError::Missing(key.clone()))?;
-    let spec: PipelineSpec = serde_json::from_slice(&bytes).map_err(|error| wrong(error.into()))?;
-    let mut tables = BTreeMap::new();
-    for (path, hash) in &spec.tables {
-        let key = table_key(hash);
-        let table = store.get(&key).await?.ok_or(RecoverError::Missing(key))?;
-        tables.insert(path.clone(), table);
-    }
-    let pipeline =
-        Pipeline::new(spec, |path| tables.get(path).map(|table| &**table)).map_err(wrong)?;
-    if pipeline.hash() != hash {
-        return Err(RecoverError::Missing(format!(
-            "{key} with the content of its name"
-        )));
-    }
-    Ok(pipeline)
 }
 
 async fn load_snapshot(store: &Store, folder: &str, name: &str) -> Result<Snapshot, RecoverError> {
@@ -276,7 +218,7 @@ pub struct Recovered {
 /// See [`RecoverError`].
 pub async fn recover(
     plan: &Plan,
-    store: &Store,
+    (store, pipelines): (&Store, &Pipelines),
     partition: i32,
     committed: Option<&CommittedOffset>,
     (low, end): (u64, Option<u64>),
@@ -312,10 +254,7 @@ pub async fn recover(
         None => None,
         Some(intent) => Some(Replay {
             intent: intent.clone(),
-            pipeline: match intent.pipeline == plan.pipeline.hash() {
-                true => Arc::clone(&plan.pipeline),
-                false => Arc::new(load_pipeline(store, &intent.pipeline).await?),
-            },
+            pipeline: pipelines.get(store, &intent.pipeline).await?,
         }),
     };
     tidy(store, &folder, &committed).await;
@@ -397,8 +336,11 @@ pub async fn tidy(store: &Store, folder: &str, committed: &Committed) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::store::folder::Folder;
+    use crate::store::plain_content;
 
     /// A slow loader that lost the partition tidies up by what it knows: what its successor committed at
     /// the same offset stays.

@@ -21,7 +21,7 @@ use crate::consume::prefetch::Prefetch;
 use crate::emf::{self, Gauges, Totals};
 use crate::http;
 use crate::metrics::resident_bytes;
-use crate::recover::store_pipeline;
+use crate::recover::{Pipelines, store_pipeline};
 use crate::staging::{Staging, Tally};
 use crate::status::Status;
 use crate::store::dynamodb::DynamoDb;
@@ -135,6 +135,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     let shared = Arc::new(Shared {
         plan,
         pipeline,
+        pipelines: Pipelines::default(),
         store,
         tables,
         staging,

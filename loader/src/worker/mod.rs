@@ -28,6 +28,7 @@ use crate::name::state_folder;
 use crate::partition::batch::Object;
 use crate::partition::{Action, Event, Partition, PartitionError};
 use crate::pipeline::Pipeline;
+use crate::recover::Pipelines;
 use crate::staging::{Begun, Holding, Room, Staging, Tally};
 use crate::status::Status;
 use crate::status::devices::Devices;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub plan: Plan,
     /// What makes the next batches: the plan's, until a table changes.
     pub pipeline: watch::Receiver<Arc<Pipeline>>,
+    /// Those that something is made with.
+    pub pipelines: Pipelines,
     /// The output.
     pub store: Store,
     /// DynamoDB, where a pipeline has tables there.

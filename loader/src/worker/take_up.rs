@@ -119,8 +119,13 @@ async fn try_on(
     let (partition, epoch) = seat.who;
     let mut backoff = Backoff::new(epoch);
     let mut counted = false;
+    let place = (&shared.store, &shared.pipelines);
     loop {
-        match recover(&shared.plan, &shared.store, partition, committed, ends).await {
+        // What runs need not be read: the plan's, and the one over the tables as they are now.
+        let current = Arc::clone(&shared.pipeline.borrow());
+        shared.pipelines.know(&shared.plan.pipeline).await;
+        shared.pipelines.know(&current).await;
+        match recover(&shared.plan, place, partition, committed, ends).await {
             Ok(Recovered {
                 machine,
                 from,

@@ -48,6 +48,7 @@ impl Loader {
         let (current, pipeline) = watch::channel(Arc::clone(&plan.pipeline));
         let shared = Shared {
             pipeline,
+            pipelines: Pipelines::default(),
             store: Store::Folder(Folder::new(root.into())),
             tables: Arc::new(DynamoDb::new(plan.dynamodb.clone())),
             staging: Staging::new(bound),
