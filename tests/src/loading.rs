@@ -26,8 +26,19 @@ pub struct Loading<'a> {
 impl<'a> Loading<'a> {
     /// A new topic, bucket and group.
     pub fn new(kafka: &'a Kafka, s3: &'a S3, name: &str, partitions: i32) -> Self {
+        Self::with_topic(kafka, s3, name, partitions, &[])
+    }
+
+    /// The same with settings of the topic.
+    pub fn with_topic(
+        kafka: &'a Kafka,
+        s3: &'a S3,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let topic = unique(name);
-        kafka.create_topic(&topic, partitions, &[]);
+        kafka.create_topic(&topic, partitions, settings);
         Self {
             kafka,
             s3,

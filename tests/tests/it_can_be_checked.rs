@@ -99,6 +99,41 @@ fn a_missing_object_is_a_hole_that_verify_names() {
     );
 }
 
+/// Objects that are there before the state behind them: what a look finds in the middle of a batch is no hole, and no
+/// reason to alarm anybody.
+#[test]
+fn verify_may_look_while_a_batch_is_being_written() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "looking", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    kafka.produce(&loading.topic, [device.line("before")]);
+    let loader = loading.start();
+    wait_until("the first batch is done", PATIENCE, || {
+        loading.verify().code == Some(0)
+    });
+    s3.fault(Fault::on(Op::Put, Trouble::Http503).for_keys_with("_headwater/state/"));
+    kafka.produce(&loading.topic, [device.line("now")]);
+    wait_until("its objects are there", PATIENCE, || {
+        loading.stored().len() == 2
+    });
+    let verify = loading.verify();
+    assert_eq!(verify.code, Some(0), "{}{}", verify.stdout, verify.stderr);
+    assert!(
+        verify.stdout.contains("being written: 1 "),
+        "{}",
+        verify.stdout
+    );
+    s3.clear_faults();
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let verify = loading.verify();
+    assert!(
+        !verify.stdout.contains("being written"),
+        "{}",
+        verify.stdout
+    );
+    loading.assert_proven();
+}
+
 /// Whoever makes up streams fills the ledger, and loses nothing; and what the ledger knew before goes on.
 #[test]
 fn streams_without_end_are_stored_and_told_and_cost_others_nothing() {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{Loading, metric};
 use headwater_tests::oracle::wait_until;
+use headwater_tests::outside::free_address;
 use headwater_tests::process::{Loader, Setup};
 use headwater_tests::s3::{Fault, Kind, Op, S3};
 
@@ -276,13 +277,24 @@ fn zombie_that_comes_back(group: &str, rounds: usize) {
 
 #[test]
 fn an_s3_that_fails_for_a_while_loses_and_repeats_nothing() {
+    s3_fails_for_a_while(CLASSIC);
+}
+
+#[test]
+fn an_s3_that_fails_for_a_while_loses_and_repeats_nothing_when_the_broker_assigns() {
+    s3_fails_for_a_while(KIP_848);
+}
+
+fn s3_fails_for_a_while(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     if s3.is_outside() {
         panic!("faults need the harness's own S3: S3::start gives it");
     }
     let loading = Loading::new(kafka, &s3, "s3faults", 2);
     let mut fleet = Fleet::new(4);
-    let loader = loading.start();
+    let loader = loading
+        .loader_as(group, "[flush]\nage = \"300ms\"\n")
+        .start();
     kafka.produce(&loading.topic, fleet.lines(10));
     wait_until("it is at work", PATIENCE, || complete(&loading, &fleet));
     for kind in [
@@ -302,4 +314,51 @@ fn an_s3_that_fails_for_a_while_loses_and_repeats_nothing() {
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.report(fleet.written.clone()).assert_exact();
     loading.assert_proven();
+}
+
+/// A batch that stays open for longer than the group lets a member go without a poll: it is no reason to take its
+/// partition away, though there is a standby that waits for one.
+#[test]
+fn a_batch_that_is_open_for_long_keeps_its_partition_beside_a_standby() {
+    const POLLS: &str = "\"max.poll.interval.ms\" = \"6000\"\n";
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "standby", 1);
+    let mut fleet = Fleet::new(1);
+    let addresses = [free_address(), free_address()];
+    let start = |listen: &str| {
+        let more = format!("[flush]\nage = \"1h\"\n[http]\nlisten = \"{listen}\"\n");
+        let config = loading.config_as(CLASSIC, &more);
+        let config = config.replace("[kafka.options]\n", &format!("[kafka.options]\n{POLLS}"));
+        Loader::with(&config).envs(s3.env()).start()
+    };
+    let of = |at: usize, name: &str| metric(&addresses[at], &format!("headwater_loader_{name}"));
+    let first = start(&addresses[0]);
+    wait_until("the first has it", PATIENCE, || {
+        of(0, "partitions") == Some(1)
+    });
+    kafka.produce(&loading.topic, fleet.lines(1));
+    wait_until("its batch is open", PATIENCE, || {
+        of(0, "batch_memory_bytes").is_some_and(|held| held > 0)
+    });
+    let standby = start(&addresses[1]);
+    wait_until("the standby is there", PATIENCE, || {
+        standby.stderr().contains("joining the group") && of(1, "partitions") == Some(0)
+    });
+    // Three times what a member may go without a poll, and a record now and then.
+    for _ in 0..18 {
+        sleep(Duration::from_secs(1));
+        kafka.produce(&loading.topic, fleet.lines(1));
+    }
+    assert_eq!(standby.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(first.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+    let stored = loading.stored();
+    let mut objects: Vec<&str> = stored.iter().map(|row| row.object.as_str()).collect();
+    objects.dedup();
+    assert_eq!(
+        objects.len(),
+        1,
+        "its batch was closed in the middle: {objects:?}"
+    );
 }

@@ -212,3 +212,27 @@ fn what_is_open_is_written_when_it_is_told_to() {
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.assert_proven();
 }
+
+/// A topic may take values of any size: above what the loader asks for at a time, and above its hand-over.
+#[test]
+fn a_value_of_ten_megabytes_is_a_row() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let settings = [("max.message.bytes", "12000000")];
+    let loading = Loading::with_topic(kafka, &s3, "large", 1, &settings);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    let mut written = Vec::new();
+    for n in 0..3 {
+        let large = format!("{n}{}", "0123456789abcdef".repeat(10_000_000 / 16));
+        for line in [format!("before {n}"), large, format!("behind {n}")] {
+            kafka.produce(&loading.topic, [device.line(&line)]);
+            written.push(line);
+        }
+    }
+    let loader = loading.start();
+    wait_until("all is stored", PATIENCE, || {
+        loading.stored().len() >= written.len()
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(written).assert_exact();
+    loading.assert_proven();
+}

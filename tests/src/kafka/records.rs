@@ -122,6 +122,8 @@ impl Kafka {
             .client()
             .set("enable.idempotence", "true")
             .set("linger.ms", "5")
+            // What the topic takes is the topic's affair.
+            .set("message.max.bytes", "20000000")
             .create()
             .context("cannot make a producer")?;
         Self::send_all(&producer, topic, records)
