@@ -138,7 +138,7 @@ impl<R: Registry> Roster<R> {
             if unseen.contains_key(&(seen.device, seen.inode))
                 && let Some(mut file) = self.open_seen(index, seen, &waiting, now)
                 && !new.iter_mut().any(|held| held.is_packed_as(&mut file))
-                && let Some(stream) = self.stream(index, &seen.path)
+                && let Some(stream) = self.stream(index, &seen.path, now)
             {
                 let is_new = is_new(&stream);
                 let mut new = self.new_file(index, file, stream, is_new, Some(&seen.path))?;
@@ -223,7 +223,7 @@ impl<R: Registry> Roster<R> {
             Ok(file) => file,
             Err(error) => {
                 let text = error.to_string();
-                if self.said.is_news(&seen.path, &text) {
+                if self.said.is_news_at(&seen.path, &text, now) {
                     tracing::warn!(
                         "source {}: cannot open {}: {text}; tried again every {:?}",
                         plan.id,
@@ -281,13 +281,13 @@ impl<R: Registry> Roster<R> {
         None
     }
 
-    fn stream(&mut self, index: usize, path: &Path) -> Option<StreamId> {
+    fn stream(&mut self, index: usize, path: &Path, now: Monotonic) -> Option<StreamId> {
         let plan = &self.sources[index].plan;
         match StreamId::new(&self.device, &plan.id, path.as_os_str().as_bytes()) {
             Ok(stream) => Some(stream),
             Err(error) => {
                 let text = format!("it cannot name a stream: {error}");
-                if self.said.is_news(path, &text) {
+                if self.said.is_news_at(path, &text, now) {
                     tracing::warn!("source {}: {}: {text}; skipped", plan.id, path.display());
                 }
                 None

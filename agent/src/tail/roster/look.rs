@@ -14,7 +14,7 @@ impl<R: Registry> Roster<R> {
         let found = scan(&plan.paths, &plan.exclude);
         for trouble in &found.troubles {
             let text = trouble.to_string();
-            if self.said.is_news(trouble.path(), &text) {
+            if self.said.is_news_at(trouble.path(), &text, now) {
                 tracing::warn!("source {}: {text}", plan.id);
             }
         }
