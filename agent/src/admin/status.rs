@@ -121,6 +121,9 @@ pub struct Samples {
 pub struct Files {
     /// Followed now.
     pub followed: u64,
+    /// Passed over since the start: rotated and unreadable, or compressed in a way that is not read.
+    #[serde(default)]
+    pub skipped: u64,
     /// Known, and out of reach: they may not be read, their disk fails, or it is not mounted.
     pub out_of_reach: u64,
 }
@@ -246,6 +249,9 @@ fn broker_line(f: &mut fmt::Formatter<'_>, broker: Broker) -> fmt::Result {
 
 fn files_line(f: &mut fmt::Formatter<'_>, files: Files) -> fmt::Result {
     write!(f, "files       {} followed", files.followed)?;
+    if files.skipped > 0 {
+        write!(f, "; {} passed over, the log says why", files.skipped)?;
+    }
     if files.out_of_reach > 0 {
         write!(f, "; {} OUT OF REACH, the log says why", files.out_of_reach)?;
     }
@@ -455,6 +461,7 @@ pub(super) mod tests {
             },
             files: Files {
                 followed: 12,
+                skipped: 3,
                 out_of_reach: 1,
             },
             window: Window {
@@ -496,7 +503,7 @@ pub(super) mod tests {
              credentials end in 52 min 21 s; 12 times fetched, 0 times not, from the AWS IoT credential provider\n\
              read        1234567 records, 240.0 MiB in 4825 batches\n\
              delivered   4823 batches; 5 sent again, 2 refused by the disk\n\
-             files       12 followed; 1 OUT OF REACH, the log says why\n\
+             files       12 followed; 3 passed over, the log says why; 1 OUT OF REACH, the log says why\n\
              sensors     900 samples taken, 1 lost\n\
              window      130.0 KiB of 4MiB\n\
              spool       2 batches, 20.0 KiB of 1GiB, oldest 1 min 1 s\n\

@@ -62,6 +62,13 @@ pub fn explain(plan: &Plan, path: &Path, out: &mut impl Write) -> io::Result<boo
         }
     };
     write_identity(&opened, &shown, out)?;
+    if let Some(how) = opened.foreign() {
+        writeln!(
+            out,
+            "  it is compressed by {how}, which is not read: passed over"
+        )?;
+        return Ok(false);
+    }
     let known = peek::generations(&plan.state_dir);
     if let Err(why) = &known {
         writeln!(
@@ -217,6 +224,12 @@ mod tests {
                 assert!(text.contains(word), "{word:?} is not in {text}");
             }
         };
+        fs::write(at("x.log"), b"\xfd7zXZ\0 and so on").unwrap();
+        check(
+            &at("x.log"),
+            false,
+            &["it is compressed by xz, which is not read"],
+        );
         check(
             &at("a.log"),
             true,

@@ -46,6 +46,7 @@ impl Agent<'_> {
             },
             files: Files {
                 followed: files.followed.load(Ordering::Relaxed),
+                skipped: files.skipped.load(Ordering::Relaxed),
                 out_of_reach: files.out_of_reach.load(Ordering::Relaxed),
             },
             window: Window {

@@ -7,6 +7,9 @@ use std::sync::atomic::AtomicU64;
 pub struct Counters {
     /// Files that are followed now.
     pub followed: AtomicU64,
+    /// Files that were passed over since the start: rotated ones that cannot be opened, and what is
+    /// compressed in a way that is not read.
+    pub skipped: AtomicU64,
     /// Known files of which it cannot be told now whether they are there.
     pub out_of_reach: AtomicU64,
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::content::{Content, modified_ms, open, read_before};
+use super::packed::foreign;
 use crate::checkpoint::{FileIdentity, Marker};
 use crate::discover::identity::{
     self, FINGERPRINT_BYTES, Head, Match, has_fingerprint, match_identity,
@@ -79,6 +80,11 @@ impl Opened {
     /// Whether it is compressed.
     pub fn is_packed(&self) -> bool {
         self.content.is_packed()
+    }
+
+    /// What compressed it, where that is not read.
+    pub fn foreign(&self) -> Option<&'static str> {
+        foreign(&self.head).filter(|_| !self.is_packed())
     }
 
     /// Where its content ends. What is compressed is decoded for that.

@@ -39,6 +39,30 @@ impl Packing {
     }
 }
 
+/// By a file's first bytes: what compressed it, where that is not read. No text begins like that.
+pub fn foreign(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [
+            b'B',
+            b'Z',
+            b'h',
+            b'1'..=b'9',
+            0x31,
+            0x41,
+            0x59,
+            0x26,
+            0x53,
+            0x59,
+            ..,
+        ] => Some("bzip2"),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Some("lz4"),
+        [0x1f, 0x9d, ..] => Some("compress"),
+        [b'P', b'K', 0x03, 0x04, ..] => Some("zip"),
+        _ => None,
+    }
+}
+
 /// Where the content ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use headwater_record::StreamId;
@@ -155,7 +156,7 @@ impl<R: Registry> Roster<R> {
         for left in &left {
             let mut beside: HashSet<_> = (linked.iter()).map(|new| new.file.place()).collect();
             beside.extend(unseen.keys().chain(&held));
-            for mut file in self.come_and_gone(index, left, &beside) {
+            for mut file in self.come_and_gone(index, left, &beside, now) {
                 if new.iter_mut().any(|held| held.is_packed_as(&mut file)) {
                     continue;
                 }
@@ -234,6 +235,15 @@ impl<R: Registry> Roster<R> {
                 return None;
             }
         };
+        if let Some(how) = file.foreign() {
+            let text = format!("it is compressed by {how}, which is not read");
+            if self.said.is_news_at(&seen.path, &text, now) {
+                self.desk.counters.skipped.fetch_add(1, Ordering::Relaxed);
+                let path = seen.path.display();
+                tracing::warn!("source {}: {path} is passed over: {text}", plan.id);
+            }
+            return None;
+        }
         if self.said.is_over(&seen.path) {
             tracing::info!(
                 "source {}: {} can be read now",

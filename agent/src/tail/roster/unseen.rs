@@ -2,12 +2,16 @@
 //! rotated files, and younger than the youngest that is known.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use headwater_record::StreamId;
 
 use super::Roster;
 use super::away::is_among;
 use crate::checkpoint::Registry;
+use crate::clock::Monotonic;
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::Left;
@@ -36,7 +40,9 @@ impl<R: Registry> Roster<R> {
         index: usize,
         left: &Left,
         seen: &HashSet<(u64, u64)>,
+        now: Monotonic,
     ) -> Vec<Opened> {
+        let skipped = &self.desk.counters.skipped;
         let followed: HashSet<_> = self.followed.iter().map(Followed::place).collect();
         let mut ours: Vec<_> = (self.followed.iter_mut())
             .filter(|file| file.source == index && file.stream == left.stream)
@@ -54,8 +60,19 @@ impl<R: Registry> Roster<R> {
             if is_known && lies_here.is_none() {
                 continue;
             }
-            let Ok(mut file) = Opened::new(path) else {
-                continue;
+            let mut file = match open_rotated(path) {
+                Ok(file) => file,
+                Err(why) => {
+                    // As old as the last one: it is that, which is held, or older.
+                    let is_younger = rotated.modified_ms() > left.last.since_ms;
+                    let why = why.filter(|_| is_younger).unwrap_or_default();
+                    if !why.is_empty() && self.said.is_news_at(path, &why, now) {
+                        skipped.fetch_add(1, Ordering::Relaxed);
+                        let path = path.display();
+                        tracing::warn!("{}: {path} is passed over: {why}", left.stream);
+                    }
+                    continue;
+                }
             };
             if is_among(&mut self.away, index, &mut file) {
                 continue;
@@ -80,5 +97,19 @@ impl<R: Registry> Roster<R> {
         }
         files.reverse();
         files
+    }
+}
+
+/// Opens a rotated file; or says why it cannot be read, where it is there.
+fn open_rotated(path: &Path) -> Result<Opened, Option<String>> {
+    match Opened::new(path) {
+        Ok(file) => match file.foreign() {
+            None => Ok(file),
+            Some(how) => Err(Some(format!(
+                "it is compressed by {how}, which is not read"
+            ))),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(None),
+        Err(error) => Err(Some(error.to_string())),
     }
 }

@@ -251,6 +251,10 @@ impl Rig {
         fs::rename(self.folder.path().join("hidden"), &path).unwrap();
     }
 
+    pub(super) fn skipped(&self) -> u64 {
+        self.counters.skipped.load(Ordering::Relaxed)
+    }
+
     pub(super) fn out_of_reach(&self) -> u64 {
         self.counters.out_of_reach.load(Ordering::Relaxed)
     }

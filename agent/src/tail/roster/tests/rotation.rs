@@ -371,3 +371,36 @@ fn what_is_copied_after_a_cut_without_a_copy_is_read_and_nothing_of_it_twice() {
         same(&given, &expected);
     }
 }
+
+#[test]
+fn what_is_compressed_in_a_way_that_is_not_read_is_no_text() {
+    let heads: [&[u8]; 5] = [
+        b"\xfd7zXZ\0",
+        b"BZh91AY&SY",
+        b"\x04\x22\x4d\x18",
+        b"\x1f\x9d\x90",
+        b"PK\x03\x04",
+    ];
+    let mut rig = rig("*");
+    for (n, head) in heads.into_iter().enumerate() {
+        rig.append_bytes(&format!("{n}.log"), &[head, b"\nnot text\n"].concat());
+    }
+    rig.append("bzip.log", "BZh9 is how a text may begin\n");
+    rig.start();
+    rig.pass_time();
+    rig.pass_time();
+    assert_eq!(rig.all_lines(), ["BZh9 is how a text may begin"]);
+    assert_eq!(rig.skipped(), 5);
+    // No glob leads to what came and went here, but the walk through the rotated files does.
+    let mut rig = self::rig("app.log");
+    rig.append("app.log", "mon\n");
+    rig.touch("app.log", 1_000_000);
+    rig.start();
+    rig.pump();
+    rig.rename("app.log", "app.log.2");
+    rig.append_bytes("app.log.1.xz", b"\xfd7zXZ\0\nnot text\n");
+    rig.append("app.log", "wed\n");
+    rig.pass_time();
+    assert_eq!(rig.all_lines(), ["mon", "wed"]);
+    assert_eq!(rig.skipped(), 1);
+}
