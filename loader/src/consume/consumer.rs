@@ -99,8 +99,10 @@ impl std::fmt::Debug for Member {
 
 impl Commit for Member {
     fn commit(&self, partition: i32, epoch: u64, committed: &Committed) -> Result<(), CommitError> {
-        let gate = self.gate.enter();
-        if !gate.admits(partition, epoch) || self.consumer.assignment_lost() {
+        let Some(_passage) = self.gate.pass(partition, epoch) else {
+            return Err(CommitError::NotOurs);
+        };
+        if self.consumer.assignment_lost() {
             return Err(CommitError::NotOurs);
         }
         let refused = |error: KafkaError| {
@@ -250,7 +252,7 @@ impl Member {
 
     /// Closes the gate before the consumer goes: whatever a worker still does, it commits nothing.
     pub fn close_gate(&self) {
-        self.gate.enter().revoke_all();
+        self.gate.revoke_all();
         self.consumer.context().lanes().close_all();
     }
 

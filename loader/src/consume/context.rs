@@ -242,7 +242,7 @@ impl Context {
     ) {
         let (sender, records) = mpsc::channel(CHANNEL);
         let (tenant, tenure) = tenure();
-        let epoch = self.gate.enter().assign(partition);
+        let epoch = self.gate.assign(partition);
         let lane = Lane::new(sender, tenant, &self.prefetch);
         self.lanes().open(partition, lane);
         let assigned = Assigned {
@@ -282,14 +282,13 @@ impl Context {
         }
     }
 
-    /// Takes partitions away: waits for a commit that is under way, then closes the gate and the
+    /// Takes partitions away: closes the gate, waits for a commit of theirs that is under way, then closes the
     /// channels, and the workers find them closed.
     fn revoke(&self, partitions: &TopicPartitionList) {
-        let mut epochs = self.gate.enter();
+        let elements = partitions.elements();
+        let going = elements.iter().map(|going| going.partition());
+        self.gate.revoke(going.clone());
         let mut lanes = self.lanes();
-        for element in partitions.elements() {
-            epochs.revoke(element.partition());
-            lanes.close(element.partition());
-        }
+        going.for_each(|partition| lanes.close(partition));
     }
 }
