@@ -37,6 +37,14 @@ const ASSIGNED: usize = 4096;
 const EMF_PATIENCE: Duration = Duration::from_secs(2);
 /// How long what is open may take before the group is left for a doubt: the partition in doubt waits meanwhile.
 const FINISH: Duration = Duration::from_secs(10);
+/// How long the whole of leaving may take.
+const LEAVE: Duration = Duration::from_secs(20);
+/// How often it is looked whether the others are done with the member.
+const LOOK: Duration = Duration::from_millis(20);
+/// Looks at the poll thread, which is told to end: two seconds.
+const POLL_LOOKS: u32 = 100;
+/// Looks at who else has the member: six seconds, for who asks the broker something blocks for five.
+const LET_GO_LOOKS: u32 = 300;
 /// A membership that held for so long was a success, milliseconds: longer than any wait before it.
 const HELD_MS: u64 = 60_000;
 /// How often the log says what was done, when something was.
@@ -385,27 +393,41 @@ fn poll_thread(
     Ok(polling)
 }
 
-/// Leaves the group: the gate is shut first, so that nothing is committed behind our back.
+/// Leaves the group: the gate is shut first, so that nothing is committed behind our back. Only who has the member
+/// last leaves, and it has to be this: the process may end behind it.
 async fn leave(member: Arc<Member>, mut polling: Polling) {
     let closed = tokio::task::spawn_blocking(move || {
-        let patience = Duration::from_millis(20);
-        for _ in 0..100 {
+        for _ in 0..POLL_LOOKS {
             if !matches!(polling.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
                 break;
             }
-            std::thread::sleep(patience);
+            std::thread::sleep(LOOK);
         }
         member.close_gate();
-        drop(member);
+        match alone(member, LET_GO_LOOKS) {
+            Some(member) => drop(member),
+            None => tracing::warn!(
+                "the broker does not answer a question about a partition: the group is left behind it"
+            ),
+        }
     });
-    if tokio::time::timeout(Duration::from_secs(20), closed)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(LEAVE, closed).await.is_err() {
         tracing::warn!(
             "the group did not answer; the broker will notice by the session's time-out"
         );
     }
+}
+
+/// What nobody else has any more. None after so many looks: whoever has it last drops it.
+fn alone<T>(mut shared: Arc<T>, looks: u32) -> Option<T> {
+    for _ in 0..looks {
+        match Arc::try_unwrap(shared) {
+            Ok(own) => return Some(own),
+            Err(others_too) => shared = others_too,
+        }
+        std::thread::sleep(LOOK);
+    }
+    Arc::into_inner(shared)
 }
 
 fn report(shared: &Shared, when: &str) {
@@ -432,6 +454,23 @@ fn report(shared: &Shared, when: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_that_somebody_still_asks_is_waited_for() {
+        let member = Arc::new("the member");
+        let asks = Arc::clone(&member);
+        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let answer: Result<(), _> = answered.recv();
+                drop(asks);
+                answer.unwrap();
+            });
+            assert!(alone(Arc::clone(&member), 2).is_none(), "not for ever");
+            answer.send(()).unwrap();
+            assert_eq!(alone(member, 3000), Some("the member"));
+        });
+    }
 
     #[test]
     fn a_membership_that_held_makes_the_next_wait_short_again() {
