@@ -85,10 +85,11 @@ impl Delivery {
                 self.writing.note_gone(self.window.gone(), now);
             }
             Outcome::Retry => {
-                self.window.refused(id, &mut self.jitter, now);
+                let is_first = self.window.refused(id, &mut self.jitter, now);
                 self.counters.retries += 1;
-                // Batches come back together: one wait for all of them.
-                if self.broker.not_before <= now && !self.broker.lost {
+                // Batches come back together: one wait for all of them. What is refused again waits by
+                // itself, and nothing else does.
+                if is_first && self.broker.not_before <= now && !self.broker.lost {
                     let wait_ms = self.hold_back(now);
                     let quiet = |at: Monotonic| now.since(at) < COMPLAINT_EVERY;
                     if !self.broker.complained.is_some_and(quiet) {

@@ -90,9 +90,14 @@ impl Flash {
     /// now on, where that has changed.
     pub(super) fn wrote(&mut self, written: u64, now: Monotonic) -> Option<u32> {
         let per_day = self.per_day?;
-        self.fill(per_day, now);
-        let new = written.saturating_sub(self.written.unwrap_or(written));
-        self.written = Some(written);
+        // Where nothing is left, nothing is given back before the wait is over: see `turn`.
+        if self.not_before() <= now {
+            self.fill(per_day, now);
+        }
+        let before = self.written.unwrap_or(written);
+        let new = written.saturating_sub(before);
+        // What an answer tells was counted before it waited to be read.
+        self.written = Some(written.max(before));
         self.debt = self.debt.saturating_add(new.saturating_sub(self.level));
         self.level = self.level.saturating_sub(new);
         let stretch = self.stretch_now(per_day);
@@ -203,6 +208,25 @@ mod tests {
             ),
             (2, Monotonic(0))
         );
+    }
+
+    #[test]
+    fn what_is_gone_comes_back_behind_the_wait_and_not_drop_by_drop() {
+        let mut flash = Flash::new(Some(256_000));
+        flash.wrote(0, Monotonic(0));
+        flash.wrote(256_000, Monotonic(0));
+        let back = flash.not_before();
+        assert_eq!(back, Monotonic(24 * 60 * 60 * 1000 / 256));
+        for second in (30..back.0 / 1000).step_by(30) {
+            flash.wrote(256_000, Monotonic(second * 1000));
+            assert_eq!((flash.not_before(), flash.level), (back, 0));
+        }
+        // An older count, which came later, is not told twice.
+        flash.wrote(255_000, Monotonic(30_000));
+        flash.wrote(256_000, Monotonic(30_000));
+        assert_eq!(flash.debt(), 0);
+        flash.turn(back);
+        assert_eq!(flash.level, 1000);
     }
 
     #[test]

@@ -37,17 +37,20 @@ impl Held {
 }
 
 impl Window {
-    /// The broker refused it: it is to be sent again, in its place, but not at once.
-    pub(super) fn refused(&mut self, id: BatchId, jitter: &mut Jitter, now: Monotonic) {
+    /// The broker refused it: it is to be sent again, in its place, but not at once. Whether that is the
+    /// first time.
+    pub(super) fn refused(&mut self, id: BatchId, jitter: &mut Jitter, now: Monotonic) -> bool {
         if !self.land(id) {
-            return;
+            return false;
         }
+        let is_first = !self.held.refusals.contains_key(&id);
         let backoff = self.held.refusals.entry(id).or_default();
         let wait = Duration::from_millis(backoff.next_ms(jitter));
         if let Some(item) = self.items.get_mut(&id) {
             item.held = true;
             self.held.waiting.insert((now.plus(wait), id));
         }
+        is_first
     }
 
     /// How many wait.

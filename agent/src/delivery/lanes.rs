@@ -103,8 +103,8 @@ impl Lanes {
         self.holding(id).acknowledge(id)
     }
 
-    pub(super) fn refused(&mut self, id: BatchId, jitter: &mut Jitter, now: Monotonic) {
-        self.holding(id).refused(id, jitter, now);
+    pub(super) fn refused(&mut self, id: BatchId, jitter: &mut Jitter, now: Monotonic) -> bool {
+        self.holding(id).refused(id, jitter, now)
     }
 
     /// Batches that the broker refused, and that wait.

@@ -331,6 +331,21 @@ fn what_is_refused_again_and_again_is_sent_ever_more_slowly_and_holds_nothing_up
 }
 
 #[test]
+fn what_comes_beside_a_batch_that_is_never_taken_is_sent_at_once() {
+    let mut rig = Rig::new(Settings {
+        spool_after: Duration::from_secs(1 << 32),
+        ..settings()
+    });
+    assert_eq!(rig.queue(), ["send 1"]);
+    for _ in 0..12 {
+        rig.report(1, Outcome::Retry);
+        while !rig.wait(1000).contains(&"send 1".to_owned()) {}
+    }
+    rig.report(1, Outcome::Retry);
+    assert_eq!(rig.queue(), ["send 2"]);
+}
+
+#[test]
 fn a_refused_row_waits_in_the_spool() {
     let mut rig = Rig::over(settings(), 1);
     assert_eq!(rig.apply(Event::Tick), ["load 0..1"]);

@@ -175,7 +175,9 @@ impl Delivery {
     pub(super) fn healed(&mut self, depth: Depth, last: [BatchId; Lane::COUNT], now: Monotonic) {
         let writing = &mut self.writing;
         (writing.damaged, writing.healing, writing.heals_failed) = (false, false, false);
-        writing.depth = depth;
+        // The store's sum goes on: what was evicted before is counted.
+        let evicted = writing.depth.evicted;
+        writing.depth = Depth { evicted, ..depth };
         writing.room.committed(false);
         writing.disk.try_now();
         self.window.healed(last);
