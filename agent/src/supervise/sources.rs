@@ -22,6 +22,7 @@ use crate::spool::store::Store;
 use crate::stop::Stop;
 use crate::tail::counters::Counters;
 use crate::tail::files::{self, FilesInput};
+use crate::tail::nameless::Nameless;
 
 /// Batches between the sources and delivery, which takes them at once; the window bounds their
 /// bytes.
@@ -83,6 +84,8 @@ pub(super) struct Sources {
     pub(super) files: Arc<Counters>,
     /// Whether the broker does not acknowledge, for who reads sensors.
     pub(super) offline: Arc<AtomicBool>,
+    /// Deleted files, from one thread for files to the next.
+    nameless: Arc<Nameless>,
     running: Vec<(Part, Stop)>,
     /// None once all were told to stop: the channel closes behind the last of them.
     sender: Option<Sender<Batch>>,
@@ -107,6 +110,7 @@ impl Sources {
             samples: Arc::default(),
             files: Arc::default(),
             offline: Arc::default(),
+            nameless: Arc::default(),
             running: Vec::new(),
             sender: Some(sender),
             ends,
@@ -169,6 +173,7 @@ impl Sources {
             device: give.plan.device.clone(),
             sources: give.plan.files.clone(),
             known: give.known.to_vec(),
+            nameless: Arc::clone(&self.nameless),
             registry: give.store.registry(give.stop.clone(), self.seed),
             budget: self.budget.clone(),
             batches: give.batches,
@@ -341,6 +346,7 @@ mod tests {
             samples: Arc::default(),
             files: Arc::default(),
             offline: Arc::default(),
+            nameless: Arc::default(),
             running: Vec::new(),
             sender: Some(sender),
             ends,

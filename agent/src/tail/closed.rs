@@ -46,13 +46,11 @@ impl Closed {
     }
 
     /// Forgets the files of streams that are followed no more.
-    pub fn forget_all_but(&mut self, followed: &[Followed]) {
+    pub fn forget_all_but<'a>(&mut self, go_on: impl Iterator<Item = (usize, &'a StreamId)>) {
         if self.by_stream.is_empty() {
             return;
         }
-        let go_on: HashSet<_> = (followed.iter())
-            .map(|file| (file.source, &file.stream))
-            .collect();
+        let go_on: HashSet<_> = go_on.collect();
         (self.by_stream).retain(|(source, stream), _| go_on.contains(&(*source, stream)));
     }
 }

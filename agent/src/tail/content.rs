@@ -114,6 +114,16 @@ impl Content {
         file.metadata().ok().map(|metadata| metadata.nlink())
     }
 
+    /// The open file, where no name leads to it any more.
+    pub(super) fn nameless(&self) -> Option<File> {
+        let file = match self {
+            Self::Plain(file) => file,
+            Self::Packed(packed) => packed.file(),
+            Self::Parked(_) => return None,
+        };
+        (self.links() == Some(0)).then(|| file.try_clone().ok())?
+    }
+
     /// Opens a file that is parked; `NotFound` where it lies there no longer.
     fn wake(&mut self) -> io::Result<()> {
         if let Self::Parked(parked) = self {

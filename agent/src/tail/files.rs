@@ -9,6 +9,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::counters::Counters;
 use super::desk::{Desk, Entry};
+use super::nameless::Nameless;
 use super::roster::{Pass, Roster};
 use crate::batch::Batch;
 use crate::budget::Budget;
@@ -42,6 +43,8 @@ pub struct FilesInput<R> {
     pub sources: Vec<FileSource>,
     /// Every open generation that the database knows; those that are no files are passed over.
     pub known: Vec<OpenGeneration>,
+    /// Files of them that nothing leads to any more, from the thread before; this one's, at its end.
+    pub nameless: Arc<Nameless>,
     /// Where new generations are entered.
     pub registry: R,
     /// The RAM window.
@@ -73,7 +76,15 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
         chunk: Vec::new(),
     };
     let mut scanned_at = monotonic();
-    let mut roster = Roster::start(input.device, input.sources, &input.known, desk, scanned_at)?;
+    let (sources, nameless) = (input.sources, input.nameless.take());
+    let mut roster = Roster::start(
+        input.device,
+        sources,
+        &input.known,
+        nameless,
+        desk,
+        scanned_at,
+    )?;
     let mut scan_wanted = watch.cover(&roster.folders());
     while !stop.is_set() {
         let now = monotonic();
@@ -98,7 +109,9 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
             idle_for
         });
     }
-    roster.finish()
+    roster.finish()?;
+    input.nameless.leave(roster.nameless());
+    Ok(())
 }
 
 /// How many files may be held open: what the system grants, less what the rest of the agent needs.
@@ -177,6 +190,7 @@ mod tests {
                 process: ProcessPlan::default(),
             }],
             known: Vec::new(),
+            nameless: Arc::default(),
             registry: Accepting,
             budget: Budget::new(1 << 20),
             batches,

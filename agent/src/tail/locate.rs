@@ -53,15 +53,17 @@ pub fn by_place(known: &FileIdentity, marker: Option<&Marker>, found: &Found) ->
     let matched = (found.files.iter())
         .filter(|seen| seen.inode == known.inode)
         .map(|seen| seen.path.clone());
-    for path in [path.clone()].into_iter().chain(beside).chain(matched) {
-        match open_inode(&path, known.inode) {
+    for at in [path.clone()].into_iter().chain(beside).chain(matched) {
+        match open_inode(&at, known.inode) {
             Ok(Some(mut file)) if file.is_at(known) => match file.holds_marker(marker) {
                 Ok(true) => return Ok(Some(file)),
                 Ok(false) => {}
-                Err(error) => out_of_reach = Some(refused(&path, error)),
+                Err(error) => out_of_reach = Some(refused(&at, error)),
             },
             Ok(_) => {}
-            Err(error) => out_of_reach = Some(refused(&path, error)),
+            // A name that it cannot have: another file, which got its inode number when it was deleted.
+            Err(_) if at != path && !may_become(&path, &at) => {}
+            Err(error) => out_of_reach = Some(refused(&at, error)),
         }
     }
     match out_of_reach {
@@ -89,11 +91,14 @@ pub fn by_content(
         .filter(|sibling| may_become(&path, &sibling.path) && !taken.contains(&sibling.place));
     for sibling in candidates {
         match Opened::new(&sibling.path) {
-            Ok(mut file) => {
-                if file.holds(known, marker) {
-                    return Ok(Some(file));
+            Ok(mut file) if file.begins_as(known) => match file.holds_marker(marker) {
+                Ok(true) => return Ok(Some(file)),
+                Err(error) if is_refusal(&error) => {
+                    out_of_reach = Some(refused(&sibling.path, error));
                 }
-            }
+                Ok(false) | Err(_) => {}
+            },
+            Ok(_) => {}
             Err(error) if is_refusal(&error) => {
                 out_of_reach = Some(refused(&sibling.path, error));
             }
@@ -135,7 +140,7 @@ fn open_inode(path: &Path, inode: u64) -> io::Result<Option<Opened>> {
 }
 
 /// Whether the system says that it will not, or cannot; not that nothing is there.
-fn is_refusal(error: &io::Error) -> bool {
+pub(super) fn is_refusal(error: &io::Error) -> bool {
     let is_absence = matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory

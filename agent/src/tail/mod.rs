@@ -9,6 +9,7 @@
 //! - [`desk`]: what all of them share.
 //! - [`locate`]: where the file of a known generation lies now.
 //! - [`resume`]: known files found again after a restart.
+//! - [`nameless`]: deleted files, over a change of configuration.
 //! - [`roster`]: which files are followed: found, replaced, lost.
 //! - [`files`]: the thread that runs them all.
 
@@ -18,6 +19,7 @@ pub mod counters;
 pub mod desk;
 pub mod files;
 pub mod locate;
+pub mod nameless;
 pub mod opened;
 pub mod packed;
 pub mod position;

@@ -1,6 +1,6 @@
 //! A regular file as it is opened, and whether it is one that is known.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -44,7 +44,14 @@ impl Opened {
     /// # Errors
     /// What the system says; `InvalidInput` where it is not, or no longer, a regular file.
     pub fn new(path: &Path) -> io::Result<Self> {
-        let file = open(path)?;
+        Self::of(open(path)?, path)
+    }
+
+    /// As [`Opened::new`], of a file that is open. `path`: where it lies, or lay.
+    ///
+    /// # Errors
+    /// As [`Opened::new`].
+    pub fn of(file: File, path: &Path) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(

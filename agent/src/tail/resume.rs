@@ -5,10 +5,11 @@
 //! the rotated files beside where it lay. Nothing is taken twice.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
 
 use headwater_record::notice::reason;
-use headwater_record::{DeviceId, StreamId};
+use headwater_record::{DeviceId, Generation, StreamId};
 
 use super::desk::Source;
 use super::locate::{Located, by_content, by_place};
@@ -60,13 +61,13 @@ pub fn is_of(open: &OpenGeneration, device: &DeviceId, source: &Source) -> bool 
 }
 
 /// Looks for the file of each known generation of a source. `index`: the source's; `found`: what
-/// its globs lead to now.
+/// its globs lead to now; `nameless`: files that nothing leads to any more, of which its own are taken.
 pub fn resume(
     device: &DeviceId,
     source: &Source,
     index: usize,
     known: &[OpenGeneration],
-    (found, open_max): (&Found, usize),
+    (found, nameless, open_max): (&Found, &mut HashMap<Generation, File>, usize),
     now: Monotonic,
 ) -> Resumed {
     let mut ours: Vec<_> = (known.iter())
@@ -92,7 +93,17 @@ pub fn resume(
         }
         located.push(file);
     }
+    let mut held = HashSet::new();
     for ((open, identity), file) in ours.iter().zip(&mut located) {
+        let nameless = nameless.remove(&open.generation);
+        if matches!(file, Ok(Some(_))) {
+            continue;
+        }
+        if let Some(is_it) = nameless.and_then(|file| still_held(open, identity, file)) {
+            held.insert(open.generation);
+            *file = Ok(Some(is_it));
+            continue;
+        }
         if matches!(file, Ok(None)) {
             *file = by_content(identity, open.marker.as_ref(), &taken);
             taken.extend(file.iter().flatten().map(Opened::place));
@@ -101,8 +112,10 @@ pub fn resume(
     let mut youngest = Vec::new();
     for ((open, identity), file) in ours.iter().zip(&located) {
         // Out of reach, it may lie there still.
-        let stays = (file.as_ref())
-            .is_ok_and(|file| (file.as_ref()).is_some_and(|file| file.path == path_of(identity)));
+        let stays = !held.contains(&open.generation)
+            && (file.as_ref()).is_ok_and(|file| {
+                (file.as_ref()).is_some_and(|file| file.path == path_of(identity))
+            });
         note_youngest(&mut youngest, open, identity, stays || file.is_err());
     }
     let mut resumed = Resumed::default();
@@ -122,6 +135,14 @@ pub fn resume(
     resumed.left = left.map(|(left, _)| left).collect();
     resumed.followed.sort_by_key(Followed::since_ms);
     resumed
+}
+
+/// The file of a known generation that was held open, and that nothing leads to any more.
+fn still_held(open: &OpenGeneration, identity: &FileIdentity, file: File) -> Option<Opened> {
+    let mut file = Opened::of(file, &path_of(identity)).ok()?;
+    // Nothing lies there, or another file: links at the path are not its own.
+    file.path = path_of(identity);
+    (file.is_at(identity) && file.has(open.marker.as_ref())).then_some(file)
 }
 
 /// Looks for the file of one known generation: by place, then by content. `taken`: files that are of

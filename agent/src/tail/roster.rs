@@ -20,13 +20,14 @@ mod look;
 mod unseen;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use headwater_record::DeviceId;
 use headwater_record::notice::Tail;
 use headwater_record::value::ValueWriter;
+use headwater_record::{DeviceId, Generation};
 
 use self::adopt::{New, Waiting};
 use self::away::Away;
@@ -83,7 +84,8 @@ pub struct Roster<R> {
 }
 
 impl<R: Registry> Roster<R> {
-    /// Takes up what the database knows and what the globs lead to now.
+    /// Takes up what the database knows and what the globs lead to now. `nameless`: files of known
+    /// generations that nothing leads to any more.
     ///
     /// # Errors
     /// See [`SourceError`].
@@ -91,6 +93,7 @@ impl<R: Registry> Roster<R> {
         device: DeviceId,
         plans: Vec<FileSource>,
         known: &[OpenGeneration],
+        mut nameless: HashMap<Generation, File>,
         desk: Desk<R>,
         now: Monotonic,
     ) -> Result<Self, SourceError> {
@@ -123,7 +126,7 @@ impl<R: Registry> Roster<R> {
                 &roster.sources[index],
                 index,
                 known,
-                (&found, roster.desk.open_max),
+                (&found, &mut nameless, roster.desk.open_max),
                 now,
             );
             let gone = resumed.gone.into_iter();
@@ -162,7 +165,9 @@ impl<R: Registry> Roster<R> {
             }
         }
         if scanned {
-            self.closed.forget_all_but(&self.followed);
+            let followed = self.followed.iter().map(|file| (file.source, &file.stream));
+            let away = self.away.iter().map(Away::stream);
+            self.closed.forget_all_but(followed.chain(away));
             self.store_identities(now, Followed::identity_worth_storing)?;
         }
         Ok(scanned)
@@ -319,6 +324,11 @@ impl<R: Registry> Roster<R> {
     pub fn finish(&mut self) -> Result<(), SourceError> {
         let now = self.desk.entry.again_at().unwrap_or(Monotonic(0));
         self.store_identities(now, Followed::identity_unless_stored)
+    }
+
+    /// The files that nothing leads to any more, for whoever goes on with them.
+    pub fn nameless(&self) -> impl Iterator<Item = (Generation, File)> {
+        (self.followed.iter()).filter_map(|file| Some((file.generation, file.nameless()?)))
     }
 
     fn count(&self) {

@@ -1,7 +1,7 @@
 //! Where a followed file lies, which file it is, and what the database knows of that.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -119,6 +119,11 @@ impl Followed {
                 self.identity.path = path.as_os_str().as_bytes().to_vec();
             }
         }
+    }
+
+    /// The open file, where no name leads to it any more.
+    pub fn nameless(&self) -> Option<File> {
+        self.content.nameless()
     }
 
     /// Takes note that no glob led to it: unlinked, if the path where it lay leads elsewhere. Where

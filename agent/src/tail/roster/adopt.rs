@@ -62,10 +62,17 @@ impl Waiting {
         }
     }
 
-    /// When it has waited long enough, if nothing happens to it.
-    fn until(self, close_after: Duration) -> Monotonic {
-        let longest = close_after.saturating_mul(COPY_PATIENCE);
-        (self.since.plus(close_after)).min(self.first_seen.plus(longest))
+    /// When it has waited long enough, if nothing happens to it. What is compressed grows until it is
+    /// whole, however long that takes; half of it would be read as a file of its own.
+    fn until(self, close_after: Duration, is_packed: bool) -> Monotonic {
+        let silent = self.since.plus(close_after);
+        match is_packed {
+            true => silent,
+            false => {
+                let longest = close_after.saturating_mul(COPY_PATIENCE);
+                silent.min(self.first_seen.plus(longest))
+            }
+        }
     }
 }
 
@@ -282,7 +289,7 @@ impl<R: Registry> Roster<R> {
         if let Some(before) = waiting.get(&file.place()) {
             looks = before.seen_again(looks);
         }
-        let until = looks.until(close_after);
+        let until = looks.until(close_after, is_packed);
         if now >= until {
             return Some(file);
         }

@@ -6,10 +6,13 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use headwater_record::StreamId;
+
 use super::Roster;
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::discover::Found;
+use crate::tail::locate::is_refusal;
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::{Left, TakenUp, locate, take_up};
@@ -62,6 +65,11 @@ impl Away {
         );
     }
 
+    /// Its source and its stream.
+    pub(super) fn stream(&self) -> (usize, &StreamId) {
+        (self.source, &self.open.stream)
+    }
+
     fn identity(&self) -> Option<&FileIdentity> {
         match &self.open.origin {
             Origin::File(identity) => Some(identity),
@@ -76,7 +84,11 @@ impl Away {
         };
         (file.is_at(known)
             || file.is_packed() && file.begins_as(known) && may_become(&path_of(known), &file.path))
-            && file.has(self.open.marker.as_ref())
+            && match file.holds_marker(self.open.marker.as_ref()) {
+                Ok(holds) => holds,
+                // It may be: taken for another, it would be read from its beginning.
+                Err(error) => is_refusal(&error),
+            }
     }
 
     /// It is still away.
@@ -177,4 +189,38 @@ pub(super) fn is_among(all: &mut [Away], index: usize, file: &mut Opened) -> boo
     let mut ours = all.iter_mut().filter(|away| away.source == index);
     let found = ours.find(|away| away.is(file));
     found.map(|away| away.next = Monotonic(0)).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use headwater_record::Generation;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_where_the_marker_lies_may_be_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        let mut file = Opened::new(&path).unwrap();
+        let open = OpenGeneration {
+            marker: Some(file.marker(8).unwrap()),
+            settled: 8,
+            generation: Generation(1),
+            stream: StreamId::parse("d/s/p").unwrap(),
+            origin: Origin::File(file.identity()),
+            skip_to: None,
+            cuts: Vec::new(),
+        };
+        let away = Away::new(0, open, true, String::new(), Monotonic(0));
+        assert!(away.is(&mut file));
+        // From now on the system refuses to read it.
+        file.park();
+        fs::remove_file(&path).unwrap();
+        symlink(&path, &path).unwrap();
+        assert!(away.is(&mut file));
+    }
 }

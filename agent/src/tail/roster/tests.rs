@@ -68,6 +68,42 @@ fn a_deleted_file_is_read_to_its_end() {
 }
 
 #[test]
+fn a_deleted_file_is_read_to_its_end_over_a_change_of_configuration() {
+    let mut rig = Rig::new("app.log");
+    rig.append("app.log", "one\n");
+    rig.start();
+    rig.pump();
+    let mut held = fs::OpenOptions::new()
+        .append(true)
+        .open(rig.path("app.log"))
+        .unwrap();
+    fs::remove_file(rig.path("app.log")).unwrap();
+    rig.append("app.log", "new\n");
+    std::io::Write::write_all(&mut held, b"two\n").unwrap();
+    rig.settle_all();
+    rig.reload();
+    rig.pump();
+    std::io::Write::write_all(&mut held, b"three\n").unwrap();
+    rig.settle_all();
+    rig.reload();
+    rig.pump();
+    assert_eq!(rig.all_lines(), ["one", "two", "new", "three"]);
+    assert_eq!(rig.generations().len(), 2);
+    assert_eq!(rig.closes().len(), 0);
+    rig.pass_time();
+    let expected = (14, reason::ROTATED.to_owned(), Tail::Complete);
+    assert_eq!(rig.closes(), [expected]);
+    assert_eq!(rig.tiled_to(0), 14);
+    // An end of the agent lets it go.
+    fs::remove_file(rig.path("app.log")).unwrap();
+    rig.settle_all();
+    rig.stop();
+    rig.start();
+    rig.pump();
+    assert_eq!(rig.closes()[1].1, reason::VANISHED);
+}
+
+#[test]
 fn a_file_that_a_glob_still_leads_to_is_not_closed_and_not_read_twice() {
     let mut rig = Rig::new("app.log*");
     rig.append("app.log", "one\n");

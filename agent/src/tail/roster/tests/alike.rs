@@ -60,6 +60,30 @@ fn a_busy_file_that_begins_like_another_of_its_family_is_followed_at_once() {
 }
 
 #[test]
+fn what_is_compressed_for_long_is_not_read_before_it_is_whole() {
+    let mut rig = rig("app.log*");
+    rig.append("app.log", &banner());
+    rig.start();
+    rig.pump();
+    rig.rename("app.log", "app.log.1");
+    rig.append(
+        "app.log.copy",
+        &fs::read_to_string(rig.path("app.log.1")).unwrap(),
+    );
+    rig.pack("app.log.copy", "app.log.1.gz");
+    // A compressor on a slow card, for longer than a copy is waited for.
+    for second in 0..1000 {
+        rig.touch("app.log.1.gz", 2_000_000_000 + second);
+        rig.seconds_later(1);
+    }
+    assert_eq!(rig.generations().len(), 1);
+    fs::remove_file(rig.path("app.log.1")).unwrap();
+    rig.pass_time();
+    rig.pass_time();
+    assert_eq!((rig.generations().len(), rig.closes().len()), (1, 0));
+}
+
+#[test]
 fn a_file_that_grows_as_another_does_is_followed_before_long() {
     let mut rig = rig("app.log*");
     rig.append("app.log", "begun\n");

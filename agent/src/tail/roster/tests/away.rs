@@ -1,6 +1,7 @@
 //! Files of which it cannot be told for a while whether they are there.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use headwater_record::notice::reason;
 
@@ -67,6 +68,27 @@ fn a_file_that_cannot_be_opened_at_the_start_goes_on_once_it_can() {
             goes_on(&mut rig);
         }
     }
+}
+
+#[test]
+fn what_may_not_be_opened_and_has_another_name_hides_no_rotated_file() {
+    let mut rig = stopped(true);
+    rig.pack("logs/app.log", "logs/app.log.1.gz");
+    // A link that leads to itself, which nobody can open, has the number that the log's file had.
+    let secure = rig.path("logs/secure");
+    std::os::unix::fs::symlink(&secure, &secure).unwrap();
+    let inode = fs::symlink_metadata(&secure).unwrap().ino();
+    let generation = rig.generations()[0];
+    rig.memory.change(generation, |open| {
+        if let Origin::File(file) = &mut open.origin {
+            file.inode = inode;
+        }
+    });
+    rig.start();
+    rig.pump();
+    assert_eq!(rig.out_of_reach(), 0);
+    assert_eq!(rig.all_lines()[2], "last");
+    assert_eq!(rig.generations().len(), 1);
 }
 
 #[test]

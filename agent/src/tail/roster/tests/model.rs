@@ -31,6 +31,8 @@ enum Act {
     PassTime,
     /// It ends, in order or not, with any part of what it gave settled; and comes back.
     Restart { orderly: bool, settled: Vec<Index> },
+    /// Another configuration takes effect, with any part of what was given settled.
+    Reload { settled: Vec<Index> },
     /// It ends, and comes back while its folder cannot be looked at; then that can.
     Away { settled: Vec<Index> },
     /// The database's disk is full from now on, or has room again.
@@ -56,6 +58,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::PassTime),
         2 => (any::<bool>(), prop::collection::vec(any::<Index>(), 8))
             .prop_map(|(orderly, settled)| Act::Restart { orderly, settled }),
+        1 => prop::collection::vec(any::<Index>(), 8).prop_map(|settled| Act::Reload { settled }),
         1 => prop::collection::vec(any::<Index>(), 8).prop_map(|settled| Act::Away { settled }),
         1 => any::<bool>().prop_map(|is_full| Act::Disk { is_full }),
         1 => Just(Act::Stop),
@@ -202,6 +205,14 @@ impl World {
         }
     }
 
+    /// Another configuration: what is deleted is held on.
+    fn reload(&mut self, settled: &[Index]) {
+        self.lost_track |= self.is_full;
+        self.settle(settled);
+        self.look();
+        self.rig.reload();
+    }
+
     /// From now on the database's disk is full, or has room.
     fn fill(&mut self, is_full: bool) {
         self.is_full = is_full;
@@ -277,13 +288,14 @@ impl World {
                 self.look();
                 self.rig.start();
             }
+            Act::Reload { settled } if self.rig.is_running() => self.reload(settled),
             Act::Away { settled } => self.come_back_to_nothing(settled),
             Act::Disk { is_full } => self.fill(*is_full),
             Act::Stop => {
                 self.rig.crash();
                 self.let_go();
             }
-            Act::AppendRotated(_) | Act::Pump | Act::PassTime => {}
+            Act::AppendRotated(_) | Act::Pump | Act::PassTime | Act::Reload { .. } => {}
         }
     }
 

@@ -32,6 +32,7 @@ use crate::process::ProcessPlan;
 use crate::stop::Stop;
 use crate::tail::counters::Counters;
 use crate::tail::desk::{Desk, Entry};
+use crate::tail::nameless::Nameless;
 
 /// Longest line of the rig's source, bytes.
 pub(super) const MAX_LINE: usize = 16;
@@ -167,6 +168,7 @@ pub(super) struct Rig {
     pub(super) open_max: usize,
     pub(super) memory: Memory,
     pub(super) counters: Arc<Counters>,
+    nameless: Nameless,
     running: Option<(Roster<Memory>, Receiver<Batch>)>,
     held: Vec<Batch>,
     now: Monotonic,
@@ -208,6 +210,7 @@ impl Rig {
             open_max: usize::MAX,
             memory: Memory::default(),
             counters: Arc::default(),
+            nameless: Nameless::default(),
             running: None,
             held: Vec::new(),
             now: Monotonic(0),
@@ -347,12 +350,22 @@ impl Rig {
         let device: DeviceId = "pi-7".parse().unwrap();
         let plans = [Some(self.source.clone()), self.second.clone()];
         let (plans, known) = (plans.into_iter().flatten().collect(), self.memory.open());
-        let roster = Roster::start(device, plans, &known, desk, self.now).unwrap();
+        let roster =
+            Roster::start(device, plans, &known, self.nameless.take(), desk, self.now).unwrap();
         self.running = Some((roster, receiver));
     }
 
     pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Another configuration takes effect: one thread ends, and another begins.
+    pub(super) fn reload(&mut self) {
+        if let Some((mut roster, _)) = self.running.take() {
+            roster.finish().unwrap();
+            self.nameless.leave(roster.nameless());
+        }
+        self.start();
     }
 
     /// Stops in order. What the roster gave stays given.
