@@ -79,6 +79,33 @@ impl Ending {
             left,
         }
     }
+
+    /// How it is over while so many are at work; none while it is not.
+    fn over(&self, now: tokio::time::Instant, at_work: usize) -> Option<Over> {
+        match &self.left {
+            _ if at_work == 0 => Some(Over::Written),
+            _ if now < self.until => None,
+            Left::Stopped => Some(Over::CutOff("the stop took")),
+            Left::Again(_) => Some(Over::CutOff("writing what is open took")),
+        }
+    }
+}
+
+/// How it came out that a membership was ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Over {
+    /// All have ended.
+    Written,
+    /// Some are cut off: what took too long.
+    CutOff(&'static str),
+}
+
+impl Over {
+    fn say(&self) {
+        if let Self::CutOff(what) = self {
+            tracing::warn!("{what} too long; what was not committed is read again");
+        }
+    }
 }
 
 /// How long to wait before the group is joined again.
@@ -107,6 +134,13 @@ struct Signals {
 }
 
 impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
+
     async fn next(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
@@ -120,10 +154,7 @@ impl Signals {
 /// # Errors
 /// What only a person can mend. Offsets are where they were.
 pub async fn run(plan: Plan) -> anyhow::Result<()> {
-    let mut signals = Signals {
-        term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
-        int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
-    };
+    let mut signals = Signals::listen()?;
     // From the start on, too: without anybody who listens it would end the process.
     let usr1 = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     let (flush, flushed) = watch::channel(0);
@@ -177,7 +208,10 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
                 );
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = signals.next() => break,
+                    () = signals.next() => {
+                        tracing::warn!("told to stop while out of the group: it may be that a begun batch waits to be finished");
+                        break;
+                    }
                 }
             }
         }
@@ -312,16 +346,18 @@ async fn member(
                 hold.store(true, Ordering::Release);
                 ending = Some(told_to_stop(ending.as_ref(), stop, shared.plan.stop_grace.0));
             }
-            () = tokio::time::sleep_until(until), if ending.is_some() => {
-                let what = if *stop.borrow() { "the stop took" } else { "writing what is open took" };
-                tracing::warn!("{what} too long; what was not committed is read again");
-            }
+            () = tokio::time::sleep_until(until), if ending.is_some() => {}
             _ = reports.tick() => report(shared, "so far"),
         }
         let now = tokio::time::Instant::now();
-        let over = |ending: &Ending| workers.is_empty() || ending.until <= now;
-        if let Some(Ending { left, .. }) = ending.take_if(|ending| over(ending)) {
-            break Ok(left);
+        let over = ending
+            .as_ref()
+            .and_then(|ending| ending.over(now, workers.len()));
+        if let Some(over) = over
+            && let Some(ending) = ending.take()
+        {
+            over.say();
+            break Ok(ending.left);
         }
     };
     halt.store(true, Ordering::Release);
@@ -357,6 +393,10 @@ fn told_to_stop(
 fn judge(ended: Result<Ended, JoinError>, member: &Member) {
     match ended {
         Ok(Ended::Revoked | Ended::Finished) => {}
+        Ok(Ended::Unfinished(partition)) => tracing::warn!(
+            partition,
+            "a begun batch waits to be finished: by whoever takes the partition up next, with this version of the loader"
+        ),
         Ok(Ended::Lost(reason) | Ended::Stopped(reason)) => {
             tracing::warn!(reason, "a partition has to be read again");
             member.give_up();
@@ -454,6 +494,22 @@ fn report(shared: &Shared, when: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn that_workers_were_cut_off_is_said_whatever_ends_the_wait() {
+        let ends = |left| Ending::within(Duration::ZERO, left);
+        let (stop, again) = (ends(Left::Stopped), ends(Left::Again("a doubt".to_owned())));
+        let before = stop.until.checked_sub(Duration::from_millis(1)).unwrap();
+        assert_eq!(stop.over(before, 1), None);
+        assert_eq!(stop.over(before, 0), Some(Over::Written));
+        assert_eq!(stop.over(stop.until, 0), Some(Over::Written));
+        let cut_off = stop.over(stop.until, 1);
+        assert_eq!(cut_off, Some(Over::CutOff("the stop took")));
+        assert!(matches!(
+            again.over(again.until, 1),
+            Some(Over::CutOff(what)) if what != "the stop took"
+        ));
+    }
 
     #[test]
     fn a_member_that_somebody_still_asks_is_waited_for() {

@@ -59,6 +59,16 @@ pub struct CommittedOffset {
     pub metadata: String,
 }
 
+impl CommittedOffset {
+    /// Whether it may say that a batch was begun: it does, or another version wrote it.
+    pub fn may_begin(&self) -> bool {
+        Committed::parse(self.offset, &self.metadata)
+            .map_or(!self.metadata.is_empty(), |committed| {
+                committed.intent.is_some()
+            })
+    }
+}
+
 /// A commit that did not come about, or nobody knows.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {

@@ -391,6 +391,11 @@ impl Partition {
         self.replay.is_some()
     }
 
+    /// Whether the group may hold a batch as begun that is not finished.
+    pub fn has_begun(&self) -> bool {
+        self.replay.is_some() || self.closing.is_some()
+    }
+
     /// Bytes of memory that its batches hold, about.
     pub fn held(&self) -> usize {
         let open = self.open.as_ref().map_or(0, |open| open.batch.held());

@@ -86,6 +86,8 @@ pub enum Ended {
     Revoked,
     /// It was told to stop, and everything that it took is committed.
     Finished,
+    /// It was told to stop, and a batch of this partition that was begun waits for whoever comes next.
+    Unfinished(i32),
     /// A doubt: the membership has to be given up and the partition read again.
     Lost(String),
     /// A trouble of this partition alone, that time or a person may mend.
@@ -97,8 +99,12 @@ pub enum Ended {
 pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Assigned) -> Ended {
     // What is declared first is dropped last.
     let seat = Seat::take(&shared, &assigned);
-    match caught(load(&seat, &shared, &member, &mut assigned)).await {
+    let ended = match caught(load(&seat, &shared, &member, &mut assigned)).await {
         Ended::Stopped(reason) => stand_by(&seat, &shared, &member, assigned, reason).await,
+        ended => ended,
+    };
+    match ended {
+        Ended::Finished if seat.has_begun() => Ended::Unfinished(seat.who.0),
         ended => ended,
     }
 }
@@ -188,6 +194,7 @@ impl Worker<'_> {
                 return ended;
             }
             self.start_actions();
+            self.seat.begins(self.machine.has_begun());
             if self.machine.is_finished() && self.under_way.is_empty() {
                 return Ended::Finished;
             }

@@ -1,7 +1,9 @@
 //! What a worker's being there is seen by.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::clock;
-use crate::consume::{Assigned, HandOver};
+use crate::consume::{Assigned, CommittedOffset, HandOver};
 use crate::metrics::Standing;
 use crate::staging::Place;
 use crate::worker::Shared;
@@ -14,6 +16,8 @@ pub(super) struct Seat<'a> {
     /// The partition, and the epoch of its assignment.
     pub(super) who: (i32, u64),
     pub(super) place: Place<'a>,
+    /// Whether the group may hold a batch as begun that is not finished.
+    begun: AtomicBool,
 }
 
 impl<'a> Seat<'a> {
@@ -34,7 +38,17 @@ impl<'a> Seat<'a> {
             shared,
             who,
             place: shared.staging.place(assigned.partition),
+            begun: AtomicBool::new(committed.is_some_and(CommittedOffset::may_begin)),
         }
+    }
+
+    /// Whether a batch is begun now, and not finished.
+    pub(super) fn begins(&self, begun: bool) {
+        self.begun.store(begun, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     pub(super) fn stands(&self, standing: Standing) {

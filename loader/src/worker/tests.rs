@@ -26,7 +26,7 @@ impl Commit for Group {
 /// A loader's surroundings, with a folder as its output, and batches of one record.
 struct Loader {
     shared: Arc<Shared>,
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
     _pipeline: watch::Sender<Arc<Pipeline>>,
 }
 
@@ -63,7 +63,7 @@ impl Loader {
         };
         Self {
             shared: Arc::new(shared),
-            _stop: stop,
+            stop,
             _pipeline: current,
         }
     }
@@ -262,6 +262,42 @@ async fn one_that_is_told_to_finish_writes_what_is_open_and_takes_no_more() {
     assert!(matches!(worker.await.unwrap(), Ended::Finished));
     assert_eq!(loader.shared.tally.sum().rows, 1);
     assert!(lane.records.is_closed());
+}
+
+/// Its loader is told to stop while it waits to be taken up (its state is not there), with a batch that was begun.
+#[tokio::test]
+async fn one_that_ends_with_a_begun_batch_says_so() {
+    for begun in [true, false] {
+        let root = tempfile::tempdir().unwrap();
+        let loader = Loader::into(root.path());
+        let metrics = &loader.shared.metrics;
+        metrics.joined(true);
+        let (mut assigned, _lane) = loader.assign();
+        let intent = crate::partition::intent::Intent {
+            end: 7,
+            clock_ms: 1,
+            pipeline: "of another version".into(),
+            windows: None,
+        };
+        let committed = Committed {
+            offset: 2,
+            names_from: 2,
+            snapshot: Some(crate::name::snapshot_name(2, 1)),
+            intent: begun.then_some(intent),
+        };
+        assigned.committed = Some(crate::consume::CommittedOffset {
+            offset: committed.offset,
+            metadata: committed.metadata(),
+        });
+        let worker = loader.run(assigned);
+        until("it cannot be taken up", || metrics.not_ready().is_some()).await;
+        loader.stop.send_replace(true);
+        let ended = worker.await.unwrap();
+        match begun {
+            true => assert!(matches!(ended, Ended::Unfinished(0)), "{ended:?}"),
+            false => assert!(matches!(ended, Ended::Finished), "{ended:?}"),
+        }
+    }
 }
 
 /// A state that cannot be read as one, and then is mended.
