@@ -30,7 +30,8 @@ pub struct Status {
 #[derive(Debug, Default)]
 struct Gathered {
     history: History,
-    devices: BTreeMap<i32, Devices>,
+    /// With the epoch of the assignment that tells them.
+    devices: BTreeMap<i32, (u64, Devices)>,
     rejects: Rejects,
     /// The partition of each step's last dead letter.
     rejected_in: BTreeMap<String, i32>,
@@ -162,11 +163,16 @@ impl Status {
         gathered.rejects.merge(rejects);
     }
 
-    /// Notes what a partition's ledger says of devices; none when it is no longer ours.
-    pub fn devices(&self, partition: i32, devices: Option<Devices>) {
+    /// Notes what a partition's ledger says of devices; none when it is no longer ours. `who`: the partition and
+    /// the epoch of its assignment, for a worker may outlast the beginning of the next one of its partition.
+    pub fn devices(&self, (partition, epoch): (i32, u64), devices: Option<Devices>) {
         let mut gathered = self.gathered();
+        let told = gathered.devices.get(&partition).map(|told| told.0);
+        if told.is_some_and(|told| told > epoch) {
+            return;
+        }
         match devices {
-            Some(devices) => gathered.devices.insert(partition, devices),
+            Some(devices) => gathered.devices.insert(partition, (epoch, devices)),
             None => gathered.devices.remove(&partition),
         };
     }
@@ -210,7 +216,7 @@ impl Status {
             records: Totals::from(counts),
             every_ms: u64::try_from(EVERY.as_millis()).unwrap_or(u64::MAX),
             partitions: partitions.collect(),
-            devices: Devices::together(gathered.devices.values()),
+            devices: Devices::together(gathered.devices.values().map(|told| &told.1)),
             dead_letters: dead_letters.collect(),
         }
     }
@@ -257,6 +263,28 @@ impl From<&Counts> for Totals {
 mod tests {
     use super::*;
     use crate::metrics::Standing;
+
+    #[test]
+    fn a_worker_that_goes_takes_nothing_of_the_next_one_away() {
+        let status = Status::default();
+        let told = || {
+            let devices = &status.gathered().devices;
+            devices.get(&3).map(|told| told.1.known)
+        };
+        let knows = |known| {
+            Some(Devices {
+                known,
+                ..Devices::default()
+            })
+        };
+        status.devices((3, 1), knows(1));
+        status.devices((3, 2), knows(2));
+        status.devices((3, 1), knows(1));
+        status.devices((3, 1), None);
+        assert_eq!(told(), Some(2));
+        status.devices((3, 2), None);
+        assert_eq!(told(), None);
+    }
 
     #[test]
     fn the_view_as_json() {

@@ -266,8 +266,7 @@ impl Worker<'_> {
             .is_none_or(|last| now_ms.saturating_sub(last) >= DEVICES_EVERY_MS);
         if due && self.shared.plan.listen.is_some() {
             let devices = Devices::of(self.machine.ledger());
-            let partition = self.assigned.partition;
-            self.shared.status.devices(partition, Some(devices));
+            self.shared.status.devices(self.seat.who, Some(devices));
             self.devices_ms = Some(now_ms);
         }
     }

@@ -82,6 +82,6 @@ impl<'a> Seat<'a> {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.shared.metrics.leaves(self.who);
-        self.shared.status.devices(self.who.0, None);
+        self.shared.status.devices(self.who, None);
     }
 }
