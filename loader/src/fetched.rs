@@ -108,6 +108,13 @@ impl Fetched {
         }
     }
 
+    /// Forgets its records, and keeps its room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+        self.names = 0;
+    }
+
     /// Bytes of memory that it holds, about.
     pub fn held(&self) -> usize {
         self.bytes.len() + self.entries.len() * size_of::<Entry>() + self.names
@@ -182,5 +189,7 @@ mod tests {
         assert_eq!(push(&name), one + entry);
         assert!(push("d/s/other") > one + 2 * entry);
         assert!(push(&name) > 2 * 5000);
+        fetched.clear();
+        assert_eq!(fetched.held(), 0);
     }
 }

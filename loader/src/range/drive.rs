@@ -58,8 +58,7 @@ impl Drive {
     /// # Errors
     /// See [`PartitionError`].
     pub fn take(&mut self, fetched: &Fetched, entry: &Entry) -> Result<bool, PartitionError> {
-        self.one.bytes.clear();
-        self.one.entries.clear();
+        self.one.clear();
         let (offset, time_ms) = (entry.offset, entry.time_ms);
         let identity = entry.identity.clone();
         let value = fetched.value(entry);
