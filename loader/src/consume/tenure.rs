@@ -8,7 +8,11 @@ pub struct Tenant(watch::Sender<()>);
 
 /// The worker's end.
 #[derive(Debug)]
-pub struct Tenure(watch::Receiver<()>);
+pub struct Tenure {
+    calls: watch::Receiver<()>,
+    /// It was told to finish.
+    finishes: bool,
+}
 
 /// What a worker is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +26,11 @@ pub enum Call {
 /// A tenure that has begun.
 pub fn tenure() -> (Tenant, Tenure) {
     let (sender, receiver) = watch::channel(());
-    (Tenant(sender), Tenure(receiver))
+    let tenure = Tenure {
+        calls: receiver,
+        finishes: false,
+    };
+    (Tenant(sender), tenure)
 }
 
 impl Tenant {
@@ -35,9 +43,20 @@ impl Tenant {
 impl Tenure {
     /// Waits for what comes next.
     pub async fn call(&mut self) -> Call {
-        match self.0.changed().await {
-            Ok(()) => Call::Finish,
+        match self.calls.changed().await {
+            Ok(()) => {
+                self.finishes = true;
+                Call::Finish
+            }
             Err(_) => Call::Gone,
+        }
+    }
+
+    /// The same for a worker that has nothing more to write: that it was told to finish before is enough.
+    pub async fn end(&mut self) -> Call {
+        match self.finishes {
+            true => Call::Finish,
+            false => self.call().await,
         }
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn stand_by(
     seat.waits(reason.clone());
     let mut stop = shared.stop.clone();
     tokio::select! {
-        call = tenure.call() => end_by(call),
+        call = tenure.end() => end_by(call),
         _ = stop.wait_for(|stop| *stop) => Ended::Finished,
         () = tokio::time::sleep(STAND_BY) => Ended::Lost(reason),
         never = ask(seat, member, partition) => match never {},

@@ -384,3 +384,21 @@ async fn one_that_is_refused_gives_its_memory_to_those_that_are_not() {
     );
     assert!(lane.records.is_closed() && !worker.is_finished());
 }
+
+/// What it writes before it goes is refused: whoever takes the partition away waits for it no longer.
+#[tokio::test]
+async fn one_that_is_stopped_while_it_finishes_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let name = format!("all/logs+0+{:020}-{:020}+1of1.ndjson.zst", 0, 1);
+    let taken = root.path().join(name);
+    std::fs::create_dir_all(taken.parent().unwrap()).unwrap();
+    std::fs::write(taken, "of somebody else").unwrap();
+    let loader = Loader::with(root.path(), 1000, 1 << 20);
+    let (assigned, lane) = loader.assign();
+    let worker = loader.run(assigned);
+    lane.give(0).await;
+    until("it is taken in", || loader.shared.staging.held().0 > 0).await;
+    lane.tenant.finish();
+    until("it ends", || worker.is_finished()).await;
+    assert!(matches!(worker.await.unwrap(), Ended::Unfinished(0)));
+}
