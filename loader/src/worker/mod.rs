@@ -228,12 +228,16 @@ impl Worker<'_> {
         }
         if self.room() == Room::CloseYours {
             match (self.machine.closing(), self.seat.why_it_waits()) {
-                (None, _) => {
+                (None, reason) => {
                     self.machine
                         .apply(Event::Pressure, clock::now())
                         .map_err(end)?;
                     let closes = self.machine.closing().is_some();
                     self.shared.metrics.pressed.inc_by(u64::from(closes));
+                    // What is said behind a batch is refused, and nothing closes before it is.
+                    if let Some(reason) = reason.filter(|_| !closes) {
+                        return Err(Ended::Stopped(reason));
+                    }
                 }
                 // It closes already, and cannot: its memory is for those that can.
                 (Some(_), Some(reason)) => return Err(Ended::Stopped(reason)),

@@ -2,12 +2,17 @@ use std::path::Path;
 
 use tokio::sync::mpsc;
 
+use headwater_record::Ledger;
+
 use super::*;
+use crate::aggregate::Windows;
+use crate::books::{AccountsFile, Books, Opening};
 use crate::config::file::Tables;
 use crate::consume::CommitError;
 use crate::consume::tenure::{Tenant, tenure};
 use crate::fetched::{Fetched, Identity};
 use crate::partition::intent::Committed;
+use crate::state::State;
 use crate::store::folder::Folder;
 
 /// A group that takes every commit.
@@ -401,4 +406,58 @@ async fn one_that_is_stopped_while_it_finishes_ends() {
     lane.tenant.finish();
     until("it ends", || worker.is_finished()).await;
     assert!(matches!(worker.await.unwrap(), Ended::Unfinished(0)));
+}
+
+/// It was taken up with an hour to be marked, and the output refuses the mark.
+#[tokio::test]
+async fn one_whose_accounts_are_refused_gives_its_memory_too() {
+    let root = tempfile::tempdir().unwrap();
+    let own = root.path().join("_headwater");
+    let (mut books, ledger) = (Books::default(), Ledger::default());
+    for hour in 0..2 {
+        books.open(Opening {
+            who: ("logs", 0),
+            asked: AccountsFile {
+                hourly_markers: true,
+                ..AccountsFile::default()
+            },
+            clock_ms: hour * 3_600_000,
+            at: 0,
+            ledger: &ledger,
+        });
+    }
+    let state = State {
+        topic: "logs",
+        partition: 0,
+        end: 5,
+        clock_ms: 3_600_000,
+        ledger: &ledger,
+        windows: &Windows::default(),
+        books: &books,
+    };
+    let (name, bytes) = state.encode().unwrap();
+    let folder = root.path().join(state_folder("logs", 0));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(&name), bytes).unwrap();
+    std::fs::write(own.join("complete"), "a file").unwrap();
+    let loader = Loader::with(root.path(), 1, 1);
+    let metrics = &loader.shared.metrics;
+    metrics.joined(true);
+    let (mut assigned, lane) = loader.assign();
+    let committed = Committed {
+        offset: 5,
+        names_from: 5,
+        snapshot: Some(name),
+        intent: None,
+    };
+    assigned.committed = Some(crate::consume::CommittedOffset {
+        offset: 5,
+        metadata: committed.metadata(),
+    });
+    let worker = loader.run(assigned);
+    until("a mark was tried", || metrics.retries.get() > 0).await;
+    assert!(loader.shared.staging.held().0 > 0 && !lane.records.is_closed());
+    metrics.waits((0, 1), "no right to write".to_owned());
+    until("it holds nothing", || loader.shared.staging.held().0 == 0).await;
+    assert!(lane.records.is_closed() && !worker.is_finished());
 }
