@@ -18,7 +18,7 @@ pub(crate) fn run(bytes: &[u8]) {
         snapshot.windows.align(std::iter::empty());
         snapshot
             .windows
-            .close(std::iter::empty(), Some(u64::MAX), |_| true);
+            .close(std::iter::empty(), Some(u64::MAX), usize::MAX, |_| true);
         assert!(snapshot.windows.is_empty());
         snapshot.ledger.retire(u64::MAX);
         snapshot.ledger.unexplained_gaps();

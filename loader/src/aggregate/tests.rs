@@ -46,15 +46,16 @@ impl Rig {
             .unwrap();
     }
 
-    /// Closes so many at most; whether one was left.
+    /// Closes so many at most; whether one that is over was left.
     fn close_some(&mut self, most: usize) -> (Vec<WindowRow>, bool) {
         let mut rows = Vec::new();
         let aggregates = [&self.aggregate].into_iter();
-        let left = self.windows.close(aggregates, Some(self.clock_ms), |row| {
-            rows.push(row);
-            rows.len() < most
-        });
-        (rows, left)
+        self.windows
+            .close(aggregates, Some(self.clock_ms), most, |row| {
+                rows.push(row);
+                rows.len() < most
+            });
+        (rows, self.windows.are_left())
     }
 
     /// The end of a batch: what is closed, as text; the state goes through a snapshot.
@@ -200,8 +201,71 @@ fn windows_that_are_due_and_have_no_room_close_later() {
         devices += 1;
     }
     let (rows, left) = rig.close_some(50);
-    assert_eq!((rows.len(), left), (50, true));
+    assert_eq!((rows.len(), left), (50, false), "memory alone closes them");
     assert_eq!(rig.windows.len(), devices - 50);
+}
+
+/// Groups that are due again at every batch keep no other from its turn; and it stays known in a snapshot that some
+/// wait for theirs.
+#[test]
+fn the_oldest_windows_close_first_whichever_group_they_are_of() {
+    let mut rig = Rig::new(BY_DEVICE);
+    for minute in 0..4 {
+        for device in ["a", "b", "c", "d"] {
+            rig.add(device, minute * 60, 1);
+        }
+    }
+    let (rows, left) = rig.close_some(2);
+    let mut closed: Vec<String> = rows.iter().map(|row| short(&row.row)).collect();
+    assert!(left);
+    // They go on meanwhile, and each of them has a window that is over once more.
+    rig.add("a", 250, 1);
+    rig.add("b", 250, 1);
+    let text = serde_json::to_string(&rig.windows).unwrap();
+    rig.windows = serde_json::from_str(&text).unwrap();
+    rig.windows.align([&rig.aggregate].into_iter());
+    assert!(rig.windows.are_left());
+    for _ in 0..3 {
+        let (rows, _) = rig.close_some(2);
+        closed.extend(rows.iter().map(|row| short(&row.row)));
+    }
+    let expected = [
+        ["08:00 a", "08:00 b"],
+        ["08:00 c", "08:00 d"],
+        ["08:01 a", "08:01 b"],
+        ["08:01 c", "08:01 d"],
+    ];
+    let expected: Vec<String> = expected
+        .iter()
+        .flatten()
+        .map(|row| format!("{row} count=1 sum=1"))
+        .collect();
+    assert_eq!(closed, expected);
+}
+
+/// What is over goes before what only memory closes, however young it is.
+#[test]
+fn memory_splits_no_window_while_others_are_over() {
+    let mut rig = Rig::new(&BY_DEVICE.replace("by=", "memory='64KiB'\nby="));
+    let mut devices = 0;
+    while !rig.windows.are_full() {
+        rig.add(&format!("a-{devices}"), 5, 1);
+        devices += 1;
+    }
+    for device in ["y", "z"] {
+        rig.add(device, 600, 1);
+        rig.add(device, 700, 1);
+    }
+    let (rows, _) = rig.close_some(2);
+    let closed: Vec<String> = rows.iter().map(|row| short(&row.row)).collect();
+    assert_eq!(closed, ["08:10 y count=1 sum=1", "08:10 z count=1 sum=1"]);
+    let (rows, left) = rig.close_some(3);
+    let closed: Vec<String> = rows.iter().map(|row| short(&row.row)).collect();
+    assert_eq!(
+        closed,
+        ["a-0", "a-1", "a-10"].map(|device| format!("08:00 {device} count=1 sum=1"))
+    );
+    assert!(!left);
 }
 
 #[test]
@@ -212,7 +276,7 @@ fn windows_of_a_step_that_is_gone_close_under_its_path() {
     rig.windows.align([&new].into_iter());
     let mut rows = Vec::new();
     rig.windows
-        .close([&new].into_iter(), Some(rig.clock_ms), |row| {
+        .close([&new].into_iter(), Some(rig.clock_ms), usize::MAX, |row| {
             rows.push(row);
             true
         });

@@ -2,6 +2,8 @@
 //! records, batch clocks and pipelines make the same windows and close them with the same rows, so
 //! that a successor goes on from a snapshot, and a batch that is made again is the same.
 
+mod closing;
+
 use std::collections::BTreeMap;
 
 use headwater_record::steps::{Row, get};
@@ -34,6 +36,9 @@ struct OfStep {
     groups: BTreeMap<Box<str>, Group>,
     /// Memory, about, bytes.
     held: usize,
+    /// Whether one that is over had no room when a batch closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +57,9 @@ struct Window {
     /// Whether it was closed before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     late: bool,
+    /// Its row is made: it goes with the end of this batch.
+    #[serde(skip)]
+    is_closed: bool,
     cells: Vec<Cell>,
 }
 
@@ -116,6 +124,7 @@ impl Windows {
                     step: aggregate.file().clone(),
                     groups: BTreeMap::new(),
                     held: 0,
+                    left: false,
                 },
             });
         }
@@ -140,75 +149,6 @@ impl Windows {
         }
         Ok(())
     }
-
-    /// Closes what is due at the end of a batch with this clock, and all of steps that `aggregates` does not
-    /// have; without a clock, all. In the order of steps, groups and time. `take` gets each row, and says
-    /// whether there is room for one more: where there is none the rest stays open, and is due at the end of
-    /// the next batch. Returns whether something was left.
-    pub fn close<'a>(
-        &mut self,
-        aggregates: impl Iterator<Item = &'a Aggregate>,
-        clock_ms: Option<u64>,
-        mut take: impl FnMut(WindowRow) -> bool,
-    ) -> bool {
-        let mut aggregates = aggregates.fuse();
-        let mut closing = Closing::Going;
-        for (slot, step) in self.steps.iter_mut().enumerate() {
-            let row =
-                |slot: Option<usize>, path: Option<String>, row| WindowRow { slot, path, row };
-            match aggregates.next() {
-                Some(aggregate) => {
-                    let full = step.is_full() || clock_ms.is_none();
-                    step.close(aggregate, (clock_ms, full), &mut closing, |made| {
-                        take(row(Some(slot), None, made))
-                    });
-                    if full && closing != Closing::Left {
-                        // Groups take memory too; which are late is forgotten with them.
-                        step.forget();
-                    }
-                }
-                None => {
-                    // It ran once, so it can be made ready.
-                    let Ok(old) = Aggregate::new(step.step.clone()) else {
-                        continue;
-                    };
-                    let path = step.step.path.clone();
-                    step.close(&old, (clock_ms, true), &mut closing, |made| {
-                        take(row(None, path.clone(), made))
-                    });
-                    if closing != Closing::Left {
-                        step.forget();
-                    }
-                }
-            }
-        }
-        self.steps.retain(|step| !step.groups.is_empty());
-        closing == Closing::Left
-    }
-
-    /// Closes all, whatever room there is.
-    pub fn close_all<'a>(
-        &mut self,
-        aggregates: impl Iterator<Item = &'a Aggregate>,
-    ) -> Vec<WindowRow> {
-        let mut rows = Vec::new();
-        self.close(aggregates, None, |row| {
-            rows.push(row);
-            true
-        });
-        rows
-    }
-}
-
-/// How far the windows of a batch are closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
-    /// There is room.
-    Going,
-    /// There is none for another row.
-    Full,
-    /// And a window that is due stays open for it.
-    Left,
 }
 
 impl OfStep {
@@ -240,6 +180,7 @@ impl OfStep {
                 self.held += WINDOW_BYTES + CELL_BYTES * aggregate.compute.len();
                 Window {
                     late,
+                    is_closed: false,
                     cells: cells.map(|compute| Cell::new(compute.function)).collect(),
                 }
             });
@@ -255,43 +196,6 @@ impl OfStep {
             start -= aggregate.every_ms;
         }
         group.newest_ms = group.newest_ms.max(at_ms.min(clock));
-    }
-
-    fn close(
-        &mut self,
-        aggregate: &Aggregate,
-        (clock_ms, all): (Option<u64>, bool),
-        closing: &mut Closing,
-        mut take: impl FnMut(Row) -> bool,
-    ) {
-        let idle = aggregate.file.idle.as_millis();
-        let clock_ms = clock_ms.unwrap_or(0);
-        self.groups.retain(|key, group| {
-            let quiet = clock_ms.saturating_sub(group.seen_ms) >= idle;
-            let newest_ms = group.newest_ms;
-            group.windows.retain(|start, window| {
-                let over = window.late || aggregate.is_over(*start, newest_ms);
-                if !(over || quiet || all) {
-                    return true;
-                }
-                if *closing != Closing::Going {
-                    *closing = Closing::Left;
-                    return true;
-                }
-                if !take(window.row(aggregate, key, *start)) {
-                    *closing = Closing::Full;
-                }
-                false
-            });
-            // What is quiet and has nothing open is forgotten.
-            !(quiet && group.windows.is_empty())
-        });
-        self.held = self.measure();
-    }
-
-    fn forget(&mut self) {
-        self.groups.clear();
-        self.held = 0;
     }
 
     /// Memory as it is after some were closed.
@@ -329,6 +233,13 @@ impl Aggregate {
         let lateness = i64::try_from(self.file.lateness.as_millis()).unwrap_or(i64::MAX);
         let over = start.saturating_add(self.window_ms);
         newest_ms >= over.saturating_add(lateness)
+    }
+}
+
+impl Group {
+    /// Whether it said nothing for so long.
+    fn is_quiet(&self, clock_ms: Option<u64>, idle_ms: u64) -> bool {
+        clock_ms.unwrap_or(0).saturating_sub(self.seen_ms) >= idle_ms
     }
 }
 

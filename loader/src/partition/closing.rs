@@ -74,8 +74,8 @@ impl Accounts {
 }
 
 impl Partition {
-    /// Closes the windows that end with a batch that ends at `end`. Returns how many, where there was no room
-    /// for all that are due.
+    /// Closes the windows that end with a batch that ends at `end`. Returns how many, where they were so many
+    /// that the oldest went first; there may have been room for all.
     pub(super) fn close_windows(
         &mut self,
         batch: &mut OpenBatch,
@@ -85,28 +85,34 @@ impl Partition {
         if batch.times_ms().is_none() {
             return Ok(None);
         }
-        let (windows_max, objects_max) = match (&self.replay, self.is_last) {
+        let (few, windows_max) = match (&self.replay, self.is_last) {
             // What was decided when it was begun, whatever room there is now.
-            (Some(replay), _) => (replay.intent.windows.unwrap_or(u64::MAX), usize::MAX),
-            (None, true) => (u64::MAX, usize::MAX),
-            // Beside those of its records: a batch that is full of them would never close one.
-            (None, false) => (
-                u64::MAX,
-                batch.objects().saturating_add(self.limits.objects),
-            ),
+            (Some(replay), _) => match replay.intent.windows {
+                Some(windows) => (0, windows),
+                None => (usize::MAX, u64::MAX),
+            },
+            (None, true) => (usize::MAX, u64::MAX),
+            // As many have room in any case: none makes more than one object.
+            (None, false) => (self.limits.objects, u64::MAX),
+        };
+        // Beside those of its records: a batch that is full of them would never close one.
+        let objects_max = match windows_max == u64::MAX {
+            true => batch.objects().saturating_add(few),
+            false => usize::MAX,
         };
         let pipeline = Arc::clone(&batch.pipeline);
+        let aggregates = pipeline.aggregates();
         let clock_ms = (!self.is_last).then_some(batch.clock_ms);
         let (who, at) = ((self.topic.as_str(), self.id), end.saturating_sub(1));
         let compressor = &mut self.compressor;
         let mut taken = Ok(());
-        let left = self.windows.close(pipeline.aggregates(), clock_ms, |row| {
+        let are_many = self.windows.close(aggregates, clock_ms, few, |row| {
             taken = batch.take_window(who, at, &row, compressor);
             let room = batch.counts.windows < windows_max && batch.objects() < objects_max;
             taken.is_ok() && room
         });
         taken?;
-        Ok(left.then_some(batch.counts.windows))
+        Ok(are_many.then_some(batch.counts.windows))
     }
 }
 

@@ -6,7 +6,8 @@
 //! done,   at offset E:  {"v":1,"s":"000…051234-77….json.zst"}
 //! ```
 //!
-//! `"w":30` stands beside `c` where the batch closes so many windows and leaves others that were due.
+//! `"w":30` stands beside `c` where more windows were due than are sure to have room: the batch closes so many, the
+//! oldest first. Without it, it closes all that are due, in the order of their groups.
 //!
 //! An intent says: the batch `[S, e)` is being written, with this clock and this configuration, from
 //! this state. Whoever reads it makes exactly that batch again before anything else. Kafka bounds
@@ -41,8 +42,8 @@ pub struct Intent {
     pub clock_ms: u64,
     /// Hash of the pipeline that makes its objects.
     pub pipeline: String,
-    /// How many windows it closes, where there was no room for all that were due: what room there is, is no
-    /// part of the pipeline.
+    /// How many windows it closes, the oldest first, where there may not be room for all that are due: what room
+    /// there is, is no part of the pipeline.
     pub windows: Option<u64>,
 }
 

@@ -16,7 +16,8 @@ pub struct Limits {
     /// Whole multiples of this since the Unix epoch, by the wall clock, milliseconds: never zero.
     pub every_ms: Option<u64>,
     /// Objects: a batch closes at the record that would bring one more than this. Windows that close with it
-    /// bring as many of their own at most; what is due beyond that closes with the next batch.
+    /// bring as many of their own at most, the oldest first; what is due beyond that closes with the next batch,
+    /// which then ends at its first record.
     pub objects: usize,
 }
 

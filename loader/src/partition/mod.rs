@@ -457,6 +457,7 @@ impl Partition {
                     || open.batch.counts.records >= self.limits.records
                     || open.batch.objects() >= self.limits.objects
                     || self.windows.are_full()
+                    || self.windows.are_left()
             }
         })
     }

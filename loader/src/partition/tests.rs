@@ -698,31 +698,46 @@ fn batches_are_closed_by_the_clock() {
     }
 }
 
-/// Closes what is open, twice: the paths of what each batch uploads, and the boundary of each.
-fn two_batches(partition: &mut Partition, now: Now) -> (Vec<Vec<String>>, Vec<Intent>) {
+/// Performs what a partition asks for: the paths of what each batch uploads, and the boundary of each.
+fn perform(partition: &mut Partition, now: Now) -> (Vec<Vec<String>>, Vec<Intent>) {
     let (mut uploaded, mut boundaries) = (Vec::new(), Vec::new());
-    for _ in 0..2 {
-        partition.apply(Event::Pressure, now).unwrap();
-        while let Some(action) = partition.next_action() {
-            let is_awaited = action.is_awaited();
-            match action {
-                Action::Commit(begun) => boundaries.extend(begun.intent),
-                Action::Upload(objects) => {
-                    let path = |object: &Object| ObjectName::parse(&object.key).unwrap().path;
-                    uploaded.push(objects.iter().map(path).collect());
-                }
-                _ => {}
+    while let Some(action) = partition.next_action() {
+        let is_awaited = action.is_awaited();
+        match action {
+            Action::Commit(begun) => boundaries.extend(begun.intent),
+            Action::Upload(objects) => {
+                let path = |object: &Object| ObjectName::parse(&object.key).unwrap().path;
+                uploaded.push(objects.iter().map(path).collect());
             }
-            if is_awaited {
-                partition.apply(Event::ActionDone, now).unwrap();
-            }
+            _ => {}
+        }
+        if is_awaited {
+            partition.apply(Event::ActionDone, now).unwrap();
         }
     }
     (uploaded, boundaries)
 }
 
-/// A path for each group: windows that close with one batch make no more objects than a batch may have, and
-/// whoever makes it again, with other limits, makes the same.
+/// A record of each of five groups, and one of each two minutes later; then more of one.
+fn minutes_of_groups() -> Fetched {
+    let mut log = Fetched::default();
+    let mut push = |group: &str, minute: u64| {
+        let value = format!(r#"{{"g":"{group}","time":"2026-11-28T08:{minute:02}:00Z"}}"#);
+        let offset = log.entries.len() as u64;
+        log.push(offset, 0, Some(value.as_bytes()), Identity::Foreign);
+    };
+    for group in ["a", "b", "c", "d", "e"] {
+        push(group, 0);
+    }
+    for group in ["a", "b", "c", "d", "e", "a", "a", "a"] {
+        push(group, 2);
+    }
+    log
+}
+
+/// A path for each group: windows that close with one batch make no more objects than a batch may have, those
+/// that are left close with the next ones, at their first records, and whoever makes a batch again, with other
+/// limits, makes the same.
 #[test]
 fn windows_beyond_the_bound_of_objects_close_with_the_next_batch() {
     let limits = |objects: usize| Limits {
@@ -740,18 +755,7 @@ fn windows_beyond_the_bound_of_objects_close_with_the_next_batch() {
         mono_ms: 0,
         wall_ms: EIGHT_MS + 86_400_000,
     };
-    let mut log = Fetched::default();
-    let mut push = |group: &str, minute: u64| {
-        let value = format!(r#"{{"g":"{group}","time":"2026-11-28T08:{minute:02}:00Z"}}"#);
-        let offset = log.entries.len() as u64;
-        log.push(offset, 0, Some(value.as_bytes()), Identity::Foreign);
-    };
-    for group in ["a", "b", "c", "d", "e"] {
-        push(group, 0);
-    }
-    for group in ["a", "b", "c", "d", "e", "a", "a", "a"] {
-        push(group, 2);
-    }
+    let log = minutes_of_groups();
     let start = Committed {
         offset: 0,
         names_from: 0,
@@ -767,10 +771,21 @@ fn windows_beyond_the_bound_of_objects_close_with_the_next_batch() {
     let current = Arc::clone(&pipeline);
     let mut partition =
         Partition::recover(who, one_batch, current, start.clone(), state, None).unwrap();
-    assert_eq!(partition.take(&log, 0, now).unwrap(), log.entries.len());
-    let (uploaded, boundaries) = two_batches(&mut partition, now);
-    assert_eq!(uploaded, [["w/a", "w/b"], ["w/c", "w/d"]]);
-    assert_eq!(boundaries[0].windows, Some(2), "three were left");
+    let (mut uploaded, mut boundaries, mut at) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..4 {
+        at += partition.take(&log, at, now).unwrap();
+        let (paths, begun) = perform(&mut partition, now);
+        uploaded.extend(paths);
+        boundaries.extend(begun);
+    }
+    assert_eq!(at, log.entries.len());
+    let expected: [&[&str]; 3] = [&["w/a", "w/b"], &["w/c", "w/d"], &["w/e"]];
+    assert_eq!(uploaded, expected);
+    let closed: Vec<_> = boundaries
+        .iter()
+        .map(|begun| (begun.end, begun.windows))
+        .collect();
+    assert_eq!(closed, [(10, Some(2)), (11, Some(2)), (12, None)]);
     // Made again by one that has room for all.
     let begun = Committed {
         intent: Some(boundaries[0].clone()),
