@@ -101,6 +101,24 @@ pub enum RecoverError {
     Partition(#[from] PartitionError),
 }
 
+impl RecoverError {
+    /// Whether it comes of what the group and the topic said when the partition was assigned: the same values say
+    /// the same again, whatever is mended meanwhile.
+    pub fn is_of_assignment(&self) -> bool {
+        match self {
+            Self::Intent { .. } | Self::Beyond { .. } | Self::EndUnknown(_) | Self::Gone { .. } => {
+                true
+            }
+            Self::Store(_)
+            | Self::Missing(_)
+            | Self::OfLambda(_)
+            | Self::Snapshot { .. }
+            | Self::Pipeline { .. }
+            | Self::Partition(_) => false,
+        }
+    }
+}
+
 async fn load_snapshot(store: &Store, folder: &str, name: &str) -> Result<Snapshot, RecoverError> {
     let key = format!("{folder}{name}");
     let object = store

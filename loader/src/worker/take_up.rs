@@ -138,8 +138,8 @@ async fn try_on(
                 seat.goes_on();
                 return Ok(machine);
             }
-            // The next assignment knows more.
-            Err(error @ RecoverError::EndUnknown(_)) => {
+            // The next assignment may know more.
+            Err(error) if error.is_of_assignment() => {
                 return Err(Ended::Stopped(error.to_string()));
             }
             Err(error) => {

@@ -195,6 +195,34 @@ async fn one_that_waits_to_take_up_ends_with_its_partition() {
     assert_eq!(loader.shared.prefetch.held(), 0);
 }
 
+/// A begun batch whose records are gone, and metadata that nobody knows: another look at the same says the same.
+#[tokio::test]
+async fn one_whose_assignment_cannot_be_taken_up_waits_for_the_next_one() {
+    let begun = r#"{"v":1,"e":5,"t":1,"c":"ab"}"#;
+    for (metadata, why) in [(begun, "gone by retention"), (r#"{"v":9}"#, "version 9")] {
+        let root = tempfile::tempdir().unwrap();
+        let loader = Loader::into(root.path());
+        let metrics = &loader.shared.metrics;
+        metrics.joined(true);
+        let (mut assigned, lane) = loader.assign();
+        assigned.committed = Some(crate::consume::CommittedOffset {
+            offset: 2,
+            metadata: metadata.to_owned(),
+        });
+        assigned.low = 7;
+        let worker = loader.run(assigned);
+        until("it says why", || {
+            metrics.not_ready().is_some_and(|said| said.contains(why))
+        })
+        .await;
+        // It has let go of what is fetched for it, and does not try on.
+        until("it stands by", || lane.records.is_closed()).await;
+        assert!(!worker.is_finished());
+        drop(lane);
+        assert!(matches!(worker.await.unwrap(), Ended::Revoked));
+    }
+}
+
 #[tokio::test]
 async fn one_that_cannot_take_up_tells_its_lag_and_why_and_goes_on_when_it_can() {
     let root = tempfile::tempdir().unwrap();
