@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::clock;
 use crate::partition::batch::Counts;
 use crate::partition::rejects::Rejects;
 
@@ -23,7 +24,7 @@ mod credentials;
 mod items;
 mod tables;
 
-use board::{Board, Post};
+use board::{Board, Post, Waits};
 pub use board::{Ends, Lag, Reading, Standing, lag};
 pub use credentials::Credentials;
 pub use items::{ItemCounts, ItemSums};
@@ -144,7 +145,10 @@ impl Metrics {
         let post = Post {
             epoch,
             standing,
-            waits: Some("it is being taken up".to_owned()),
+            waits: Some(Waits {
+                reason: "it is being taken up".to_owned(),
+                since_ms: clock::now().mono_ms,
+            }),
             end,
         };
         self.board().workers.insert(partition, post);
@@ -164,9 +168,11 @@ impl Metrics {
         }
     }
 
-    /// Why a worker cannot load now; none where it does.
-    pub fn why_it_waits(&self, who: (i32, u64)) -> Option<String> {
-        self.board().of(who)?.waits.clone()
+    /// Why a worker cannot load now, and since when there is a reason, monotonic milliseconds; none where it does.
+    pub fn why_it_waits(&self, who: (i32, u64)) -> Option<(String, u64)> {
+        let mut board = self.board();
+        let waits = board.of(who)?.waits.as_ref()?;
+        Some((waits.reason.clone(), waits.since_ms))
     }
 
     /// A partition was stopped, for a trouble of its own.
@@ -177,7 +183,11 @@ impl Metrics {
     /// Notes why a worker cannot load now.
     pub fn waits(&self, who: (i32, u64), reason: String) {
         if let Some(post) = self.board().of(who) {
-            post.waits = Some(reason);
+            let since_ms = match &post.waits {
+                Some(waits) => waits.since_ms,
+                None => clock::now().mono_ms,
+            };
+            post.waits = Some(Waits { reason, since_ms });
         }
     }
 

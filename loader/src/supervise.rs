@@ -183,6 +183,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         metrics: Arc::default(),
         status: Status::default(),
         polled_ms: Arc::default(),
+        refusal_lasts: worker::REFUSAL_LASTS,
         flush: flushed,
         stop: stopped,
     });

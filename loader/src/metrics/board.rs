@@ -18,6 +18,15 @@ pub(super) struct Board {
     pub(super) lost_sum: u64,
 }
 
+/// Why a worker cannot load.
+#[derive(Debug)]
+pub(super) struct Waits {
+    /// The newest reason.
+    pub(super) reason: String,
+    /// Since when there is one, monotonic milliseconds.
+    pub(super) since_ms: u64,
+}
+
 /// A worker's line.
 #[derive(Debug)]
 pub(super) struct Post {
@@ -25,7 +34,7 @@ pub(super) struct Post {
     pub(super) epoch: u64,
     pub(super) standing: Standing,
     /// Why it cannot load now; none where it does.
-    pub(super) waits: Option<String>,
+    pub(super) waits: Option<Waits>,
     /// Where its partition ends, as it was told: while nothing is fetched the client hears nothing of that.
     pub(super) end: Option<u64>,
 }
@@ -66,7 +75,7 @@ impl Board {
             return Some("not in the group yet\n".to_owned());
         }
         let waits = |(partition, post): (&i32, &Post)| {
-            let reason = post.waits.as_ref()?;
+            let reason = &post.waits.as_ref()?.reason;
             Some(format!("partition {partition} is not loaded: {reason}\n"))
         };
         let lines: Vec<String> = self.workers.iter().filter_map(waits).collect();
@@ -232,7 +241,10 @@ mod tests {
         let post = |epoch, waits: Option<&str>| Post {
             epoch,
             standing,
-            waits: waits.map(str::to_owned),
+            waits: waits.map(|reason| Waits {
+                reason: reason.to_owned(),
+                since_ms: 0,
+            }),
             end: Some(25),
         };
         board.workers.insert(1, post(7, Some("no state")));

@@ -14,12 +14,13 @@
 //! Where objects are loaded the SDK's own retries are off: the caller retries with its own back-off, for
 //! as long as it owns the partition. Commands have the SDK's.
 
+mod failure;
 mod multipart;
 pub mod options;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use crate::encode::Content;
 use crate::name::OWN_FOLDER;
 use crate::store::aws::{self, Retries};
+use crate::store::s3::failure::failure;
 use crate::store::s3::options::{S3Options, described};
 use crate::store::{Listed, Reading, StoreError, Stored, Version};
 
@@ -300,34 +302,7 @@ impl S3 {
             "s3://{}/{}{key}",
             self.settings.bucket, self.settings.prefix
         );
-        match (status(error), error.code()) {
-            (_, Some("NoSuchBucket")) => StoreError::Refused(format!(
-                "cannot {verb} {what}: the bucket does not exist at this endpoint and region; make it, or correct output.url"
-            )),
-            (Some(401 | 403), code) => StoreError::Refused(format!(
-                "cannot {verb} {what}: access denied ({}); the credentials need s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload there, with tags s3:PutObjectTagging, with a key kms:GenerateDataKey and kms:Decrypt; and the bucket must belong to output.s3.expected_bucket_owner where that is set",
-                code.unwrap_or("no code")
-            )),
-            // An upload that somebody aborted: the next attempt begins a new one.
-            (Some(404), Some("NoSuchUpload")) => {
-                StoreError::Later(format!("cannot {verb} {what}: the upload was aborted"))
-            }
-            (Some(status @ (301 | 307 | 400 | 404 | 405 | 501)), code) => {
-                StoreError::Refused(format!(
-                    "cannot {verb} {what}: {status} {}: {}",
-                    code.unwrap_or("no code"),
-                    error.message().unwrap_or("no message")
-                ))
-            }
-            (Some(status), code) => StoreError::Later(format!(
-                "cannot {verb} {what}: {status} {}",
-                code.unwrap_or("no code")
-            )),
-            (None, _) => StoreError::Later(format!(
-                "cannot {verb} {what}: {}",
-                DisplayErrorContext(error)
-            )),
-        }
+        failure(&format!("cannot {verb} {what}"), error)
     }
 }
 

@@ -40,6 +40,8 @@ use crate::worker::take_up::{stand_by, take_up};
 
 /// Longest time between two looks at the clock.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long an output refuses before that is more than a moment's: a token that ran out, rights that are changed.
+pub const REFUSAL_LASTS: Duration = Duration::from_secs(60);
 /// How often a worker looks through its ledger for the status page, milliseconds.
 const DEVICES_EVERY_MS: u64 = 10_000;
 
@@ -67,6 +69,8 @@ pub struct Shared {
     pub status: Status,
     /// When the poll thread last looked up, monotonic milliseconds; 0 while there is none.
     pub polled_ms: Arc<AtomicU64>,
+    /// How long an output refuses what it will go on to refuse: [`REFUSAL_LASTS`].
+    pub refusal_lasts: Duration,
     /// Changes each time that what is open is to be closed at once.
     pub flush: watch::Receiver<u64>,
     /// Set once: close what is open and end.
@@ -227,7 +231,7 @@ impl Worker<'_> {
             }
         }
         if self.room() == Room::CloseYours {
-            match (self.machine.closing(), self.seat.why_it_waits()) {
+            match (self.machine.closing(), self.seat.why_it_stays()) {
                 (None, reason) => {
                     self.machine
                         .apply(Event::Pressure, clock::now())
@@ -239,7 +243,7 @@ impl Worker<'_> {
                         return Err(Ended::Stopped(reason));
                     }
                 }
-                // It closes already, and cannot: its memory is for those that can.
+                // It closes already, and cannot, and not for a moment: its memory is for those that can.
                 (Some(_), Some(reason)) => return Err(Ended::Stopped(reason)),
                 (Some(_), None) => {}
             }
@@ -287,7 +291,7 @@ impl Worker<'_> {
             bytes: self.machine.held(),
             state: self.machine.state_held(),
             // Nobody's turn waits for one that cannot go on.
-            begun: match self.seat.why_it_waits() {
+            begun: match self.seat.why_it_stays() {
                 Some(_) => Begun::No,
                 None => self.begun,
             },

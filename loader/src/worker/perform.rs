@@ -144,25 +144,32 @@ pub(super) async fn put(
     at: usize,
 ) -> Result<(), TakenName> {
     let mut backoff = Backoff::new(who.1 + at as u64);
-    loop {
+    let mut was_refused = false;
+    let put = loop {
         let bytes = object.bytes.clone();
         let error = match shared
             .store
             .put_new(&object.key, bytes, object.content)
             .await
         {
-            Ok(_) => return Ok(()),
+            Ok(_) => break Ok(()),
             Err(error @ (StoreError::Conflict { .. } | StoreError::Changed(_))) => {
-                return Err(TakenName(error.to_string()));
+                break Err(TakenName(error.to_string()));
             }
             Err(error) => error,
         };
         if matches!(error, StoreError::Refused(_)) {
+            was_refused = true;
             shared.metrics.waits(who, error.to_string());
         }
         let wait = backoff.next_wait();
         shared.metrics.retries.inc();
         tracing::warn!(%error, ?wait, "not stored yet; trying again, the offset stays where it is");
         tokio::time::sleep(wait).await;
+    };
+    // Others of its batch may be under way for long: what was refused is no more. One that still is says so again.
+    if was_refused {
+        shared.metrics.goes_on(who);
     }
+    put
 }

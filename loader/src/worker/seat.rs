@@ -1,6 +1,7 @@
 //! What a worker's being there is seen by.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::clock;
 use crate::consume::{Assigned, CommittedOffset, HandOver};
@@ -59,9 +60,12 @@ impl<'a> Seat<'a> {
         self.shared.metrics.waits(self.who, reason);
     }
 
-    /// Why it cannot be loaded now; none where it is.
-    pub(super) fn why_it_waits(&self) -> Option<String> {
-        self.shared.metrics.why_it_waits(self.who)
+    /// Why it cannot be loaded; none where it is, or where that may pass.
+    pub(super) fn why_it_stays(&self) -> Option<String> {
+        let (reason, since_ms) = self.shared.metrics.why_it_waits(self.who)?;
+        let lasted_ms = clock::now().mono_ms.saturating_sub(since_ms);
+        let lasts = Duration::from_millis(lasted_ms) >= self.shared.refusal_lasts;
+        lasts.then_some(reason)
     }
 
     pub(super) fn goes_on(&self) {

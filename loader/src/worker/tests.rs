@@ -42,6 +42,11 @@ impl Loader {
 
     /// Batches of so many records, and a bound of so many bytes.
     fn with(root: &Path, records: u64, bound: usize) -> Self {
+        Self::patient(root, (records, bound), REFUSAL_LASTS)
+    }
+
+    /// A refusal is taken for one that stays when it has lasted so long.
+    fn patient(root: &Path, (records, bound): (u64, usize), refusal_lasts: Duration) -> Self {
         let text = format!(
             "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='file://{}'\npath='all'\n\
              [flush]\nrecords={records}\n",
@@ -62,6 +67,7 @@ impl Loader {
             metrics: Arc::default(),
             status: Status::default(),
             polled_ms: Arc::default(),
+            refusal_lasts,
             flush: watch::channel(0).1,
             stop: stopped,
             plan,
@@ -399,7 +405,7 @@ async fn a_panic_is_a_trouble_like_another() {
 async fn one_that_is_refused_gives_its_memory_to_those_that_are_not() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("all"), "a file").unwrap();
-    let loader = Loader::with(root.path(), 1, 1);
+    let loader = Loader::patient(root.path(), (1, 1), Duration::ZERO);
     let metrics = &loader.shared.metrics;
     metrics.joined(true);
     let (assigned, lane) = loader.assign();
@@ -468,7 +474,7 @@ async fn one_whose_accounts_are_refused_gives_its_memory_too() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(&name), bytes).unwrap();
     std::fs::write(own.join("complete"), "a file").unwrap();
-    let loader = Loader::with(root.path(), 1, 1);
+    let loader = Loader::patient(root.path(), (1, 1), Duration::ZERO);
     let metrics = &loader.shared.metrics;
     metrics.joined(true);
     let (mut assigned, lane) = loader.assign();
@@ -488,4 +494,54 @@ async fn one_whose_accounts_are_refused_gives_its_memory_too() {
     metrics.waits((0, 1), "no right to write".to_owned());
     until("it holds nothing", || loader.shared.staging.held().0 == 0).await;
     assert!(lane.records.is_closed() && !worker.is_finished());
+}
+
+/// Nor is anything stopped for a refusal that passes, however short memory is.
+#[tokio::test]
+async fn one_that_was_refused_for_a_moment_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("all");
+    std::fs::write(&file, "a file").unwrap();
+    let loader = Loader::patient(root.path(), (1, 1), Duration::from_secs(3600));
+    let metrics = &loader.shared.metrics;
+    metrics.joined(true);
+    let (assigned, lane) = loader.assign();
+    let _worker = loader.run(assigned);
+    lane.give(0).await;
+    until("an upload was tried", || metrics.retries.get() > 0).await;
+    metrics.waits((0, 1), "not now".to_owned());
+    // It looks at what it holds, and keeps it.
+    lane.give(1).await;
+    let tried = metrics.retries.get() + 2;
+    until("it tries on", || metrics.retries.get() >= tried).await;
+    assert!(!lane.records.is_closed() && loader.shared.staging.held().0 > 0);
+    std::fs::remove_file(file).unwrap();
+    until("both are loaded", || loader.shared.tally.sum().rows == 2).await;
+    assert_eq!(metrics.not_ready(), None);
+}
+
+/// An object that was refused and then is stored keeps nothing waiting for the others of its batch.
+#[tokio::test]
+async fn what_was_refused_and_is_stored_is_no_trouble_any_more() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("all");
+    std::fs::write(&file, "a file").unwrap();
+    let loader = Loader::into(root.path());
+    let (assigned, _lane) = loader.assign();
+    let seat = Seat::take(&loader.shared, &assigned);
+    seat.goes_on();
+    let bytes = bytes::Bytes::from_static(b"{}\n");
+    let object = Object {
+        key: "all/of/it.ndjson".to_owned(),
+        content: plain_content(&bytes),
+        bytes,
+    };
+    let metrics = &loader.shared.metrics;
+    let mend = async {
+        until("it is refused", || metrics.why_it_waits(seat.who).is_some()).await;
+        std::fs::remove_file(&file).unwrap();
+    };
+    let (stored, ()) = tokio::join!(put(&loader.shared, &object, seat.who, 0), mend);
+    assert!(stored.is_ok());
+    assert_eq!(metrics.why_it_waits(seat.who), None);
 }
