@@ -5,8 +5,9 @@
 //! name that a followed log's may have become waits, while what it holds is what that log holds too,
 //! until nobody writes to it. Content alone does not make two files one: small files, and files that
 //! are just begun, are often the same. A file takes another's place only where it is compressed, or
-//! where what was read lies no longer where it lay. And files may have come and gone between two scans, or while the agent was away: when a
-//! log's file leaves its path, the rotated ones that are younger are read too, the oldest first.
+//! where what was read lies no longer where it lay. And files may have come and gone between two
+//! scans, or while the agent was away: when a log's file leaves its path, the rotated ones that are
+//! younger are read too, the oldest first.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
@@ -106,8 +107,8 @@ impl New {
 impl<R: Registry> Roster<R> {
     /// Takes note of which files a scan led to, and begins with the new ones: all of them are
     /// registered in one transaction, before the first record of any; until that is so they are held open.
-    /// `left`: streams whose last file was found elsewhere, or not at all. `is_new` says of which streams nothing was known
-    /// when the agent started: `start_at` is about those.
+    /// `left`: streams whose last file was found elsewhere, or not at all. `is_new` says of which streams
+    /// nothing was known when the agent started: `start_at` is about those.
     pub(super) fn adopt(
         &mut self,
         index: usize,

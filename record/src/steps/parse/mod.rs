@@ -12,7 +12,8 @@
 //!
 //! The fields take the place of the field that was parsed (`message`), or go into one object
 //! (`into`). A text that is not of the format stays as it is, and `parse_error` says what is wrong
-//! with it, unless `on_error` has it otherwise (`ignore`, `drop`; the loader's `dead_letter`). What is no text, or not there, is not parsed.
+//! with it, unless `on_error` has it otherwise (`ignore`, `drop`; the loader's `dead_letter`). What is no
+//! text, or not there, is not parsed.
 
 mod cri;
 mod csv;
