@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::clock;
-use crate::config::plan::Output;
+use crate::config::Output;
 use crate::metrics::{Credentials, resident_bytes};
 use crate::status::history::EVERY;
 use crate::status::{About, Process, page};

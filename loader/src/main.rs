@@ -12,7 +12,7 @@ use headwater_loader::cli::columns;
 use headwater_loader::cli::compact::Wanted;
 use headwater_loader::cli::dry_run::{Prices, Sample};
 use headwater_loader::cli::replay::{Stretch, Until};
-use headwater_loader::config::{ConfigFile, plan};
+use headwater_loader::config::{ConfigFile, output};
 use headwater_loader::range::position::Position;
 use headwater_loader::store::{Retries, Store};
 use headwater_loader::{cli, clock, lambda, supervise};
@@ -482,7 +482,7 @@ async fn elsewhere(config: &Path, to: String) -> anyhow::Result<Store> {
     let mut file: ConfigFile = headwater_msk::config_file::read(config)?;
     cli::dlq::apart(&file.output.url, &to)?;
     file.output.url = to;
-    let output = plan::parse_output(&file);
+    let output = output::parse(&file);
     let output = output.map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
     Ok(supervise::open_store(&output, Retries::Client).await)
 }

@@ -13,8 +13,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::config::Plan;
-use crate::config::plan::Output;
+use crate::config::{Output, Plan};
 use crate::consume::Assigned;
 use crate::consume::consumer::{ConsumerError, Member};
 use crate::consume::prefetch::Prefetch;

@@ -40,20 +40,8 @@ pub(crate) fn run(bytes: &[u8]) {
         );
         fetched.push(offset, 0, parts.next(), identity);
     }
-    let committed = Committed {
-        offset: 0,
-        names_from: 0,
-        snapshot: None,
-        intent: None,
-    };
-    let limits = Limits {
-        bytes: usize::MAX,
-        records: u64::MAX,
-        age_ms: u64::MAX,
-        idle_ms: None,
-        every_ms: None,
-        objects: usize::MAX,
-    };
+    let committed = Committed::at(0);
+    let limits = Limits::NONE;
     let now = Now {
         mono_ms: 0,
         wall_ms: 1_795_852_800_000,

@@ -6,8 +6,7 @@ use std::fmt::Write;
 use anyhow::ensure;
 
 use crate::cli::print;
-use crate::config::Plan;
-use crate::config::plan::Output;
+use crate::config::{Output, Plan};
 use crate::format::{Column, ColumnType, Kind};
 use crate::route::{Folder, Holds};
 

@@ -16,8 +16,7 @@ use anyhow::ensure;
 use serde::Serialize;
 
 use crate::cli::{Progress, dlq, print};
-use crate::config::Plan;
-use crate::config::plan::Output;
+use crate::config::{Output, Plan};
 use crate::fetched::Fetched;
 use crate::items::Mode;
 use crate::items::attributes::measure_item;
@@ -202,12 +201,7 @@ struct DryRun<'a> {
 
 impl<'a> DryRun<'a> {
     fn new(plan: &'a Plan, partition: i32, start: u64) -> anyhow::Result<Self> {
-        let committed = Committed {
-            offset: start,
-            names_from: start,
-            snapshot: None,
-            intent: None,
-        };
+        let committed = Committed::at(start);
         let machine = Partition::recover(
             (&plan.kafka.topic, partition),
             plan.flush,

@@ -2,7 +2,10 @@
 
 pub mod defaults;
 pub mod file;
+pub mod output;
 pub mod plan;
+mod sections;
 
 pub use file::ConfigFile;
+pub use output::Output;
 pub use plan::Plan;

@@ -110,12 +110,8 @@ const ITEMS_AT_ONCE: usize = 500;
 /// Everything of an event is one batch, unless it would make more objects than a batch may.
 fn limits(plan: &Plan) -> Limits {
     Limits {
-        bytes: usize::MAX,
-        records: u64::MAX,
-        age_ms: u64::MAX,
-        idle_ms: None,
-        every_ms: None,
         objects: plan.flush.objects,
+        ..Limits::NONE
     }
 }
 
@@ -316,12 +312,7 @@ impl Work<'_> {
         if has_group_state(self.store, &self.folder).await? {
             return Err(LambdaError::OfAGroup);
         }
-        let committed = Committed {
-            offset: first,
-            names_from: first,
-            snapshot: None,
-            intent: None,
-        };
+        let committed = Committed::at(first);
         Ok((Head::done(committed), None))
     }
 

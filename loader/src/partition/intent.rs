@@ -33,6 +33,18 @@ pub struct Committed {
     pub intent: Option<Intent>,
 }
 
+impl Committed {
+    /// A partition of which everything below `offset` is settled, and nothing is known.
+    pub fn at(offset: u64) -> Self {
+        Self {
+            offset,
+            names_from: offset,
+            snapshot: None,
+            intent: None,
+        }
+    }
+}
+
 /// A batch's boundary, made durable before its first object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {

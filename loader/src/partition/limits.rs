@@ -34,6 +34,16 @@ pub struct Now {
 const TURN_AGE_MS: u64 = 60_000;
 
 impl Limits {
+    /// Nothing closes a batch but who fills it.
+    pub const NONE: Self = Self {
+        bytes: usize::MAX,
+        records: u64::MAX,
+        age_ms: u64::MAX,
+        idle_ms: None,
+        every_ms: None,
+        objects: usize::MAX,
+    };
+
     /// When a batch that is opened now is due, on the monotonic clock, whatever comes. The wall clock is
     /// asked once: that it is set afterwards moves no boundary by more than a period. Where hours are
     /// marked it is due with the hour; `turned`: where it brings a marker, soon.

@@ -162,12 +162,7 @@ impl World {
             Some((offset, metadata)) => Committed::parse(*offset, metadata).unwrap(),
             None => {
                 let first = self.log.entries[0].offset;
-                Committed {
-                    offset: first,
-                    names_from: first,
-                    snapshot: None,
-                    intent: None,
-                }
+                Committed::at(first)
             }
         };
         let state = match &committed.snapshot {
@@ -487,19 +482,10 @@ fn the_simulation_sees_a_missing_boundary() {
 #[test]
 fn what_is_due_waits_for_the_batch_that_closes() {
     let limits = Limits {
-        bytes: usize::MAX,
-        records: u64::MAX,
         age_ms: 10,
-        idle_ms: None,
-        every_ms: None,
-        objects: usize::MAX,
+        ..Limits::NONE
     };
-    let committed = Committed {
-        offset: 0,
-        names_from: 0,
-        snapshot: None,
-        intent: None,
-    };
+    let committed = Committed::at(0);
     let pipeline = Arc::new(pipeline("", "all"));
     let mut partition = Partition::recover(
         (TOPIC, 0),
@@ -542,20 +528,8 @@ fn what_is_due_waits_for_the_batch_that_closes() {
 /// What is open when it is told to flush closes, behind one that closes already, and nothing that came later.
 #[test]
 fn a_flush_closes_what_is_open_and_no_more() {
-    let limits = Limits {
-        bytes: usize::MAX,
-        records: u64::MAX,
-        age_ms: u64::MAX,
-        idle_ms: None,
-        every_ms: None,
-        objects: usize::MAX,
-    };
-    let committed = Committed {
-        offset: 0,
-        names_from: 0,
-        snapshot: None,
-        intent: None,
-    };
+    let limits = Limits::NONE;
+    let committed = Committed::at(0);
     let pipeline = Arc::new(pipeline("", "all"));
     let state = <_>::default();
     let mut partition =
@@ -600,12 +574,7 @@ fn a_flush_closes_what_is_open_and_no_more() {
 
 /// Takes one record at each of these times and tells when a batch of how many records was closed.
 fn closed_at(limits: Limits, wall_ms: u64, records_at: &[u64]) -> Vec<(u64, u64)> {
-    let committed = Committed {
-        offset: 0,
-        names_from: 0,
-        snapshot: None,
-        intent: None,
-    };
+    let committed = Committed::at(0);
     let pipeline = Arc::new(pipeline("", "all"));
     let state = <_>::default();
     let mut partition =
@@ -640,14 +609,7 @@ fn closed_at(limits: Limits, wall_ms: u64, records_at: &[u64]) -> Vec<(u64, u64)
 
 #[test]
 fn batches_are_closed_by_the_clock() {
-    let never = Limits {
-        bytes: usize::MAX,
-        records: u64::MAX,
-        age_ms: u64::MAX,
-        idle_ms: None,
-        every_ms: None,
-        objects: usize::MAX,
-    };
+    let never = Limits::NONE;
     let aged = Limits {
         age_ms: 300,
         ..never
@@ -741,12 +703,9 @@ fn minutes_of_groups() -> Fetched {
 #[test]
 fn windows_beyond_the_bound_of_objects_close_with_the_next_batch() {
     let limits = |objects: usize| Limits {
-        bytes: usize::MAX,
         records: 1,
-        age_ms: u64::MAX,
-        idle_ms: None,
-        every_ms: None,
         objects,
+        ..Limits::NONE
     };
     let steps = "[[transform]]\nstep='aggregate'\nwindow='1m'\nlateness='0s'\nby=['g']\npath='w/{g}'\n\
                  compute=[{function='count'}]\n";
@@ -756,12 +715,7 @@ fn windows_beyond_the_bound_of_objects_close_with_the_next_batch() {
         wall_ms: EIGHT_MS + 86_400_000,
     };
     let log = minutes_of_groups();
-    let start = Committed {
-        offset: 0,
-        names_from: 0,
-        snapshot: None,
-        intent: None,
-    };
+    let start = Committed::at(0);
     let one_batch = Limits {
         records: 10,
         ..limits(2)

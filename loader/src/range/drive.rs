@@ -83,12 +83,7 @@ mod tests {
         let text = "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='s3://b/p'\n";
         let file: ConfigFile = headwater_msk::config_file::parse(text).unwrap();
         let plan = Plan::new(&file, Tables::new(), None).unwrap();
-        let committed = Committed {
-            offset: 0,
-            names_from: 0,
-            snapshot: None,
-            intent: None,
-        };
+        let committed = Committed::at(0);
         let state = Carried::default();
         let pipeline = Arc::clone(&plan.pipeline);
         let machine =

@@ -91,12 +91,7 @@ pub async fn replay(
         .with_context(|| format!("partition {partition} is not of this stretch"))?;
     let topic = plan.kafka.topic.as_str();
     let before = done(store, topic, partition).await?;
-    let committed = before.unwrap_or(Committed {
-        offset: from,
-        names_from: from,
-        snapshot: None,
-        intent: None,
-    });
+    let committed = before.unwrap_or(Committed::at(from));
     let written = Written {
         from,
         to,
@@ -112,12 +107,8 @@ pub async fn replay(
     let state = load_state(store, &folder, snapshot).await?;
     let clock_ms = state.clock_ms;
     let limits = Limits {
-        bytes: usize::MAX,
-        records: u64::MAX,
-        age_ms: u64::MAX,
-        idle_ms: None,
-        every_ms: None,
         objects: manifest.batch.objects,
+        ..Limits::NONE
     };
     let pipeline = Arc::clone(&plan.pipeline);
     let id = (topic, partition);

@@ -175,12 +175,8 @@ pub(super) fn check_hours(world: &World, state: &Value, seed: u64) {
 /// off, before or behind what they do.
 fn life(world: &mut World, crashes: &mut Option<Seed>) {
     let limits = Limits {
-        bytes: usize::MAX,
         records: 7,
-        age_ms: u64::MAX,
-        idle_ms: None,
-        every_ms: None,
-        objects: usize::MAX,
+        ..Limits::NONE
     };
     let mut count = 0;
     'life: loop {
@@ -307,19 +303,10 @@ fn ticks(
     said
 }
 
-const LIMITS: Limits = Limits {
-    bytes: usize::MAX,
-    records: u64::MAX,
-    age_ms: u64::MAX,
-    idle_ms: None,
-    every_ms: None,
-    objects: usize::MAX,
-};
-
 #[test]
 fn a_partition_without_records_says_so_and_through_a_restart() {
     let mut world = World::new(&mut Seed(1));
-    let mut worker = world.take_up(LIMITS, make_pipeline(1, false));
+    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, false));
     let said = ticks(&mut world, &mut worker, 0..100);
     assert_eq!(said, ["2026-11-28T08Z"]);
     assert_eq!(world.snapshots.len(), 1, "one state at a time");
@@ -328,7 +315,7 @@ fn a_partition_without_records_says_so_and_through_a_restart() {
         Some(EIGHT_MS + 3_600_000)
     );
     // What was due when it ended may not have been written: it is said again.
-    let mut worker = world.take_up(LIMITS, make_pipeline(1, false));
+    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, false));
     assert_eq!(worker.partition.standing().complete_ms, None);
     let said = ticks(&mut world, &mut worker, 110..250);
     assert_eq!(
@@ -359,7 +346,7 @@ fn a_partition_without_records_says_so_and_through_a_restart() {
 #[test]
 fn what_is_open_closes_with_the_hour_and_the_next_one_soon() {
     let mut world = World::new(&mut Seed(1));
-    let mut worker = world.take_up(LIMITS, make_pipeline(1, false));
+    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, false));
     ticks(&mut world, &mut worker, 0..50);
     let at = |minute: u64| Now {
         mono_ms: EIGHT_MS + minute * 60_000,
