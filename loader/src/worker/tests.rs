@@ -130,6 +130,11 @@ impl Lane {
     }
 }
 
+/// Whether it is said that not everything is loaded, in these words.
+fn says(metrics: &Metrics, why: &str) -> bool {
+    metrics.not_ready().is_some_and(|said| said.contains(why))
+}
+
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let patience = async {
         while !holds() {
@@ -217,10 +222,7 @@ async fn one_whose_assignment_cannot_be_taken_up_waits_for_the_next_one() {
         });
         assigned.low = 7;
         let worker = loader.run(assigned);
-        until("it says why", || {
-            metrics.not_ready().is_some_and(|said| said.contains(why))
-        })
-        .await;
+        until("it says why", || says(metrics, why)).await;
         // It has let go of what is fetched for it, and does not try on.
         until("it stands by", || lane.records.is_closed()).await;
         assert!(!worker.is_finished());
@@ -242,12 +244,9 @@ async fn one_that_cannot_take_up_tells_its_lag_and_why_and_goes_on_when_it_can()
     lane.give(0).await;
     let reason = "partition 0 is not loaded: the state cannot be read yet";
     until("it says that it cannot, and what waits", || {
-        let said = metrics
-            .not_ready()
-            .is_some_and(|said| said.contains(reason));
         let reading = metrics.readings(65_005);
         let lag = reading.first().and_then(|reading| reading.lag);
-        said && lag.is_some_and(|lag| (lag.records, lag.seconds) == (9, 65))
+        says(metrics, reason) && lag.is_some_and(|lag| (lag.records, lag.seconds) == (9, 65))
     })
     .await;
     std::fs::remove_file(own).unwrap();
@@ -353,12 +352,7 @@ async fn one_with_a_broken_state_waits_for_a_person_and_says_so() {
     let (assigned, lane) = loader.assign();
     let worker = loader.run(assigned);
     lane.give(0).await;
-    until("it says so", || {
-        metrics
-            .not_ready()
-            .is_some_and(|said| said.contains("damaged"))
-    })
-    .await;
+    until("it says so", || says(metrics, "damaged")).await;
     assert!(!worker.is_finished());
     std::fs::remove_file(state).unwrap();
     until("it is loaded", || {
@@ -381,12 +375,7 @@ async fn one_whose_name_is_taken_is_stopped_and_holds_nothing() {
     let (assigned, lane) = loader.assign();
     let worker = loader.run(assigned);
     lane.give(0).await;
-    until("it is stopped", || {
-        metrics
-            .not_ready()
-            .is_some_and(|said| said.contains("holds something else"))
-    })
-    .await;
+    until("it is stopped", || says(metrics, "holds something else")).await;
     until("it holds nothing", || loader.shared.staging.held().0 == 0).await;
     assert!(!worker.is_finished());
     assert!(lane.records.is_closed());
