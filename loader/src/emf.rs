@@ -12,7 +12,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{ItemSums, Metrics, Reading};
+use crate::metrics::{ItemSums, Metrics, Reading, waiting};
 use crate::partition::batch::Counts;
 
 /// What the metrics are of.
@@ -71,6 +71,8 @@ pub struct Gauges {
     pub gaps: u64,
     /// Partitions that are ours.
     pub partitions: u64,
+    /// Those of them that cannot be loaded now.
+    pub waiting: u64,
     /// Memory of the process, bytes.
     pub resident_bytes: u64,
 }
@@ -84,6 +86,7 @@ impl Gauges {
             lag_seconds: lags().map(|lag| lag.seconds).max().unwrap_or(0),
             gaps: readings.iter().map(|reading| reading.standing.gaps).sum(),
             partitions: readings.len() as u64,
+            waiting: waiting(readings),
             resident_bytes,
         }
     }
@@ -132,6 +135,7 @@ impl Emf {
                 ("durable_lag_seconds", "Seconds", gauges.lag_seconds),
                 ("unexplained_gaps", "Count", gauges.gaps),
                 ("partitions", "Count", gauges.partitions),
+                ("partitions_waiting", "Count", gauges.waiting),
                 ("resident_memory_bytes", "Bytes", gauges.resident_bytes),
             ]);
         }
@@ -204,7 +208,7 @@ mod tests {
             },
             end: Some(9),
             lag: Some(Lag { records, seconds }),
-            waits: false,
+            waits: (partition == 1).then(|| "refused".to_owned()),
         };
         let gauges = Gauges::of(&[reading(0, 5, 70), reading(1, 6, 30)], 1 << 20);
         let line = emf.line(
@@ -223,6 +227,7 @@ mod tests {
             ("durable_lag_seconds", 70),
             ("unexplained_gaps", 4),
             ("partitions", 2),
+            ("partitions_waiting", 1),
         ] {
             assert_eq!(line[name], value, "{name}");
         }

@@ -296,8 +296,7 @@ impl Metrics {
             }
         }
         gauge(&self.assigned, readings.len() as u64);
-        let waiting = readings.iter().filter(|reading| reading.waits);
-        gauge(&self.waiting, waiting.count() as u64);
+        gauge(&self.waiting, waiting(&readings));
         gauge(&self.batch_bytes, batch_bytes.0 as u64);
         gauge(&self.batch_bytes_max, batch_bytes.1 as u64);
         gauge(&self.state_bytes, state_bytes.0 as u64);
@@ -471,6 +470,12 @@ impl Metrics {
             registry.register(name, help, gauge.clone());
         }
     }
+}
+
+/// How many of these cannot be loaded now.
+pub fn waiting(readings: &[Reading]) -> u64 {
+    let waiting = readings.iter().filter(|reading| reading.waits.is_some());
+    waiting.count() as u64
 }
 
 /// Resident memory of this process; 0 where the system does not say.

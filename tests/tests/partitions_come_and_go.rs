@@ -110,6 +110,33 @@ fn a_partition_with_a_broken_state_holds_up_no_other() {
     loading.assert_proven();
 }
 
+/// The group stands behind the end of a partition, as where its topic was made anew: that is said where a person
+/// looks, and the other is loaded.
+#[test]
+fn a_partition_that_stands_behind_its_end_is_told() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "behind", 2);
+    let listen = free_address();
+    let http = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
+    let written = give(&loading, 0, "first", 5);
+    give(&loading, 1, "first", 5);
+    kafka.set_committed(loading.group(), &loading.topic, 1, 99);
+    let loader = loading.loader(&http).start();
+    wait_until("it is said, and the other is loaded", PATIENCE, || {
+        let reason = "the group stands at offset 99, and the topic ends at 5";
+        let says = |path: &str| page(&listen, path).filter(|(_, said)| said.contains(reason));
+        says("/readyz").is_some_and(|(status, said)| {
+            status == 503 && said.starts_with("partition 1 is not loaded: ")
+        }) && says("/status.json").is_some()
+            && metric(&listen, "headwater_loader_partitions_waiting") == Some(1)
+            && metric(&listen, "headwater_loader_partition_stops_total") == Some(1)
+            && all_is_stored(&loading, &written)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let said = loader.stderr();
+    assert!(!said.contains("a begun batch waits"), "{said}");
+}
+
 /// What retention deleted before it was read is counted, and the group is left for it: what was open in the other
 /// partition by then is written first, long before it is due.
 #[test]

@@ -35,9 +35,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// Most messages between two looks at a stop, a doubt, or a hold: under a backlog there is always one
 /// more.
 const POLLED_MAX: u32 = 50_000;
-/// After so long a partition in which the group stands behind the end is looked at again: until then the
-/// others are loaded.
-const LOOK_AGAIN_MS: u64 = 300_000;
 /// How long the poll thread waits for room before it pauses a partition: a pause throws away what
 /// was fetched for it, so it is for workers that stand still, not for those that are merely slower.
 const PAUSE_AFTER: Duration = Duration::from_millis(50);
@@ -87,8 +84,6 @@ pub struct Member {
     gate: Arc<Gate>,
     topic: String,
     failed: AtomicBool,
-    /// When the membership is given up so that a partition is assigned again, monotonic milliseconds.
-    look_again_ms: AtomicU64,
 }
 
 impl std::fmt::Debug for Member {
@@ -175,7 +170,6 @@ impl Member {
             gate,
             topic: plan.kafka.topic.clone(),
             failed: AtomicBool::new(false),
-            look_again_ms: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -243,9 +237,6 @@ impl Member {
         if let Some(reason) = failure.unwrap_or_else(PoisonError::into_inner).take() {
             return Some(reason);
         }
-        if clock::now().mono_ms >= self.look_again_ms.load(Ordering::Relaxed) {
-            return Some("a partition that was not read is looked at again".to_owned());
-        }
         let failed = self.failed.load(Ordering::Acquire);
         failed.then(|| "a partition has to be read again".to_owned())
     }
@@ -274,12 +265,11 @@ impl Member {
             ))),
             (_, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) => {
                 // librdkafka does not say which partition it is, and reads that one no more.
-                let beyond = self.consumer.context().beyond().pop_first();
+                let context = self.consumer.context();
+                let beyond = context.beyond().pop_first();
                 match beyond {
-                    Some((_, reason)) => {
-                        tracing::error!("{reason}");
-                        let at = clock::now().mono_ms.saturating_add(LOOK_AGAIN_MS);
-                        self.look_again_ms.fetch_min(at, Ordering::Relaxed);
+                    Some((partition, reason)) => {
+                        context.lanes().stop(partition, reason);
                         Ok(())
                     }
                     None => Err(ConsumerError::Again(

@@ -49,8 +49,8 @@ pub(super) struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Mutex<Lanes>,
     pub(super) failure: Mutex<Option<String>>,
-    /// Partitions in which the group stands behind the end, as of their assignment, and what that means. Each
-    /// is not read until it is assigned again.
+    /// Partitions in which the group stands behind the end, as of their assignment, and what that means. None of
+    /// them is known yet to be unreadable.
     pub(super) beyond: Mutex<BTreeMap<i32, String>>,
     pub(super) voice: Voice,
     pub(super) known: Known,
@@ -223,7 +223,7 @@ impl Context {
     /// if it stays so, the topic is another one.
     fn note_beyond(&self, partition: i32, offset: u64, end: u64) {
         let beyond = format!(
-            "partition {partition}: the group stands at offset {offset}, and the topic ends at {end}. If this \
+            "the group stands at offset {offset}, and the topic ends at {end}. If this \
              goes on, the topic was made anew, or lost its end with a broker: give the group a new id and \
              its output a new place (output.url), or the new records would be taken for what is stored"
         );

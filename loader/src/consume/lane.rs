@@ -23,7 +23,7 @@ pub(super) struct Lane {
     pub(super) outstanding: Arc<AtomicUsize>,
     /// No room for it: it is paused until there is.
     pub(super) paused: bool,
-    /// Tells its worker to finish; and that the partition is gone, when this is.
+    /// Tells its worker to finish, or to stop; and that the partition is gone, when this is.
     pub(super) tenant: Tenant,
 }
 
@@ -150,6 +150,13 @@ impl Lanes {
     pub(super) fn finish(&self, mut which: impl FnMut(i32) -> bool) {
         let all = self.0.iter().filter(|(partition, _)| which(**partition));
         all.for_each(|(_, lane)| lane.tenant.finish());
+    }
+
+    /// Tells a partition's worker that nothing of it can be read.
+    pub(super) fn stop(&self, partition: i32, reason: String) {
+        if let Some(lane) = self.0.get(&partition) {
+            lane.tenant.stop(reason);
+        }
     }
 
     /// Whether the workers of these partitions have ended.

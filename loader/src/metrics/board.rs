@@ -63,7 +63,7 @@ impl Board {
                 standing: post.standing,
                 end: ends.map(|ends| ends.end),
                 lag: ends.map(|ends| lag(&post.standing, &ends, now_ms)),
-                waits: post.waits.is_some(),
+                waits: post.waits.as_ref().map(|waits| waits.reason.clone()),
             }
         };
         self.workers.iter().map(reading).collect()
@@ -145,7 +145,7 @@ pub struct Lag {
 }
 
 /// A partition that is ours, as everybody who watches sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// Its number.
     pub partition: i32,
@@ -155,8 +155,8 @@ pub struct Reading {
     pub end: Option<u64>,
     /// Its durable lag; none before the client has heard where it ends.
     pub lag: Option<Lag>,
-    /// It cannot be loaded now.
-    pub waits: bool,
+    /// Why it cannot be loaded now; none where it is.
+    pub waits: Option<String>,
 }
 
 /// The durable lag of a partition. `now_ms`: Unix time.
@@ -255,7 +255,8 @@ mod tests {
         };
         let readings = board.readings(100_000);
         assert_eq!(readings[0].lag, Some(lag));
-        assert_eq!((readings[0].waits, readings[1].waits), (true, false));
+        let waits = |at: usize| readings[at].waits.as_deref();
+        assert_eq!((waits(0), waits(1)), (Some("no state"), None));
         // What the client heard when it last fetched is older than what the worker asked.
         let reached = Some(12);
         board.ends.insert(1, Ends { end: 12, reached });

@@ -122,6 +122,8 @@ pub struct PartitionView {
     pub durable: u64,
     /// First offset behind what may be read; none before the client has heard.
     pub end: Option<u64>,
+    /// Why it is not loaded now; none where it is.
+    pub waits: Option<String>,
     /// Durable lag; none before the client has heard where it ends.
     pub lag_records: Option<u64>,
     /// The same in seconds.
@@ -234,6 +236,7 @@ impl PartitionView {
             partition: reading.partition,
             durable: reading.standing.durable,
             end: reading.end,
+            waits: reading.waits.clone(),
             lag_records: reading.lag.map(|_| records),
             lag_seconds: reading.lag.map(|_| seconds),
             streams: reading.standing.streams,
@@ -302,7 +305,7 @@ mod tests {
                 records: 50,
                 seconds: 7,
             }),
-            waits: false,
+            waits: Some("no right to write".to_owned()),
         };
         status.sample(&[reading(50)]);
         status.sample(&[reading(60)]);
@@ -326,6 +329,7 @@ mod tests {
         let view = serde_json::to_value(&view).unwrap();
         assert_eq!(view["records"]["written"], 3);
         assert_eq!(view["partitions"][0]["lag_seconds"], 7);
+        assert_eq!(view["partitions"][0]["waits"], "no right to write");
         assert_eq!(
             view["partitions"][0]["history_records"],
             serde_json::json!([0, 10])

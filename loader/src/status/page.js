@@ -87,8 +87,10 @@ const drawPartitions = (view) => {
     const rate = of.history_records.map((records) => records / (view.every_ms / 1000));
     const lag = of.lag_records === null ? "not known yet"
       : of.lag_records === 0 ? "0" : `${numbers.format(of.lag_records)} (${duration(of.lag_seconds)})`;
+    const name = make("div", String(of.partition));
+    if (of.waits !== null) name.append(make("div", `not loaded: ${of.waits}`, "bad"));
     return [
-      { text: String(of.partition) },
+      { node: name },
       { text: lag, className: "n" },
       n(of.durable),
       { node: plot(rate, "Records a second") },

@@ -372,6 +372,7 @@ impl Worker<'_> {
         tokio::select! {
             call = self.assigned.tenure.call() => match call {
                 Call::Finish => Ok(Some(Event::Stop)),
+                Call::Stop(reason) => Err(Ended::Stopped(reason)),
                 Call::Gone => Err(Ended::Revoked),
             },
             Some(done) = self.under_way.join_next() => match done {

@@ -95,6 +95,7 @@ pub(super) async fn stand_by(
 fn end_by(call: Call) -> Ended {
     match call {
         Call::Finish => Ended::Finished,
+        Call::Stop(reason) => Ended::Stopped(reason),
         Call::Gone => Ended::Revoked,
     }
 }

@@ -383,6 +383,47 @@ async fn one_whose_name_is_taken_is_stopped_and_holds_nothing() {
     assert!(matches!(worker.await.unwrap(), Ended::Revoked));
 }
 
+/// The group stands behind the end of its partition, before it is taken up or behind that: it takes no more, and
+/// whoever takes it away waits for nothing.
+#[tokio::test]
+async fn one_of_which_nothing_can_be_read_stands_and_says_so() {
+    for loads in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join("_headwater");
+        if !loads {
+            std::fs::write(own, "a file").unwrap();
+        }
+        let loader = Loader::into(root.path());
+        let metrics = &loader.shared.metrics;
+        metrics.joined(true);
+        let (assigned, lane) = loader.assign();
+        let worker = loader.run(assigned);
+        let until_then = if loads { "ready" } else { "not read yet" };
+        until(until_then, || match loads {
+            true => metrics.not_ready().is_none(),
+            false => says(metrics, "cannot be read yet"),
+        })
+        .await;
+        lane.tenant.stop("the group stands at offset 99".to_owned());
+        until("it is said", || {
+            says(
+                metrics,
+                "partition 0 is not loaded: the group stands at offset 99",
+            )
+        })
+        .await;
+        until("it takes no more", || lane.records.is_closed()).await;
+        let reading = metrics.readings(0).pop().unwrap();
+        assert_eq!(
+            reading.waits.as_deref(),
+            Some("the group stands at offset 99")
+        );
+        assert!(!worker.is_finished());
+        lane.tenant.finish();
+        assert!(matches!(worker.await.unwrap(), Ended::Finished));
+    }
+}
+
 #[tokio::test]
 async fn a_panic_is_a_trouble_like_another() {
     let panics = async { panic!("on purpose") };

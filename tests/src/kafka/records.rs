@@ -3,7 +3,7 @@
 use super::{CALL_TIMEOUT, Kafka};
 use crate::clock;
 use anyhow::{Context, Result, bail};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -98,6 +98,17 @@ impl Kafka {
     pub fn committed(&self, group: &str, topic: &str) -> Vec<Committed> {
         once_led(|| self.try_committed(group, topic))
             .unwrap_or_else(|error| panic!("cannot read the offsets of {group}: {error:#}"))
+    }
+
+    /// Sets where a group stands in a partition, as an operator's tool does: no member of it may be there.
+    pub fn set_committed(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        let set = || -> Result<()> {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+            let consumer = self.consumer(Some(group))?;
+            Ok(consumer.commit(&list, CommitMode::Sync)?)
+        };
+        once_led(set).unwrap_or_else(|error| panic!("cannot set an offset of {group}: {error:#}"));
     }
 
     /// Writes records in a transaction, and aborts it: they are in the log, and nobody who reads
