@@ -125,6 +125,7 @@ impl Emf {
                 since(|of| of.items.unprocessed),
             ),
             ("items_throttled", "Count", since(|of| of.items.throttled)),
+            ("items_refused", "Count", since(|of| of.items.refused)),
             ("output_retries", "Count", since(|of| of.retries)),
             ("rejoins", "Count", since(|of| of.rejoins)),
             ("lost_offsets", "Count", since(|of| of.lost_offsets)),

@@ -1,4 +1,5 @@
-"""Tables as boto3 sees them: `create NAME KEY…` and `scan NAME` (one item a line, as DynamoDB's JSON)."""
+"""Tables as boto3 sees them: `create NAME KEY…`, `remove NAME` and `scan NAME` (one item a line, as
+DynamoDB's JSON)."""
 
 import json
 import sys
@@ -23,6 +24,9 @@ if verb == "create":
         BillingMode="PAY_PER_REQUEST",
     )
     client.get_waiter("table_exists").wait(TableName=name)
+elif verb == "remove":
+    client.delete_table(TableName=name)
+    client.get_waiter("table_not_exists").wait(TableName=name)
 else:
     for page in client.get_paginator("scan").paginate(TableName=name, ConsistentRead=True):
         for item in page["Items"]:

@@ -112,6 +112,11 @@ impl<'a> Tables<'a> {
         self.ask("create", &[&[name], keys].concat());
     }
 
+    /// Removes a table.
+    pub fn remove(&self, name: &str) {
+        self.ask("remove", &[name]);
+    }
+
     /// Every item of a table, each attribute as `{"S":"…"}` and the like.
     ///
     /// # Panics

@@ -10,9 +10,9 @@ use headwater_tests::device::Device;
 use headwater_tests::dynamodb::Tables;
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::lambda::{Lambda, Outcome, event};
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{Loading, metric, page};
 use headwater_tests::oracle::wait_until;
-use headwater_tests::outside::unique;
+use headwater_tests::outside::{free_address, unique};
 use headwater_tests::process::Loader;
 use headwater_tests::s3::{Peer, S3};
 use serde_json::{Value, json};
@@ -271,6 +271,41 @@ fn what_makes_no_item_is_a_dead_letter() {
         "{}",
         letters.stdout
     );
+}
+
+/// Somebody removes a table: which one is missing is said, and what waits is written once it is there again.
+#[test]
+fn a_table_that_is_gone_is_told_until_it_is_there_again() {
+    let (kafka, s3) = (Kafka::shared(), S3::start_peer(Peer::Moto));
+    let tables = Tables::behind_faults(&s3);
+    tables.create("devices", &["device"]);
+    tables.create("readings", &["of", "at"]);
+    let loading = Loading::new(kafka, &s3, "items-gone", 2);
+    let listen = free_address();
+    let http = format!("[http]\nlisten = \"{listen}\"\n");
+    let config = section(&tables, "age = \"300ms\"\n") + &http;
+    let mut fleet = Fleet::new(4);
+    kafka.produce(&loading.topic, fleet.readings(5));
+    let loader = loading.loader(&config).start();
+    let all_is_there = |fleet: &Fleet| tables.scan("readings").len() == fleet.sent.len();
+    wait_until("all is stored", PATIENCE, || all_is_there(&fleet));
+    tables.remove("devices");
+    kafka.produce(&loading.topic, fleet.readings(5));
+    let reason = "cannot write to table devices: there is none of that name";
+    wait_until("it says what it waits for", PATIENCE, || {
+        let says = |path: &str| page(&listen, path).filter(|(_, said)| said.contains(reason));
+        let number = |name: &str| metric(&listen, &format!("headwater_loader_{name}"));
+        says("/readyz").is_some_and(|(status, _)| status == 503)
+            && says("/status.json").is_some()
+            && number("partitions_waiting") > Some(0)
+            && number("items_refused_total") > Some(0)
+    });
+    tables.create("devices", &["device"]);
+    wait_until("all is stored, and it is ready", PATIENCE, || {
+        page(&listen, "/readyz") == Some((200, "ready\n".to_owned())) && all_is_there(&fleet)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.assert_proven();
 }
 
 /// As a function: cut off anywhere, and handed a part of the same records again, or more of them.

@@ -9,7 +9,7 @@ use super::Mode;
 use super::batch::{Items, Rows};
 use crate::backoff::Backoff;
 use crate::crash;
-use crate::metrics::ItemCounts;
+use crate::metrics::{ItemCounts, Metrics};
 use crate::store::StoreError;
 use crate::store::dynamodb::{DynamoDb, Put, PutError};
 
@@ -28,10 +28,10 @@ const SOME_COST: usize = 2 << 20;
 const UNDER_WAY: usize = 16;
 
 /// Whether it is worth trying again where only a person can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Patience {
-    /// Yes: whoever owns a partition waits for that person.
-    Endless,
+    /// Yes: whoever owns a partition waits for that person, who is told on the line of this worker.
+    Endless(Arc<Metrics>, (i32, u64)),
     /// No: a function's invocation fails, and comes again.
     UntilRefused,
 }
@@ -61,7 +61,8 @@ pub async fn write_all(
                 table,
             };
             let backoff = Backoff::new(seed.wrapping_add(number as u64));
-            tasks.spawn(async move { some.write(range, patience, backoff).await });
+            let patience = patience.clone();
+            tasks.spawn(async move { some.write(range, &patience, backoff).await });
         }
     }
     while !tasks.is_empty() {
@@ -123,13 +124,14 @@ impl Request {
     async fn write(
         &self,
         range: Range<usize>,
-        patience: Patience,
+        patience: &Patience,
         mut backoff: Backoff,
     ) -> Result<(), StoreError> {
         let Some(Rows { table, mode, rows }) = self.items.tables.get(self.table) else {
             return Ok(());
         };
         let mut left = rows.get(range).unwrap_or_default().to_vec();
+        let mut was_refused = false;
         while !left.is_empty() {
             let several = if *mode == Mode::Latest { 1 } else { left.len() };
             let room = self
@@ -159,6 +161,12 @@ impl Request {
             };
             // Whoever waits leaves it to others.
             drop(room);
+            // Other requests of its batch may be under way for long. One that is still refused says so again.
+            if let (Ok(()), Patience::Endless(metrics, who)) = (&put, patience)
+                && std::mem::take(&mut was_refused)
+            {
+                metrics.goes_on(*who);
+            }
             let error = match put {
                 Ok(()) if left.is_empty() => return Ok(()),
                 Ok(()) if *mode == Mode::Latest => continue,
@@ -169,8 +177,13 @@ impl Request {
                 }
                 Err(PutError::Other(error)) => error,
             };
-            if patience == Patience::UntilRefused && !matches!(error, StoreError::Later(_)) {
-                return Err(error);
+            if !matches!(error, StoreError::Later(_)) {
+                self.counts.refused();
+                match patience {
+                    Patience::Endless(metrics, who) => metrics.waits(*who, error.to_string()),
+                    Patience::UntilRefused => return Err(error),
+                }
+                was_refused = true;
             }
             let wait = backoff.next_wait();
             tracing::warn!(%error, ?wait, "items not written yet; trying again, the offset stays where it is");

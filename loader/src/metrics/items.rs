@@ -17,6 +17,8 @@ pub struct ItemSums {
     pub unprocessed: u64,
     /// Requests that met a capacity.
     pub throttled: u64,
+    /// Requests that were refused.
+    pub refused: u64,
 }
 
 /// Counters of items. A clone counts into the same.
@@ -25,6 +27,7 @@ pub struct ItemCounts {
     items: Family<OfOutcome, Counter>,
     unprocessed: Counter,
     throttled: Counter,
+    refused: Counter,
 }
 
 impl ItemCounts {
@@ -52,6 +55,11 @@ impl ItemCounts {
         self.throttled.inc();
     }
 
+    /// A request was refused, and will be until somebody changes something.
+    pub fn refused(&self) {
+        self.refused.inc();
+    }
+
     /// What they have come to.
     pub fn sums(&self) -> ItemSums {
         let of = |outcome| self.items.get_or_create(&OfOutcome { outcome }).get();
@@ -60,6 +68,7 @@ impl ItemCounts {
             superseded: of("superseded"),
             unprocessed: self.unprocessed.get(),
             throttled: self.throttled.get(),
+            refused: self.refused.get(),
         }
     }
 
@@ -78,6 +87,11 @@ impl ItemCounts {
             "items_throttled",
             "Requests that met the capacity of a table or account; they are tried again",
             self.throttled.clone(),
+        );
+        registry.register(
+            "items_refused",
+            "Requests that were refused, and will be until somebody changes something; they are tried again",
+            self.refused.clone(),
         );
     }
 }

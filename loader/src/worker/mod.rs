@@ -326,10 +326,11 @@ impl Worker<'_> {
                     self.under_way.spawn(upload(shared, objects, self.seat.who));
                 }
                 Action::WriteItems(items) => {
-                    let seed = self.assigned.epoch;
+                    let who = self.seat.who;
                     self.under_way.spawn(async move {
                         let counts = &shared.metrics.items;
-                        write_all(&shared.tables, &items, counts, Patience::Endless, seed)
+                        let patience = Patience::Endless(Arc::clone(&shared.metrics), who);
+                        write_all(&shared.tables, &items, counts, patience, who.1)
                             .await
                             .map_err(|error| Ended::Lost(error.to_string()))
                     });
