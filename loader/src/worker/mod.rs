@@ -332,7 +332,7 @@ impl Worker<'_> {
                         let patience = Patience::Endless(Arc::clone(&shared.metrics), who);
                         write_all(&shared.tables, &items, counts, patience, who.1)
                             .await
-                            .map_err(|error| Ended::Lost(error.to_string()))
+                            .map_err(|error| Ended::Stopped(error.to_string()))
                     });
                 }
                 Action::Publish(objects) => {
@@ -379,7 +379,8 @@ impl Worker<'_> {
             Some(done) = self.under_way.join_next() => match done {
                 Ok(Ok(())) => Ok(Some(Event::ActionDone)),
                 Ok(Err(ended)) => Err(ended),
-                Err(error) => Err(Ended::Lost(format!("a task ended early: {error}"))),
+                // Whatever is in doubt by it, this partition does nothing more under this membership.
+                Err(error) => Err(Ended::Stopped(format!("a task ended early: {error}"))),
             },
             fetched = self.assigned.records.recv(), if hungry => match fetched {
                 Some(handed) => {

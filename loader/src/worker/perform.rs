@@ -121,7 +121,7 @@ async fn join_one(tasks: &mut JoinSet<Result<(), Ended>>) -> Result<(), Ended> {
     match tasks.join_next().await {
         None => Ok(()),
         Some(Ok(done)) => done,
-        Some(Err(error)) => Err(Ended::Lost(format!("an upload ended early: {error}"))),
+        Some(Err(error)) => Err(Ended::Stopped(format!("an upload ended early: {error}"))),
     }
 }
 

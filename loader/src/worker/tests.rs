@@ -424,6 +424,33 @@ async fn one_of_which_nothing_can_be_read_stands_and_says_so() {
     }
 }
 
+/// A group whose commits end in a panic.
+struct Broken;
+
+impl Commit for Broken {
+    fn commit(&self, _: i32, _: u64, _: &Committed) -> Result<(), CommitError> {
+        panic!("on purpose")
+    }
+
+    fn end(&self, _: i32) -> Option<u64> {
+        None
+    }
+}
+
+/// Nor is what panics beside it a reason to take the partitions of others away.
+#[tokio::test]
+async fn a_task_that_panics_stops_its_partition_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let loader = Loader::into(root.path());
+    let metrics = &loader.shared.metrics;
+    metrics.joined(true);
+    let (assigned, lane) = loader.assign();
+    let worker = tokio::spawn(run(Arc::clone(&loader.shared), Arc::new(Broken), assigned));
+    lane.give(0).await;
+    until("it stands", || says(metrics, "a task ended early")).await;
+    assert!(!worker.is_finished());
+}
+
 #[tokio::test]
 async fn a_panic_is_a_trouble_like_another() {
     let panics = async { panic!("on purpose") };
