@@ -14,9 +14,9 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::{Output, Plan};
-use crate::consume::Assigned;
 use crate::consume::consumer::{ConsumerError, Member};
 use crate::consume::prefetch::Prefetch;
+use crate::consume::{Assigned, CommittedOffset};
 use crate::emf::{self, Gauges, Totals};
 use crate::http;
 use crate::metrics::resident_bytes;
@@ -77,6 +77,11 @@ impl Ending {
             until: tokio::time::Instant::now() + patience,
             left,
         }
+    }
+
+    /// Whether nobody of this process takes the partitions up again.
+    fn stops(&self) -> bool {
+        matches!(self.left, Left::Stopped)
     }
 
     /// How it is over while so many are at work; none while it is not.
@@ -146,6 +151,11 @@ impl Signals {
             _ = self.int.recv() => {}
         }
     }
+
+    /// Whether one comes within so long.
+    async fn come_within(&mut self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.next()).await.is_ok()
+    }
 }
 
 /// Runs the loader until it is told to stop.
@@ -163,7 +173,10 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));
     tokio::select! {
         ready = prepare(&store, &tables, &plan) => ready?,
-        () = signals.next() => return Ok(()),
+        () = signals.next() => {
+            say_unknown("told to stop before the output answered");
+            return Ok(());
+        }
     }
     let (stop, stopped) = watch::channel(false);
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -206,12 +219,9 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
                     ?wait,
                     "left the group; joining again, nothing is lost"
                 );
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = signals.next() => {
-                        tracing::warn!("told to stop while out of the group: it may be that a begun batch waits to be finished");
-                        break;
-                    }
+                if signals.come_within(wait).await {
+                    say_unknown("told to stop while out of the group");
+                    break;
                 }
             }
         }
@@ -222,6 +232,31 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         tracing::warn!("emf: standard output did not take the last metrics");
     }
     Ok(())
+}
+
+/// Says that nobody looked what a crash left: what was begun is known of an assignment.
+fn say_unknown(when: &str) {
+    tracing::warn!("{when}: it may be that a begun batch waits to be finished");
+}
+
+fn say_begun(partition: i32) {
+    tracing::warn!(
+        partition,
+        "a begun batch waits to be finished: by whoever takes the partition up next, with this version of the loader"
+    );
+}
+
+/// Says at a stop what no worker said: what the group gave too late, and what it did not give.
+fn say_left(member: &Member, assigned: &mut mpsc::Receiver<Assigned>) {
+    if !member.is_assigned() {
+        say_unknown("told to stop before the group gave any partition");
+    }
+    while let Ok(assigned) = assigned.try_recv() {
+        let committed = assigned.committed.as_ref();
+        if committed.is_some_and(CommittedOffset::may_begin) {
+            say_begun(assigned.partition);
+        }
+    }
 }
 
 /// Tells all workers of each SIGUSR1.
@@ -327,7 +362,8 @@ async fn member(
                 workers.spawn(worker::run(Arc::clone(shared), Arc::clone(&member) as _, assigned));
             }
             Some(ended) = workers.join_next(), if !workers.is_empty() => {
-                judge(ended, &member);
+                let stops = ending.as_ref().is_some_and(Ending::stops);
+                judge(ended, &member, stops);
             }
             polled = &mut polling => match polled {
                 Ok(Ok(())) => break Ok(Left::Stopped),
@@ -357,6 +393,9 @@ async fn member(
             && let Some(ending) = ending.take()
         {
             over.say();
+            if ending.stops() {
+                say_left(&member, &mut assigned);
+            }
             break Ok(ending.left);
         }
     };
@@ -379,7 +418,7 @@ fn told_to_stop(
     stop: &watch::Sender<bool>,
     stop_grace: Duration,
 ) -> Ending {
-    if before.is_some_and(|before| matches!(before.left, Left::Stopped)) {
+    if before.is_some_and(Ending::stops) {
         tracing::warn!("told to stop twice: ending at once; what was not committed is read again");
         std::process::exit(130);
     }
@@ -389,14 +428,14 @@ fn told_to_stop(
 }
 
 /// What the end of a worker means for the membership. Nothing that a single partition meets ends the loader:
-/// the next one that is given the partition would end by it, too.
-fn judge(ended: Result<Ended, JoinError>, member: &Member) {
+/// the next one that is given the partition would end by it, too. `stops`: this process takes it up no more.
+fn judge(ended: Result<Ended, JoinError>, member: &Member, stops: bool) {
     match ended {
         Ok(Ended::Revoked | Ended::Finished) => {}
-        Ok(Ended::Unfinished(partition)) => tracing::warn!(
-            partition,
-            "a begun batch waits to be finished: by whoever takes the partition up next, with this version of the loader"
-        ),
+        Ok(Ended::Unfinished(partition)) if !stops => {
+            tracing::debug!(partition, "a begun batch goes with its partition");
+        }
+        Ok(Ended::Unfinished(partition)) => say_begun(partition),
         Ok(Ended::Lost(reason) | Ended::Stopped(reason)) => {
             tracing::warn!(reason, "a partition has to be read again");
             member.give_up();

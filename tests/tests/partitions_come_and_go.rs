@@ -137,6 +137,25 @@ fn a_partition_that_stands_behind_its_end_is_told() {
     assert!(!said.contains("a begun batch waits"), "{said}");
 }
 
+/// A loader that is told to stop before the group gave it anything knows nothing of what a crash left: it says so.
+#[test]
+fn whoever_stops_before_it_is_given_anything_says_that_it_does_not_know() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "too-early", 1);
+    let nobody = format!("[\"{}\"]", free_address());
+    let config = loading.config("").replace(&kafka.brokers(), &nobody);
+    let loader = Loader::with(&config).envs(s3.env()).start();
+    wait_until("it joins", PATIENCE, || {
+        loader.stderr().contains("joining the group")
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let said = loader.stderr();
+    assert!(
+        said.contains("a begun batch waits to be finished"),
+        "{said}"
+    );
+}
+
 /// What retention deleted before it was read is counted, and the group is left for it: what was open in the other
 /// partition by then is written first, long before it is due.
 #[test]

@@ -151,6 +151,7 @@ impl Member {
             lanes: Mutex::default(),
             failure: Mutex::default(),
             beyond: Mutex::default(),
+            is_assigned: AtomicBool::new(false),
             voice: Voice::default(),
             known: Known::default(),
             cluster: Arc::clone(cluster),
@@ -176,6 +177,12 @@ impl Member {
     /// A worker cannot go on: the membership is given up and everything read again.
     pub fn give_up(&self) {
         self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether the group has told what is ours, be it nothing, and has not taken it back to say it anew.
+    pub fn is_assigned(&self) -> bool {
+        let context = self.consumer.context();
+        context.is_assigned.load(Ordering::Acquire)
     }
 
     /// Every worker writes what is open, and ends.

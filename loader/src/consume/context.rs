@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub(super) struct Context {
     /// Partitions in which the group stands behind the end, as of their assignment, and what that means. None of
     /// them is known yet to be unreadable.
     pub(super) beyond: Mutex<BTreeMap<i32, String>>,
+    /// Whether the last rebalance said what is ours.
+    pub(super) is_assigned: AtomicBool,
     pub(super) voice: Voice,
     pub(super) known: Known,
     pub(super) cluster: Arc<Cluster>,
@@ -107,6 +110,7 @@ impl ConsumerContext for Context {
         );
         let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.metrics.joined(true);
+            self.is_assigned.store(true, Ordering::Release);
             self.forget_pauses(consumer, partitions);
             self.assign(consumer, partitions)
                 .and_then(|()| match cooperative {
@@ -118,6 +122,7 @@ impl ConsumerContext for Context {
                 self.finish(partitions);
             }
             self.revoke(partitions);
+            self.is_assigned.fetch_and(cooperative, Ordering::AcqRel);
             match cooperative {
                 true => consumer.incremental_unassign(partitions),
                 false => consumer.unassign(),

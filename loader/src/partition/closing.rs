@@ -131,6 +131,11 @@ impl Closing {
         }
     }
 
+    /// Whether the group may hold it as begun: one without objects has no boundary.
+    pub(super) fn is_begun(&self) -> bool {
+        !self.objects.is_empty()
+    }
+
     /// The step behind this one; none behind the last.
     pub(super) fn next_step(&self) -> Option<Step> {
         match self.step {

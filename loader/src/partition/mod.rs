@@ -393,7 +393,8 @@ impl Partition {
 
     /// Whether the group may hold a batch as begun that is not finished.
     pub fn has_begun(&self) -> bool {
-        self.replay.is_some() || self.closing.is_some()
+        let closing = self.closing.as_ref();
+        self.committed.intent.is_some() || closing.is_some_and(Closing::is_begun)
     }
 
     /// Bytes of memory that its batches hold, about.

@@ -525,6 +525,40 @@ fn what_is_due_waits_for_the_batch_that_closes() {
     assert!(matches!(partition.next_action(), Some(Action::Upload(_))));
 }
 
+/// A batch without rows has no boundary, and one that is done waits for nobody.
+#[test]
+fn only_what_the_group_may_hold_is_begun() {
+    let limits = Limits {
+        records: 1,
+        ..Limits::NONE
+    };
+    let now = Now {
+        mono_ms: 0,
+        wall_ms: EIGHT_MS,
+    };
+    let steps = "[[transform]]\nstep='keep'\nfield='kept'\nin=['yes']\n";
+    for (value, begins) in [(r#"{"kept":"yes"}"#, true), (r#"{"kept":"no"}"#, false)] {
+        let (pipeline, state) = (Arc::new(pipeline(steps, "all")), <_>::default());
+        let committed = Committed::at(0);
+        let mut partition =
+            Partition::recover((TOPIC, 0), limits, pipeline, committed, state, None).unwrap();
+        let mut fetched = Fetched::default();
+        fetched.push(0, 0, Some(value.as_bytes()), Identity::Foreign);
+        assert!(!partition.has_begun());
+        assert_eq!(partition.take(&fetched, 0, now).unwrap(), 1);
+        assert_eq!(partition.has_begun(), begins, "{value}");
+        while let Some(action) = partition.next_action() {
+            if action.is_awaited() {
+                partition.apply(Event::ActionDone, now).unwrap();
+            }
+        }
+        assert_eq!(
+            (partition.committed_offset(), partition.has_begun()),
+            (1, false)
+        );
+    }
+}
+
 /// What is open when it is told to flush closes, behind one that closes already, and nothing that came later.
 #[test]
 fn a_flush_closes_what_is_open_and_no_more() {

@@ -209,10 +209,13 @@ impl Worker<'_> {
             if event == Some(Event::ActionDone) {
                 self.seat.goes_on();
             }
-            if let Some(event) = event
-                && let Err(error) = self.machine.apply(event, clock::now())
-            {
-                return Ended::Stopped(error.to_string());
+            if let Some(event) = event {
+                let applied = self.machine.apply(event, clock::now());
+                // Whatever ends it next: a batch that is done is begun no more.
+                self.seat.begins(self.machine.has_begun());
+                if let Err(error) = applied {
+                    return Ended::Stopped(error.to_string());
+                }
             }
         }
     }

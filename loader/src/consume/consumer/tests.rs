@@ -25,6 +25,7 @@ fn a_client_that_has_forgotten_every_broker_is_given_up() {
         lanes: Mutex::default(),
         failure: Mutex::default(),
         beyond: Mutex::default(),
+        is_assigned: AtomicBool::new(false),
         voice: Voice::default(),
         known: Known::default(),
         cluster: Cluster::open(&kafka, &CredentialSettings::default(), "loader").unwrap(),
