@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::consume::gate::Gate;
 use crate::consume::lane::{Lane, Lanes};
+use crate::consume::metadata;
 use crate::consume::prefetch::Prefetch;
 use crate::consume::tenure::tenure;
 use crate::consume::{Assigned, CHANNEL, CommittedOffset};
@@ -171,6 +172,7 @@ impl Context {
             asked.add_partition(&self.topic, element.partition());
         }
         let answered = consumer.committed_offsets(asked, PATIENCE)?;
+        let mut held = metadata::of(&answered);
         let mut patience = PATIENCE;
         let begun_ms = clock::now().mono_ms;
         for element in answered.elements() {
@@ -201,7 +203,7 @@ impl Context {
                 Offset::Offset(offset) => {
                     u64::try_from(offset).ok().map(|offset| CommittedOffset {
                         offset,
-                        metadata: element.metadata().to_owned(),
+                        metadata: held.remove(&partition).unwrap_or_default(),
                     })
                 }
                 _ => None,

@@ -10,6 +10,7 @@ mod context;
 pub mod gate;
 mod headers;
 mod lane;
+mod metadata;
 mod options;
 pub mod prefetch;
 pub mod tenure;
