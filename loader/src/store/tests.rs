@@ -64,6 +64,43 @@ async fn an_object_is_read_a_piece_at_a_time() {
     assert!(store.open("none").await.unwrap().is_none());
 }
 
+/// A disk that does not answer holds up whoever reads from it, and no other task: here a pipe that nobody writes to.
+#[tokio::test]
+async fn a_file_is_read_on_a_thread_that_may_wait() {
+    use std::io::Write;
+    use std::time::Duration;
+    let (folder, store) = folder();
+    let pipe = folder.path().join("out/pipe");
+    std::fs::create_dir_all(folder.path().join("out")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let (others, work) = std::sync::mpsc::sync_channel(1);
+    let writer = std::thread::spawn(move || {
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(pipe).unwrap();
+        let in_time = work.recv_timeout(Duration::from_secs(60)).is_ok();
+        pipe.write_all(b"one").unwrap();
+        in_time
+    });
+    let reading = store.open("pipe").await.unwrap().unwrap();
+    let read = reading.through(|mut pieces| std::io::read_to_string(&mut pieces));
+    let mut read = pin!(read);
+    let at_once = poll_fn(|context| Poll::Ready(read.as_mut().poll(context).is_ready())).await;
+    others.send(()).unwrap();
+    assert!(!at_once);
+    assert_eq!(read.await.unwrap().unwrap(), "one");
+    assert!(writer.join().unwrap(), "the runtime's thread waited");
+}
+
+/// What was made of a part is not taken for what is there: a folder can be opened like a file, and not be read.
+#[tokio::test]
+async fn what_cannot_be_read_to_its_end_is_an_error() {
+    let (_folder, store) = folder();
+    put(&store, "a/b", b"one\n").await.unwrap();
+    let reading = store.open("a").await.unwrap().unwrap();
+    let read = reading.through(|mut pieces| std::io::read_to_string(&mut pieces));
+    assert!(matches!(read.await, Err(StoreError::Later(_))));
+}
+
 #[tokio::test]
 async fn the_same_rows_from_another_compressor_are_the_same() {
     let (_folder, store) = folder();
@@ -144,7 +181,13 @@ fn nothing_of_a_folder_is_done_on_a_thread_of_the_runtime() {
         let stored = elsewhere(put(&store, "a/1", b"one")).await.unwrap();
         assert_eq!(stored, Stored::Written);
         assert_eq!(elsewhere(store.get("a/1")).await.unwrap().unwrap(), "one");
-        assert!(elsewhere(store.open("a/1")).await.unwrap().is_some());
+        let reading = elsewhere(store.open("a/1")).await.unwrap().unwrap();
+        // Whoever reads it has the only thread: nothing of it waits for another.
+        let first = reading.through(|mut pieces| {
+            let mut first = [0; 3];
+            std::io::Read::read_exact(&mut pieces, &mut first).map(|()| first)
+        });
+        assert_eq!(elsewhere(first).await.unwrap().unwrap(), *b"one");
         let mut listed = Vec::new();
         let list = store.list("", |one| listed.push(one.key));
         elsewhere(list).await.unwrap();
