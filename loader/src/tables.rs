@@ -120,6 +120,7 @@ pub async fn keep_fresh(
         tokio::time::sleep(every).await;
         let running = Arc::clone(&current.borrow());
         let store = &shared.store;
+        versions.count(&shared.pipelines.in_use().await);
         match versions
             .read_again(&shared.plan.table_sources, store, &running)
             .await
@@ -163,6 +164,15 @@ impl Versions {
             pipelines: vec![Arc::downgrade(&plan.pipeline)],
             raw: raw(&plan.tables),
             room: plan.memory.tables,
+        }
+    }
+
+    /// Counts these, too: begun batches are made with what they were begun with, be it of another configuration.
+    pub fn count(&mut self, in_use: &[Arc<Pipeline>]) {
+        for pipeline in in_use.iter().map(Arc::downgrade) {
+            if !self.pipelines.iter().any(|known| known.ptr_eq(&pipeline)) {
+                self.pipelines.push(pipeline);
+            }
         }
     }
 
@@ -276,7 +286,10 @@ mod tests {
         };
         assert!(versions.admit(&of(100_000), 0).is_err(), "far too large");
         versions.admit(&second, 0).unwrap();
-        versions.pipelines.push(Arc::downgrade(&second));
+        // Told of again, it counts once.
+        versions.count(&[Arc::clone(&second), Arc::clone(&first)]);
+        versions.count(&[Arc::clone(&second)]);
+        assert_eq!(versions.pipelines.len(), 2);
         let said = versions.admit(&third, held).unwrap_err();
         assert!(said.contains("raise limits.memory"), "{said}");
         drop(second);

@@ -28,6 +28,12 @@ impl Pipelines {
         known.insert(pipeline.hash().to_owned(), Arc::downgrade(pipeline));
     }
 
+    /// All of them, those that begun batches are made with among them.
+    pub async fn in_use(&self) -> Vec<Arc<Pipeline>> {
+        let known = self.known.lock().await;
+        known.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// The pipeline of this hash.
     ///
     /// # Errors
@@ -128,6 +134,9 @@ mod tests {
         let (first, second) = tokio::join!(get(), get());
         assert!(Arc::ptr_eq(&first, &second), "read twice");
         assert!(Arc::ptr_eq(&first, &get().await));
+        let in_use = pipelines.in_use().await;
+        assert!(in_use.iter().all(|one| Arc::ptr_eq(one, &first)) && in_use.len() == 1);
+        drop(in_use);
         assert!(first.tables_held() > 0 && first.hash() == old.hash());
         // Nothing is kept for nobody.
         let gone = Arc::downgrade(&first);
