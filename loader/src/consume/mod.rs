@@ -8,11 +8,10 @@
 pub mod consumer;
 mod context;
 pub mod gate;
-mod headers;
 mod lane;
-mod metadata;
 mod options;
 pub mod prefetch;
+mod raw;
 pub mod tenure;
 
 use tokio::sync::mpsc;

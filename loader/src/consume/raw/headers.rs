@@ -1,13 +1,4 @@
-//! A message's headers, whatever they are called.
-//!
-//! The one place of this crate with `unsafe`. The `rdkafka` crate panics at a header whose name is not
-//! UTF-8, and the broker lets anybody who may produce write one: a single record would end every loader
-//! that reads it, again after each start. Such a header is none of ours, and is passed over here.
-
-#![expect(
-    unsafe_code,
-    reason = "rdkafka's own reading of headers panics at a name that is not UTF-8; see the module's head"
-)]
+//! A message's headers, whatever they are called: one whose name is not UTF-8 is none of ours, and is passed over.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;

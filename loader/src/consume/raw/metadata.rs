@@ -1,14 +1,5 @@
-//! What a group holds beside its offsets, whatever it is.
-//!
-//! Beside [`headers`](super::headers) the one place of this crate with `unsafe`, and for the same reason: the
-//! `rdkafka` crate panics at metadata that are not UTF-8, inside a callback of C, which ends the process. Whoever
-//! may commit for the group could end every loader of it so, again after each start. Here they are metadata that no
-//! loader wrote, and stop their partition alone.
-
-#![expect(
-    unsafe_code,
-    reason = "rdkafka's own reading of metadata panics where they are not UTF-8; see the module's head"
-)]
+//! What a group holds beside its offsets, whatever it is: metadata that are not UTF-8 are such as no loader wrote,
+//! and stop their partition alone.
 
 use std::collections::BTreeMap;
 
