@@ -80,7 +80,7 @@ impl Room {
 
 impl Writing {
     /// The file system takes no more; what the database has may be used again, unless it was tried to
-    /// make room in it (`evicts`) and that was not enough.
+    /// make all the room in it (`evicts`) and that was not enough.
     pub(super) fn no_room(&mut self, evicts: bool, now: Monotonic) {
         self.depth.room = Some(0);
         self.room.stays |= evicts;

@@ -38,7 +38,7 @@ pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 pub(super) struct UnderWay {
     checkpoints: Vec<Checkpoint>,
     rows: u64,
-    /// Others give way to them.
+    /// Others give way to all of them, since the disk was known to have no room.
     pub(super) evicts: bool,
     pub(super) since: Monotonic,
 }
@@ -264,7 +264,7 @@ impl Delivery {
         self.writing.under_way = Some(UnderWay {
             checkpoints: checkpoints.clone(),
             rows: rows.len() as u64,
-            evicts: evict.is_some(),
+            evicts: evict.is_some() && self.writing.depth.room == Some(0),
             since: now,
         });
         let usage = self.usage(now);

@@ -120,6 +120,29 @@ fn what_cannot_give_way_at_the_moment_is_not_asked_for_again_and_again() {
 }
 
 #[test]
+fn where_the_disk_has_less_than_was_known_more_gives_way_at_once() {
+    let mut rig = dropping(1 << 30);
+    rig.queue();
+    rig.wait(2000);
+    let depth = Depth {
+        rows: 9,
+        bytes: 900,
+        data_bytes: [900, 0, 0],
+        room: Some(50),
+        ..Depth::default()
+    };
+    rig.apply(Event::Store(Reply::Committed(depth)));
+    rig.queue();
+    let commit = "commit +[ 2 ] -[ ] @[ 20 ]";
+    assert_eq!(rig.wait(2000), ["say Dropping(Normal)", commit]);
+    // Others took the 50 bytes meanwhile: now all of them are to come from the database.
+    assert_eq!(failed(&mut rig, Trouble::Floor), [commit]);
+    // And where that is not enough, nothing is.
+    assert_eq!(failed(&mut rig, Trouble::Floor), ["say SpoolFull(Normal)"]);
+    assert_eq!(rig.wait(29_999), [""; 0]);
+}
+
+#[test]
 fn a_disk_that_was_short_is_looked_at_again_though_nothing_else_is_written() {
     let mut rig = Rig::new(settings());
     rig.queue();
