@@ -31,7 +31,9 @@ impl Delivery {
             }
         }
         if let Phase::Committing(until) = self.phase {
+            // What waits for rows that are being read is due once they are there.
             let complete = self.writing.under_way.is_none()
+                && self.loading.is_none()
                 && self.commit_at().is_none()
                 && !self.writing.damaged;
             if complete || until <= now {

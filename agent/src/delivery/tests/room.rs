@@ -143,6 +143,39 @@ fn where_the_disk_has_less_than_was_known_more_gives_way_at_once() {
 }
 
 #[test]
+fn a_stop_waits_for_rows_that_are_being_read_and_may_have_to_give_way() {
+    let settings = Settings {
+        when_full: [WhenFull::DropOldest; Lane::COUNT],
+        spool_bytes_max: 450,
+        ..settings()
+    };
+    let mut rig = Rig::over(settings, 3);
+    assert_eq!(rig.apply(Event::Tick), ["load 0..3"]);
+    rig.queue();
+    assert_eq!(rig.apply(Event::Stop), [""; 0]);
+    let rows = vec![(BatchId(3), rig.batch(100, Kind::Data))];
+    let reply = Reply::Loaded {
+        rows,
+        through: BatchId(3),
+        lost: 0,
+    };
+    assert_eq!(
+        rig.apply(Event::Store(reply)),
+        ["commit +[ 4 ] -[ ] @[ 10 ]"]
+    );
+    assert_eq!(rig.committed(4), ["done"]);
+    // A disk that hangs holds it up no longer than the last commit may take.
+    let mut rig = Rig::over(settings, 3);
+    rig.apply(Event::Tick);
+    rig.queue();
+    rig.apply(Event::Stop);
+    assert_eq!(
+        rig.wait(5000),
+        ["say LeftBehind { batches: 1 }".to_owned(), "done".into()]
+    );
+}
+
+#[test]
 fn a_disk_that_was_short_is_looked_at_again_though_nothing_else_is_written() {
     let mut rig = Rig::new(settings());
     rig.queue();
