@@ -3,6 +3,7 @@
 //! else up for longer than a first refusal does. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
@@ -14,7 +15,7 @@ use crate::spool::BatchId;
 pub(super) struct Held {
     waiting: BTreeSet<(Monotonic, BatchId)>,
     /// How often each was refused that has not arrived since.
-    refusals: BTreeMap<BatchId, Backoff>,
+    pub(super) refusals: BTreeMap<BatchId, Backoff>,
 }
 
 impl Held {
@@ -23,6 +24,19 @@ impl Held {
         if self.refusals.remove(&id).is_some() {
             self.waiting.retain(|(_, other)| *other != id);
         }
+    }
+
+    /// The spool was read behind `after`, up to and with `through`: of its rows only those `at_hand`
+    /// are left, and the others, which gave way, do not come again.
+    pub(super) fn forget_gone(
+        &mut self,
+        (after, through): (BatchId, BatchId),
+        at_hand: impl Fn(BatchId) -> bool,
+    ) {
+        let read = (Bound::Excluded(after), Bound::Included(through.max(after)));
+        let refused = self.refusals.range(read).map(|(id, _)| *id);
+        let gone: Vec<_> = refused.filter(|id| !at_hand(*id)).collect();
+        gone.into_iter().for_each(|id| self.forget(id));
     }
 
     fn next(&self) -> Option<Monotonic> {

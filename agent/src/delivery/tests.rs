@@ -361,6 +361,35 @@ fn a_refused_row_waits_in_the_spool() {
 }
 
 #[test]
+fn a_refused_row_that_gave_way_is_forgotten() {
+    let mut rig = Rig::over(settings(), 3);
+    rig.apply(Event::Tick);
+    let load = |rig: &mut Rig, ids: &[u64]| {
+        let rows = ids
+            .iter()
+            .map(|id| (BatchId(*id), rig.batch(100, Kind::Data)));
+        let rows = rows.collect();
+        rig.apply(Event::Store(Reply::Loaded {
+            rows,
+            through: BatchId(3),
+            lost: 0,
+        }))
+    };
+    assert_eq!(load(&mut rig, &[1, 2, 3]), ["send 1", "send 2", "send 3"]);
+    for id in 1..=3 {
+        rig.report(id, Outcome::Retry);
+    }
+    let refused = |rig: &Rig| rig.delivery.window.of(Lane::Normal).held.refusals.len();
+    assert_eq!(refused(&rig), 3);
+    // They go back to the spool, and one notice takes the place of all.
+    assert!(rig.wait(1000).contains(&"load 0..3".to_owned()));
+    assert_eq!(load(&mut rig, &[1]), ["send 1"]);
+    assert_eq!(refused(&rig), 1);
+    rig.report(1, Outcome::Delivered);
+    assert_eq!(refused(&rig), 0);
+}
+
+#[test]
 fn a_lost_client_is_made_anew_and_gets_everything_again() {
     let mut rig = Rig::new(settings());
     rig.queue();

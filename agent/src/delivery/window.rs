@@ -479,6 +479,9 @@ impl Window {
             self.items.insert(id, Item::new(batch, Place::Spool, now));
             self.unsent.insert(id);
         }
+        let items = &self.items;
+        self.held
+            .forget_gone((asked_after, through), |id| items.contains_key(&id));
         // Where a row before them was left to the spool meanwhile, that comes first.
         if self.load_after == asked_after {
             self.load_after = through;
