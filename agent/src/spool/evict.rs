@@ -35,8 +35,8 @@ struct Joined {
 #[derive(Debug, Default)]
 pub(super) struct Evicting {
     joined: BTreeMap<Generation, Joined>,
-    /// Up to here nothing of a lane holds data, unless it may be at hand.
-    passed: [BatchId; Lane::COUNT],
+    /// Behind the first and up to the second nothing of a lane holds data.
+    passed: [(BatchId, BatchId); Lane::COUNT],
     pub(super) evicted: Evicted,
 }
 
@@ -47,7 +47,7 @@ impl Evicting {
     /// The transaction did not take effect: what it would have left is not there.
     pub(super) fn forget(&mut self) {
         self.joined.clear();
-        self.passed = [BatchId(0); Lane::COUNT];
+        self.passed = <[_; Lane::COUNT]>::default();
     }
 
     /// Makes `bytes` of room at most, in the lanes of `evict` and in their order; `sums` follow. Returns
@@ -64,12 +64,12 @@ impl Evicting {
             self.joined.clear();
         }
         for (lane, after) in &evict.lanes {
-            // What was loaded meanwhile, and left again, may hold data before the place passed.
-            let passed = &mut self.passed[lane.index()];
-            let mut from = (*passed).max(*after);
-            if *after < *passed && !evict.kept.is_empty() {
-                from = *after;
-            }
+            // What was at hand, and was left again, lies before what was passed, and holds data.
+            let (begin, end) = self.passed[lane.index()];
+            let (mut begin, mut from) = match (begin..=end).contains(after) {
+                true => (begin, end),
+                false => (*after, *after),
+            };
             while bytes > 0 {
                 let page = evictable(open, *lane, from)?;
                 let Some((last, _)) = page.last() else {
@@ -82,6 +82,7 @@ impl Evicting {
                     }
                     from = row.id;
                     if evict.kept.contains(&row.id) {
+                        begin = row.id;
                         continue;
                     }
                     bytes -= self.give_up(open, packer, evict, (&row, stored), (sums, now_ms))?;
@@ -90,7 +91,7 @@ impl Evicting {
                     break;
                 }
             }
-            self.passed[lane.index()] = from;
+            self.passed[lane.index()] = (begin, from);
         }
         self.write(open, packer, (sums, now_ms))?;
         Ok(bytes.max(0))

@@ -602,6 +602,39 @@ fn the_oldest_give_way_and_one_notice_names_them_all() {
 }
 
 #[test]
+fn what_was_at_hand_and_is_left_again_gives_way_before_what_is_younger() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let full = rig.commit(Transaction {
+        rows: large(1..=9),
+        ..Transaction::default()
+    });
+    let data = |content: &[String]| -> Vec<u64> {
+        let lines = content.iter().filter(|line| line.ends_with("data"));
+        lines
+            .filter_map(|line| line.split_once(':')?.0.parse().ok())
+            .collect()
+    };
+    // 1 to 3 were read, and 5 is on its way since before it was spooled.
+    squeezed(&mut rig, 10..=11, evict(full.bytes, 3, &[5]));
+    let left = data(&content(&mut rig, 11));
+    assert_eq!(left[..4], [1, 2, 3, 5], "{left:?}");
+    // None of them arrived.
+    squeezed(&mut rig, 12..=12, evict(full.bytes, 0, &[]));
+    let next = data(&content(&mut rig, 12));
+    assert!(!next.contains(&1), "{next:?}");
+    let younger = |ids: &[u64]| ids.iter().filter(|id| (6..=11).contains(*id)).count();
+    assert_eq!(younger(&next), younger(&left), "{next:?}");
+    squeezed(&mut rig, 13..=15, evict(full.bytes, 0, &[]));
+    let last = data(&content(&mut rig, 15));
+    assert!(
+        !last.contains(&5) || younger(&last) == younger(&left),
+        "{last:?}"
+    );
+    rig.store.close();
+}
+
+#[test]
 fn a_notice_is_never_given_up_and_a_close_stays() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path());
