@@ -58,7 +58,8 @@ struct Progress {
     /// What the database says, or will once the last commit's answer is here.
     committed: u64,
     settled: u64,
-    /// Settled stretches above `settled`, end by start: never more than there are batches.
+    /// Settled stretches above `settled`, end by start, those that join as one: never more than there are
+    /// batches that are not settled.
     parked: BTreeMap<u64, u64>,
     /// Where the generation ends, once the stretch that closes it is settled.
     end: Option<u64>,
@@ -171,8 +172,7 @@ impl Progress {
             self.end = Some(stretch.end);
         }
         if stretch.start > self.settled {
-            let end = self.parked.entry(stretch.start).or_default();
-            *end = stretch.end.max(*end);
+            self.park(stretch.start, stretch.end);
             return;
         }
         self.settled = self.settled.max(stretch.end);
@@ -182,6 +182,19 @@ impl Progress {
             }
             self.settled = self.settled.max(first.remove());
         }
+    }
+
+    fn park(&mut self, mut start: u64, mut end: u64) {
+        let before = self.parked.range(..start).next_back();
+        if let Some((before, reach)) = before.filter(|(_, reach)| **reach >= start) {
+            (start, end) = (*before, end.max(*reach));
+        }
+        while let Some((behind, reach)) = self.parked.range(start..=end).next() {
+            let (behind, reach) = (*behind, *reach);
+            self.parked.remove(&behind);
+            end = end.max(reach);
+        }
+        self.parked.insert(start, end);
     }
 
     fn is_closed(&self) -> bool {
@@ -270,6 +283,25 @@ mod tests {
         assert_eq!(settling.settle(b), Moved::Forward);
         settling.committed(&under_way);
         assert_eq!(settling.checkpoints([]), at(20, false));
+    }
+
+    #[test]
+    fn what_settles_behind_one_that_does_not_is_remembered_as_one() {
+        let mut settling = Settling::default();
+        for start in 0..1000 {
+            settling.expect(stretch(start, start + 1, false));
+        }
+        // Every second one first, and then those between.
+        for start in (2..1000).step_by(2).chain((3..1000).step_by(2)) {
+            assert_eq!(
+                settling.settle(stretch(start, start + 1, false)),
+                Moved::Nothing
+            );
+        }
+        assert_eq!(settling.beyond_checkpoints(), [(G, 2, 1000)]);
+        settling.settle(stretch(0, 1, false));
+        settling.settle(stretch(1, 2, false));
+        assert_eq!(settling.checkpoints([]), at(1000, false));
     }
 
     proptest! {
