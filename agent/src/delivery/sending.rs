@@ -6,6 +6,10 @@ use super::{Delivery, IN_FLIGHT_BATCHES_MAX};
 use crate::clock::Monotonic;
 use crate::spool::Lane;
 
+/// Acknowledged rows that may wait for their deletion, some 20 bytes of memory each: where the disk refuses,
+/// or the flash budget is gone, no more are sent then.
+pub(super) const GONE_MAX: usize = 128 * 1024;
+
 impl Delivery {
     /// Whether anything may still be sent or loaded.
     pub(super) fn is_sending(&self) -> bool {
@@ -55,6 +59,7 @@ impl Delivery {
         let asks = self.phase == Phase::Running && self.is_sending() && self.uplink.may_send();
         let whole = !self.broker.lost
             && !self.writing.damaged
+            && self.window.gone() < GONE_MAX
             && self.window.held() < IN_FLIGHT_BATCHES_MAX;
         if !idle || !has_room || !asks || !whole {
             return None;

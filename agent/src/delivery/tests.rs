@@ -279,6 +279,53 @@ fn what_waits_behind_the_spool_is_spooled_too_and_gives_the_window_back() {
 }
 
 #[test]
+fn where_no_row_can_be_deleted_only_so_many_are_sent() {
+    let all = 2 * sending::GONE_MAX as u64;
+    let flash_bytes_per_day = Some(256_000);
+    let mut rig = Rig::over(
+        Settings {
+            flash_bytes_per_day,
+            ..settings()
+        },
+        all,
+    );
+    rig.apply(Event::Written(0));
+    // Nothing may be written for some 400 days.
+    let mut todo = rig.apply(Event::Written(100_000_000));
+    todo.push("load 0..".into());
+    while let Some(done) = todo.pop() {
+        if let Some((after, _)) = done
+            .strip_prefix("load ")
+            .and_then(|ids| ids.split_once(".."))
+        {
+            let after: u64 = after.parse().unwrap();
+            let rows = (after + 1..=after + 100).map(|id| (BatchId(id), rig.batch(1, Kind::Data)));
+            let rows = rows.collect();
+            let through = BatchId(after + 100);
+            let loaded = Reply::Loaded {
+                rows,
+                through,
+                lost: 0,
+            };
+            todo.extend(rig.apply(Event::Store(loaded)));
+        } else if let Some(id) = done.strip_prefix("send ") {
+            let id = id.parse().unwrap();
+            todo.extend(rig.report(id, Outcome::Delivered));
+        }
+    }
+    let gone = rig.delivery.window.gone();
+    assert!((0..200).contains(&(gone - sending::GONE_MAX)), "{gone}");
+    // Once they can, it goes on.
+    let deletes = rig.wait(500 * 86_400_000);
+    assert!(deletes[0].contains("commit +[ ] -[ 1 2 "), "{deletes:?}");
+    let next = rig.committed(all);
+    assert!(
+        next.iter().any(|done| done.starts_with("load ")),
+        "{next:?}"
+    );
+}
+
+#[test]
 fn a_failed_load_is_tried_again() {
     let mut rig = Rig::over(settings(), 3);
     rig.apply(Event::Tick);
