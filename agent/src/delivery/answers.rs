@@ -19,6 +19,35 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 /// a slow uplink takes its time.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// A broker that takes longer for an answer is away, and not slow: longer than librdkafka waits for one
+/// (`socket.timeout.ms`).
+const SLOW_MAX: Duration = Duration::from_secs(60);
+/// For how long it is remembered how slow it was.
+const SLOW_FOR: Duration = Duration::from_secs(600);
+
+/// How slowly answers come: on a link of some kB/s one batch takes half a minute, and the next one will,
+/// too.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// The longest wait of late, and when it ended.
+    longest: Duration,
+    at: Monotonic,
+}
+
+impl Pace {
+    fn answered(&mut self, waited: Duration, now: Monotonic) {
+        let is_old = now.since(self.at) >= SLOW_FOR;
+        if waited <= SLOW_MAX && (waited >= self.longest || is_old) {
+            (self.longest, self.at) = (waited, now);
+        }
+    }
+
+    /// How long the next answer may take.
+    fn patience(&self) -> Duration {
+        self.longest * 2
+    }
+}
+
 /// How it stands with the broker.
 #[derive(Debug, Default)]
 pub(super) struct Broker {
@@ -36,8 +65,23 @@ pub(super) struct Broker {
     pub(super) silent: bool,
     /// Since when it has had something to acknowledge.
     pub(super) owes_since: Option<Monotonic>,
+    pub(super) pace: Pace,
     /// When the log was last told that batches came back.
     pub(super) complained: Option<Monotonic>,
+}
+
+impl Broker {
+    /// Since when it has owed an answer.
+    fn waits_since(&self) -> Option<Monotonic> {
+        let owes_since = self.owes_since?;
+        Some(owes_since.max(self.acknowledged.unwrap_or_default()))
+    }
+
+    /// Whether an answer is not there, but would hardly be by now.
+    pub(super) fn is_slow(&self, now: Monotonic) -> bool {
+        let waits_since = self.waits_since();
+        waits_since.is_some_and(|since| now < since.plus(self.pace.patience()))
+    }
 }
 
 impl Delivery {
@@ -74,6 +118,9 @@ impl Delivery {
                 };
                 self.counters.delivered += 1;
                 self.broker.backoff.reset();
+                if let Some(since) = self.broker.waits_since() {
+                    self.broker.pace.answered(now.since(since), now);
+                }
                 self.broker.acknowledged = Some(now);
                 if std::mem::take(&mut self.broker.silent) {
                     self.say(News::Online);
@@ -105,13 +152,9 @@ impl Delivery {
     /// When the broker is silent, if it acknowledges nothing before: what goes to the disk before it is
     /// sent is never late in RAM, and a backlog neither.
     pub(super) fn silent_at(&self) -> Option<Monotonic> {
-        let owes_since = self.broker.owes_since.filter(|_| !self.broker.silent)?;
+        let waits_since = self.broker.waits_since().filter(|_| !self.broker.silent)?;
         let patience = self.settings.spool_after.max(SILENCE);
-        Some(
-            owes_since
-                .max(self.broker.acknowledged.unwrap_or_default())
-                .plus(patience),
-        )
+        Some(waits_since.plus(patience.max(self.broker.pace.patience())))
     }
 
     pub(super) fn note_silence(&mut self, now: Monotonic) {

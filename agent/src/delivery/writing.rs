@@ -250,7 +250,7 @@ impl Delivery {
                 let oldest = self.window.of(lane).oldest_in_ram();
                 (rows, evict) = self.start_spooling(lane, now);
                 if !rows.is_empty() {
-                    self.note_late(lane, oldest);
+                    self.note_late(lane, oldest, now);
                 }
             }
         }
@@ -278,13 +278,13 @@ impl Delivery {
     }
 
     /// A batch queued at `oldest` was late. On a slow uplink some always are; where nothing at all
-    /// was acknowledged since, the broker is silent.
-    fn note_late(&mut self, lane: Lane, oldest: Option<Monotonic>) {
+    /// was acknowledged since, and an answer would have come by now, the broker is silent.
+    fn note_late(&mut self, lane: Lane, oldest: Option<Monotonic>, now: Monotonic) {
         let before_sending = self.settings.spool_after.is_zero()
             || self.phase != Phase::Running
             || self.broker.clock_unset
             || !self.may_send(lane);
-        if before_sending || self.broker.acknowledged > oldest {
+        if before_sending || self.broker.acknowledged > oldest || self.broker.is_slow(now) {
             return;
         }
         self.is_silent();
