@@ -18,8 +18,8 @@ use crate::clock::{Monotonic, stamp_ms};
 use crate::config::JournalSource;
 use crate::process::{Draft, State};
 
-/// It is asked at most so often: it costs a process. With filters, where numbers jump all the time,
-/// only if there was always more to read for as long.
+/// It is asked at most so often where nothing is found to be gone: it costs a process. With filters, where
+/// numbers jump all the time, only if there was always more to read for as long.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 
 /// The sequence that is read.
@@ -86,6 +86,8 @@ impl Sequence {
         match found.filter(|found| found.id == self.id) {
             Some(found) if found.number > self.read.number => {
                 self.gone_below = found.number;
+                // While files go, the next jump is most likely of the same kind.
+                self.asked = None;
                 self.lost = Some((found.number - 1, reason::JOURNAL_VACUUMED));
             }
             Some(_) => {}
@@ -169,6 +171,25 @@ mod tests {
         assert_eq!(took(&mut sequence, 13), None);
         assert_eq!(took(&mut sequence, 50), Some(39));
         assert_eq!(took(&mut sequence, 60), None);
+    }
+
+    #[test]
+    fn while_the_journal_loses_entries_every_jump_is_asked_about() {
+        let mut sequence = sequence(10);
+        let mut jump = |number, gone_to: Option<u64>, now| {
+            let asks = sequence.is_to_be_asked(number, (false, Monotonic(0)), Monotonic(now));
+            if asks {
+                let found = gone_to.map_or_else(|| sequence.read.clone(), at);
+                sequence.found(Some(&found));
+            }
+            (asks, took(&mut sequence, number))
+        };
+        assert_eq!(jump(20, Some(20), 20_000), (true, Some(19)));
+        assert_eq!(jump(40, Some(39), 20_001), (true, Some(38)));
+        // Left out by a filter: that is asked once, and then not for a while.
+        assert_eq!(jump(50, None, 20_002), (true, None));
+        assert_eq!(jump(60, Some(58), 30_001), (false, None));
+        assert_eq!(jump(70, Some(65), 30_002), (true, Some(64)));
     }
 
     #[test]
