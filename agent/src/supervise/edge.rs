@@ -245,7 +245,7 @@ fn say(news: News) {
         News::Online => tracing::info!("the broker acknowledges again"),
         News::Refused { wait_ms } => tracing::warn!(
             wait_ms,
-            "batches came back unsent; they are kept, in order, and sent again (said once a minute at most)"
+            "batches came back unsent; they are kept and sent again, each behind a wait of its own while the others go on (said once a minute at most)"
         ),
         News::ProducerLost { wait_ms } => tracing::warn!(
             wait_ms,
