@@ -9,7 +9,7 @@ use super::*;
 use crate::checkpoint::{Origin, Registry};
 use crate::config::{ConfigFile, Host};
 use crate::spool::sealing::Keys;
-use crate::spool::store::{REPLIES, Store};
+use crate::spool::store::{Found, REPLIES, Store};
 use crate::stop::Stop;
 
 fn plan(dir: &Path, text: &str) -> Plan {
@@ -20,6 +20,14 @@ fn plan(dir: &Path, text: &str) -> Plan {
     );
     let file: ConfigFile = headwater_msk::config_file::parse(&text).unwrap();
     Plan::new(file, &Host::default()).unwrap()
+}
+
+/// The plan's spool, without an agent.
+fn opened(plan: &Plan) -> (Store, Found, mpsc::Receiver<Reply>) {
+    let (reply, replies) = mpsc::channel(REPLIES);
+    let to = (&plan.device, plan.spool.floors, Keys::default());
+    let (store, opening) = Store::start(&plan.state_dir, to, reply).unwrap();
+    (store, opening.blocking_recv().unwrap().unwrap(), replies)
 }
 
 fn no_other() -> Result<Plan, String> {
@@ -50,14 +58,7 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     });
     assert_eq!(ending, Ending::Stopped);
 
-    let (reply, mut replies) = mpsc::channel(REPLIES);
-    let (store, opening) = Store::start(
-        &plan.state_dir,
-        (&plan.device, plan.spool.floors, Keys::default()),
-        reply,
-    )
-    .unwrap();
-    let found = opening.blocking_recv().unwrap().unwrap();
+    let (store, found, mut replies) = opened(&plan);
     assert_eq!(found.known[0].settled, lines.len() as u64);
     store.load(BatchId(0), found.last[0], u64::MAX).unwrap();
     let Some(Reply::Loaded { rows, .. }) = replies.blocking_recv() else {
@@ -181,14 +182,7 @@ fn the_place_in_a_journal_is_kept_while_no_source_names_it() {
     };
     let of_journal = open(1, "journal/739ad463348b4ceca5a9e69c95a3c93f");
     let of_sensor = open(2, "/sys/class/thermal/thermal_zone0/temp");
-    let (reply, _replies) = mpsc::channel(REPLIES);
-    let (store, opening) = Store::start(
-        &plan.state_dir,
-        (&plan.device, plan.spool.floors, Keys::default()),
-        reply,
-    )
-    .unwrap();
-    opening.blocking_recv().unwrap().unwrap();
+    let (store, ..) = opened(&plan);
     let registry = store.registry(Stop::new(), 1);
     registry.register(&[of_journal.clone(), of_sensor]).unwrap();
     drop(registry);
@@ -216,14 +210,7 @@ fn the_place_in_a_journal_is_kept_while_no_source_names_it() {
 fn a_state_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let plan = plan(dir.path(), "");
-    let (reply, _replies) = mpsc::channel(REPLIES);
-    let (store, opening) = Store::start(
-        &plan.state_dir,
-        (&plan.device, plan.spool.floors, Keys::default()),
-        reply,
-    )
-    .unwrap();
-    opening.blocking_recv().unwrap().unwrap();
+    let (store, ..) = opened(&plan);
     let error = run(&plan, &no_other).unwrap_err().to_string();
     assert!(error.contains("another agent runs on"), "{error}");
     store.close();
