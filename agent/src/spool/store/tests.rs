@@ -635,6 +635,32 @@ fn what_was_at_hand_and_is_left_again_gives_way_before_what_is_younger() {
 }
 
 #[test]
+fn batches_smaller_than_a_notice_make_room_where_a_file_has_more_than_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut owner = owner(dir.path());
+    let before = owner.commit(&Transaction {
+        rows: spooled(1..=20),
+        ..Transaction::default()
+    });
+    let before = before.unwrap();
+    assert!(before.bytes / 20 < 100, "{before:?}");
+    owner.floors.bytes = u64::MAX;
+    let mut depth = before;
+    for id in 21..=40 {
+        let room = depth.room.unwrap_or(0);
+        let bytes_max = depth.bytes + if id == 21 { 0 } else { room };
+        depth = (owner.commit(&Transaction {
+            rows: spooled(id..=id),
+            evict: Some(evict(bytes_max, 0, &[])),
+            ..Transaction::default()
+        }))
+        .unwrap();
+    }
+    assert!(depth.evicted.rows > 5, "{depth:?}");
+    assert!(depth.bytes <= before.bytes + 500, "{depth:?}");
+}
+
+#[test]
 fn a_notice_is_never_given_up_and_a_close_stays() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path());
