@@ -326,7 +326,8 @@ impl<'a> Agent<'a> {
             self.lose_patience(now);
             self.look_at_reload(now);
             let used = self.sources.budget.used();
-            if self.progress.tell(&self.edge.delivery, used, now) {
+            let store = (&self.edge.delivery, self.edge.store.salvage());
+            if self.progress.tell(store, used, now) {
                 self.edge.apply(Event::Wall(clock::wall_ms()));
                 if let Some(written) = disk::written() {
                     self.edge.apply(Event::Written(written));

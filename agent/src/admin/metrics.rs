@@ -118,6 +118,8 @@ const METRICS: &[Metric] = metrics! {
     Gauge "spool_max" Some(Unit::Bytes), "Bound of the same (spool.max_bytes)", |s| whole(s.spool.bytes_max);
     Gauge "spool_oldest" Some(Unit::Seconds), "Age of the oldest batch in the spool; 0 where it is empty", |s| seconds(s.spool.oldest_ms.unwrap_or(0));
     Gauge "spool_full" None, "1 while the spool has no room for a lane, which waits or drops", |s| whole(u64::from(s.spool.full));
+    Gauge "spool_refuses" None, "1 where the database did not take what it was asked to take last; status says why", |s| whole(u64::from(s.spool.refuses.is_some()));
+    Gauge "spool_salvage_left" Some(Unit::Bytes), "Of the damaged spool, what its salvage has not looked at yet; 0 where none is under way", |s| whole(s.spool.salvage.map_or(0, |salvage| salvage.bytes_all.saturating_sub(salvage.bytes)));
     Gauge "disk_free" Some(Unit::Bytes), "Free of the file system of state_dir; spool.free_bytes_min is kept", |s| s.spool.free.and_then(|free| whole(free.bytes));
     Gauge "disk_free_inodes" None, "Free inodes of the same; spool.free_inodes_min are kept", |s| s.spool.free.and_then(|free| free.inodes).and_then(whole);
     Counter "batches_dropped" None, "Batches given up since the spool was full; loss notices say so", |s| whole(s.counters.dropped);

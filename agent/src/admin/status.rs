@@ -138,7 +138,7 @@ pub struct Window {
 }
 
 /// The spool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spool {
     /// Batches.
     pub batches: u64,
@@ -151,12 +151,28 @@ pub struct Spool {
     /// It has no room for a lane that needs some, or dropped for want of it, since it had room last.
     #[serde(default)]
     pub full: bool,
+    /// Why it did not take what it was asked to take last: batches of delivery's, or what sources wait
+    /// for (a new file, an end that no byte shows); none where it did.
+    #[serde(default)]
+    pub refuses: Option<String>,
+    /// How far its salvage has come, while it is damaged.
+    #[serde(default)]
+    pub salvage: Option<Salvage>,
     /// What its file system has free; none where that does not tell.
     #[serde(default)]
     pub free: Option<Free>,
     /// What is to be kept free of it.
     #[serde(default)]
     pub floors: Floors,
+}
+
+/// How far a salvage of the spool has come. Until it is complete nothing is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Salvage {
+    /// Looked at,
+    pub bytes: u64,
+    /// of so many.
+    pub bytes_all: u64,
 }
 
 #[cfg(test)]

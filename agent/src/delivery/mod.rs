@@ -261,6 +261,11 @@ impl Delivery {
         self.broker.acknowledged
     }
 
+    /// Why the database did not do what it was asked last; none where it did.
+    pub fn disk_trouble(&self) -> Option<Trouble> {
+        self.writing.disk.trouble()
+    }
+
     /// Since when the store has owed an answer: a disk that hangs shows here.
     pub fn store_owes_since(&self) -> Option<Monotonic> {
         let commit = self.writing.under_way.as_ref().map(|commit| commit.since);

@@ -67,6 +67,11 @@ impl Disk {
         self.trouble.take().is_some()
     }
 
+    /// Why it refuses; none where it does not.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble
+    }
+
     /// Tries at once, whatever was before.
     pub(super) fn try_now(&mut self) {
         self.backoff.reset();

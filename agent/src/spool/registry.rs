@@ -50,11 +50,22 @@ impl Markers {
     }
 }
 
+/// Why the last change that was asked for was not entered; nothing where it was.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refusing(Arc<Mutex<Option<Trouble>>>);
+
+impl Refusing {
+    fn answered(&self, entered: Result<(), Trouble>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = entered.err();
+    }
+}
+
 /// A source thread's handle.
 #[derive(Debug)]
 pub struct StoreRegistry {
     requests: SyncSender<Request>,
     markers: Markers,
+    refusing: Refusing,
     stop: Stop,
     seed: u64,
 }
@@ -65,9 +76,19 @@ impl Store {
         StoreRegistry {
             requests: self.requests.clone(),
             markers: self.markers.clone(),
+            refusing: self.refusing.clone(),
             stop,
             seed,
         }
+    }
+
+    /// Why sources wait for what they want entered; none where the last that wanted something got it.
+    pub fn refuses_entries(&self) -> Option<Trouble> {
+        *self
+            .refusing
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,12 +159,48 @@ impl StoreRegistry {
             .map_err(|_| StoreStopped)?;
         loop {
             match answered.recv_timeout(LOOK) {
-                Ok(result) => return Ok(result),
+                Ok(entered) => {
+                    self.refusing.answered(entered);
+                    return Ok(entered);
+                }
                 Err(RecvTimeoutError::Timeout) if !self.stop.is_set() => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     return Err(StoreStopped);
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_seen_until_something_is_entered() {
+        let (requests, queue) = sync_channel(1);
+        let registry = StoreRegistry {
+            requests,
+            markers: Markers::default(),
+            refusing: Refusing::default(),
+            stop: Stop::new(),
+            seed: 1,
+        };
+        let seen = registry.refusing.clone();
+        let answers = [Ok(()), Err(Trouble::ReadOnly), Err(Trouble::Full), Ok(())];
+        let store = std::thread::spawn(move || {
+            for entered in answers {
+                let Ok(Request::Change(_, answer)) = queue.recv() else {
+                    panic!("no change");
+                };
+                answer.send(entered).unwrap();
+            }
+        });
+        for entered in answers {
+            let answered = registry.try_cut(Generation(1), 5).unwrap();
+            assert_eq!(answered.is_ok(), entered.is_ok());
+            assert_eq!(*seen.0.lock().unwrap(), entered.err());
+        }
+        store.join().unwrap();
     }
 }

@@ -19,6 +19,7 @@
 
 mod files;
 mod found;
+mod progress;
 mod room;
 
 use std::collections::BTreeMap;
@@ -33,12 +34,13 @@ use thiserror::Error;
 use self::files::Files;
 pub(super) use self::files::{is_cut_short, set_foreign_log_aside};
 use self::found::{Found, depth_of, known_of, row_of};
+pub use self::progress::{Progress, Salvaging};
 use self::room::Room;
 use super::batch::{Kinds, Packer, Row};
 use super::disk::Floors;
 use super::folder::{Folder, with_suffix};
 use super::generations::{self, Known};
-use super::pages::{Value, rows_of_page};
+use super::pages::{Image, Value, rows_of_page};
 use super::rows::{self, Lost};
 use super::sealing::id_of;
 use super::{BatchId, Healing, Lane, schema, usage};
@@ -61,6 +63,9 @@ pub enum SalvageError {
     /// The new database.
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
+    /// It was told to.
+    #[error("it was told to stop")]
+    Stopped,
 }
 
 /// What came of a salvage.
@@ -118,18 +123,21 @@ struct Salvage {
 }
 
 /// Salvages the database of `folder` and puts the new one in its place. Notices take ids behind
-/// every row, and from `healing.first_free` of their lane. `floors`: what rows leave free.
+/// every row, and from `healing.first_free` of their lane. `floors`: what rows leave free. `salvaging`
+/// sees it, and can stop it.
 ///
 /// # Errors
 /// See [`SalvageError`]; the damaged database is where it was then.
 pub(super) fn salvage(
     folder: &Folder,
-    (device, floors): (&DeviceId, Floors),
+    (device, floors, salvaging): (&DeviceId, Floors, &Salvaging),
     healing: &Healing,
     now_ms: u64,
 ) -> Result<Salvaged, SalvageError> {
     let path = folder.make_salvage()?;
     let mut image = Files::open(folder, true)?;
+    let page_bytes = image.page_size() as u64;
+    let mut under_way = salvaging.begin(u64::from(image.pages) * page_bytes);
     let database = schema::create_salvage(&path)?;
     let mut salvage = Salvage {
         database,
@@ -146,9 +154,13 @@ pub(super) fn salvage(
     };
     salvage.database.execute_batch("BEGIN")?;
     for number in 1..=image.pages {
+        if salvaging.is_stopped() {
+            return Err(SalvageError::Stopped);
+        }
         rows_of_page(&mut image, number, &mut |id, values| {
             salvage.take(id, values)
         });
+        under_way.moved_to(u64::from(number) * page_bytes);
         if let Some(error) = salvage.failed.take() {
             return Err(error.into());
         }

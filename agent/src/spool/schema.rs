@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::disk::Floors;
 use super::folder::Folder;
-use super::salvage::{self, SalvageError, Salvaged};
+use super::salvage::{self, SalvageError, Salvaged, Salvaging};
 use super::sealing::KeyId;
 use super::store::classify as trouble_of;
 use super::{Healing, Lane, Trouble, generations, usage};
@@ -111,6 +111,9 @@ pub enum OpenError {
         /// The key's id.
         key: KeyId,
     },
+    /// It would have to be salvaged to the end first.
+    #[error("the spool's salvage is given up, since the agent stops; the next start does it")]
+    Stopped,
     /// Not now: what is in the way may go away.
     #[error("cannot open the spool {path}: {source}: {}", trouble.advice())]
     Refused {
@@ -127,7 +130,7 @@ impl OpenError {
     /// Whether the same may work a moment later.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Refused { .. } => true,
+            Self::Refused { .. } | Self::Stopped => true,
             Self::Directory { source, .. } => {
                 matches!(
                     source.kind(),
@@ -159,13 +162,13 @@ pub struct Opened {
 
 /// Opens the spool of a locked directory, makes it where there is none, and salvages it where it
 /// fails its checks, or `is_damaged` whatever they say. `device` says so then, in notices whose ids
-/// are not below `healing.first_free`, and what is to be kept free of the disk is.
+/// are not below `healing.first_free`, and what is to be kept free of the disk is; [`Salvaging`] sees it.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub(super) fn open(
     folder: &Folder,
-    device: (&DeviceId, Floors),
+    device: (&DeviceId, Floors, &Salvaging),
     healing: &Healing,
     is_damaged: bool,
 ) -> Result<Opened, OpenError> {
@@ -239,6 +242,7 @@ fn salvage_error(path: &Path, error: SalvageError) -> OpenError {
     match error {
         SalvageError::Files(source) => file_error(path, source),
         SalvageError::Database(source) => refused(path, source),
+        SalvageError::Stopped => OpenError::Stopped,
     }
 }
 

@@ -20,7 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) use self::failure::{Failure, classify};
 use self::owner::Owner;
 use super::disk::{Floors, Free, Seen};
-use super::registry::{Change, Markers};
+use super::registry::{Change, Markers, Refusing};
+use super::salvage::{Progress, Salvaging};
 use super::schema::OpenError;
 use super::sealing::Keys;
 use super::{BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, Used};
@@ -68,7 +69,9 @@ pub type Opening = oneshot::Receiver<Result<Found, OpenError>>;
 pub struct Store {
     pub(super) requests: SyncSender<Request>,
     pub(super) markers: Markers,
+    pub(super) refusing: Refusing,
     seen: Seen,
+    salvaging: Salvaging,
     thread: JoinHandle<()>,
 }
 
@@ -88,8 +91,8 @@ impl Store {
         let (tell, opening) = oneshot::channel();
         let (state_dir, device) = (state_dir.to_owned(), device.clone());
         let markers = Markers::default();
-        let seen = Seen::default();
-        let held = (markers.clone(), seen.clone());
+        let (seen, salvaging) = (Seen::default(), Salvaging::default());
+        let held = (markers.clone(), seen.clone(), salvaging.clone());
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
@@ -104,7 +107,9 @@ impl Store {
         let store = Self {
             requests,
             markers,
+            refusing: Refusing::default(),
             seen,
+            salvaging,
             thread,
         };
         Ok((store, opening))
@@ -113,6 +118,11 @@ impl Store {
     /// What the disk has free, as the thread saw it at its last commit, or within half a minute.
     pub fn free(&self) -> Option<Free> {
         self.seen.get()
+    }
+
+    /// How far the salvage has come that is under way; none where none is.
+    pub fn salvage(&self) -> Option<Progress> {
+        self.salvaging.progress()
     }
 
     /// Asks for a salvage of the database, which was found to be damaged. Notices take ids from
@@ -167,8 +177,10 @@ impl Store {
             })
     }
 
-    /// Does what was asked before, writes the log back into the database, and ends the thread.
+    /// Does what was asked before (but for a salvage: the next start does it), writes the log back into
+    /// the database, and ends the thread.
     pub fn close(self) {
+        self.salvaging.stop();
         if self.requests.send(Request::Close).is_err() || self.thread.join().is_err() {
             tracing::error!(
                 "the store's thread ended before it was told to; the database recovers at the next start"

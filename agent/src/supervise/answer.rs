@@ -6,7 +6,7 @@ use super::Agent;
 use super::progress::stuck;
 use crate::admin::process::Process;
 use crate::admin::server::Ask;
-use crate::admin::status::{Broker, Files, Samples, Spool, Status, Uplink, Window};
+use crate::admin::status::{Broker, Files, Salvage, Samples, Spool, Status, Uplink, Window};
 use crate::clock;
 
 impl Agent<'_> {
@@ -27,12 +27,13 @@ impl Agent<'_> {
         let delivery = &self.edge.delivery;
         let (depth, samples) = (delivery.depth(), &self.sources.samples);
         let files = &self.sources.files;
+        let salvage = self.edge.store.salvage();
         let ago = |at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: self.plan.device.as_str().to_owned(),
             up_ms: ago(self.started),
-            stuck: stuck(delivery, self.sources.most_silent(now), now),
+            stuck: stuck((delivery, salvage), self.sources.most_silent(now), now),
             clock_unset: delivery.clock_unset(),
             broker: Broker {
                 online: delivery.is_online(),
@@ -59,6 +60,13 @@ impl Agent<'_> {
                 bytes_max: self.plan.spool.max_bytes,
                 oldest_ms: depth.oldest_ms.map(clock::age_ms),
                 full: delivery.spool_full(),
+                refuses: (delivery.disk_trouble())
+                    .or_else(|| self.edge.store.refuses_entries())
+                    .map(|trouble| trouble.advice().to_owned()),
+                salvage: salvage.map(|salvage| Salvage {
+                    bytes: salvage.bytes,
+                    bytes_all: salvage.bytes_all,
+                }),
                 free: self.edge.store.free(),
                 floors: self.plan.spool.floors,
             },

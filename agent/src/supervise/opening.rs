@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::progress::salvaging;
 use super::{Signals, StartError};
 use crate::clock;
 use crate::config::Plan;
 use crate::delivery::backoff::{Backoff, Jitter};
 use crate::spool::Reply;
+use crate::spool::salvage::Progress as Salvage;
 use crate::spool::sealing::Keys;
 use crate::spool::store::{Found, REPLIES, Store};
 use crate::systemd;
@@ -46,7 +48,7 @@ pub(super) async fn open(
             tokio::select! {
                 opened = &mut opening => break opened,
                 () = signals.told_to_stop() => return Ok(None),
-                () = tokio::time::sleep(ALIVE_EVERY) => still_starting(since),
+                () = tokio::time::sleep(ALIVE_EVERY) => still_starting(since, store.salvage()),
             }
         };
         let error = match opened {
@@ -68,15 +70,16 @@ pub(super) async fn open(
         let wait = Duration::from_millis(backoff.next_ms(&mut jitter));
         tokio::select! {
             () = signals.told_to_stop() => return Ok(None),
-            () = tokio::time::sleep(wait) => still_starting(since),
+            () = tokio::time::sleep(wait) => still_starting(since, None),
         }
     }
 }
 
-fn still_starting(since: clock::Monotonic) {
+fn still_starting(since: clock::Monotonic, salvage: Option<Salvage>) {
     if clock::monotonic().since(since) >= READY_AFTER {
         systemd::ready();
     }
-    systemd::status("waiting for the spool");
+    let waiting = || "waiting for the spool".to_owned();
+    systemd::status(&salvage.map_or_else(waiting, salvaging));
     systemd::alive();
 }

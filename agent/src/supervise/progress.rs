@@ -7,6 +7,7 @@ use crate::clock::{self, Monotonic};
 use crate::delivery::{Counters, Delivery};
 use crate::sample;
 use crate::spool::Depth;
+use crate::spool::salvage::Progress as Salvage;
 use crate::systemd;
 
 /// How often systemd's status is renewed.
@@ -15,6 +16,10 @@ const STATUS_EVERY: Duration = Duration::from_secs(30);
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// A store that owes an answer for so long hangs in its disk: the watchdog is no longer fed.
 const STORE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A salvage that has not come further for so long hangs, too. Long: at its end it waits until all that it
+/// wrote is on the card.
+const SALVAGE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A source that neither waits nor looks around for so long hangs in what it reads: as long as a search
 /// of large compressed files may take.
@@ -49,14 +54,17 @@ impl Progress {
     /// Returns whether the half minute was over: other things that are done so often can be, then.
     pub(super) fn tell(
         &mut self,
-        delivery: &Delivery,
+        (delivery, salvage): (&Delivery, Option<Salvage>),
         window_bytes: usize,
         now: Monotonic,
     ) -> bool {
         let is_time = self.status_at <= now;
         if is_time {
             self.status_at = now.plus(STATUS_EVERY);
-            systemd::status(&status(delivery.counters(), delivery.depth()));
+            systemd::status(&match salvage {
+                Some(salvage) => salvaging(salvage),
+                None => status(delivery.counters(), delivery.depth()),
+            });
         }
         if self.log_at <= now {
             self.log_at = now.plus(LOG_EVERY);
@@ -66,7 +74,7 @@ impl Progress {
             && *at <= now
         {
             *at = now.plus(*period);
-            if stuck_store(delivery, now).is_none() {
+            if stuck_store(delivery, salvage, now).is_none() {
                 systemd::alive();
             }
         }
@@ -96,11 +104,11 @@ impl Progress {
 /// that is away is a reason, a disk that hangs is none. `silent`: the thread of a source that was heard
 /// of least recently.
 pub(super) fn stuck(
-    delivery: &Delivery,
+    (delivery, salvage): (&Delivery, Option<Salvage>),
     silent: Option<(String, Duration)>,
     now: Monotonic,
 ) -> Option<String> {
-    stuck_store(delivery, now).or_else(|| {
+    stuck_store(delivery, salvage, now).or_else(|| {
         let (thread, silent) = silent.filter(|(_, silent)| *silent >= SOURCE_PATIENCE)?;
         let seconds = silent.as_secs();
         Some(format!(
@@ -111,14 +119,21 @@ pub(super) fn stuck(
 
 /// The same of the store alone. It is what the watchdog goes by: a new process waits for the same file
 /// system or driver as this one, and the other sources would begin anew each time.
-fn stuck_store(delivery: &Delivery, now: Monotonic) -> Option<String> {
-    let waited = now.since(delivery.store_owes_since()?);
-    (waited >= STORE_PATIENCE).then(|| {
-        format!(
-            "the database has not answered for {} s: the disk hangs",
-            waited.as_secs()
-        )
-    })
+fn stuck_store(delivery: &Delivery, salvage: Option<Salvage>, now: Monotonic) -> Option<String> {
+    let waits = |since: Monotonic, patience| {
+        let waited = now.since(since);
+        (waited >= patience).then_some(waited.as_secs())
+    };
+    if let Some(salvage) = salvage {
+        let seconds = waits(salvage.moved, SALVAGE_PATIENCE)?;
+        return Some(format!(
+            "the salvage of the database has come no further for {seconds} s: the disk hangs"
+        ));
+    }
+    let seconds = waits(delivery.store_owes_since()?, STORE_PATIENCE)?;
+    Some(format!(
+        "the database has not answered for {seconds} s: the disk hangs"
+    ))
 }
 
 /// The sums of a whole run.
@@ -159,6 +174,14 @@ fn status(counters: Counters, depth: Depth) -> String {
         depth.rows,
         depth.bytes,
         age_s(depth)
+    )
+}
+
+/// How far a salvage has come.
+pub(super) fn salvaging(salvage: Salvage) -> String {
+    format!(
+        "the spool is damaged, and is being salvaged: {} of {} bytes looked at",
+        salvage.bytes, salvage.bytes_all
     )
 }
 
@@ -214,10 +237,10 @@ mod tests {
         let now = Monotonic(1_000_000);
         let silent = |seconds| Some(("files".to_owned(), Duration::from_secs(seconds)));
         let idle = delivery(0);
-        assert_eq!(stuck(&idle, None, now), None);
-        assert_eq!(stuck(&idle, silent(119), now), None);
+        assert_eq!(stuck((&idle, None), None, now), None);
+        assert_eq!(stuck((&idle, None), silent(119), now), None);
         assert!(
-            stuck(&idle, silent(120), now)
+            stuck((&idle, None), silent(120), now)
                 .unwrap()
                 .contains("\"files\"")
         );
@@ -227,9 +250,21 @@ mod tests {
         let mut loads = delivery(3);
         loads.apply(Event::Tick, now);
         for owed in [commits, loads] {
-            let at = |seconds| stuck(&owed, None, now.plus(Duration::from_secs(seconds)));
+            let at = |seconds| stuck((&owed, None), None, now.plus(Duration::from_secs(seconds)));
             assert_eq!(at(59), None);
             assert!(at(60).unwrap().contains("the disk hangs"));
         }
+        // A salvage takes its time, as long as it moves.
+        let salvage = Salvage {
+            bytes: 1,
+            bytes_all: 2,
+            moved: now,
+        };
+        let at = |seconds| {
+            let later = now.plus(Duration::from_secs(seconds));
+            stuck((&idle, Some(salvage)), None, later)
+        };
+        assert_eq!(at(599), None);
+        assert!(at(600).unwrap().contains("the disk hangs"));
     }
 }

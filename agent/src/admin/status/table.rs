@@ -60,6 +60,7 @@ impl fmt::Display for Status {
             Bytes(self.spool.bytes_max),
             (self.spool.oldest_ms).map_or(String::new(), |ms| format!(", oldest {}", period(ms)))
         )?;
+        trouble_lines(f, &self.spool)?;
         disk_line(f, &self.spool)?;
         gate_line(f, self.uplink.gate, counters.uplink_changes)?;
         budget_lines(f, &self.uplink)?;
@@ -144,6 +145,24 @@ fn credentials_line(f: &mut fmt::Formatter<'_>, health: &Health) -> fmt::Result 
         ),
         _ => Ok(()),
     }
+}
+
+/// Under the line of the spool.
+fn trouble_lines(f: &mut fmt::Formatter<'_>, spool: &Spool) -> fmt::Result {
+    if let Some(why) = &spool.refuses {
+        writeln!(
+            f,
+            "            REFUSES: {why}; what waits for it is tried again"
+        )?;
+    }
+    let Some(salvage) = spool.salvage else {
+        return Ok(());
+    };
+    let (bytes, all) = (size(salvage.bytes), size(salvage.bytes_all));
+    writeln!(
+        f,
+        "            DAMAGED, and being salvaged: {bytes} of {all} looked at; nothing is committed meanwhile"
+    )
 }
 
 fn disk_line(f: &mut fmt::Formatter<'_>, spool: &Spool) -> fmt::Result {

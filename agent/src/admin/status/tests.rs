@@ -29,6 +29,8 @@ fn spool() -> Spool {
         bytes_max: 1 << 30,
         oldest_ms: Some(61_000),
         full: false,
+        refuses: None,
+        salvage: None,
         free: Some(Free {
             bytes: 3 << 30,
             inodes: Some(123_456),
@@ -179,6 +181,23 @@ fn a_person_reads_it() {
         text.contains("broker      OFFLINE, nothing acknowledged since the start\n"),
         "{text}"
     );
+}
+
+#[test]
+fn a_spool_in_trouble_says_so() {
+    let mut worse = example();
+    worse.spool.refuses = Some("the file system is read-only".into());
+    worse.spool.salvage = Some(Salvage {
+        bytes: 12 << 20,
+        bytes_all: 1 << 30,
+    });
+    let text = worse.to_string();
+    for line in [
+        "            REFUSES: the file system is read-only; what waits for it is tried again\n",
+        "            DAMAGED, and being salvaged: 12.0 MiB of 1.0 GiB looked at; nothing is committed meanwhile\n",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! whole is there, and what is not is in a notice.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::spool::disk::Floors;
+use crate::spool::schema::OpenError;
 use crate::spool::sealing::Keys;
 use crate::spool::store::{Found as Start, REPLIES, Store};
 use crate::spool::{Checkpoint, Evict, Healing, Reply, Transaction, Trouble};
@@ -413,7 +415,7 @@ fn a_salvage_cut_off_at_any_rename_is_finished_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let folder = Folder::lock(dir.path()).unwrap();
-    let device = (&device(), Floors::default());
+    let device = (&device(), Floors::default(), &Salvaging::default());
     salvage(&folder, device, &Healing::default(), 0).unwrap();
     drop(folder);
     let whole = std::fs::read(dir.path().join("spool.db")).unwrap();
@@ -438,6 +440,38 @@ fn a_salvage_cut_off_at_any_rename_is_finished_at_the_next_start() {
     sample(part.path());
     std::fs::write(part.path().join("spool.new"), &whole[..whole.len() / 2]).unwrap();
     assert_eq!(account(part.path(), "a part"), BATCHES as usize);
+}
+
+#[test]
+fn a_salvage_says_how_far_it_is_and_a_stop_leaves_it_to_the_next_start() {
+    const HUGE: u64 = 1 << 38;
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let path = dir.path().join("spool.db");
+    let database = Connection::open(&path).unwrap();
+    rows::write_back(&database).unwrap();
+    drop(database);
+    // Without its header; and behind its pages a hole that takes minutes to look at.
+    let main = std::fs::read(&path).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[0; 16], 0).unwrap();
+    file.set_len(HUGE).unwrap();
+    let (sender, _replies) = mpsc::channel(REPLIES);
+    let to = (&device(), Floors::default(), Keys::default());
+    let (store, mut opening) = Store::start(dir.path(), to, sender).unwrap();
+    let begun = loop {
+        match store.salvage() {
+            Some(salvage) if salvage.bytes > 0 => break salvage,
+            _ => assert!(opening.try_recv().is_err(), "it is over"),
+        }
+    };
+    assert_eq!(begun.bytes_all, HUGE);
+    store.close();
+    let opened = opening.blocking_recv().unwrap();
+    assert!(matches!(opened, Err(OpenError::Stopped)), "{opened:?}");
+    assert_eq!(file.metadata().unwrap().len(), HUGE, "nothing was replaced");
+    file.set_len(main.len() as u64).unwrap();
+    assert_eq!(account(dir.path(), "once more"), BATCHES as usize);
 }
 
 #[test]

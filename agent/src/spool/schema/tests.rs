@@ -10,7 +10,7 @@ fn open(state: &Path, device: &DeviceId) -> Result<(Folder, Opened), OpenError> 
     let folder = Folder::lock(state)?;
     let opened = super::open(
         &folder,
-        (device, Floors::default()),
+        (device, Floors::default(), &Salvaging::default()),
         &Healing::default(),
         false,
     )?;

@@ -19,6 +19,7 @@ use crate::spool::disk::{self, Floors, Free, Seen};
 use crate::spool::evict::Evicting;
 use crate::spool::folder::Folder;
 use crate::spool::registry::{Change, Markers};
+use crate::spool::salvage::Salvaging;
 use crate::spool::schema::{OpenError, Opened, open};
 use crate::spool::sealing::{KeyId, Keys};
 use crate::spool::{
@@ -39,6 +40,7 @@ pub(super) struct Owner {
     markers: Markers,
     pub(super) floors: Floors,
     seen: Seen,
+    salvaging: Salvaging,
     evicting: Evicting,
     /// The spool is empty, and its file not yet small.
     shrinking: bool,
@@ -49,14 +51,15 @@ impl Owner {
     pub(super) fn open(
         state_dir: &Path,
         (device, floors, keys): (DeviceId, Floors, Keys),
-        (markers, seen): (Markers, Seen),
+        (markers, seen, salvaging): (Markers, Seen, Salvaging),
     ) -> Result<(Self, Found), OpenError> {
         let packer = Packer::new(Arc::new(keys)).map_err(|source| OpenError::Directory {
             path: PathBuf::from(state_dir),
             source,
         })?;
         let folder = Folder::lock(state_dir)?;
-        let opened = open(&folder, (&device, floors), &Healing::default(), false)?;
+        let to = (&device, floors, &salvaging);
+        let opened = open(&folder, to, &Healing::default(), false)?;
         let refused = |source: rusqlite::Error| OpenError::Refused {
             path: folder.database(),
             trouble: classify(&source),
@@ -81,6 +84,7 @@ impl Owner {
             markers,
             floors,
             seen,
+            salvaging,
             evicting: Evicting::default(),
             shrinking: found.depth.rows == 0,
         };
@@ -228,9 +232,12 @@ impl Owner {
     fn heal(&mut self, healing: &Healing) -> Result<(Depth, [BatchId; Lane::COUNT]), Trouble> {
         drop(self.opened.take());
         self.evicting.forget();
-        let device = (&self.device, self.floors);
-        let opened = open(&self.folder, device, healing, true).map_err(|error| {
-            tracing::error!("cannot salvage the spool: {error}; it is tried again");
+        let to = (&self.device, self.floors, &self.salvaging);
+        let opened = open(&self.folder, to, healing, true).map_err(|error| {
+            match error {
+                OpenError::Stopped => tracing::warn!("{error}"),
+                _ => tracing::error!("cannot salvage the spool: {error}; it is tried again"),
+            }
             match error {
                 OpenError::Refused { trouble, .. } => trouble,
                 _ => Trouble::Io,

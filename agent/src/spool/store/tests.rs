@@ -376,7 +376,7 @@ fn owner(dir: &Path) -> Owner {
     Owner::open(
         dir,
         ("d".parse().unwrap(), Floors::default(), Keys::default()),
-        (Markers::default(), Seen::default()),
+        (Markers::default(), Seen::default(), Salvaging::default()),
     )
     .unwrap()
     .0
