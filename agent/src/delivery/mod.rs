@@ -175,12 +175,14 @@ impl Delivery {
                 lost,
             }) => {
                 let after = self.loading.take().map_or(through, |(after, _)| after);
+                self.writing.unread = None;
                 self.window.loaded(rows, after, through, now);
                 self.counters.lost += lost;
             }
             Event::Store(Reply::LoadFailed(trouble)) => {
                 self.loading = None;
-                self.disk_failed(trouble, now);
+                let is_lost = trouble == Trouble::Io && self.writing.is_unreadable(now);
+                self.disk_failed(if is_lost { Trouble::Damaged } else { trouble }, now);
             }
             Event::Store(Reply::Healed { depth, last }) => self.healed(depth, last, now),
             Event::Store(Reply::HealFailed(trouble)) => {

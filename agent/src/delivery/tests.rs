@@ -326,6 +326,41 @@ fn where_no_row_can_be_deleted_only_so_many_are_sent() {
 }
 
 #[test]
+fn rows_that_cannot_be_read_for_long_are_salvaged_where_the_disk_takes_commits() {
+    let mut rig = Rig::over(settings(), 3);
+    rig.apply(Event::Tick);
+    let fails = |rig: &mut Rig, trouble| {
+        let mut done = rig.apply(Event::Store(Reply::LoadFailed(trouble)));
+        done.extend(rig.wait(60_000));
+        done.iter().any(|done| done.starts_with("heal"))
+    };
+    // A disk that does nothing at all may come back.
+    for _ in 0..20 {
+        assert!(!fails(&mut rig, Trouble::Io));
+    }
+    rig.queue();
+    rig.wait(2000);
+    rig.committed(4);
+    assert!(!fails(&mut rig, Trouble::Busy), "nor is that its fault");
+    assert!(fails(&mut rig, Trouble::Io));
+    // It was read in between, and that was long ago.
+    let mut rig = Rig::over(settings(), 3);
+    rig.apply(Event::Tick);
+    fails(&mut rig, Trouble::Io);
+    let rows = vec![(BatchId(1), rig.batch(100, Kind::Data))];
+    rig.apply(Event::Store(Reply::Loaded {
+        rows,
+        through: BatchId(1),
+        lost: 0,
+    }));
+    rig.wait(600_000);
+    rig.queue();
+    rig.wait(2000);
+    rig.committed(4);
+    assert!(!fails(&mut rig, Trouble::Io));
+}
+
+#[test]
 fn a_failed_load_is_tried_again() {
     let mut rig = Rig::over(settings(), 3);
     rig.apply(Event::Tick);

@@ -30,6 +30,8 @@ const DELETES_DUE: usize = 64;
 const DELETES_MAX: usize = 1024;
 /// Ids that a salvage may give to its notices: far more than there can be holes to tell of.
 const HEAL_IDS: u64 = 1 << 24;
+/// Rows that cannot be read for so long, on a disk that takes commits, will not be read any more.
+const UNREAD_MAX: Duration = Duration::from_secs(600);
 /// How long a stop tries to commit what is left, before it gives up on a disk that refuses.
 pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 
@@ -90,6 +92,8 @@ pub(super) struct Writing {
     pub(super) healing: bool,
     /// It did not succeed the last time.
     pub(super) heals_failed: bool,
+    /// Since when the disk fails to read rows, and whether it took a commit meanwhile.
+    pub(super) unread: Option<(Monotonic, bool)>,
     pub(super) room: Room,
     /// Since when something has been settled that no checkpoint shows, and values of how many bytes.
     moved_since: Option<Monotonic>,
@@ -107,6 +111,7 @@ impl Writing {
             damaged: false,
             healing: false,
             heals_failed: false,
+            unread: None,
             room: Room::default(),
             moved_since: None,
             moved_bytes: 0,
@@ -131,6 +136,13 @@ impl Writing {
         if gone > 0 {
             self.gone_since.get_or_insert(now);
         }
+    }
+
+    /// The disk failed to read rows, again or for the first time. Whether they are lost: one sector that
+    /// cannot be read would otherwise hold up for ever what lies behind it.
+    pub(super) fn is_unreadable(&mut self, now: Monotonic) -> bool {
+        let (since, commits) = *self.unread.get_or_insert((now, false));
+        commits && now.since(since) >= UNREAD_MAX
     }
 
     /// Nothing can be spooled now: what must be on disk before it is sent goes without.
@@ -180,6 +192,7 @@ impl Delivery {
     pub(super) fn healed(&mut self, depth: Depth, last: [BatchId; Lane::COUNT], now: Monotonic) {
         let writing = &mut self.writing;
         (writing.damaged, writing.healing, writing.heals_failed) = (false, false, false);
+        writing.unread = None;
         // The store's sum goes on: what was evicted before is counted.
         let evicted = writing.depth.evicted;
         writing.depth = Depth { evicted, ..depth };
@@ -307,6 +320,9 @@ impl Delivery {
         self.counters.checkpoints += u64::from(!done.checkpoints.is_empty());
 
         let writing = &mut self.writing;
+        if let Some((_, commits)) = &mut writing.unread {
+            *commits = true;
+        }
         let evicted = writing.depth.evicted;
         self.counters.dropped += depth.evicted.rows.saturating_sub(evicted.rows);
         self.counters.dropped_records += depth.evicted.records.saturating_sub(evicted.records);
