@@ -17,7 +17,8 @@ pub struct FileIdentity {
     /// CRC-32C of those bytes.
     pub fingerprint: u32,
     /// When it had been changed last as far as is known, Unix milliseconds by its file system: what
-    /// rotated away before it is older, what took its place is younger, and a copy of it too.
+    /// rotated away before it is older, what took its place is younger, and a copy of it too. Of one of which
+    /// no first byte is known: as of when that was known to be so.
     pub since_ms: u64,
 }
 

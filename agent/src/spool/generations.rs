@@ -111,6 +111,7 @@ pub(super) fn change(open: &Connection, identity: u64, change: &Change) -> rusql
                     file.inode.cast_signed(),
                     file.fingerprint_len,
                     file.fingerprint,
+                    file.since_ms.cast_signed(),
                 ])?;
             }
             Ok(())

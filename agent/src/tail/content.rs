@@ -5,6 +5,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::packed::{Packed, Packing};
 use crate::discover::identity::MARKER_BYTES;
@@ -229,6 +230,44 @@ pub(super) fn modified_ms(metadata: &Metadata) -> u64 {
         .saturating_mul(1000)
         .saturating_add(nanos / 1_000_000);
     u64::try_from(ms).unwrap_or_default()
+}
+
+/// When a file's inode was made, Unix milliseconds; none where its file system does not tell.
+pub(super) fn born_ms(metadata: &Metadata) -> Option<u64> {
+    #[cfg(test)]
+    if let Some(born_ms) = born::said(metadata) {
+        return Some(born_ms);
+    }
+    let born = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(born.as_millis()).ok()
+}
+
+/// No test can set when a file was made; it says so here.
+#[cfg(test)]
+pub(super) mod born {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+    use std::fs::Metadata;
+    use std::os::unix::fs::MetadataExt;
+
+    thread_local! {
+        static SAID: RefCell<HashMap<(u64, u64), u64>> = RefCell::default();
+    }
+
+    /// From now on, for this thread.
+    pub(in crate::tail) fn say(metadata: &Metadata, born_ms: u64) {
+        let place = (metadata.dev(), metadata.ino());
+        SAID.with_borrow_mut(|said| said.insert(place, born_ms));
+    }
+
+    /// Inodes are used again.
+    pub(in crate::tail) fn forget() {
+        SAID.take();
+    }
+
+    pub(super) fn said(metadata: &Metadata) -> Option<u64> {
+        SAID.with_borrow(|said| said.get(&(metadata.dev(), metadata.ino())).copied())
+    }
 }
 
 /// What one read brought.

@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::content::{Content, modified_ms, open, read_before};
+use super::content::{Content, born_ms, modified_ms, open, read_before};
+use super::locate::is_refusal;
 use super::packed::foreign;
 use crate::checkpoint::{FileIdentity, Marker};
 use crate::discover::identity::{
@@ -35,6 +36,8 @@ pub struct Opened {
     pub packed_size: u64,
     /// When it was changed last, Unix milliseconds; 0 before 1970.
     pub modified_ms: u64,
+    /// When its inode was made, Unix milliseconds; none where the file system does not tell.
+    pub born_ms: Option<u64>,
     head: Vec<u8>,
 }
 
@@ -74,6 +77,7 @@ impl Opened {
             size,
             packed_size: metadata.len(),
             modified_ms: modified_ms(&metadata),
+            born_ms: born_ms(&metadata),
             content,
             head,
         })
@@ -109,6 +113,20 @@ impl Opened {
         self.content.park(&self.path, (self.device, self.inode));
     }
 
+    /// Looks at it anew: something may lie in it now.
+    pub(super) fn look_again(&mut self) {
+        let was_parked = self.content.is_parked();
+        let mut head = vec![0; FINGERPRINT_BYTES];
+        let read = self.content.read_all(&mut head, 0);
+        if let (Ok(look), Ok(len)) = (self.content.look(), read) {
+            head.truncate(len);
+            (self.size, self.head) = (look.size, head);
+        }
+        if was_parked {
+            self.park();
+        }
+    }
+
     /// Whether what it began with, or as much as it held, is there no longer.
     pub(super) fn was_cut(&mut self) -> bool {
         if self.is_packed() {
@@ -133,8 +151,14 @@ impl Opened {
         (self.device, self.inode)
     }
 
-    /// Whether it lies where the file that `known` describes lay, and begins as that did.
+    /// Whether it lies where the file that `known` describes lay, and begins as that did. Where no first byte
+    /// was known, what was made later is another on the same inode; where the file system does not tell when
+    /// that was, what is compressed is, since nobody compresses in place.
     pub fn is_at(&self, known: &FileIdentity) -> bool {
+        let is_other = (self.born_ms).map_or(self.is_packed(), |born_ms| born_ms > known.since_ms);
+        if known.fingerprint_len == 0 && is_other {
+            return false;
+        }
         let head = Head {
             device: self.device,
             inode: self.inode,
@@ -173,6 +197,19 @@ impl Opened {
         };
         let before = read_before(&mut self.content, marker.end)?;
         Ok(identity::is_at(marker, &before))
+    }
+
+    /// Whether it was made, and written, later than `since_ms`. Where the file system does not tell when a
+    /// file was made, its last change alone says so.
+    pub fn is_younger_than(&self, since_ms: u64) -> bool {
+        self.modified_ms > since_ms && self.born_ms.is_none_or(|born_ms| born_ms > since_ms)
+    }
+
+    /// As [`Opened::has`]; where the system refuses to read it there, it may have it: taken for another file,
+    /// it would be read from its beginning.
+    pub fn may_have(&mut self, marker: Option<&Marker>) -> bool {
+        self.holds_marker(marker)
+            .unwrap_or_else(|error| is_refusal(&error))
     }
 
     /// The marker of an offset in it.

@@ -119,6 +119,10 @@ impl Followed {
         let mut identity = opened.identity();
         if let Origin::File(stored) = &open.origin {
             identity.since_ms = stored.since_ms;
+            if stored.fingerprint_len == 0 {
+                // What is in it now may be something else than what it was to hold.
+                (identity.fingerprint_len, identity.fingerprint) = (0, stored.fingerprint);
+            }
         }
         let stored = match &open.origin {
             Origin::File(stored) => stored.clone(),
@@ -167,6 +171,11 @@ impl Followed {
     /// When it had been changed last as far as is known, Unix milliseconds.
     pub fn since_ms(&self) -> u64 {
         self.identity.since_ms
+    }
+
+    /// When it was changed last, as of when it was last looked at, Unix milliseconds.
+    pub fn modified_ms(&self) -> u64 {
+        self.modified_ms
     }
 
     /// Whether a path of its source leads to it.

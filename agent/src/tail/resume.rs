@@ -79,34 +79,38 @@ pub fn resume(
         .collect();
     // Where two could be one file, the one of which more is known comes first.
     ours.sort_by_key(|(open, identity)| Reverse((identity.fingerprint_len, open.settled)));
-    let mut taken = HashSet::new();
+    // Those that nothing tells but their inodes come last: what lies there may be a copy of another.
+    let by_inode = ours.partition_point(|(_, identity)| identity.fingerprint_len > 0);
+    let (mut taken, mut held) = (HashSet::new(), HashSet::new());
     let mut located: Vec<Located> = Vec::new();
-    for (open, identity) in &ours {
-        let mut file = by_place(identity, open.marker.as_ref(), found)
-            .map(|file| file.filter(|file| !taken.contains(&file.place())));
-        if let Ok(Some(file)) = &mut file {
-            taken.insert(file.place());
-            // There may be more of them than files can be open.
-            if located.len() >= open_max {
-                file.park();
+    for ours in [&ours[..by_inode], &ours[by_inode..]] {
+        let first = located.len();
+        for (open, identity) in ours {
+            let mut file = by_place(identity, open.marker.as_ref(), found)
+                .map(|file| file.filter(|file| !taken.contains(&file.place())));
+            if let Ok(Some(file)) = &mut file {
+                taken.insert(file.place());
+                // There may be more of them than files can be open.
+                if located.len() >= open_max {
+                    file.park();
+                }
             }
+            located.push(file);
         }
-        located.push(file);
-    }
-    let mut held = HashSet::new();
-    for ((open, identity), file) in ours.iter().zip(&mut located) {
-        let nameless = nameless.remove(&open.generation);
-        if matches!(file, Ok(Some(_))) {
-            continue;
-        }
-        if let Some(is_it) = nameless.and_then(|file| still_held(open, identity, file)) {
-            held.insert(open.generation);
-            *file = Ok(Some(is_it));
-            continue;
-        }
-        if matches!(file, Ok(None)) {
-            *file = by_content(identity, open.marker.as_ref(), &taken);
-            taken.extend(file.iter().flatten().map(Opened::place));
+        for ((open, identity), file) in ours.iter().zip(&mut located[first..]) {
+            let nameless = nameless.remove(&open.generation);
+            if matches!(file, Ok(Some(_))) {
+                continue;
+            }
+            if let Some(is_it) = nameless.and_then(|file| still_held(open, identity, file)) {
+                held.insert(open.generation);
+                *file = Ok(Some(is_it));
+                continue;
+            }
+            if matches!(file, Ok(None)) {
+                *file = by_content(identity, open.marker.as_ref(), &taken);
+                taken.extend(file.iter().flatten().map(Opened::place));
+            }
         }
     }
     let mut youngest = Vec::new();

@@ -209,7 +209,15 @@ impl<R: Registry> Roster<R> {
                 self.cursor += 1;
                 continue;
             }
-            match file.turn(&mut self.desk, source, now)? {
+            let turn = match self.before_turn(self.cursor, now)? {
+                Some(turn) => turn,
+                None => {
+                    let file = &mut self.followed[self.cursor];
+                    file.turn(&mut self.desk, &self.sources[file.source], now)?
+                }
+            };
+            let file = &self.followed[self.cursor];
+            match turn {
                 Turn::Behind if !file.is_linked() => {
                     busy.insert(file.stream.clone());
                     pass = Pass::Moved;

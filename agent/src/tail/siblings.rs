@@ -27,6 +27,12 @@ pub fn path_of(known: &FileIdentity) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(&known.path))
 }
 
+/// When a name was last made or taken away in a file's folder, Unix milliseconds; 0 where that cannot be told.
+pub fn folder_changed_ms(path: &Path) -> u64 {
+    let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
+    folder.map_or(0, |folder| modified_ms(&folder))
+}
+
 /// The log's rotated files, the oldest first. Where its folder cannot be read there are none: its
 /// scan says so.
 pub fn siblings(log: &Path) -> Vec<Rotated<Sibling>> {

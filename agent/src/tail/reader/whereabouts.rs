@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use headwater_record::value::CLOCK_SET_MS;
+
 use super::Followed;
 use crate::checkpoint::FileIdentity;
 use crate::clock::Monotonic;
@@ -93,6 +95,11 @@ impl Followed {
         if !opened.holds(&self.identity, Some(&self.marker)) {
             return Err(Box::new(opened));
         }
+        self.move_to(opened, now);
+        Ok(())
+    }
+
+    fn move_to(&mut self, opened: Opened, now: Monotonic) {
         tracing::info!(
             "{}: generation {} goes on at offset {}, in {}",
             self.stream,
@@ -105,8 +112,93 @@ impl Followed {
         (self.size, self.modified_ms) = (opened.size, opened.modified_ms);
         self.known_ms = opened.modified_ms;
         self.content = opened.content;
-        self.quiet_since = now;
-        Ok(())
+        (self.quiet_since, self.wants_turn) = (now, true);
+    }
+
+    /// Whether nothing of it was read, and nothing tells it but its inode.
+    pub fn is_unread(&self) -> bool {
+        self.identity.fingerprint_len == 0 && self.position.read_from() == 0
+    }
+
+    /// Whether nothing of it was read, and the database knows that as of a time before `since_ms`.
+    pub fn is_unread_since_before(&self, since_ms: u64) -> bool {
+        self.is_unread() && self.stored.since_ms < since_ms
+    }
+
+    /// Takes note that nothing lay in it that was not looked at, `since_ms` or earlier.
+    pub fn unread_as_of(&mut self, since_ms: u64) {
+        self.identity.since_ms = self.identity.since_ms.max(since_ms);
+    }
+
+    /// When it was changed last, where nothing of it was read and it was changed since that was known. Not
+    /// where the clock was unset then: anything would seem to be younger.
+    pub fn changed_unread(&mut self) -> Option<u64> {
+        let since_ms = self.identity.since_ms;
+        if !self.is_unread() || since_ms < CLOCK_SET_MS {
+            return None;
+        }
+        let look = self.content.look().ok()?;
+        (look.modified_ms > since_ms).then_some(look.modified_ms)
+    }
+
+    /// Whether it was cut since `copy` was made: it is shorter, or holds something else. A copy under way, or
+    /// one of what is still there, holds nothing that this one does not. What cannot be told was not.
+    pub fn was_cut_after(&mut self, copy: &mut Opened) -> bool {
+        let was_parked = self.content.is_parked();
+        let was_cut = self.differs_from(copy).unwrap_or(false);
+        if was_parked {
+            self.park();
+        }
+        was_cut
+    }
+
+    /// Whether this one, of which nothing was read, lies at a path compressed.
+    pub fn is_unread_in(&mut self, path: &Path) -> bool {
+        Opened::new(path).is_ok_and(|mut packed| {
+            packed.is_packed() && packed.end() > 0 && !self.was_cut_after(&mut packed)
+        })
+    }
+
+    /// Learns of what it begins with, where nothing was known of it; returns whether there is anything.
+    pub fn learn_head(&mut self) -> bool {
+        let was_parked = self.content.is_parked();
+        let mut head = [0; FINGERPRINT_BYTES];
+        if let Ok(len) = self.content.read_all(&mut head, 0) {
+            let (len, fingerprint) = identity::fingerprint(&head[..len]);
+            (self.identity.fingerprint_len, self.identity.fingerprint) = (len, fingerprint);
+        }
+        if was_parked {
+            self.park();
+        }
+        self.identity.fingerprint_len > 0
+    }
+
+    fn differs_from(&mut self, copy: &mut Opened) -> io::Result<bool> {
+        let end = copy.end();
+        if self.content.look()?.size < end {
+            return Ok(true);
+        }
+        let mut head = vec![0; copy.head().len()];
+        let len = self.content.read_all(&mut head, 0)?;
+        let before = read_before(&mut self.content, end)?;
+        Ok(head[..len] != *copy.head() || !identity::is_at(&copy.marker(end)?, &before))
+    }
+
+    /// What it is known by where it goes on in another file.
+    pub fn identity_in(&self, copy: &Opened) -> FileIdentity {
+        FileIdentity {
+            since_ms: self.identity.since_ms,
+            ..copy.identity()
+        }
+    }
+
+    /// Goes on in a copy, from its first byte: nothing of it was read before it was copied, and cut. The
+    /// database has it.
+    pub fn was_copied_to(&mut self, copy: Opened, now: Monotonic) {
+        self.identity = self.identity_in(&copy);
+        self.identity_stored();
+        (self.linked, self.copied) = (false, true);
+        self.move_to(copy, now);
     }
 
     /// Takes note that a glob leads to it, at `path`.

@@ -27,7 +27,7 @@ use crate::sources::{SourceError, draw_generation};
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::Left;
-use crate::tail::siblings::may_become;
+use crate::tail::siblings::{folder_changed_ms, may_become};
 
 /// A copy that grows for so many times `close_after` is none: with the default 10 minutes, in which a slow
 /// card copies gigabytes. Two files into which a program writes the same, for ever, are read then.
@@ -87,6 +87,11 @@ pub(super) struct New {
 }
 
 impl New {
+    /// Device and inode.
+    pub(super) fn place(&self) -> (u64, u64) {
+        self.file.place()
+    }
+
     fn left(&self) -> Left {
         Left {
             stream: self.open.stream.clone(),
@@ -96,11 +101,14 @@ impl New {
 
     /// Whether a file is this one, compressed meanwhile.
     fn is_packed_as(&mut self, file: &mut Opened) -> bool {
-        let end = self.file.size;
-        file.is_packed()
-            && may_become(&self.file.path, &file.path)
-            && (self.file.marker(end))
-                .is_ok_and(|end| file.holds(&self.file.identity(), Some(&end)))
+        if !file.is_packed() || !may_become(&self.file.path, &file.path) {
+            return false;
+        }
+        if self.file.head().is_empty() {
+            self.file.look_again();
+        }
+        (self.file.marker(self.file.size))
+            .is_ok_and(|end| file.holds(&self.file.identity(), Some(&end)))
     }
 }
 
@@ -127,6 +135,7 @@ impl<R: Registry> Roster<R> {
                 left.push(Left::of(file));
             }
         }
+        let learned = self.learn_unread(index, now)?;
         let waiting = std::mem::take(&mut self.waiting[index]);
         let mut new = std::mem::take(&mut self.not_entered[index]);
         // Nothing of it was given away: what lies there now, and what a copy holds, are files to begin with.
@@ -140,9 +149,8 @@ impl<R: Registry> Roster<R> {
             }
             new.linked_at = linked_at;
         }
-        let held: HashSet<_> = new.iter().map(|new| new.file.place()).collect();
         let mut linked = Vec::new();
-        let open = self.followed.iter().filter(|file| file.can_park()).count() + held.len();
+        let open = self.followed.iter().filter(|file| file.can_park()).count() + new.len();
         for seen in &found.files {
             if unseen.contains_key(&(seen.device, seen.inode))
                 && let Some(mut file) = self.open_seen(index, seen, &waiting, now)
@@ -161,9 +169,13 @@ impl<R: Registry> Roster<R> {
         for new in &linked {
             self.note_left(index, &new.open.stream, &mut left);
         }
+        if !learned {
+            // What came and went is told from them once they are.
+            self.cut[index].append(&mut left);
+        }
         for left in &left {
             let mut beside: HashSet<_> = (linked.iter()).map(|new| new.file.place()).collect();
-            beside.extend(unseen.keys().chain(&held));
+            beside.extend(unseen.keys().copied().chain(new.iter().map(New::place)));
             for mut file in self.come_and_gone(index, left, &beside, now) {
                 if new.iter_mut().any(|held| held.is_packed_as(&mut file)) {
                     continue;
@@ -325,10 +337,15 @@ impl<R: Registry> Roster<R> {
         let skip_to = (starts_at_end && is_new && file.size > 0).then(|| file.end());
         // Where it cannot be read now, the first read of it says so.
         let marker = skip_to.and_then(|to| file.marker(to).ok());
+        let mut identity = file.identity();
+        if identity.fingerprint_len == 0 {
+            // As of when nothing was in it. What lies beside it is older: it was made by then.
+            identity.since_ms = identity.since_ms.max(folder_changed_ms(&file.path));
+        }
         let open = OpenGeneration {
             generation: draw_generation()?,
             stream,
-            origin: Origin::File(file.identity()),
+            origin: Origin::File(identity),
             settled: 0,
             skip_to,
             cuts: Vec::new(),

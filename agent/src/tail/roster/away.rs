@@ -12,7 +12,6 @@ use super::Roster;
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::discover::Found;
-use crate::tail::locate::is_refusal;
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::{Left, TakenUp, locate, take_up};
@@ -82,13 +81,17 @@ impl Away {
         let Some(known) = self.identity() else {
             return false;
         };
-        (file.is_at(known)
-            || file.is_packed() && file.begins_as(known) && may_become(&path_of(known), &file.path))
-            && match file.holds_marker(self.open.marker.as_ref()) {
-                Ok(holds) => holds,
-                // It may be: taken for another, it would be read from its beginning.
-                Err(error) => is_refusal(&error),
-            }
+        (file.is_at(known) && file.may_have(self.open.marker.as_ref()))
+            || (file.is_packed() && self.may_lie_in(file))
+    }
+
+    /// Whether a file may be a copy of the one, or itself compressed.
+    fn may_lie_in(&self, file: &mut Opened) -> bool {
+        self.identity().is_some_and(|known| {
+            file.begins_as(known)
+                && may_become(&path_of(known), &file.path)
+                && file.may_have(self.open.marker.as_ref())
+        })
     }
 
     /// It is still away.
@@ -113,8 +116,16 @@ impl<R: Registry> Roster<R> {
 
     /// Looks again for a source's files that are away, where it is time to.
     pub(super) fn look_for_away(&mut self, index: usize, found: &Found, now: Monotonic) {
-        let is_due = |away: &mut Away| away.source == index && away.next <= now;
-        let due: Vec<_> = self.away.extract_if(.., is_due).collect();
+        // As at the start: what nothing tells but its inode comes last, behind all of the others.
+        let by_inode = |away: &Away| {
+            away.identity()
+                .is_none_or(|known| known.fingerprint_len == 0)
+        };
+        let is_due = |away: &Away| away.source == index && away.next <= now;
+        let all = (self.away.iter()).any(|away| is_due(away) && by_inode(away));
+        let is_due = |away: &mut Away| is_due(away) || (all && away.source == index);
+        let mut due: Vec<_> = self.away.extract_if(.., is_due).collect();
+        due.sort_by_key(by_inode);
         for away in due {
             let ours = self.followed.iter().filter(|file| file.source == index);
             let taken: HashSet<_> = ours.map(Followed::place).collect();
@@ -187,7 +198,7 @@ impl<R: Registry> Roster<R> {
 /// Whether a file beside a log is one that is away: then it is looked for at once.
 pub(super) fn is_among(all: &mut [Away], index: usize, file: &mut Opened) -> bool {
     let mut ours = all.iter_mut().filter(|away| away.source == index);
-    let found = ours.find(|away| away.is(file));
+    let found = ours.find(|away| away.is(file) || away.may_lie_in(file));
     found.map(|away| away.next = Monotonic(0)).is_some()
 }
 

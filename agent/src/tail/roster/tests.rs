@@ -9,6 +9,7 @@ mod model;
 mod processed;
 mod rig;
 mod rotation;
+mod unread;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -5,24 +5,32 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use headwater_record::value::CLOCK_SET_MS;
 use headwater_record::{Generation, Kind, Ledger, Verdict};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::rig::Rig;
 
+/// How a file begins: with a line or two, or with nothing until something is appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Written,
+    Empty,
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     /// Lines, partial ones too.
     Append(String),
     /// `app.log` becomes `app.log.1`, that becomes `app.log.2.gz`, and so on.
-    Rotate,
+    Rotate(Begun),
     /// `app.log` is copied to `app.log.1` and cut to nothing.
-    CopyTruncate,
+    CopyTruncate(Begun),
     /// It is cut to nothing, and nobody kept a copy.
-    Truncate,
+    Truncate(Begun),
     /// It is deleted, and made again: on the same inode, as file systems like to do.
-    Recreate,
+    Recreate(Begun),
     /// The program that was not told yet goes on with the rotated file.
     AppendRotated(String),
     /// The agent looks.
@@ -46,13 +54,17 @@ fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(part, 1..8).prop_map(|parts| parts.concat())
 }
 
+fn begun() -> impl Strategy<Value = Begun> {
+    prop_oneof![Just(Begun::Written), Just(Begun::Empty)]
+}
+
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => text().prop_map(Act::Append),
-        2 => Just(Act::Rotate),
-        1 => Just(Act::CopyTruncate),
-        1 => Just(Act::Truncate),
-        1 => Just(Act::Recreate),
+        2 => begun().prop_map(Act::Rotate),
+        2 => begun().prop_map(Act::CopyTruncate),
+        1 => begun().prop_map(Act::Truncate),
+        1 => begun().prop_map(Act::Recreate),
         2 => text().prop_map(Act::AppendRotated),
         4 => Just(Act::Pump),
         1 => Just(Act::PassTime),
@@ -109,11 +121,11 @@ impl World {
             is_full: false,
             lost_track: false,
             forgotten: 0,
-            clock: 1_000_000,
+            clock: CLOCK_SET_MS / 1000,
         };
         world.rig.base = "logs";
         fs::create_dir(world.rig.path("")).unwrap();
-        world.begin();
+        world.begin(Begun::Written);
         world
     }
 
@@ -122,14 +134,29 @@ impl World {
         self.rig.touch(name, self.clock);
     }
 
-    fn begin(&mut self) {
-        let content = format!("{BANNER}file {}\n", self.lives.len());
-        self.rig.append("app.log", &content);
-        self.touch("app.log");
-        self.lives.push(Life {
-            content,
-            ..Life::default()
-        });
+    fn begin(&mut self, begun: Begun) {
+        let is_made = !self.rig.path("app.log").exists();
+        self.rig.append("app.log", "");
+        if is_made {
+            self.rig.born("app.log", self.clock + 1);
+        }
+        self.lives.push(Life::default());
+        match begun {
+            Begun::Written => self.append("app.log", self.lives.len() - 1, ""),
+            Begun::Empty => self.touch("app.log"),
+        }
+        // Names changed then, too.
+        self.rig.touch("", self.clock);
+    }
+
+    /// The first bytes of each say which it is.
+    fn append(&mut self, name: &str, nth: usize, text: &str) {
+        let is_first = self.lives[nth].content.is_empty();
+        let first = is_first.then(|| format!("{BANNER}file {nth}\n"));
+        let text = first.unwrap_or_default() + text;
+        self.rig.append(name, &text);
+        self.touch(name);
+        self.lives[nth].content.push_str(&text);
     }
 
     fn last(&mut self) -> &mut Life {
@@ -143,12 +170,17 @@ impl World {
         }
     }
 
+    fn is_rotated_written(&self) -> bool {
+        !self.lives[self.rotated[0]].content.is_empty()
+    }
+
     /// Makes way for a new `app.log.1`.
     fn shift(&mut self) {
         for nth in (0..self.rotated.len()).rev() {
             let (from, to) = (Self::name(nth), Self::name(nth + 1));
             if nth == 0 {
                 self.rig.pack(&from, &to);
+                self.rig.born(&to, self.clock);
             } else {
                 self.rig.rename(&from, &to);
             }
@@ -229,44 +261,39 @@ impl World {
 
     fn act(&mut self, act: &Act) {
         match act {
-            Act::Append(text) => {
-                self.rig.append("app.log", text);
-                self.touch("app.log");
-                self.last().content.push_str(text);
-            }
-            Act::Rotate => {
+            Act::Append(text) => self.append("app.log", self.lives.len() - 1, text),
+            Act::Rotate(begun) => {
                 self.shift();
                 self.rig.rename("app.log", "app.log.1");
-                self.begin();
+                self.begin(*begun);
                 self.may_append = true;
             }
-            Act::CopyTruncate => {
+            Act::CopyTruncate(begun) => {
                 self.shift();
                 fs::copy(self.rig.path("app.log"), self.rig.path("app.log.1")).unwrap();
                 self.touch("app.log.1");
+                self.rig.born("app.log.1", self.clock);
                 fs::write(self.rig.path("app.log"), "").unwrap();
-                self.begin();
+                self.begin(*begun);
                 self.may_append = false;
             }
-            Act::Truncate => {
+            Act::Truncate(begun) => {
                 self.last().destroyed = true;
                 fs::write(self.rig.path("app.log"), "").unwrap();
-                self.begin();
+                self.begin(*begun);
             }
-            Act::Recreate => {
+            Act::Recreate(begun) => {
                 let is_held = self.rig.is_running() && self.last().seen;
                 (self.last().held, self.last().destroyed) = (is_held, !is_held);
                 fs::remove_file(self.rig.path("app.log")).unwrap();
-                self.begin();
+                self.begin(*begun);
             }
-            Act::AppendRotated(text) if self.may_append => {
+            Act::AppendRotated(text) if self.may_append && self.is_rotated_written() => {
                 // Not later than the last line of the next file: where that one is then deleted while
                 // the agent is away, nothing tells this one from a file that came and went unseen.
                 let changed = fs::metadata(self.rig.path("app.log.1")).unwrap().modified();
-                self.rig.append("app.log.1", text);
+                self.append("app.log.1", self.rotated[0], text);
                 self.rig.set_modified("app.log.1", changed.unwrap());
-                let nth = self.rotated[0];
-                self.lives[nth].content.push_str(text);
             }
             Act::Pump if self.rig.is_running() => {
                 self.read();
@@ -381,7 +408,7 @@ impl World {
         for (nth, life) in self.lives.iter().enumerate() {
             let given = arrived.remove(&format!("file {nth}")).unwrap_or_default();
             let mut all = life.content.clone();
-            if nth != last && !all.ends_with('\n') {
+            if nth != last && !all.is_empty() && !all.ends_with('\n') {
                 all.push('\n');
             }
             let least = match (life.destroyed, nth >= from.max(self.forgotten)) {

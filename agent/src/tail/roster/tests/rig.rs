@@ -30,6 +30,7 @@ use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::process::ProcessPlan;
 use crate::stop::Stop;
+use crate::tail::content::born;
 use crate::tail::counters::Counters;
 use crate::tail::desk::{Desk, Entry};
 use crate::tail::nameless::Nameless;
@@ -88,7 +89,9 @@ impl Registry for Memory {
                 if let Origin::File(file) = &mut open.origin {
                     let since_ms = file.since_ms;
                     *file = identity.clone();
-                    file.since_ms = since_ms;
+                    if identity.fingerprint_len > 0 {
+                        file.since_ms = since_ms;
+                    }
                 }
             });
         }
@@ -181,6 +184,7 @@ pub(super) struct Rig {
 impl Rig {
     /// `glob`: relative to the rig's folder.
     pub(super) fn new(glob: &str) -> Self {
+        born::forget();
         let folder = tempfile::tempdir().unwrap();
         let glob = format!("{}/{glob}", folder.path().display());
         Self {
@@ -325,11 +329,16 @@ impl Rig {
         file.unwrap().set_modified(time).unwrap();
     }
 
-    /// Sets when a file was changed last, seconds after 1970.
+    /// Sets when a file or folder was changed last, seconds after 1970.
     pub(super) fn touch(&self, name: &str, secs: u64) {
-        let file = File::options().write(true).open(self.path(name));
+        let file = File::open(self.path(name));
         let time = std::time::UNIX_EPOCH + Duration::from_secs(secs);
         file.unwrap().set_modified(time).unwrap();
+    }
+
+    /// Says when a file was made, seconds after 1970.
+    pub(super) fn born(&self, name: &str, secs: u64) {
+        born::say(&fs::metadata(self.path(name)).unwrap(), secs * 1000);
     }
 
     pub(super) fn inode(&self, name: &str) -> u64 {
