@@ -151,6 +151,24 @@ fn rotated_while_it_was_out_of_reach_all_of_it_is_read() {
 }
 
 #[test]
+fn what_is_closed_while_the_rest_of_its_stream_is_out_of_reach_is_not_read_again() {
+    let mut rig = stopped(true);
+    rig.refuse("logs/app.log");
+    rig.start();
+    a_while(&mut rig);
+    // Another comes to its path, and is read to its end and closed.
+    fs::remove_file(rig.path("logs/app.log")).unwrap();
+    rig.append("logs/app.log", "another file of the same stream\n");
+    rig.pump();
+    rig.rename("logs/app.log", "logs/app.log.1");
+    rig.pass_time();
+    assert_eq!((rig.closes().len(), rig.out_of_reach()), (1, 1));
+    a_while(&mut rig);
+    assert_eq!((rig.closes().len(), rig.out_of_reach()), (2, 0));
+    assert_eq!(rig.generations().len(), 2);
+}
+
+#[test]
 fn a_folder_that_is_away_while_its_file_is_held_closes_nothing() {
     let mut rig = stopped(true);
     rig.start();
