@@ -33,13 +33,14 @@ impl Followed {
 
     /// Whether a file that was opened anew is this one still.
     pub fn is(&self, opened: &mut Opened) -> bool {
-        opened.is_at(&self.identity) && opened.has(Some(&self.marker))
+        opened.is_at(&self.identity) && opened.may_have(Some(&self.marker))
     }
 
     /// Whether another file is what is left of this one: it holds all that was read, compressed or
     /// since that lies no longer where it lay.
     pub fn is_left_in(&mut self, opened: &mut Opened) -> bool {
-        opened.holds(&self.identity, Some(&self.marker)) && (opened.is_packed() || self.is_lost())
+        (opened.begins_as(&self.identity) && opened.may_have(Some(&self.marker)))
+            && (opened.is_packed() || self.is_lost())
     }
 
     /// Whether what was read of it lies no longer where it lay: it was deleted, or cut.
@@ -283,5 +284,48 @@ impl Followed {
     /// Takes note that the database has it.
     pub fn identity_stored(&mut self) {
         self.stored = self.identity.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use headwater_record::{Generation, StreamId};
+
+    use super::*;
+    use crate::checkpoint::{OpenGeneration, Origin};
+    use crate::frame::encoding::Encoding;
+    use crate::frame::frames::{AtCut, Framing};
+
+    #[test]
+    fn what_cannot_be_read_where_the_marker_lies_may_be_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log.1");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        let mut file = Opened::new(&path).unwrap();
+        let open = OpenGeneration {
+            generation: Generation(1),
+            stream: StreamId::parse("d/s/p").unwrap(),
+            origin: Origin::File(file.identity()),
+            settled: 8,
+            skip_to: None,
+            cuts: Vec::new(),
+            marker: Some(file.marker(8).unwrap()),
+        };
+        let framing = Framing {
+            encoding: Encoding::UTF_8,
+            max_line: 1024,
+            multiline: None,
+            at_cut: AtCut::Complete,
+        };
+        let followed = Followed::new(0, &framing, file, &open, Monotonic(0)).unwrap();
+        let mut again = Opened::new(&path).unwrap();
+        assert!(followed.is(&mut again));
+        // From now on the system refuses to read it.
+        again.park();
+        fs::remove_file(&path).unwrap();
+        symlink(&path, &path).unwrap();
+        assert!(followed.is(&mut again));
     }
 }

@@ -88,9 +88,11 @@ impl<R: Registry> Roster<R> {
             if is_known && lies_here.is_none() {
                 continue;
             }
-            let mut file = match open_rotated(path) {
-                Ok(file) => file,
-                Err(why) => {
+            let mut file = match (open_rotated(path), lies_here) {
+                (Ok(file), _) => file,
+                // It is followed, whatever the disk says now.
+                (Err(Some(_)), Some(nth)) => return (files, Some(ours[nth].identity().clone())),
+                (Err(why), _) => {
                     // As old as the last one: it is that, which is held, or older.
                     let is_younger = rotated.modified_ms() > left.last.since_ms;
                     let why = why.filter(|_| is_younger).unwrap_or_default();
