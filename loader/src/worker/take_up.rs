@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::consume::tenure::Call;
 use crate::consume::{Assigned, Commit, CommittedOffset, HandOver};
-use crate::partition::Partition;
+use crate::partition::{Limits, Partition};
 use crate::recover::{RecoverError, Recovered, recover};
 use crate::staging::Holding;
 use crate::worker::seat::Seat;
 use crate::worker::{Ended, Shared};
 
-/// How long a partition that was stopped waits before the membership is given up for it: the next assignment may
-/// know more, and a person may have helped.
+/// How long a partition that was stopped waits, at least, before the membership is given up for it: the next
+/// assignment may know more, and a person may have helped.
 const STAND_BY: Duration = Duration::from_secs(300);
 
 /// How often it is asked where a partition ends that cannot be taken up: its lag is told meanwhile.
@@ -76,20 +76,27 @@ pub(super) async fn stand_by(
     drop(records);
     seat.place.hold(Holding::default());
     shared.metrics.stopped(partition);
+    let wait = stands_for(&shared.plan.flush);
     tracing::error!(
         partition,
         reason,
         "the partition is stopped, and looked at again in {} minutes; the others go on",
-        STAND_BY.as_secs() / 60
+        wait.as_secs() / 60
     );
     seat.waits(reason.clone());
     let mut stop = shared.stop.clone();
     tokio::select! {
         call = tenure.end() => end_by(call),
         _ = stop.wait_for(|stop| *stop) => Ended::Finished,
-        () = tokio::time::sleep(STAND_BY) => Ended::Lost(reason),
+        () = tokio::time::sleep(wait) => Ended::Lost(reason),
         never = ask(seat, member, partition) => match never {},
     }
+}
+
+/// How long a partition that was stopped waits for another look. That takes all partitions of the group away for a
+/// moment, and what is open in other loaders is read again: between two looks each of their batches has to close.
+fn stands_for(flush: &Limits) -> Duration {
+    STAND_BY.max(Duration::from_millis(flush.age_ms.saturating_mul(2)))
 }
 
 fn end_by(call: Call) -> Ended {
@@ -158,5 +165,22 @@ async fn try_on(
                 tokio::time::sleep(wait).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_others_close_between_two_looks_at_one_that_is_stopped() {
+        let stands = |age_ms| {
+            stands_for(&Limits {
+                age_ms,
+                ..Limits::NONE
+            })
+        };
+        assert_eq!(stands(60_000), STAND_BY);
+        assert_eq!(stands(3_600_000), Duration::from_secs(7200));
     }
 }
