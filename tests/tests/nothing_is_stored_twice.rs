@@ -348,7 +348,10 @@ fn a_batch_that_is_open_for_long_keeps_its_partition_beside_a_standby() {
     for _ in 0..18 {
         sleep(Duration::from_secs(1));
         kafka.produce(&loading.topic, fleet.lines(1));
+        let whose = [of(0, "partitions"), of(1, "partitions")];
+        assert_eq!(whose, [Some(1), Some(0)], "it was taken away");
     }
+    assert_eq!(of(0, "rejoins_total"), Some(0));
     assert_eq!(standby.sigterm_and_wait(PATIENCE).code(), Some(0));
     assert_eq!(first.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.report(fleet.written.clone()).assert_exact();
