@@ -93,6 +93,13 @@ fn the_page_shows_partitions_devices_and_dead_letters_on_a_phone() {
         ])
     );
 
+    // What is not loaded says why, as text.
+    let told = phone.eval(
+        "(() => { const view = structuredClone(last); view.partitions[0].waits = 'no <b>right</b>'; draw(view); \
+         return document.getElementById('partitions').innerText.includes('not loaded: no <b>right</b>'); })()",
+    );
+    assert_eq!(told, true);
+
     // Without its loader the page says so, and as of when it is.
     loader.kill9();
     phone.eval("refresh()");

@@ -88,9 +88,9 @@ const drawPartitions = (view) => {
     const lag = of.lag_records === null ? "not known yet"
       : of.lag_records === 0 ? "0" : `${numbers.format(of.lag_records)} (${duration(of.lag_seconds)})`;
     const name = make("div", String(of.partition));
-    if (of.waits !== null) name.append(make("div", `not loaded: ${of.waits}`, "bad"));
+    if (of.waits !== null) name.append(make("div", `not loaded: ${of.waits}`));
     return [
-      { node: name },
+      { node: name, className: of.waits === null ? "" : "bad" },
       { text: lag, className: "n" },
       n(of.durable),
       { node: plot(rate, "Records a second") },
