@@ -206,7 +206,8 @@ impl Lanes {
 
     pub(super) fn healed(&mut self, last: [BatchId; Lane::COUNT]) {
         for lane in Lane::ALL {
-            self.of_mut(lane).healed(last[lane.index()]);
+            let before = lane.first().before();
+            self.of_mut(lane).healed(before, last[lane.index()]);
         }
     }
 

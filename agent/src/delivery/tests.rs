@@ -721,6 +721,36 @@ fn a_damaged_database_is_salvaged_and_then_gone_on_with() {
     );
 }
 
+#[test]
+fn a_row_that_a_salvage_brings_back_is_sent_again_and_deleted() {
+    let mut rig = Rig::over(settings(), 1);
+    rig.apply(Event::Tick);
+    let loaded = |rig: &mut Rig| {
+        let rows = vec![(BatchId(1), rig.batch(100, Kind::Data))];
+        rig.apply(Event::Store(Reply::Loaded {
+            rows,
+            through: BatchId(1),
+            lost: 0,
+        }))
+    };
+    assert_eq!(loaded(&mut rig), ["send 1"]);
+    rig.report(1, Outcome::Delivered);
+    assert_eq!(rig.wait(500), ["commit +[ ] -[ 1 ] @[ ]"]);
+    rig.committed(0);
+    rig.queue();
+    rig.wait(2000);
+    rig.apply(Event::Store(Reply::CommitFailed(Trouble::Damaged)));
+    let depth = Depth {
+        rows: 1,
+        bytes: 100,
+        ..Depth::default()
+    };
+    let last = [BatchId(1), BatchId(1 << 60), BatchId(2 << 60)];
+    let done = rig.apply(Event::Store(Reply::Healed { depth, last }));
+    assert_eq!(done.last().unwrap(), "load 0..1", "{done:?}");
+    assert_eq!(loaded(&mut rig), ["send 1"]);
+}
+
 /// The clock is set, or not; what it says does not matter.
 fn clock(set: bool) -> Event {
     let wall_ms = if set { WALL } else { 0 };

@@ -445,8 +445,10 @@ impl Window {
         first
     }
 
-    /// The spool was salvaged, and ends with `last` now.
-    pub(super) fn healed(&mut self, last: BatchId) {
+    /// The spool was salvaged, and ends with `last` now. It is read anew from behind `before`, where its
+    /// rows begin: some may be there again that were delivered and deleted.
+    pub(super) fn healed(&mut self, before: BatchId, last: BatchId) {
+        self.load_after = before;
         self.spool_last = self.spool_last.max(last);
     }
 

@@ -46,6 +46,8 @@ pub(super) struct World {
     /// Commits that were refused for the floor, at this moment.
     floors: u32,
     damaged: bool,
+    /// The row that was deleted last: its page still holds it.
+    deleted: Option<(BatchId, Batch)>,
     connected: bool,
     healed: bool,
     dropped: bool,
@@ -117,6 +119,7 @@ impl World {
             disk_works: true,
             floors: 0,
             damaged: false,
+            deleted: None,
             connected: settings.uplink.connects_at_start(),
             healed: false,
             dropped: false,
@@ -337,9 +340,13 @@ impl World {
         self.apply(Event::Store(reply));
     }
 
-    /// Some rows are gone; what is settled and nowhere else is said to be lost, in rows at the end.
+    /// Some rows are gone, and one that was deleted may be back; what is settled and nowhere else is said
+    /// to be lost, in rows at the end.
     fn heal(&mut self, healing: &Healing) -> Reply {
         (self.damaged, self.healed, self.refused) = (false, true, true);
+        if let Some((id, row)) = self.deleted.take() {
+            self.disk.rows.entry(id).or_insert(row);
+        }
         let ids: Vec<_> = self.disk.rows.keys().copied().collect();
         for id in ids {
             if self.one_in(3) {
@@ -405,6 +412,7 @@ impl World {
                 self.broker.has(row.generation, span),
                 "row {id} was deleted before it arrived"
             );
+            self.deleted = Some((id, row));
         }
         for Checkpoint {
             generation,
