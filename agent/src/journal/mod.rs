@@ -222,15 +222,20 @@ impl<R: Registry> Journal<R> {
         None
     }
 
-    /// Where numbers jump: looks whether what was passed over is still there.
-    fn look_at_jump(&mut self, number: u64) {
+    /// Where numbers jump: looks whether what was passed over is still there. `false` where the agent
+    /// stops: a question may take seconds, and there may be many.
+    fn look_at_jump(&mut self, number: u64) -> bool {
         let filtered = !self.source.units.is_empty() || self.source.priority.is_some();
         let behind = (filtered, self.behind_since);
         let asks = (self.current.as_mut())
             .is_some_and(|current| current.is_to_be_asked(number, behind, monotonic()));
+        if asks && self.stop.is_set() {
+            return false;
+        }
         if asks && let Some(trouble) = self.look_for_deleted() {
             tracing::debug!("source {}: at a jump: {trouble}", self.source.id);
         }
+        true
     }
 
     /// Takes whole lines; `false` where the agent stops.
@@ -253,8 +258,9 @@ impl<R: Registry> Journal<R> {
             if is_other && !(self.give(batch.take())? && self.change(&entry.cursor)?) {
                 return Ok(false);
             }
-            if !*too_long {
-                self.look_at_jump(entry.cursor.number);
+            // What is left of the lines comes again.
+            if !*too_long && !self.look_at_jump(entry.cursor.number) {
+                return self.give(batch).map(|_| false);
             }
             if !self.push(&mut batch, entry, std::mem::take(too_long))? {
                 return Ok(false);

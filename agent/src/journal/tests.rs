@@ -104,10 +104,8 @@ impl Rig {
         calls.lines().map(str::to_owned).collect()
     }
 
-    fn start(&mut self) {
-        let (batches, receiver) = mpsc::channel(64);
-        let stop = Stop::new();
-        let input = JournalInput {
+    fn input(&self, batches: Sender<Batch>, stop: &Stop) -> JournalInput<Memory> {
+        JournalInput {
             device: "pi-7".parse().unwrap(),
             source: self.source.clone(),
             program: self.program.clone(),
@@ -117,7 +115,13 @@ impl Rig {
             batches,
             stop: stop.clone(),
             seed: 1,
-        };
+        }
+    }
+
+    fn start(&mut self) {
+        let (batches, receiver) = mpsc::channel(64);
+        let stop = Stop::new();
+        let input = self.input(batches, &stop);
         self.running = Some((std::thread::spawn(move || run(input)), receiver, stop));
     }
 
@@ -285,6 +289,29 @@ fn what_is_deleted_while_it_is_followed_is_a_loss_too() {
     ];
     assert_eq!(rig.records(4), expected);
     rig.stop();
+}
+
+#[test]
+fn a_stop_waits_for_no_question_about_a_jump() {
+    let rig = Rig::new(None);
+    rig.stand_in("", "");
+    let (batches, mut given) = mpsc::channel(64);
+    let stop = Stop::new();
+    let mut journal = Journal::new(rig.input(batches, &stop));
+    let mut too_long = false;
+    let mut take = |number| {
+        let line = line(ID, number, "a");
+        journal.take(line.as_bytes(), &mut too_long)
+    };
+    assert_eq!(take(10), Ok(true));
+    stop.set();
+    assert_eq!(take(31), Ok(false));
+    assert_eq!(rig.calls(), [""; 0]);
+    assert_eq!(given.try_recv().unwrap().end(), 10);
+    assert!(
+        given.try_recv().is_err(),
+        "31 comes again at the next start"
+    );
 }
 
 #[test]
