@@ -89,12 +89,17 @@ impl Folder {
 
     /// An empty file for a salvage to fill.
     pub(super) fn make_salvage(&self) -> io::Result<PathBuf> {
+        self.drop_salvage()?;
         let path = self.salvage();
-        for suffix in ["", "-journal", "-wal", "-shm"] {
-            remove(&with_suffix(&path, suffix))?;
-        }
         private_file(&path)?;
         Ok(path)
+    }
+
+    /// Removes what a salvage has begun.
+    pub(super) fn drop_salvage(&self) -> io::Result<()> {
+        let path = self.salvage();
+        let files = ["", "-journal", "-wal", "-shm"].map(|suffix| with_suffix(&path, suffix));
+        files.iter().try_for_each(|file| remove(file))
     }
 
     /// A salvage is complete and on disk: from here on it is the one to keep.

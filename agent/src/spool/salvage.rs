@@ -127,8 +127,23 @@ struct Salvage {
 /// sees it, and can stop it.
 ///
 /// # Errors
-/// See [`SalvageError`]; the damaged database is where it was then.
+/// See [`SalvageError`]; the damaged database is where it was then, and what was begun takes no space.
 pub(super) fn salvage(
+    folder: &Folder,
+    to: (&DeviceId, Floors, &Salvaging),
+    healing: &Healing,
+    now_ms: u64,
+) -> Result<Salvaged, SalvageError> {
+    let salvaged = salvage_into(folder, to, healing, now_ms);
+    if salvaged.is_err()
+        && let Err(error) = folder.drop_salvage()
+    {
+        tracing::debug!(%error, "the begun salvage stays; the next one removes it");
+    }
+    salvaged
+}
+
+fn salvage_into(
     folder: &Folder,
     (device, floors, salvaging): (&DeviceId, Floors, &Salvaging),
     healing: &Healing,

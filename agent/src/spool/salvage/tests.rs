@@ -470,6 +470,8 @@ fn a_salvage_says_how_far_it_is_and_a_stop_leaves_it_to_the_next_start() {
     let opened = opening.blocking_recv().unwrap();
     assert!(matches!(opened, Err(OpenError::Stopped)), "{opened:?}");
     assert_eq!(file.metadata().unwrap().len(), HUGE, "nothing was replaced");
+    let begun = dir.path().join("spool.new");
+    assert!(!begun.exists(), "and nothing takes space for it");
     file.set_len(main.len() as u64).unwrap();
     assert_eq!(account(dir.path(), "once more"), BATCHES as usize);
 }
