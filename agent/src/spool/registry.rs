@@ -50,12 +50,13 @@ impl Markers {
     }
 }
 
-/// Why the last change that was asked for was not entered; nothing where it was.
+/// Why the last change that was asked for was not entered; nothing where it was, or where the database
+/// took a commit since: who still wants something asks again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusing(Arc<Mutex<Option<Trouble>>>);
 
 impl Refusing {
-    fn answered(&self, entered: Result<(), Trouble>) {
+    pub(super) fn answered(&self, entered: Result<(), Trouble>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = entered.err();
     }
 }

@@ -92,7 +92,13 @@ impl Store {
         let (state_dir, device) = (state_dir.to_owned(), device.clone());
         let markers = Markers::default();
         let (seen, salvaging) = (Seen::default(), Salvaging::default());
-        let held = (markers.clone(), seen.clone(), salvaging.clone());
+        let refusing = Refusing::default();
+        let held = (
+            markers.clone(),
+            seen.clone(),
+            salvaging.clone(),
+            refusing.clone(),
+        );
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
@@ -107,7 +113,7 @@ impl Store {
         let store = Self {
             requests,
             markers,
-            refusing: Refusing::default(),
+            refusing,
             seen,
             salvaging,
             thread,

@@ -18,7 +18,7 @@ use crate::spool::batch::Packer;
 use crate::spool::disk::{self, Floors, Free, Seen};
 use crate::spool::evict::Evicting;
 use crate::spool::folder::Folder;
-use crate::spool::registry::{Change, Markers};
+use crate::spool::registry::{Change, Markers, Refusing};
 use crate::spool::salvage::Salvaging;
 use crate::spool::schema::{OpenError, Opened, open};
 use crate::spool::sealing::{KeyId, Keys};
@@ -41,6 +41,7 @@ pub(super) struct Owner {
     pub(super) floors: Floors,
     seen: Seen,
     salvaging: Salvaging,
+    refusing: Refusing,
     evicting: Evicting,
     /// The spool is empty, and its file not yet small.
     shrinking: bool,
@@ -51,7 +52,7 @@ impl Owner {
     pub(super) fn open(
         state_dir: &Path,
         (device, floors, keys): (DeviceId, Floors, Keys),
-        (markers, seen, salvaging): (Markers, Seen, Salvaging),
+        (markers, seen, salvaging, refusing): (Markers, Seen, Salvaging, Refusing),
     ) -> Result<(Self, Found), OpenError> {
         let packer = Packer::new(Arc::new(keys)).map_err(|source| OpenError::Directory {
             path: PathBuf::from(state_dir),
@@ -85,6 +86,7 @@ impl Owner {
             floors,
             seen,
             salvaging,
+            refusing,
             evicting: Evicting::default(),
             shrinking: found.depth.rows == 0,
         };
@@ -96,7 +98,10 @@ impl Owner {
         while let Some(request) = self.next_request(queue) {
             let reply = match request {
                 Request::Commit(transaction) => match self.commit(&transaction) {
-                    Ok(depth) => Reply::Committed(depth),
+                    Ok(depth) => {
+                        self.refusing.answered(Ok(()));
+                        Reply::Committed(depth)
+                    }
                     Err(trouble) => Reply::CommitFailed(trouble),
                 },
                 Request::Load {

@@ -361,6 +361,8 @@ fn a_locked_database_is_a_refusal_and_works_again_afterwards() {
         "{refused:?}"
     );
     other.execute_batch("ROLLBACK").unwrap();
+    rig.store.refusing.answered(Err(Trouble::Busy));
+    assert_eq!(rig.store.refuses_entries(), Some(Trouble::Busy));
     assert_eq!(
         rig.commit(Transaction {
             rows: spooled(1..=1),
@@ -369,6 +371,7 @@ fn a_locked_database_is_a_refusal_and_works_again_afterwards() {
         .rows,
         1
     );
+    assert_eq!(rig.store.refuses_entries(), None, "it does not any more");
     rig.store.close();
 }
 
@@ -376,7 +379,12 @@ fn owner(dir: &Path) -> Owner {
     Owner::open(
         dir,
         ("d".parse().unwrap(), Floors::default(), Keys::default()),
-        (Markers::default(), Seen::default(), Salvaging::default()),
+        (
+            Markers::default(),
+            Seen::default(),
+            Salvaging::default(),
+            Refusing::default(),
+        ),
     )
     .unwrap()
     .0
