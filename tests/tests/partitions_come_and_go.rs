@@ -6,7 +6,7 @@ use std::time::Duration;
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::{Loading, metric, page};
 use headwater_tests::oracle::wait_until;
-use headwater_tests::outside::free_address;
+use headwater_tests::outside::{Address, free_address};
 use headwater_tests::process::Loader;
 use headwater_tests::s3::{Fault, Kind, Op, S3};
 
@@ -310,4 +310,27 @@ fn noise(bytes: usize, seed: u64) -> String {
         char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[at])
     };
     std::iter::repeat_with(digit).take(bytes).collect()
+}
+
+/// Of more loaders than partitions one has none: it is ready to take over, and does not wait for anything.
+#[test]
+fn a_standby_is_ready_whoever_assigns() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    for group in ["session_timeout = \"2s\"", "protocol = \"consumer\""] {
+        let loading = Loading::new(kafka, &s3, "spare", 1);
+        let addresses = [free_address(), free_address()];
+        let loaders = addresses.each_ref().map(|listen| {
+            let http = format!("[http]\nlisten = \"{listen}\"\n");
+            loading.loader_as(group, &http).start()
+        });
+        wait_until("one has it, and both are ready", PATIENCE, || {
+            let has = |listen: &Address| metric(listen, "headwater_loader_partitions");
+            let ready =
+                |listen: &Address| page(listen, "/readyz").is_some_and(|said| said.0 == 200);
+            addresses.iter().filter_map(has).sum::<u64>() == 1 && addresses.iter().all(ready)
+        });
+        for loader in loaders {
+            assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+        }
+    }
 }

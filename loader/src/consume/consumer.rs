@@ -24,7 +24,7 @@ use crate::consume::gate::Gate;
 use crate::consume::lane::Offer;
 use crate::consume::options::client_config;
 use crate::consume::prefetch::Prefetch;
-use crate::consume::raw::headers;
+use crate::consume::raw::{headers, metadata};
 use crate::consume::{Assigned, Commit, CommitError};
 use crate::fetched::Identity;
 use crate::metrics::Metrics;
@@ -38,6 +38,9 @@ const POLLED_MAX: u32 = 50_000;
 /// How long the poll thread waits for room before it pauses a partition: a pause throws away what
 /// was fetched for it, so it is for workers that stand still, not for those that are merely slower.
 const PAUSE_AFTER: Duration = Duration::from_millis(50);
+
+/// After so long in the group without a word on what is ours, there is nothing for us: with KIP-848 nobody says so.
+const NOTHING_AFTER_MS: u64 = 1_000;
 
 /// Longest time for what is open in partitions that go, milliseconds.
 const FINISH_MS_MAX: u64 = 5_000;
@@ -204,12 +207,14 @@ impl Member {
         polled_ms: &AtomicU64,
     ) -> Result<(), ConsumerError> {
         let mut holding = false;
+        let mut member_ms = None;
         while !stop.load(Ordering::Acquire) {
             polled_ms.store(clock::now().mono_ms.max(1), Ordering::Release);
             if hold.load(Ordering::Acquire) && !holding {
                 holding = true;
                 self.pause_all();
             }
+            self.look_for_group(&mut member_ms);
             let wait = if self.hand_over() { POLL } else { POLL / 10 };
             let mut next = self.consumer.poll(wait);
             let mut taken = 0;
@@ -235,6 +240,24 @@ impl Member {
             }
         }
         Ok(())
+    }
+
+    /// Notes that the group has nothing for us. `member_ms`: since when we are seen to be in it, monotonic.
+    fn look_for_group(&self, member_ms: &mut Option<u64>) {
+        let metrics = &self.consumer.context().metrics;
+        if metrics.is_joined() {
+            return;
+        }
+        let now_ms = clock::now().mono_ms;
+        match metadata::is_member(self.consumer.client()) {
+            false => *member_ms = None,
+            true => {
+                let since_ms = *member_ms.get_or_insert(now_ms);
+                if now_ms.saturating_sub(since_ms) >= NOTHING_AFTER_MS {
+                    metrics.joined(true);
+                }
+            }
+        }
     }
 
     /// Why the membership is no good any more; none where it is.

@@ -1,9 +1,14 @@
 //! What a group holds beside its offsets, whatever it is: metadata that are not UTF-8 are such as no loader wrote,
-//! and stop their partition alone.
+//! and stop their partition alone. And whether the group has taken us in.
 
 use std::collections::BTreeMap;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::bindings::{
+    rd_kafka_consumer_group_metadata, rd_kafka_consumer_group_metadata_destroy,
+    rd_kafka_consumer_group_metadata_generation_id,
+};
+use rdkafka::client::{Client, ClientContext};
 
 /// Metadata of a topic's partitions; what is not UTF-8 in them is replaced. Those that have none are left out.
 pub(crate) fn of(list: &TopicPartitionList) -> BTreeMap<i32, String> {
@@ -25,6 +30,21 @@ pub(crate) fn of(list: &TopicPartitionList) -> BTreeMap<i32, String> {
         (held.partition, String::from_utf8_lossy(bytes).into_owned())
     })
     .collect()
+}
+
+/// Whether the group has taken this consumer in, be it with nothing for it.
+pub(crate) fn is_member<C: ClientContext>(client: &Client<C>) -> bool {
+    // SAFETY: `client` is borrowed, so its handle is alive during the call; what comes of it is nobody else's, and
+    // is destroyed once, behind the last look at it.
+    unsafe {
+        let told = rd_kafka_consumer_group_metadata(client.native_ptr());
+        if told.is_null() {
+            return false;
+        }
+        let generation = rd_kafka_consumer_group_metadata_generation_id(told);
+        rd_kafka_consumer_group_metadata_destroy(told);
+        generation > 0
+    }
 }
 
 #[cfg(test)]
