@@ -273,6 +273,32 @@ fn every_field_of_a_generation_survives() {
 }
 
 #[test]
+fn when_a_file_was_changed_last_goes_with_its_marker_but_for_one_that_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    let registry = rig.store.registry(Stop::new(), 1);
+    let as_of = |since_ms, fingerprint_len| FileIdentity {
+        fingerprint_len,
+        since_ms,
+        ..file(b"/a")
+    };
+    let empty = generation(3, Origin::File(as_of(5, 0)));
+    registry.register(std::slice::from_ref(&empty)).unwrap();
+    for identity in [as_of(6, 0), as_of(7, 1)] {
+        registry.identify(&[(empty.generation, identity)]).unwrap();
+    }
+    rig.store.close();
+
+    let rig = Rig::start(dir.path());
+    let begun = OpenGeneration {
+        origin: Origin::File(as_of(6, 1)),
+        ..empty
+    };
+    assert_eq!(rig.found.known, [begun]);
+    rig.store.close();
+}
+
+#[test]
 fn a_row_that_is_whole_and_unreadable_becomes_a_notice_of_its_range() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path());
