@@ -5,7 +5,7 @@
 //! Such a name is compared as it is shown: what is not UTF-8 is U+FFFD in it, which `*`, `?` and no
 //! letter match.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,14 +74,13 @@ impl Walk {
                 }
             }
             Part::Names(pattern) => {
-                for (name, entry) in self.names_in(folder, is_odd) {
+                // Most names of a large folder are text, and at their end: not looked at closer, nor kept.
+                let leads_on = |name: &OsStr, _: &fs::DirEntry| {
+                    (is_odd || name.to_str().is_none() || !rest.is_empty())
+                        && pattern.matches_with(&name.to_string_lossy(), GLOBBING)
+                };
+                for (name, entry) in self.names_in(folder, is_odd, leads_on) {
                     let is_odd = is_odd || name.to_str().is_none();
-                    // Most names of a large folder are text, and at their end: not looked at closer.
-                    if (!is_odd && rest.is_empty())
-                        || !pattern.matches_with(&name.to_string_lossy(), GLOBBING)
-                    {
-                        continue;
-                    }
                     match rest {
                         [] => self.found.push(Ok(entry.path())),
                         rest if entry.path().is_dir() => self.go_on(&entry.path(), is_odd, rest),
@@ -91,17 +90,23 @@ impl Walk {
             }
             Part::Folders => {
                 self.go_on(folder, is_odd, rest);
-                for (name, entry) in self.names_in(folder, is_odd) {
-                    // A link may lead back up.
-                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                        self.go_on(&entry.path(), is_odd || name.to_str().is_none(), parts);
-                    }
+                // A link may lead back up.
+                let is_folder = |_: &OsStr, entry: &fs::DirEntry| {
+                    entry.file_type().is_ok_and(|kind| kind.is_dir())
+                };
+                for (name, entry) in self.names_in(folder, is_odd, is_folder) {
+                    self.go_on(&entry.path(), is_odd || name.to_str().is_none(), parts);
                 }
             }
         }
     }
 
-    fn names_in(&mut self, folder: &Path, is_odd: bool) -> Vec<(OsString, fs::DirEntry)> {
+    fn names_in(
+        &mut self,
+        folder: &Path,
+        is_odd: bool,
+        keep: impl Fn(&OsStr, &fs::DirEntry) -> bool,
+    ) -> Vec<(OsString, fs::DirEntry)> {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) => {
@@ -115,7 +120,7 @@ impl Walk {
             }
         };
         let entries = entries.flatten().map(|entry| (entry.file_name(), entry));
-        let mut names: Vec<_> = entries.collect();
+        let mut names: Vec<_> = entries.filter(|(name, entry)| keep(name, entry)).collect();
         names.sort_by(|(a, _), (b, _)| a.cmp(b));
         names
     }
@@ -123,7 +128,6 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
     use super::super::scan;
