@@ -62,6 +62,9 @@ pub mod reason {
     pub const TOO_LARGE: &str = "too-large";
     /// Loss: entries of the systemd journal were deleted before they were read.
     pub const JOURNAL_VACUUMED: &str = "journal-vacuumed";
+    /// Loss, and close: a deleted file that was held open to be read gave way, since its file system was down
+    /// to what is kept free.
+    pub const DELETED_UNREAD: &str = "deleted-unread";
     /// Close: the file was renamed away or deleted, and was read to its end.
     pub const ROTATED: &str = "rotated";
     /// Close: the file was cut to a length below what was read.

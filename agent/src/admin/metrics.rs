@@ -110,6 +110,8 @@ const METRICS: &[Metric] = metrics! {
     Counter "samples_lost" None, "Samples for which the window had no room; loss notices say so", |s| whole(s.samples.lost);
     Gauge "files_followed" None, "Files that are followed", |s| whole(s.files.followed);
     Counter "files_skipped" None, "Files passed over: rotated ones that cannot be opened, and what is compressed in a way that is not read; the log says which and why", |s| whole(s.files.skipped);
+    Counter "files_given_up" None, "Deleted files that were given up before all of them was read, since their file system was down to what is kept free; loss notices (deleted-unread) say so", |s| whole(s.files.given_up);
+    Counter "files_given_up" Some(Unit::Bytes), "What of them was not read", |s| whole(s.files.given_up_bytes);
     Gauge "files_out_of_reach" None, "Known files that may not be read, or whose disk fails or is not mounted; the log says which and why", |s| whole(s.files.out_of_reach);
     Gauge "window" Some(Unit::Bytes), "Records in RAM", |s| whole(s.window.bytes);
     Gauge "window_max" Some(Unit::Bytes), "Bound of the same (window.bytes)", |s| whole(s.window.bytes_max);

@@ -124,6 +124,12 @@ pub struct Files {
     /// Passed over since the start: rotated and unreadable, or compressed in a way that is not read.
     #[serde(default)]
     pub skipped: u64,
+    /// Deleted, and given up since the start, before all of them was read.
+    #[serde(default)]
+    pub given_up: u64,
+    /// The bytes of them that were not read.
+    #[serde(default)]
+    pub given_up_bytes: u64,
     /// Known, and out of reach: they may not be read, their disk fails, or it is not mounted.
     pub out_of_reach: u64,
 }

@@ -1,12 +1,14 @@
 //! How much more the file system takes before what is to be kept free is touched. Other programs
 //! write there too, so it is asked at each commit that adds rows.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::StatVfs;
 use serde::{Deserialize, Serialize};
 
-/// What is kept free of the file system of the state directory.
+/// What is kept free of a file system: that of the state directory, and any that deleted files are held on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floors {
     /// Bytes.
@@ -27,12 +29,22 @@ pub struct Free {
 impl Free {
     /// Of the one that `path` lies on; none where it does not tell.
     pub(super) fn at(path: &Path) -> Option<Self> {
-        let stat = rustix::fs::statvfs(path).ok()?;
-        Some(Self {
+        rustix::fs::statvfs(path).ok().map(Self::from)
+    }
+
+    /// Of the one that an open file lies on; none where it does not tell.
+    pub fn around(file: &File) -> Option<Self> {
+        rustix::fs::fstatvfs(file).ok().map(Self::from)
+    }
+}
+
+impl From<StatVfs> for Free {
+    fn from(stat: StatVfs) -> Self {
+        Self {
             bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
             // Some file systems have no number of inodes to give, and say 0 of 0.
             inodes: (stat.f_files > 0).then_some(stat.f_favail),
-        })
+        }
     }
 }
 
@@ -68,7 +80,7 @@ impl Floors {
     }
 
     /// The same where that is known.
-    pub(super) fn room_in(self, free: Free, reusable_bytes: u64) -> u64 {
+    pub fn room_in(self, free: Free, reusable_bytes: u64) -> u64 {
         self.room(free.bytes, free.inodes.unwrap_or(u64::MAX), reusable_bytes)
     }
 }

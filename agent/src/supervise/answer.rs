@@ -48,6 +48,8 @@ impl Agent<'_> {
             files: Files {
                 followed: files.followed.load(Ordering::Relaxed),
                 skipped: files.skipped.load(Ordering::Relaxed),
+                given_up: files.given_up.load(Ordering::Relaxed),
+                given_up_bytes: files.given_up_bytes.load(Ordering::Relaxed),
                 out_of_reach: files.out_of_reach.load(Ordering::Relaxed),
             },
             window: Window {

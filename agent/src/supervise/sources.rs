@@ -177,6 +177,7 @@ impl Sources {
             registry: give.store.registry(give.stop.clone(), self.seed),
             budget: self.budget.clone(),
             batches: give.batches,
+            floors: give.plan.spool.floors,
             stop: give.stop,
             seed: self.seed,
             counters: Arc::clone(&self.files),

@@ -10,6 +10,10 @@ pub struct Counters {
     /// Files that were passed over since the start: rotated ones that cannot be opened, and what is
     /// compressed in a way that is not read.
     pub skipped: AtomicU64,
+    /// Deleted files that gave way since the start, before all of them was read,
+    pub given_up: AtomicU64,
+    /// and the bytes of them that were not.
+    pub given_up_bytes: AtomicU64,
     /// Known files of which it cannot be told now whether they are there.
     pub out_of_reach: AtomicU64,
 }

@@ -18,6 +18,7 @@ use crate::config::FileSource;
 use crate::delivery::backoff::{Backoff, Jitter};
 use crate::process::Draft;
 use crate::sources::{SourceError, send};
+use crate::spool::disk::Floors;
 
 /// How long one turn waits for room in the RAM window before the thread looks around again.
 pub const PATIENCE: Duration = Duration::from_millis(500);
@@ -37,6 +38,8 @@ pub struct Desk<R> {
     pub batches: Sender<Batch>,
     /// Most files that are held open, but for those that no path leads to and compressed ones.
     pub open_max: usize,
+    /// What a deleted file that is held open must leave free of its file system.
+    pub floors: Floors,
     /// What others see of it.
     pub counters: Arc<Counters>,
     /// The bytes of this turn: [`super::opened::CHUNK_BYTES`], or one longest record.
@@ -120,6 +123,25 @@ pub struct Source {
     pub writer: ValueWriter,
 }
 
+/// Gives a loss notice away, whose span is `range`; returns whether the RAM window had room.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn lose<R>(
+    desk: &Desk<R>,
+    writer: &ValueWriter,
+    stream: &StreamId,
+    generation: Generation,
+    (start, end): (u64, u64),
+    reason: &str,
+) -> Result<bool, SourceError> {
+    let notice = Notice::Loss {
+        reason: reason.to_owned(),
+        records: None,
+    };
+    notify(desk, writer, stream, generation, (start, end), &notice)
+}
+
 /// Gives a close notice away, whose span is `range`; returns whether the RAM window had room.
 ///
 /// # Errors
@@ -133,19 +155,33 @@ pub fn close_generation<R>(
     reason: &str,
     tail: Tail,
 ) -> Result<bool, SourceError> {
-    let Some(permit) = desk.budget.take(NOTICE_BYTES, PATIENCE) else {
-        return Ok(false);
-    };
     let notice = Notice::Close {
         reason: reason.to_owned(),
         tail,
     };
+    let given = notify(desk, writer, stream, generation, (start, end), &notice)?;
+    if given {
+        tracing::info!("{stream}: generation {generation} is closed at {end}: {reason}");
+    }
+    Ok(given)
+}
+
+fn notify<R>(
+    desk: &Desk<R>,
+    writer: &ValueWriter,
+    stream: &StreamId,
+    generation: Generation,
+    (start, end): (u64, u64),
+    notice: &Notice,
+) -> Result<bool, SourceError> {
+    let Some(permit) = desk.budget.take(NOTICE_BYTES, PATIENCE) else {
+        return Ok(false);
+    };
     let mut draft = Draft::new(start);
-    let added = draft.notice(writer, stamp_ms(), end, &notice);
+    let added = draft.notice(writer, stamp_ms(), end, notice);
     debug_assert!(added, "an empty batch takes any record");
     if let Some(batch) = draft.finish(stream, generation, Some(permit)) {
         send(&desk.batches, batch)?;
     }
-    tracing::info!("{stream}: generation {generation} is closed at {end}: {reason}");
     Ok(true)
 }

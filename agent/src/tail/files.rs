@@ -18,6 +18,7 @@ use crate::clock::monotonic;
 use crate::config::FileSource;
 use crate::discover::watch::Watch;
 use crate::sources::SourceError;
+use crate::spool::disk::Floors;
 use crate::stop::Stop;
 
 /// After a pass the thread rests for so long before it heeds the next event: a program that writes
@@ -51,6 +52,8 @@ pub struct FilesInput<R> {
     pub budget: Budget,
     /// Where records go.
     pub batches: Sender<Batch>,
+    /// What deleted files leave free of their file systems.
+    pub floors: Floors,
     /// This thread's own.
     pub stop: Stop,
     /// Spreads its retries.
@@ -72,6 +75,7 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
         budget: input.budget,
         batches: input.batches,
         open_max: open_max(),
+        floors: input.floors,
         counters: input.counters,
         chunk: Vec::new(),
     };
@@ -194,6 +198,7 @@ mod tests {
             registry: Accepting,
             budget: Budget::new(1 << 20),
             batches,
+            floors: Floors::default(),
             stop: stop.clone(),
             seed: 1,
             counters: Arc::default(),

@@ -95,6 +95,8 @@ pub struct Followed {
     /// It is a copy, and the original was cut: what was written in between is in neither.
     copied: bool,
     quiet_since: Monotonic,
+    /// Deleted: its length, and how far it was read, and since when that is so.
+    stands: Option<(u64, u64, Monotonic)>,
     /// What its lines left behind for those that follow.
     state: State,
     /// What was last said of it.
@@ -153,6 +155,7 @@ impl Followed {
             linked: false,
             copied: false,
             quiet_since: now,
+            stands: None,
             state: State::default(),
             trouble: None,
         })

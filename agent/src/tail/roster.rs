@@ -16,6 +16,7 @@
 
 mod adopt;
 mod away;
+mod give_way;
 mod look;
 mod unseen;
 
@@ -25,14 +26,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use headwater_record::notice::Tail;
 use headwater_record::value::ValueWriter;
 use headwater_record::{DeviceId, Generation};
 
 use self::adopt::{New, Waiting};
 use self::away::Away;
+use self::give_way::Farewell;
 use super::closed::Closed;
-use super::desk::{Desk, Source, close_generation};
+use super::desk::{Desk, Source};
 use super::reader::{Followed, Turn};
 use super::resume::{Left, resume};
 use crate::checkpoint::{FileIdentity, OpenGeneration, Registry};
@@ -69,8 +70,10 @@ pub struct Roster<R> {
     followed: Vec<Followed>,
     /// Whose turn is next; 0 unless a pass had to end early.
     cursor: usize,
-    /// Known generations whose file is gone, and why they are closed.
-    farewells: Vec<(usize, OpenGeneration, &'static str)>,
+    /// Generations that are closed without their file.
+    farewells: Vec<Farewell>,
+    /// When the last deleted file gave way.
+    gave_way: Option<Monotonic>,
     /// By source, files that somebody may still write, by their place.
     waiting: Vec<HashMap<(u64, u64), Waiting>>,
     /// By source, streams whose last file was cut, and others may have come and gone since.
@@ -116,6 +119,7 @@ impl<R: Registry> Roster<R> {
             followed: Vec::new(),
             cursor: 0,
             farewells: Vec::new(),
+            gave_way: None,
             said: Said::default(),
         };
         for index in 0..roster.sources.len() {
@@ -130,7 +134,7 @@ impl<R: Registry> Roster<R> {
                 now,
             );
             let gone = resumed.gone.into_iter();
-            (roster.farewells).extend(gone.map(|(open, reason)| (index, open, reason)));
+            (roster.farewells).extend(gone.map(|(open, why)| Farewell::gone(index, open, why)));
             let away = resumed.away.into_iter();
             (roster.away).extend(
                 away.map(|(open, is_youngest, why)| Away::new(index, open, is_youngest, why, now)),
@@ -165,6 +169,7 @@ impl<R: Registry> Roster<R> {
             }
         }
         if scanned {
+            self.give_way(now);
             let followed = self.followed.iter().map(|file| (file.source, &file.stream));
             let away = self.away.iter().map(Away::stream);
             self.closed.forget_all_but(followed.chain(away));
@@ -260,21 +265,8 @@ impl<R: Registry> Roster<R> {
 
     /// Closes the generations whose file is gone; returns whether the RAM window had room for it.
     fn say_farewells(&mut self) -> Result<bool, SourceError> {
-        while let Some((index, gone, reason)) = self.farewells.last() {
-            let writer = &self.sources[*index].writer;
-            // What was to be skipped and never came into a span is settled by the notice's.
-            let end = gone.skip_to.map_or(gone.settled, |to| to.max(gone.settled));
-            let range = (gone.settled, end);
-            let (stream, generation) = (&gone.stream, gone.generation);
-            if !close_generation(
-                &self.desk,
-                writer,
-                stream,
-                generation,
-                range,
-                reason,
-                Tail::Unknown,
-            )? {
+        while let Some(farewell) = self.farewells.last_mut() {
+            if !farewell.say(&self.desk, &self.sources)? {
                 return Ok(false);
             }
             self.farewells.pop();

@@ -103,6 +103,13 @@ fn files_line(f: &mut fmt::Formatter<'_>, files: Files) -> fmt::Result {
     if files.skipped > 0 {
         write!(f, "; {} passed over, the log says why", files.skipped)?;
     }
+    if files.given_up > 0 {
+        let (count, bytes) = (files.given_up, size(files.given_up_bytes));
+        write!(
+            f,
+            "; {count} deleted ones GIVEN UP for the disk, {bytes} unread"
+        )?;
+    }
     if files.out_of_reach > 0 {
         write!(f, "; {} OUT OF REACH, the log says why", files.out_of_reach)?;
     }

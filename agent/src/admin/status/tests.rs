@@ -42,6 +42,16 @@ fn spool() -> Spool {
     }
 }
 
+fn files() -> Files {
+    Files {
+        followed: 12,
+        skipped: 3,
+        given_up: 2,
+        given_up_bytes: 3 << 20,
+        out_of_reach: 1,
+    }
+}
+
 pub(in crate::admin) fn example() -> Status {
     Status {
         version: "0.1.0".into(),
@@ -81,11 +91,7 @@ pub(in crate::admin) fn example() -> Status {
             taken: 900,
             lost: 1,
         },
-        files: Files {
-            followed: 12,
-            skipped: 3,
-            out_of_reach: 1,
-        },
+        files: files(),
         window: Window {
             bytes: 133_120,
             bytes_max: 4 << 20,
@@ -125,7 +131,8 @@ fn a_person_reads_it() {
          credentials end in 52 min 21 s; 12 times fetched, 0 times not, from the AWS IoT credential provider\n\
          read        1234567 records, 240.0 MiB in 4825 batches\n\
          delivered   4823 batches; 5 sent again, 2 refused by the disk\n\
-         files       12 followed; 3 passed over, the log says why; 1 OUT OF REACH, the log says why\n\
+         files       12 followed; 3 passed over, the log says why; \
+         2 deleted ones GIVEN UP for the disk, 3.0 MiB unread; 1 OUT OF REACH, the log says why\n\
          sensors     900 samples taken, 1 lost\n\
          window      130.0 KiB of 4MiB\n\
          spool       2 batches, 20.0 KiB of 1GiB, oldest 1 min 1 s\n\

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use headwater_record::value::CLOCK_SET_MS;
 
@@ -217,6 +218,34 @@ impl Followed {
     /// The open file, where no name leads to it any more.
     pub fn nameless(&self) -> Option<File> {
         self.content.nameless()
+    }
+
+    /// The open file, where no name leads to it any more, and nobody read on in it or wrote to it for so long.
+    pub fn stands_deleted(&mut self, period: Duration, now: Monotonic) -> Option<File> {
+        let file = self.nameless().filter(|_| !self.linked)?;
+        let (len, read_from) = (file.metadata().ok()?.len(), self.position.read_from());
+        match self.stands {
+            Some((then_len, then_read_from, since))
+                if (then_len, then_read_from) == (len, read_from) =>
+            {
+                (now.since(since) >= period).then_some(file)
+            }
+            _ => {
+                self.stands = Some((len, read_from, now));
+                None
+            }
+        }
+    }
+
+    /// What of it was not given away: from where to where, as far as that is known.
+    pub fn unread(&self) -> (u64, u64) {
+        let end = if self.has_known_end() { self.size } else { 0 };
+        (self.position.given(), end.max(self.position.read_from()))
+    }
+
+    /// Whether it is known where it ends: not of what is compressed, before that is read.
+    pub fn has_known_end(&self) -> bool {
+        self.size < u64::MAX
     }
 
     /// Takes note that no glob led to it: unlinked, if the path where it lay leads elsewhere. Where

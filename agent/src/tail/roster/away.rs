@@ -9,6 +9,7 @@ use std::time::Duration;
 use headwater_record::StreamId;
 
 use super::Roster;
+use super::give_way::Farewell;
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::discover::Found;
@@ -185,7 +186,8 @@ impl<R: Registry> Roster<R> {
                         last: last.clone(),
                     });
                 }
-                self.farewells.push((away.source, away.open, reason));
+                let farewell = Farewell::gone(away.source, away.open, reason);
+                self.farewells.push(farewell);
             }
             TakenUp::Away(why) => {
                 away.put_off(why, now);

@@ -5,6 +5,7 @@ mod away;
 mod bounds;
 mod disk;
 mod framing;
+mod give_way;
 mod model;
 mod processed;
 mod rig;
@@ -57,10 +58,7 @@ fn a_deleted_file_is_read_to_its_end() {
     rig.append("app.log", "one\n");
     rig.start();
     rig.pump();
-    let mut held = fs::OpenOptions::new()
-        .append(true)
-        .open(rig.path("app.log"))
-        .unwrap();
+    let mut held = rig.hold("app.log");
     fs::remove_file(rig.path("app.log")).unwrap();
     std::io::Write::write_all(&mut held, b"two\n").unwrap();
     assert_eq!(rig.all_lines(), ["one", "two"]);
@@ -74,10 +72,7 @@ fn a_deleted_file_is_read_to_its_end_over_a_change_of_configuration() {
     rig.append("app.log", "one\n");
     rig.start();
     rig.pump();
-    let mut held = fs::OpenOptions::new()
-        .append(true)
-        .open(rig.path("app.log"))
-        .unwrap();
+    let mut held = rig.hold("app.log");
     fs::remove_file(rig.path("app.log")).unwrap();
     rig.append("app.log", "new\n");
     std::io::Write::write_all(&mut held, b"two\n").unwrap();

@@ -29,6 +29,7 @@ use crate::discover::watch::Changed;
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::process::ProcessPlan;
+use crate::spool::disk::Floors;
 use crate::stop::Stop;
 use crate::tail::content::born;
 use crate::tail::counters::Counters;
@@ -169,6 +170,7 @@ pub(super) struct Rig {
     pub(super) second: Option<FileSource>,
     pub(super) window_bytes: usize,
     pub(super) open_max: usize,
+    pub(super) floors: Floors,
     pub(super) memory: Memory,
     pub(super) counters: Arc<Counters>,
     nameless: Nameless,
@@ -212,6 +214,7 @@ impl Rig {
             second: None,
             window_bytes: 16 << 20,
             open_max: usize::MAX,
+            floors: Floors::default(),
             memory: Memory::default(),
             counters: Arc::default(),
             nameless: Nameless::default(),
@@ -235,6 +238,12 @@ impl Rig {
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).open(self.path(name));
         file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// A file as a program holds it that writes to it, whatever becomes of its name.
+    pub(super) fn hold(&self, name: &str) -> File {
+        let mut options = OpenOptions::new();
+        options.append(true).open(self.path(name)).unwrap()
     }
 
     pub(super) fn append_bytes(&self, name: &str, bytes: &[u8]) {
@@ -353,6 +362,7 @@ impl Rig {
             budget: Budget::new(self.window_bytes),
             batches,
             open_max: self.open_max,
+            floors: self.floors,
             counters: Arc::clone(&self.counters),
             chunk: Vec::new(),
         };
@@ -418,6 +428,13 @@ impl Rig {
                 return pass;
             }
         }
+    }
+
+    /// Lets some seconds go by, and scans: nobody acknowledges what was given.
+    pub(super) fn scan_holding(&mut self, secs: u64) {
+        self.now = self.now.plus(Duration::from_secs(secs));
+        let (roster, _) = self.running.as_mut().unwrap();
+        roster.scan(self.now, true).unwrap();
     }
 
     /// One pass over all files.
@@ -563,6 +580,21 @@ impl Rig {
         let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
         targets
             .filter(|target| target.starts_with(self.folder.path()))
+            .count()
+    }
+
+    /// How many of them have no name any more.
+    pub(super) fn open_deleted(&self) -> usize {
+        let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+        targets
+            .filter(|target| target.starts_with(self.folder.path()))
+            .filter(|target| {
+                target
+                    .as_os_str()
+                    .as_encoded_bytes()
+                    .ends_with(b" (deleted)")
+            })
             .count()
     }
 
