@@ -243,7 +243,10 @@ impl Salvage {
         let is_full =
             |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
         match inserted {
-            Some(Ok(())) => {}
+            Some(Ok(true)) => {}
+            // What is there is an older copy, or what it was before it gave way: this one goes no further,
+            // and covers nothing.
+            Some(Ok(false)) => return,
             Some(Err(error)) if !is_full(&error) => {
                 self.failed = Some(error);
                 return;
@@ -267,9 +270,10 @@ impl Salvage {
         self.spans += found.covered.len().saturating_sub(before);
     }
 
-    fn insert(&mut self, row: &Row, plain_bytes: u64, committed_ms: u64) -> rusqlite::Result<()> {
+    /// Whether it was entered: not where another of its id is there.
+    fn insert(&mut self, row: &Row, plain_bytes: u64, committed_ms: u64) -> rusqlite::Result<bool> {
         let Some(stored) = rows::insert(&self.database, row, plain_bytes, committed_ms)? else {
-            return Ok(());
+            return Ok(false);
         };
         if row.sealed
             && let Some(key) = id_of(&row.blob)
@@ -285,7 +289,7 @@ impl Salvage {
             self.in_transaction = 0;
             self.database.execute_batch("COMMIT; BEGIN")?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn finish(&mut self, device: &DeviceId, now_ms: u64) -> Result<(), SalvageError> {

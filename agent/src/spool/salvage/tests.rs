@@ -477,6 +477,51 @@ fn a_salvage_says_how_far_it_is_and_a_stop_leaves_it_to_the_next_start() {
 }
 
 #[test]
+fn a_notice_whose_row_is_still_there_as_data_covers_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let path = dir.path().join("spool.db");
+    let database = Connection::open(&path).unwrap();
+    // Row 30 gave way with those behind it. A page of it was let go before that, and is met first.
+    database
+        .execute_batch("PRAGMA secure_delete = ON; DELETE FROM batch WHERE id BETWEEN 31 AND 35")
+        .unwrap();
+    rows::write_back(&database).unwrap();
+    let range = "SELECT start FROM batch WHERE id = 30";
+    let start: i64 = database.query_row(range, [], |row| row.get(0)).unwrap();
+    drop(database);
+    let start = start.cast_unsigned();
+    let lost = Lost {
+        range: (start, start + 6 * STEP),
+        records: Some(6),
+        closes: false,
+    };
+    let notice = rows::loss(&stream(), Generation(7), lost, 0).unwrap();
+    let mut packer = Packer::new(Arc::default()).unwrap();
+    let row = packer.pack(BatchId(30), &notice).unwrap();
+    let other = dir.path().join("other");
+    std::fs::write(&other, []).unwrap();
+    let made = schema::create_salvage(&other).unwrap();
+    rows::insert(&made, &row, 9, 0).unwrap();
+    drop(made);
+    let mut image = Files::open_at(&other, &dir.path().join("none"), false).unwrap();
+    let holds_it = |number: &u32| {
+        let mut holds = false;
+        rows_of_page(&mut image, *number, &mut |id, values| {
+            holds |= id == 30 && values.len() == 13;
+        });
+        holds
+    };
+    let page = (1..=100).find(holds_it).unwrap() as usize;
+    let mut main = std::fs::read(&path).unwrap();
+    let leaf = &std::fs::read(&other).unwrap()[(page - 1) * schema::PAGE_BYTES..];
+    main.extend_from_slice(&leaf[..schema::PAGE_BYTES]);
+    main[..16].fill(0);
+    std::fs::write(&path, main).unwrap();
+    assert_eq!(account(dir.path(), "given up"), BATCHES as usize - 5);
+}
+
+#[test]
 fn what_a_damaged_row_says_of_itself_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
