@@ -14,8 +14,12 @@ use crate::frame::frames::Line;
 pub const BATCH_RECORDS_MAX: usize = 384;
 /// Most bytes of values in a batch; a single larger record is a batch alone.
 pub const BATCH_VALUES_MAX: usize = 96 * 1024;
+/// What a batch takes besides its records, bytes: itself, where it waits, and what the allocator keeps of its
+/// two vectors. Of many batches of one line each that is more than the lines are.
+const BATCH_BASE: usize = size_of::<Batch>() + 64;
 /// What a full batch takes of the RAM window, bytes.
-pub const BATCH_BYTES: usize = BATCH_VALUES_MAX + BATCH_RECORDS_MAX * size_of::<Entry>();
+pub const BATCH_BYTES: usize =
+    BATCH_BASE + BATCH_VALUES_MAX + BATCH_RECORDS_MAX * size_of::<Entry>();
 
 /// A batch under construction: records of one generation that tile their span.
 #[derive(Debug)]
@@ -104,7 +108,7 @@ impl Draft {
 
     /// What it takes of the RAM window, bytes.
     pub fn bytes(&self) -> usize {
-        self.values.len() + self.entries.len() * size_of::<Entry>()
+        BATCH_BASE + self.values.len() + self.entries.len() * size_of::<Entry>()
     }
 
     /// The batch, or none where nothing was added. `permit` was taken for it, for
@@ -176,6 +180,8 @@ mod tests {
         let permit = budget.try_take(BATCH_BYTES);
         let batch = draft.finish(&stream(), Generation(1), permit).unwrap();
         assert_eq!(budget.used(), bytes);
+        let records = batch.values.len() + batch.entries.len() * size_of::<Entry>();
+        assert!(bytes >= size_of::<Batch>() + records);
         assert!(batch.closes());
         let records: Vec<_> = batch.records().collect();
         let span = |start, end| Span::new(start, end).unwrap();
