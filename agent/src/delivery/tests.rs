@@ -358,6 +358,15 @@ fn rows_that_cannot_be_read_for_long_are_salvaged_where_the_disk_takes_commits()
     rig.wait(2000);
     rig.committed(4);
     assert!(!fails(&mut rig, Trouble::Io));
+    // It was not tried in between, as between the sessions of a cycle.
+    let mut rig = Rig::over(settings(), 3);
+    rig.apply(Event::Tick);
+    fails(&mut rig, Trouble::Io);
+    rig.queue();
+    rig.wait(2000);
+    rig.committed(4);
+    rig.wait(600_000);
+    assert!(!fails(&mut rig, Trouble::Io));
 }
 
 #[test]

@@ -32,6 +32,9 @@ const DELETES_MAX: usize = 1024;
 const HEAL_IDS: u64 = 1 << 24;
 /// Rows that cannot be read for so long, on a disk that takes commits, will not be read any more.
 const UNREAD_MAX: Duration = Duration::from_secs(600);
+/// What failed longer ago, and was not tried since (nothing is read between the sessions of a cycle), does not
+/// count: more than twice the longest wait between two tries.
+const UNREAD_EVERY_MAX: Duration = Duration::from_secs(180);
 /// How long a stop tries to commit what is left, before it gives up on a disk that refuses.
 pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 
@@ -81,6 +84,17 @@ impl Disk {
     }
 }
 
+/// Rows that cannot be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unread {
+    /// Since when,
+    since: Monotonic,
+    /// and when that was seen last.
+    last: Monotonic,
+    /// Whether the disk took a commit meanwhile.
+    commits: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Writing {
     pub(super) depth: Depth,
@@ -92,8 +106,8 @@ pub(super) struct Writing {
     pub(super) healing: bool,
     /// It did not succeed the last time.
     pub(super) heals_failed: bool,
-    /// Since when the disk fails to read rows, and whether it took a commit meanwhile.
-    pub(super) unread: Option<(Monotonic, bool)>,
+    /// That the disk fails to read rows.
+    pub(super) unread: Option<Unread>,
     pub(super) room: Room,
     /// Since when something has been settled that no checkpoint shows, and values of how many bytes.
     moved_since: Option<Monotonic>,
@@ -141,8 +155,16 @@ impl Writing {
     /// The disk failed to read rows, again or for the first time. Whether they are lost: one sector that
     /// cannot be read would otherwise hold up for ever what lies behind it.
     pub(super) fn is_unreadable(&mut self, now: Monotonic) -> bool {
-        let (since, commits) = *self.unread.get_or_insert((now, false));
-        commits && now.since(since) >= UNREAD_MAX
+        let known = self
+            .unread
+            .filter(|known| now.since(known.last) < UNREAD_EVERY_MAX);
+        let known = known.unwrap_or(Unread {
+            since: now,
+            last: now,
+            commits: false,
+        });
+        self.unread = Some(Unread { last: now, ..known });
+        known.commits && now.since(known.since) >= UNREAD_MAX
     }
 
     /// Nothing can be spooled now: what must be on disk before it is sent goes without.
@@ -320,8 +342,8 @@ impl Delivery {
         self.counters.checkpoints += u64::from(!done.checkpoints.is_empty());
 
         let writing = &mut self.writing;
-        if let Some((_, commits)) = &mut writing.unread {
-            *commits = true;
+        if let Some(unread) = &mut writing.unread {
+            unread.commits = true;
         }
         let evicted = writing.depth.evicted;
         self.counters.dropped += depth.evicted.rows.saturating_sub(evicted.rows);
