@@ -138,7 +138,7 @@ fn write_state(
         let Origin::File(identity) = &open.origin else {
             continue;
         };
-        let is_it = opened.is_at(identity) || opened.begins_as(identity);
+        let is_it = opened.is_at(identity, open.marker.as_ref()) || opened.begins_as(identity);
         if !is_it {
             continue;
         }

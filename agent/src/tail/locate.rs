@@ -55,7 +55,7 @@ pub fn by_place(known: &FileIdentity, marker: Option<&Marker>, found: &Found) ->
         .map(|seen| seen.path.clone());
     for at in [path.clone()].into_iter().chain(beside).chain(matched) {
         match open_inode(&at, known.inode) {
-            Ok(Some(mut file)) if file.is_at(known) => match file.holds_marker(marker) {
+            Ok(Some(mut file)) if file.is_at(known, marker) => match file.holds_marker(marker) {
                 Ok(true) => return Ok(Some(file)),
                 Ok(false) => {}
                 Err(error) => out_of_reach = Some(refused(&at, error)),

@@ -151,12 +151,14 @@ impl Opened {
         (self.device, self.inode)
     }
 
-    /// Whether it lies where the file that `known` describes lay, and begins as that did. Where no first byte
-    /// was known, what was made later is another on the same inode; where the file system does not tell when
-    /// that was, what is compressed is, since nobody compresses in place.
-    pub fn is_at(&self, known: &FileIdentity) -> bool {
+    /// Whether it lies where the file that `known` describes lay, and begins as that did. Where nothing of that
+    /// was read, what was made later is another on the same inode; where the file system does not tell when
+    /// that was, what is compressed is, since nobody compresses in place. What was read, `marker` tells, be it
+    /// a file that begins with NULs and so has no fingerprint.
+    pub fn is_at(&self, known: &FileIdentity, marker: Option<&Marker>) -> bool {
+        let is_unread = known.fingerprint_len == 0 && marker.is_none_or(|marker| marker.end == 0);
         let is_other = (self.born_ms).map_or(self.is_packed(), |born_ms| born_ms > known.since_ms);
-        if known.fingerprint_len == 0 && is_other {
+        if is_unread && is_other {
             return false;
         }
         let head = Head {

@@ -146,7 +146,8 @@ fn still_held(open: &OpenGeneration, identity: &FileIdentity, file: File) -> Opt
     let mut file = Opened::of(file, &path_of(identity)).ok()?;
     // Nothing lies there, or another file: links at the path are not its own.
     file.path = path_of(identity);
-    (file.is_at(identity) && file.has(open.marker.as_ref())).then_some(file)
+    let marker = open.marker.as_ref();
+    (file.is_at(identity, marker) && file.has(marker)).then_some(file)
 }
 
 /// Looks for the file of one known generation: by place, then by content. `taken`: files that are of
@@ -215,8 +216,9 @@ pub(super) fn take_up(
     let file = match located {
         Ok(Some(file)) => file,
         Ok(None) => {
-            let is_cut =
-                at_path().is_some_and(|file| file.is_at(identity) && file.size < least(open));
+            let marker = open.marker.as_ref();
+            let is_cut = at_path()
+                .is_some_and(|file| file.is_at(identity, marker) && file.size < least(open));
             return TakenUp::Gone(if is_cut {
                 reason::TRUNCATED
             } else {

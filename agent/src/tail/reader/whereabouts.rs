@@ -34,7 +34,7 @@ impl Followed {
 
     /// Whether a file that was opened anew is this one still.
     pub fn is(&self, opened: &mut Opened) -> bool {
-        opened.is_at(&self.identity) && opened.may_have(Some(&self.marker))
+        opened.is_at(&self.identity, Some(&self.marker)) && opened.may_have(Some(&self.marker))
     }
 
     /// Whether another file is what is left of this one: it holds all that was read, compressed or
@@ -237,9 +237,14 @@ impl Followed {
         }
     }
 
-    /// What of it was not given away: from where to where, as far as that is known.
+    /// What of it was not given away: from where to where, as far as that is known. Its length is what it stands
+    /// at ([`Followed::stands_deleted`]): since its last turn it may have grown.
     pub fn unread(&self) -> (u64, u64) {
-        let end = if self.has_known_end() { self.size } else { 0 };
+        let end = match (self.content.is_packed(), self.stands) {
+            (false, Some((len, ..))) => len,
+            _ if self.has_known_end() => self.size,
+            _ => 0,
+        };
         (self.position.given(), end.max(self.position.read_from()))
     }
 

@@ -82,7 +82,8 @@ impl Away {
         let Some(known) = self.identity() else {
             return false;
         };
-        (file.is_at(known) && file.may_have(self.open.marker.as_ref()))
+        let marker = self.open.marker.as_ref();
+        (file.is_at(known, marker) && file.may_have(marker))
             || (file.is_packed() && self.may_lie_in(file))
     }
 

@@ -108,17 +108,19 @@ impl<R: Registry> Roster<R> {
         self.count();
         self.closed.remember(&file);
         let (given, end) = file.unread();
-        let (mut reason, is_lost) = (reason::ROTATED, given < end);
-        if is_lost {
+        let mut reason = reason::ROTATED;
+        // Where what is compressed ends, nobody knows who has not read it.
+        if given < end || !file.has_known_end() {
             reason = reason::DELETED_UNREAD;
             let (counters, unread) = (&self.desk.counters, end - given);
             counters.given_up.fetch_add(1, Ordering::Relaxed);
             (counters.given_up_bytes).fetch_add(unread, Ordering::Relaxed);
             tracing::warn!(
-                "{}: generation {} is given up at offset {given} of {end}: it was deleted, and its file system \
+                "{}: generation {} is given up at offset {given} of {end}{}: it was deleted, and its file system \
                  is down to what is kept free (spool.free_bytes_min, spool.free_inodes_min)",
                 file.stream,
-                file.generation
+                file.generation,
+                if file.has_known_end() { "" } else { " or more" }
             );
         }
         let tail = match file.has_known_end() {
@@ -130,7 +132,7 @@ impl<R: Registry> Roster<R> {
             stream: file.stream.clone(),
             generation: file.generation,
             range: (given, end),
-            is_lost,
+            is_lost: given < end,
             reason,
             tail,
         });

@@ -67,6 +67,39 @@ fn deleted_files_give_way_one_by_one_and_what_was_not_read_is_told() {
 }
 
 #[test]
+fn what_was_written_to_it_since_its_last_turn_is_told_too() {
+    let mut rig = stuck(&["a.log", "b.log"], FULL);
+    rig.append("b.log", &text());
+    fs::remove_file(rig.path("b.log")).unwrap();
+    minutes(&mut rig);
+    assert_eq!((given_up(&rig).0, rig.open_deleted()), (1, 0));
+    rig.pump();
+    let len = 2 * text().len() as u64;
+    let close = (len, reason::DELETED_UNREAD.to_owned(), Tail::Complete);
+    assert_eq!(rig.closes(), [close]);
+    assert_eq!(rig.tiled_to(1), len);
+}
+
+#[test]
+fn where_a_compressed_one_ends_nobody_knows_and_it_is_told_all_the_same() {
+    let mut rig = stuck(&["a.log", "b.log"], FULL);
+    rig.crash();
+    rig.pack("b.log", "b.log.1.gz");
+    rig.start();
+    assert_eq!(rig.pass_holding(), Pass::NoRoom);
+    fs::remove_file(rig.path("b.log.1.gz")).unwrap();
+    minutes(&mut rig);
+    assert_eq!((given_up(&rig).0, rig.open_deleted()), (1, 0));
+    rig.pump();
+    let closes = rig.closes();
+    let (_, why, tail) = closes.first().expect("it is closed");
+    assert_eq!(
+        (why.as_str(), *tail),
+        (reason::DELETED_UNREAD, Tail::Unknown)
+    );
+}
+
+#[test]
 fn where_the_disk_has_room_or_a_program_writes_on_a_deleted_file_is_read() {
     for floors in [Floors::default(), FULL] {
         let mut rig = stuck(&["a.log"], floors);
