@@ -195,7 +195,8 @@ pub fn split_stream(text: &str) -> Result<(&str, &str, &str), NameError> {
     }
 }
 
-fn escape_path(path: &[u8]) -> String {
+/// A path as it stands in a stream's name: what is not UTF-8, control characters and `%` as `%XX`.
+pub fn escape_path(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for c in chunk.valid().chars() {

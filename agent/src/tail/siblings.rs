@@ -6,6 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use headwater_record::StreamId;
+use headwater_record::names::escape_path;
+
 use super::content::modified_ms;
 use crate::checkpoint::FileIdentity;
 use crate::discover::rotated::{self, Rotated};
@@ -63,6 +66,14 @@ pub fn may_become(from: &Path, to: &Path) -> bool {
     let name = |path: &Path| Some(path.file_name()?.as_bytes().to_vec());
     from.parent() == to.parent()
         && (name(from).zip(name(to))).is_some_and(|(from, to)| rotated::may_become(&from, &to))
+}
+
+/// Whether a rotated file is named after a stream's log, as what copies and cuts it (`copytruncate`) names what it
+/// makes: `app.log.1`, `app.log-20261129.gz`. `worker.2.log` is not named after `worker.1.log`.
+pub fn is_named_after(log: &StreamId, rotated: &Path) -> bool {
+    let rotated = escape_path(rotated.as_os_str().as_bytes());
+    let more = rotated.strip_prefix(log.path());
+    more.is_some_and(|more| more.starts_with(['.', '-', '_']))
 }
 
 /// Whether two paths are names of one log, in one folder.

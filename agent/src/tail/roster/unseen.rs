@@ -21,7 +21,7 @@ use crate::sources::SourceError;
 use crate::tail::opened::Opened;
 use crate::tail::reader::{Followed, Turn};
 use crate::tail::resume::Left;
-use crate::tail::siblings::{Sibling, path_of, siblings};
+use crate::tail::siblings::{Sibling, is_named_after, path_of, siblings};
 
 impl<R: Registry> Roster<R> {
     /// A new file lies at the path of a stream whose last file left it some scans ago: others may
@@ -250,8 +250,8 @@ impl<R: Registry> Roster<R> {
         Ok(Some(Turn::Copied))
     }
 
-    /// What may be copies of a file of which nothing was read, the oldest first: rotated files that are older
-    /// than where it lies, by their names, and were made since nothing was in it.
+    /// What may be copies of a file of which nothing was read, the oldest first: rotated files that are named after
+    /// its log, are older than where it lies, by their names, and were made since nothing was in it.
     fn copies_of_unread(&mut self, nth: usize, now: Monotonic) -> Vec<Opened> {
         let file = &mut self.followed[nth];
         let (index, place, left) = (file.source, file.place(), Left::of(file));
@@ -273,7 +273,9 @@ impl<R: Registry> Roster<R> {
         };
         let waiting = self.not_entered[index].iter().map(New::place).collect();
         let (mut files, _) = self.unknown_among((&beside, upto), index, &left, &waiting, now);
-        files.retain(|file| file.is_younger_than(left.last.since_ms));
+        files.retain(|file| {
+            is_named_after(&left.stream, &file.path) && file.is_younger_than(left.last.since_ms)
+        });
         files.reverse();
         files
     }

@@ -12,17 +12,21 @@ const LONG_AGO: u64 = CLOCK_SET_MS / 1000;
 
 /// A rig whose `app.log` is followed, and as empty as it was long ago.
 fn empty(glob: &str) -> Rig {
+    empty_log("app.log", glob)
+}
+
+fn empty_log(name: &str, glob: &str) -> Rig {
     let mut rig = Rig::new(glob);
-    rig.append("app.log", "");
-    made_long_ago(&rig);
+    rig.append(name, "");
+    made_long_ago(&rig, name);
     rig.start();
     rig.pump();
     rig
 }
 
-fn made_long_ago(rig: &Rig) {
-    rig.touch("app.log", LONG_AGO);
-    rig.born("app.log", LONG_AGO);
+fn made_long_ago(rig: &Rig, name: &str) {
+    rig.touch(name, LONG_AGO);
+    rig.born(name, LONG_AGO);
     rig.touch("", LONG_AGO);
 }
 
@@ -98,7 +102,7 @@ fn what_was_read_and_closed_is_no_copy_of_an_empty_file() {
         rig.pump();
         rig.rename("app.log", "app.log.1");
         rig.append("app.log", "");
-        made_long_ago(&rig);
+        made_long_ago(&rig, "app.log");
         // The program was slow to reopen its log, and what it had written last lies in what was made later.
         rig.append("app.log.1", "last\n");
         rig.touch("app.log.1", LONG_AGO + 1);
@@ -166,6 +170,50 @@ fn where_the_clock_was_unset_nothing_is_taken_for_a_copy() {
     rig.append("app.log", "new\n");
     rig.start();
     gives(&mut rig, &["new"]);
+}
+
+#[test]
+fn the_log_of_another_is_no_copy_of_an_empty_file() {
+    for (own, other) in [
+        ("worker.1.log", "worker.2.log"),
+        ("worker.2.log", "worker.1.log"),
+        ("app-25.log", "app-24.log"),
+    ] {
+        for packed in [false, true] {
+            let mut rig = empty_log(own, own);
+            rig.append(other, "of another\n");
+            if packed {
+                rig.pack(other, &format!("{other}.gz"));
+            }
+            rig.append(own, "own\n");
+            gives(&mut rig, &["own"]);
+        }
+    }
+}
+
+/// Such a file never has a fingerprint, however much of it was read.
+#[test]
+fn what_begins_with_nuls_is_gone_on_with_by_its_marker() {
+    let mut rig = Rig::new("app.log");
+    rig.append("app.log", "one\n");
+    rig.start();
+    rig.pump();
+    rig.settle_all();
+    rig.stop();
+    rig.pack("app.log", "app.log.2.gz");
+    rig.append("app.log", &format!("{}two\n", "\0".repeat(64)));
+    rig.pack("app.log", "app.log.1.gz");
+    rig.born("app.log.1.gz", 2_000_000_000);
+    rig.append("app.log", "three\n");
+    rig.start();
+    rig.pump();
+    rig.settle_all();
+    rig.stop();
+    rig.start();
+    rig.pump();
+    assert_eq!((rig.all_lines().len(), rig.generations().len()), (3, 3));
+    let vanished = |(_, why, _): &(u64, String, Tail)| why == reason::VANISHED;
+    assert!(!rig.closes().iter().any(vanished));
 }
 
 #[test]
