@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::config::Plan;
+use crate::config::file::Protocol;
 use crate::consume::context::Context;
 use crate::consume::gate::Gate;
 use crate::consume::lane::Offer;
@@ -40,7 +41,11 @@ const POLLED_MAX: u32 = 50_000;
 const PAUSE_AFTER: Duration = Duration::from_millis(50);
 
 /// After so long in the group without a word on what is ours, there is nothing for us: with KIP-848 nobody says so.
-const NOTHING_AFTER_MS: u64 = 1_000;
+/// What others are to give up for us takes their heartbeat (5 s, unless the broker says otherwise) and
+/// [`FINISH_MS_MAX`].
+const NOTHING_AFTER_MS: u64 = 15_000;
+/// How long the broker may take to say whether there is such a topic.
+const PATIENCE_FOR_TOPIC: Duration = Duration::from_secs(1);
 
 /// Longest time for what is open in partitions that go, milliseconds.
 const FINISH_MS_MAX: u64 = 5_000;
@@ -86,6 +91,8 @@ pub struct Member {
     _token_user: Arc<Inlet>,
     gate: Arc<Gate>,
     topic: String,
+    /// Whether the group's protocol has no word for an assignment of nothing.
+    says_nothing: bool,
     failed: AtomicBool,
 }
 
@@ -173,6 +180,7 @@ impl Member {
             _token_user: inlet,
             gate,
             topic: plan.kafka.topic.clone(),
+            says_nothing: plan.protocol == Protocol::Consumer,
             failed: AtomicBool::new(false),
         })
     }
@@ -242,10 +250,11 @@ impl Member {
         Ok(())
     }
 
-    /// Notes that the group has nothing for us. `member_ms`: since when we are seen to be in it, monotonic.
+    /// Notes that the group has nothing for us, where it does not say so by itself (KIP-848): a topic that is there
+    /// is others'. `member_ms`: since when we are seen to be in it, monotonic.
     fn look_for_group(&self, member_ms: &mut Option<u64>) {
         let metrics = &self.consumer.context().metrics;
-        if metrics.is_joined() {
+        if !self.says_nothing || metrics.is_joined() {
             return;
         }
         let now_ms = clock::now().mono_ms;
@@ -254,10 +263,21 @@ impl Member {
             true => {
                 let since_ms = *member_ms.get_or_insert(now_ms);
                 if now_ms.saturating_sub(since_ms) >= NOTHING_AFTER_MS {
-                    metrics.joined(true);
+                    *member_ms = None;
+                    if self.is_topic_there() {
+                        metrics.joined(true);
+                    }
                 }
             }
         }
+    }
+
+    fn is_topic_there(&self) -> bool {
+        let asked = (self.consumer).fetch_metadata(Some(&self.topic), PATIENCE_FOR_TOPIC);
+        asked.is_ok_and(|told| {
+            let mut topics = told.topics().iter();
+            topics.any(|topic| topic.error().is_none() && !topic.partitions().is_empty())
+        })
     }
 
     /// Why the membership is no good any more; none where it is.
@@ -294,15 +314,11 @@ impl Member {
                 "the consumer was shut out ({error}); is another loader running with the same group.instance?"
             ))),
             (_, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) => {
-                // librdkafka does not say which partition it is, and reads that one no more.
-                let context = self.consumer.context();
-                let beyond = context.beyond().pop_first();
-                match beyond {
-                    Some((partition, reason)) => {
-                        context.lanes().stop(partition, reason);
-                        Ok(())
-                    }
-                    None => Err(ConsumerError::Again(
+                // librdkafka does not say which partition it is, and reads that one no more. Where none that is
+                // not read yet stands behind its end, it is one of those that retention overtook.
+                match self.consumer.context().stop_beyond() {
+                    true => Ok(()),
+                    false => Err(ConsumerError::Again(
                         "an offset that was to be read is gone from the topic".to_owned(),
                     )),
                 }

@@ -119,11 +119,13 @@ impl ConsumerContext for Context {
                     false => consumer.assign(partitions),
                 })
         } else {
-            if cooperative && !consumer.assignment_lost() {
+            let lost = consumer.assignment_lost();
+            if cooperative && !lost {
                 self.finish(partitions);
             }
             self.revoke(partitions);
-            self.is_assigned.fetch_and(cooperative, Ordering::AcqRel);
+            let keeps = cooperative && !lost;
+            self.is_assigned.fetch_and(keeps, Ordering::AcqRel);
             match cooperative {
                 true => consumer.incremental_unassign(partitions),
                 false => consumer.unassign(),
@@ -237,6 +239,18 @@ impl Context {
         self.beyond().insert(partition, beyond);
     }
 
+    /// Stops a partition of which nothing was read and in which the group stands behind the end; returns whether
+    /// there is one.
+    pub(super) fn stop_beyond(&self) -> bool {
+        let mut beyond = self.beyond();
+        while let Some((partition, reason)) = beyond.pop_first() {
+            if self.lanes().stop(partition, reason) {
+                return true;
+            }
+        }
+        false
+    }
+
     pub(super) fn beyond(&self) -> MutexGuard<'_, BTreeMap<i32, String>> {
         self.beyond.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -291,11 +305,14 @@ impl Context {
 
     /// Takes partitions away: closes the gate, waits for a commit of theirs that is under way, then closes the
     /// channels, and the workers find them closed.
-    fn revoke(&self, partitions: &TopicPartitionList) {
+    pub(super) fn revoke(&self, partitions: &TopicPartitionList) {
         let elements = partitions.elements();
         let going = elements.iter().map(|going| going.partition());
         self.gate.revoke(going.clone());
-        let mut lanes = self.lanes();
-        going.for_each(|partition| lanes.close(partition));
+        let (mut beyond, mut lanes) = (self.beyond(), self.lanes());
+        going.for_each(|partition| {
+            beyond.remove(&partition);
+            lanes.close(partition);
+        });
     }
 }

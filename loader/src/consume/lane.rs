@@ -21,6 +21,8 @@ pub(super) struct Lane {
     gathering: Gathering,
     /// Bytes that its worker has not taken in yet.
     pub(super) outstanding: Arc<AtomicUsize>,
+    /// Something of it was read.
+    has_read: bool,
     /// No room for it: it is paused until there is.
     pub(super) paused: bool,
     /// Tells its worker to finish, or to stop; and that the partition is gone, when this is.
@@ -56,6 +58,7 @@ impl Lane {
             filling: Fetched::default(),
             gathering: prefetch.gather(),
             outstanding: Arc::default(),
+            has_read: false,
             paused: false,
             tenant,
         }
@@ -74,6 +77,7 @@ impl Lane {
         value: Option<&[u8]>,
         identity: Identity,
     ) -> usize {
+        self.has_read = true;
         self.filling.push(offset, time_ms, value, identity);
         let bytes = self.filling.held();
         self.gathering.set(bytes);
@@ -152,11 +156,15 @@ impl Lanes {
         all.for_each(|(_, lane)| lane.tenant.finish());
     }
 
-    /// Tells a partition's worker that nothing of it can be read.
-    pub(super) fn stop(&self, partition: i32, reason: String) {
-        if let Some(lane) = self.0.get(&partition) {
+    /// Tells a partition's worker that nothing of it can be read. `false`: that is not so, or nobody is there
+    /// whom it would stop.
+    pub(super) fn stop(&self, partition: i32, reason: String) -> bool {
+        let lane = self.0.get(&partition);
+        let lane = lane.filter(|lane| !lane.has_read && lane.live().is_some());
+        lane.is_some_and(|lane| {
             lane.tenant.stop(reason);
-        }
+            true
+        })
     }
 
     /// Whether the workers of these partitions have ended.

@@ -16,6 +16,8 @@ use crate::worker::{Ended, Shared};
 /// How long a partition that was stopped waits, at least, before the membership is given up for it: the next
 /// assignment may know more, and a person may have helped.
 const STAND_BY: Duration = Duration::from_secs(300);
+/// And at most.
+const STAND_BY_MAX: Duration = Duration::from_secs(7200);
 
 /// How often it is asked where a partition ends that cannot be taken up: its lag is told meanwhile.
 const ASK: Duration = Duration::from_secs(10);
@@ -94,9 +96,11 @@ pub(super) async fn stand_by(
 }
 
 /// How long a partition that was stopped waits for another look. That takes all partitions of the group away for a
-/// moment, and what is open in other loaders is read again: between two looks each of their batches has to close.
+/// moment, and what is open in other loaders is read again: between two looks each of their batches has to close,
+/// unless that takes so long that what waits could be deleted meanwhile.
 fn stands_for(flush: &Limits) -> Duration {
-    STAND_BY.max(Duration::from_millis(flush.age_ms.saturating_mul(2)))
+    let twice = Duration::from_millis(flush.age_ms.saturating_mul(2));
+    twice.clamp(STAND_BY, STAND_BY_MAX)
 }
 
 fn end_by(call: Call) -> Ended {
@@ -181,6 +185,7 @@ mod tests {
             })
         };
         assert_eq!(stands(60_000), STAND_BY);
-        assert_eq!(stands(3_600_000), Duration::from_secs(7200));
+        assert_eq!(stands(600_000), Duration::from_secs(1200));
+        assert_eq!(stands(86_400_000), STAND_BY_MAX);
     }
 }
