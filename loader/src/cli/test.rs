@@ -190,6 +190,31 @@ mod tests {
         run(&plan, records.as_bytes(), 0).unwrap()
     }
 
+    /// What was printed once is what is expected from then on; one line that differs fails.
+    #[test]
+    fn a_golden_file_is_kept_to() {
+        let text = "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='s3://b/p'\n\
+                    path='all'\n[[transform]]\nstep='drop'\nfield='n'\nin=[2]\n";
+        let file: ConfigFile = headwater_msk::config_file::parse(text).unwrap();
+        let plan = Plan::new(&file, crate::config::file::Tables::new(), None).unwrap();
+        let records = "{\"n\":1}\n{\"n\":2}\n";
+        let golden = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(golden.path(), run(&plan, records.as_bytes(), 0).unwrap()).unwrap();
+        let ended = |records: &str| {
+            let ended = test(&plan, records.as_bytes(), 0, Some(golden.path())).unwrap();
+            format!("{ended:?}")
+        };
+        let (same, differs) = (ExitCode::SUCCESS, ExitCode::FAILURE);
+        assert_eq!(ended(records), format!("{same:?}"));
+        for other in [
+            "{\"n\":1}\n",
+            "{\"n\":1}\n{\"n\":3}\n",
+            "{\"n\":1}\n{\"n\":2}\n{}\n",
+        ] {
+            assert_eq!(ended(other), format!("{differs:?}"), "{other}");
+        }
+    }
+
     #[test]
     fn what_becomes_of_each_line() {
         let step = "[[transform]]\nstep='drop'\nfield='n'\nin=[2]\n";

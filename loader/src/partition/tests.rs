@@ -694,6 +694,39 @@ fn batches_are_closed_by_the_clock() {
     }
 }
 
+#[test]
+fn a_batch_closes_at_its_bytes() {
+    let mut fetched = Fetched::default();
+    let value = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
+    for offset in 0..400 {
+        fetched.push(offset, 0, Some(value.as_bytes()), Identity::Foreign);
+    }
+    let now = Now {
+        mono_ms: 0,
+        wall_ms: EIGHT_MS,
+    };
+    let taken = |bytes: usize| {
+        let limits = Limits {
+            bytes,
+            ..Limits::NONE
+        };
+        let (pipeline, state) = (Arc::new(pipeline("", "all")), <_>::default());
+        let committed = Committed::at(0);
+        let mut partition =
+            Partition::recover((TOPIC, 0), limits, pipeline, committed, state, None).unwrap();
+        let taken = partition.take(&fetched, 0, now).unwrap();
+        let action = partition.next_action();
+        (taken, matches!(action, Some(Action::Commit(_))))
+    };
+    let ((some, closes), (more, closes_later)) = (taken(64 << 10), taken(256 << 10));
+    assert!(closes && closes_later);
+    assert!(
+        (32..=66).contains(&some) && (128..=264).contains(&more),
+        "{some} and {more} records of 1 kB"
+    );
+    assert_eq!(taken(usize::MAX), (400, false));
+}
+
 /// Performs what a partition asks for: the paths of what each batch uploads, and the boundary of each.
 fn perform(partition: &mut Partition, now: Now) -> (Vec<Vec<String>>, Vec<Intent>) {
     let (mut uploaded, mut boundaries) = (Vec::new(), Vec::new());

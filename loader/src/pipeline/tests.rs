@@ -111,6 +111,64 @@ fn what_is_no_row_is_a_dead_letter_with_its_bytes() {
     }
 }
 
+/// Raw lines are the device's own bytes: from `message`, from its exact bytes where it is no text, or the whole
+/// value; and the same behind a step.
+#[test]
+fn raw_lines_are_the_bytes_as_they_came() {
+    let step = "[[transform]]\nstep='set'\nfield='seen'\nvalue=true\n";
+    for (steps, field, value, line) in [
+        (
+            "",
+            Some("message"),
+            r#"{"message":"a\tb","n":1}"#,
+            &b"a\tb"[..],
+        ),
+        (
+            step,
+            Some("message"),
+            r#"{"message":"a\tb","n":1}"#,
+            b"a\tb",
+        ),
+        (
+            "",
+            Some("message"),
+            r#"{"message":"\ufffd","message_base64":"/wA="}"#,
+            b"\xff\x00",
+        ),
+        (
+            step,
+            Some("message"),
+            r#"{"message":"\ufffd","message_base64":"/wA="}"#,
+            b"\xff\x00",
+        ),
+        ("", Some("n"), r#"{"message":"a","n":7}"#, b"7"),
+        ("", None, "not even JSON", b"not even JSON"),
+        (step, None, r#"{"message":  "a"}"#, br#"{"message":  "a"}"#),
+    ] {
+        let mut spec = pipeline(steps, "all").spec().clone();
+        spec.format.kind = Kind::Raw;
+        spec.format.raw_field = field.map(str::to_owned);
+        let raw = Pipeline::new(spec, |_| None).unwrap();
+        let entry = Entry::foreign(5, 0);
+        let record = Record {
+            topic: "logs",
+            partition: 2,
+            entry: &entry,
+            value: Some(value.as_bytes()),
+        };
+        let mut scratch = Scratch::default();
+        let made = raw.make(record, 0, &mut Windows::default(), &mut scratch);
+        let Made::Row {
+            line: written,
+            to: To::Path("all"),
+        } = made
+        else {
+            panic!("{value}: {made:?}");
+        };
+        assert_eq!(written, line, "{value}");
+    }
+}
+
 /// A row that fails after its path was found leaves nothing there; the next one of that path goes
 /// there, not where the last row went.
 #[test]

@@ -242,6 +242,16 @@ mod tests {
             read("formats=['unix_ms']", 1_764_000_000_123_i64.into()).unwrap(),
             "2025-11-24T16:00:00.123Z"
         );
+        for (unit, digits) in [("unix_us", "123"), ("unix_ns", "123456")] {
+            assert_eq!(
+                read(
+                    &format!("formats=['{unit}']"),
+                    format!("1764000000123{digits}").into()
+                )
+                .unwrap(),
+                format!("2025-11-24T16:00:00.123{digits}Z")
+            );
+        }
         for bad in [
             Value::from("soon"),
             i64::MAX.into(),
