@@ -698,7 +698,7 @@ fn batches_are_closed_by_the_clock() {
 fn a_batch_closes_at_its_bytes() {
     let mut fetched = Fetched::default();
     let value = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
-    for offset in 0..400 {
+    for offset in 0..4000 {
         fetched.push(offset, 0, Some(value.as_bytes()), Identity::Foreign);
     }
     let now = Now {
@@ -721,10 +721,10 @@ fn a_batch_closes_at_its_bytes() {
     let ((some, closes), (more, closes_later)) = (taken(64 << 10), taken(256 << 10));
     assert!(closes && closes_later);
     assert!(
-        (32..=66).contains(&some) && (128..=264).contains(&more),
+        (32..=256).contains(&some) && (256..=1024).contains(&more),
         "{some} and {more} records of 1 kB"
     );
-    assert_eq!(taken(usize::MAX), (400, false));
+    assert_eq!(taken(usize::MAX), (4000, false));
 }
 
 /// Performs what a partition asks for: the paths of what each batch uploads, and the boundary of each.
