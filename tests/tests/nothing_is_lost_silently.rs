@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use headwater_tests::kafka::Kafka;
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::{Report, stored, wait_until, wait_until_complete};
-use headwater_tests::process::Process;
+use headwater_tests::process::{Process, Setup};
 use headwater_tests::s3::S3;
 use headwater_tests::writer::Writer;
 
@@ -110,6 +112,54 @@ fn an_agent_killed_twenty_times() {
     writer.write(10);
     wait_until_complete(&[&writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
     finish(&loading, &agent, &loader);
+    Report::of([&writer], &s3, &loading.bucket, "data/").assert_exact();
+}
+
+/// Each life of an agent ends by itself, at a named point of its own, and the next one goes on.
+#[test]
+fn an_agent_killed_at_each_point() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "points", 2);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::new(folder.path().join("app.log"), "w", 5);
+    let loader = loading.start();
+    // Everything goes through the spool.
+    let more = "[checkpoint]\nevery = \"500ms\"\n[spool]\nafter = \"0s\"\n";
+    let mut agent = loading.agent(&format!("{}/app.log", folder.path().display()), more);
+    let dies_at = |agent: Setup, point: &str| {
+        let agent = agent.crash_at(point).start();
+        let status = agent.wait(PATIENCE);
+        assert_eq!(status.signal(), Some(9), "{point}: {}", agent.stderr());
+        agent.stopped()
+    };
+    for point in [
+        "register-after-commit",
+        "spool-before-commit",
+        "spool-after-commit",
+        "delivered-before-settle",
+        "checkpoint-before-commit",
+    ] {
+        writer.write(200);
+        agent = dies_at(agent, point);
+    }
+    let running = agent.start();
+    let complete = |writer: &Writer| {
+        wait_until_complete(&[writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    };
+    complete(&writer);
+    assert_eq!(running.sigterm_and_wait(PATIENCE).code(), Some(0));
+    // And between the two names of a salvaged spool: its first page says no longer what it is.
+    agent = running.stopped();
+    let spool = agent.dir().join("state/spool.db");
+    let spool = fs::OpenOptions::new().write(true).open(spool);
+    let damaged = spool.and_then(|spool| spool.write_all_at(&[0; 16], 0));
+    damaged.expect("the spool can be damaged");
+    writer.write(200);
+    agent = dies_at(agent, "salvage-between-renames");
+    let running = agent.start();
+    writer.write(10);
+    complete(&writer);
+    finish(&loading, &running, &loader);
     Report::of([&writer], &s3, &loading.bucket, "data/").assert_exact();
 }
 
