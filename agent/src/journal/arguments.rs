@@ -56,3 +56,57 @@ impl JournalSource {
         arguments
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::ProcessPlan;
+
+    fn source(since: Option<&str>, start_at: StartAt) -> JournalSource {
+        JournalSource {
+            id: "journal".parse().unwrap(),
+            units: vec!["a.service".into(), "b.service".into()],
+            priority: Some("err..alert".into()),
+            since: since.map(str::to_owned),
+            start_at,
+            directory: None,
+            fields: Vec::new(),
+            process: ProcessPlan::default(),
+        }
+    }
+
+    #[test]
+    fn a_first_start_begins_where_it_is_told_and_each_later_one_at_the_cursor() {
+        let cursor = Cursor {
+            id: "739ad463348b4ceca5a9e69c95a3c93f".into(),
+            number: 31,
+            time_us: 16,
+        };
+        let at_cursor = "--cursor=s=739ad463348b4ceca5a9e69c95a3c93f;i=1f;t=10";
+        for (since, start_at, after, begins) in [
+            (None, StartAt::Beginning, None, &["--no-tail"][..]),
+            (None, StartAt::End, None, &["--lines=0"]),
+            (
+                Some("-1h"),
+                StartAt::End,
+                None,
+                &["--no-tail", "--since=-1h"],
+            ),
+            (
+                Some("-1h"),
+                StartAt::End,
+                Some(&cursor),
+                &["--no-tail", at_cursor],
+            ),
+        ] {
+            let arguments = source(since, start_at).arguments(after);
+            let at = arguments.iter().position(|one| one == "--follow").unwrap();
+            let filters = [
+                "--unit=a.service",
+                "--unit=b.service",
+                "--priority=err..alert",
+            ];
+            assert_eq!(arguments[at + 1..], [&filters[..], begins].concat());
+        }
+    }
+}
