@@ -111,11 +111,15 @@ fn a_start_with_the_wrong_key_says_so_and_touches_nothing() {
         let more = format!("[spool]\nafter = \"300ms\"\n{keys}\n");
         loading.agent_config(brokers, &paths, &more)
     };
-    let [one, two] = ["key-1", "key-2"].map(|name| path(name).display().to_string());
-    let agent = Agent::start(&config(
-        "no-such-host.invalid:9092",
-        &format!("key = \"{one}\""),
-    ));
+    // One is a file, the other a credential that systemd hands over.
+    let (one, two) = (path("key-1").display().to_string(), "credential:key-2");
+    let keys = format!("key = \"{one}\"");
+    let agent = Agent::with(&config("no-such-host.invalid:9092", &keys))
+        .env(
+            "CREDENTIALS_DIRECTORY",
+            &folder.path().display().to_string(),
+        )
+        .start();
     wait_until_spooled(&agent, 3000);
     assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
     // Now the spool alone has it.
