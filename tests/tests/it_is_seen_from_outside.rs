@@ -81,4 +81,27 @@ fn status_tap_and_metrics_with_and_without_a_broker() {
         "{}",
         gone.stderr
     );
+    // What the database knows of a file, without an agent.
+    let explained = |name: &str| {
+        let path = folder.path().join(name).display().to_string();
+        agent.ask("check", &["--explain", &path]).stdout
+    };
+    let bytes = std::fs::metadata(folder.path().join("app.log")).expect("the file is there");
+    let settled = format!("settled to offset {0} of {0}, 0 bytes behind", bytes.len());
+    let said = explained("app.log");
+    assert!(
+        said.contains(&settled) && said.contains("its marker is found"),
+        "{said}"
+    );
+    writer.rotate();
+    let rotated = std::fs::read_dir(folder.path())
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .find(|name| name != "app.log");
+    let said = explained(&rotated.expect("it is rotated"));
+    assert!(
+        said.contains("a rotated file of") && said.contains("none of its globs matches"),
+        "{said}"
+    );
 }

@@ -202,6 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_so_many_files_at_most_and_the_first_that_is_left_out_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..FILES_MAX + 7 {
+            fs::write(folder.path().join(format!("{n:05}.log")), "").unwrap();
+        }
+        let found = scan(&patterns(folder.path(), &["*.log"]), &[]);
+        assert_eq!(found.files.len(), FILES_MAX);
+        let troubles: Vec<_> = found.troubles.iter().map(ToString::to_string).collect();
+        assert_eq!(troubles.len(), 1, "{troubles:?}");
+        assert!(
+            troubles[0].contains("10000.log and what follows are left out"),
+            "{troubles:?}"
+        );
+        let narrow = scan(&patterns(folder.path(), &["0*.log"]), &[]);
+        assert_eq!(narrow.files.len(), FILES_MAX);
+        assert!(narrow.troubles.is_empty());
+    }
+
+    #[test]
     fn regular_files_are_found_once_and_the_rest_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);

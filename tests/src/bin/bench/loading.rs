@@ -55,9 +55,19 @@ fn small(bench: &Bench) {
     bench.kafka.produce(&topic, (0..SMALL).map(record));
     let columns = "[[output.column]]\nname='id'\ntype='int'\n[[output.column]]\nname='category'\ntype='string'\n\
                    [[output.column]]\nname='value'\ntype='float'\n[[output.column]]\nname='ts'\ntype='timestamp'\n";
+    let regex = "[[transform]]\nstep='parse'\nfield='ts'\nformat='regex'\n\
+                 pattern='^(?P<day>[0-9-]+)T(?P<clock>[0-9:]+)Z$'\n";
     let add = "[[transform]]\nstep='rename'\nfrom='id'\nto='n'\n[[transform]]\nstep='add'\nfield='site'\nvalue='Ulm'\n";
     for (what, config) in [
         ("small ones, to NDJSON.zst", "path = ''\n".to_owned()),
+        (
+            "small ones, one regex, to NDJSON.zst",
+            format!("path = ''\n{regex}"),
+        ),
+        (
+            "small ones, 50,000 in a batch, to NDJSON.zst",
+            "path = ''\n[flush]\nrecords = 50000\n".to_owned(),
+        ),
         (
             "small ones, to NDJSON.gz",
             "path = ''\ncompression = 'gzip'\n".to_owned(),
