@@ -20,15 +20,48 @@ fn lines(n: usize, bytes: usize) -> (Vec<Record>, Vec<String>) {
     (records, lines)
 }
 
+const OWNER: &str = "123456789012";
+
+/// A bucket that somebody else took the name of is not written to, nor read.
+#[track_caller]
+fn assert_each_request_names_the_owner(s3: &S3, loading: &Loading) {
+    let requests = s3.requests();
+    let ours = requests
+        .iter()
+        .filter(|request| request.bucket == loading.bucket && request.op != Op::Bucket);
+    let without: Vec<_> = ours
+        .filter(|request| request.owner.as_deref() != Some(OWNER))
+        .collect();
+    assert!(without.is_empty(), "{without:?}");
+}
+
 #[test]
 fn encryption_class_and_tags_are_as_configured() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "options", 1);
+    let kms = "\"kms\"\nkms_key = \"alias/logs\"";
+    for (encryption, expected) in [
+        (kms, ("aws:kms", Some("alias/logs"))),
+        ("\"s3\"", ("AES256", None)),
+    ] {
+        s3.forget_requests();
+        encrypted(kafka, &s3, encryption, expected);
+    }
+}
+
+fn encrypted(
+    kafka: &'static Kafka,
+    s3: &S3,
+    encryption: &str,
+    (expected, key_id): (&str, Option<&str>),
+) {
+    let loading = Loading::new(kafka, s3, "options", 1);
     let (records, written) = lines(50, 10);
     kafka.produce(&loading.topic, records);
-    let config = "[output.s3]\nencryption = \"kms\"\nkms_key = \"alias/logs\"\n\
-                  storage_class = \"STANDARD_IA\"\nexpected_bucket_owner = \"123456789012\"\n\
-                  [output.s3.tags]\nteam = \"meters & more\"\n[flush]\nage = \"200ms\"\n";
+    let config = format!(
+        "[output.s3]\nencryption = {encryption}\nstorage_class = \"STANDARD_IA\"\nexpected_bucket_owner = \"{OWNER}\"\n\
+         [output.s3.tags]\nteam = \"meters & more\"\n[flush]\nage = \"200ms\"\n"
+    );
+    let config = config.as_str();
     let loader = loading.loader(config).start();
     wait_until("all is stored", PATIENCE, || {
         loading.report(written.clone()).lost.is_empty()
@@ -36,8 +69,8 @@ fn encryption_class_and_tags_are_as_configured() {
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     for (key, object) in s3.described(&loading.bucket, "data/") {
         let about = &object.attributes;
-        assert_eq!(about.encryption.as_deref(), Some("aws:kms"), "{key}");
-        assert_eq!(about.kms_key.as_deref(), Some("alias/logs"), "{key}");
+        assert_eq!(about.encryption.as_deref(), Some(expected), "{key}");
+        assert_eq!(about.kms_key.as_deref(), key_id, "{key}");
         // State is read again: it is neither put away nor tagged.
         let (class, tags) = match key.contains("_headwater/") {
             true => (None, None),
@@ -46,6 +79,7 @@ fn encryption_class_and_tags_are_as_configured() {
         assert_eq!(about.storage_class.as_deref(), class, "{key}");
         assert_eq!(about.tagging.as_deref(), tags, "{key}");
     }
+    assert_each_request_names_the_owner(s3, &loading);
     loading.report(written).assert_exact();
 }
 
@@ -54,7 +88,7 @@ fn large_objects_go_in_parts_and_a_crash_leaves_no_upload_behind() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let loading = Loading::new(kafka, &s3, "parts", 1);
     let config = "path = \"\"\ncompression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\n\
-                  [flush]\nage = \"60s\"\nrecords = 220\nbytes = \"32MiB\"\n";
+                  expected_bucket_owner = \"123456789012\"\n[flush]\nage = \"60s\"\nrecords = 220\nbytes = \"32MiB\"\n";
     let (records, written) = lines(440, 80_000);
     s3.fault(Fault::on(Op::UploadPart, Kind::Timeout));
     kafka.produce(&loading.topic, records);
@@ -76,6 +110,7 @@ fn large_objects_go_in_parts_and_a_crash_leaves_no_upload_behind() {
     assert_eq!(second.sigterm_and_wait(PATIENCE).code(), Some(0));
     assert_eq!(s3.unfinished_uploads(&loading.bucket), Vec::<String>::new());
     assert!(s3.count(Op::CompleteMultipart) >= 3);
+    assert_each_request_names_the_owner(&s3, &loading);
     loading.report(written).assert_exact();
     loading.assert_proven();
 }

@@ -143,6 +143,8 @@ pub struct Request {
     pub bucket: String,
     /// The key, or nothing.
     pub key: String,
+    /// `x-amz-expected-bucket-owner`.
+    pub owner: Option<String>,
     /// The HTTP status of the answer; `None` while there is none, and for ever after a time-out.
     pub status: Option<u16>,
     /// The fault that met it.
@@ -171,7 +173,12 @@ impl Desk {
     }
 
     /// Notes a request and returns its number and the fault it meets: the oldest that fits.
-    pub(super) fn arrived(&self, op: Op, bucket: &str, key: &str) -> (usize, Option<Kind>) {
+    pub(super) fn arrived(
+        &self,
+        op: Op,
+        (bucket, key): (&str, &str),
+        owner: Option<&str>,
+    ) -> (usize, Option<Kind>) {
         let mut inner = self.lock();
         inner.faults.retain(|fault| !fault.is_over());
         let met = inner.faults.iter_mut().find(|fault| fault.meets(op, key));
@@ -185,6 +192,7 @@ impl Desk {
             op,
             bucket: bucket.to_owned(),
             key: key.to_owned(),
+            owner: owner.map(str::to_owned),
             status: None,
             fault,
         });

@@ -101,7 +101,9 @@ impl S3Access for Gate {
             S3Path::Bucket { bucket } => (&**bucket, ""),
             S3Path::Object { bucket, key } => (&**bucket, &**key),
         };
-        let (number, fault) = self.desk.arrived(op, bucket, key);
+        let owner = context.headers().get("x-amz-expected-bucket-owner");
+        let owner = owner.and_then(|owner| owner.to_str().ok());
+        let (number, fault) = self.desk.arrived(op, (bucket, key), owner);
         if let Some(Slip(slip)) = context.extensions_mut().get::<Slip>() {
             *slip.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, fault));
         }
