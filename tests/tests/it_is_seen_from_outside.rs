@@ -1,6 +1,7 @@
 //! Promise 4 has a metric for each bound, and promise 5 a word for "away, and all is well": a running
 //! agent tells how it goes, on a socket, while the broker is there and while it is not.
 
+use std::path::Path;
 use std::time::Duration;
 
 use headwater_tests::kafka::Kafka;
@@ -81,12 +82,17 @@ fn status_tap_and_metrics_with_and_without_a_broker() {
         "{}",
         gone.stderr
     );
-    // What the database knows of a file, without an agent.
+    assert_explained(&agent, folder.path(), &mut writer);
+}
+
+/// `check --explain` says what the database knows of a file, without an agent.
+#[track_caller]
+fn assert_explained(agent: &Process, folder: &Path, writer: &mut Writer) {
     let explained = |name: &str| {
-        let path = folder.path().join(name).display().to_string();
+        let path = folder.join(name).display().to_string();
         agent.ask("check", &["--explain", &path]).stdout
     };
-    let bytes = std::fs::metadata(folder.path().join("app.log")).expect("the file is there");
+    let bytes = std::fs::metadata(folder.join("app.log")).expect("the file is there");
     let settled = format!("settled to offset {0} of {0}, 0 bytes behind", bytes.len());
     let said = explained("app.log");
     assert!(
@@ -94,7 +100,7 @@ fn status_tap_and_metrics_with_and_without_a_broker() {
         "{said}"
     );
     writer.rotate();
-    let rotated = std::fs::read_dir(folder.path())
+    let rotated = std::fs::read_dir(folder)
         .expect("a folder")
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
