@@ -318,6 +318,32 @@ fn what_is_no_event_of_its_topic_fails_and_the_next_one_is_taken() {
     rig.assert_exact();
 }
 
+/// What makes no row lies among the dead letters, once, however often it is handed over.
+#[test]
+fn what_makes_no_row_is_a_dead_letter_once() {
+    let mut rig = Rig::new(5);
+    let mut device = Device::new("pi-9", "/var/log/bad", 7);
+    rig.records[0].push(Record {
+        partition: 0,
+        ..device.reading("no JSON at all")
+    });
+    let lambda = Lambda::start();
+    let function = rig.function(&lambda, "").start_as("lambda");
+    for _ in 0..2 {
+        let outcome = lambda.invoke(&function, &rig.whole(), TIMEOUT);
+        assert_eq!(outcome, all_stored());
+    }
+    let objects = rig.s3.objects(&rig.bucket, "data/_dead_letters/");
+    let [(_, bytes)] = &objects[..] else {
+        panic!("{} objects", objects.len())
+    };
+    let text = zstd::decode_all(&bytes[..]).expect("zstd");
+    let letter: Value = serde_json::from_slice(&text).expect("one letter");
+    let at = rig.records[0].len() - 1;
+    assert_eq!(letter["offset"], at);
+    assert_eq!(letter["value_base64"], "bm8gSlNPTiBhdCBhbGw=");
+}
+
 #[test]
 fn as_bootstrap_it_finds_its_configuration_and_says_why_it_cannot_start() {
     let rig = Rig::new(5);

@@ -316,6 +316,36 @@ fn s3_fails_for_a_while(group: &str) {
     loading.assert_proven();
 }
 
+/// A stop takes `limits.stop_grace` at most, though what is open can go nowhere; whoever comes next has it.
+#[test]
+fn a_stop_that_s3_holds_up_ends_all_the_same_and_loses_nothing() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "held-up", 1);
+    let mut fleet = Fleet::new(3);
+    let config = "[limits]\nstop_grace = \"2s\"\n[flush]\nage = \"200ms\"\n";
+    let loader = loading.loader(config).start();
+    kafka.produce(&loading.topic, fleet.lines(60));
+    wait_until("the first are stored", PATIENCE, || {
+        complete(&loading, &fleet)
+    });
+    s3.fault(Fault::on(Op::Put, Kind::Timeout));
+    kafka.produce(&loading.topic, fleet.lines(60));
+    wait_until("an upload hangs", PATIENCE, || s3.faults_met() > 0);
+    let status = loader.sigterm_and_wait(Duration::from_secs(30));
+    assert_eq!(status.code(), Some(0), "{}", loader.stderr());
+    assert!(
+        loader.stderr().contains("the stop took too long"),
+        "{}",
+        loader.stderr()
+    );
+    s3.clear_faults();
+    let loader = loading.loader(config).start();
+    wait_until("all is stored", PATIENCE, || complete(&loading, &fleet));
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(fleet.written.clone()).assert_exact();
+    loading.assert_proven();
+}
+
 /// A batch that stays open for longer than the group lets a member go without a poll: it is no reason to take its
 /// partition away, though there is a standby that waits for one.
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use headwater_tests::browser::Browser;
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{Loading, page};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::free_address;
 use headwater_tests::s3::S3;
@@ -41,6 +41,7 @@ fn the_page_shows_partitions_devices_and_dead_letters_on_a_phone() {
     let http = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
     let loader = loading.loader(&http).start();
     wait_until("all is stored", PATIENCE, || loading.stored().len() >= 22);
+    assert_eq!(page(&listen, "/healthz"), Some((200, "alive\n".to_owned())));
 
     let mut phone = Browser::start(390, 844);
     phone.open(&format!("http://{listen}/"));
