@@ -259,6 +259,76 @@ mod tests {
         }
     }
 
+    /// Every encoding of the standard that text can be written in: two lines of what it has are two lines, and the
+    /// text that they were.
+    #[test]
+    fn each_encoding_of_the_standard_is_read_line_by_line() {
+        let all = [
+            "Big5",
+            "EUC-JP",
+            "EUC-KR",
+            "GBK",
+            "IBM866",
+            "ISO-2022-JP",
+            "ISO-8859-10",
+            "ISO-8859-13",
+            "ISO-8859-14",
+            "ISO-8859-15",
+            "ISO-8859-16",
+            "ISO-8859-2",
+            "ISO-8859-3",
+            "ISO-8859-4",
+            "ISO-8859-5",
+            "ISO-8859-6",
+            "ISO-8859-7",
+            "ISO-8859-8",
+            "ISO-8859-8-I",
+            "KOI8-R",
+            "KOI8-U",
+            "Shift_JIS",
+            "UTF-8",
+            "gb18030",
+            "macintosh",
+            "windows-1250",
+            "windows-1251",
+            "windows-1252",
+            "windows-1253",
+            "windows-1254",
+            "windows-1255",
+            "windows-1256",
+            "windows-1257",
+            "windows-1258",
+            "windows-874",
+            "x-mac-cyrillic",
+        ];
+        let letters = "\u{e9}\u{fe}\u{141}\u{3b1}\u{436}\u{5d0}\u{627}\u{e01}\u{65e5}\u{672c}\u{d55c}\u{6f22}";
+        for name in all {
+            let encoding = encoding_rs::Encoding::for_label(name.as_bytes()).unwrap();
+            let has = |letter: &char| !encoding.encode(&letter.to_string()).2;
+            let line: String = letters.chars().filter(has).collect();
+            assert!(!line.is_empty(), "{name}");
+            let file = encoding.encode(&line).0;
+            let file = [&file[..], b"\n", &file[..], b"\n"].concat();
+            let resolved = resolved(name);
+            let end = resolved.find_lf(&file, 0).unwrap();
+            let second = &file[end + 1..];
+            assert_eq!(
+                resolved.find_lf(second, 0),
+                Some(second.len() - 1),
+                "{name}"
+            );
+            for read in [&file[..end], &file[end + 1..file.len() - 1]] {
+                let text = resolved.text(read);
+                assert_eq!(
+                    std::str::from_utf8(&text.bytes),
+                    Ok(line.as_str()),
+                    "{name}"
+                );
+                assert_eq!(text.raw, None, "{name}");
+            }
+        }
+    }
+
     #[test]
     fn a_byte_order_mark_decides_where_it_may() {
         let sniffing = Encoding::parse("utf-16").unwrap();

@@ -254,6 +254,30 @@ fn a_symlink_that_is_switched_leads_to_a_new_generation() {
 }
 
 #[test]
+fn a_symlink_that_was_switched_while_the_agent_was_away_leads_to_a_new_generation() {
+    for crashes in [false, true] {
+        let mut rig = Rig::new("current");
+        rig.append("a", "one\n");
+        rig.append("b", "two\n");
+        symlink(rig.path("a"), rig.path("current")).unwrap();
+        rig.start();
+        rig.pump();
+        rig.settle_all();
+        match crashes {
+            true => rig.crash(),
+            false => rig.stop(),
+        }
+        rig.append("a", "last\n");
+        fs::remove_file(rig.path("current")).unwrap();
+        symlink(rig.path("b"), rig.path("current")).unwrap();
+        rig.start();
+        rig.pass_time();
+        assert_eq!(rig.all_lines(), ["one", "last", "two"]);
+        assert_eq!((rig.generations().len(), rig.closes().len()), (2, 1));
+    }
+}
+
+#[test]
 fn rotated_while_the_agent_was_stopped_it_goes_on_in_the_middle() {
     let mut rig = Rig::new("app.log");
     rig.append("app.log", "one\ntwo\n");
