@@ -142,7 +142,9 @@ fn an_agent_killed_at_each_point() {
         writer.write(200);
         agent = dies_at(agent, point);
     }
+    // A life of its own, to the end: what was stored so far is of those before.
     let running = agent.start();
+    writer.write(10);
     let complete = |writer: &Writer| {
         wait_until_complete(&[writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
     };
