@@ -222,7 +222,8 @@ impl Followed {
 
     /// The open file, where no name leads to it any more, and nobody read on in it or wrote to it for so long.
     pub fn stands_deleted(&mut self, period: Duration, now: Monotonic) -> Option<File> {
-        let file = self.nameless().filter(|_| !self.linked)?;
+        // Asked of each file at each scan: of one that a path leads to, the system need not be.
+        let file = (!self.linked).then(|| self.nameless())??;
         let (len, read_from) = (file.metadata().ok()?.len(), self.position.read_from());
         match self.stands {
             Some((then_len, then_read_from, since))
