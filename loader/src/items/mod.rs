@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use headwater_msk::Period;
-use headwater_record::steps::{Condition, ConditionFile, Shown, get};
+use headwater_record::steps::{Condition, ConditionFile, Engine, Shown, get};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -228,7 +228,9 @@ impl Table {
             }
             _ => {}
         }
-        let when = file.when.as_ref().map(Condition::new).transpose();
+        let when = (file.when.as_ref())
+            .map(|file| Condition::new(file, Engine::Fast))
+            .transpose();
         Ok(Self {
             partition,
             sort,

@@ -51,7 +51,7 @@ pub mod vrl;
 use std::path::{Path, PathBuf};
 
 use headwater_record::steps::{
-    self, AddFile, Condition, ConditionFile, ParseFile, RedactFile, RemoveFile, RenameFile,
+    self, AddFile, Condition, ConditionFile, Engine, ParseFile, RedactFile, RemoveFile, RenameFile,
     SampleFile, Steps,
 };
 use serde::{Deserialize, Serialize};
@@ -254,7 +254,7 @@ impl Step {
                 let error = problems.into_iter().next().map(|problem| problem.error);
                 StepError::Shared(error.unwrap_or(steps::StepError::Empty("step")))
             };
-            let made = Steps::with_dead_letters(vec![step]);
+            let made = Steps::with_dead_letters(vec![step], Engine::Fast);
             made.map(Self::Shared).map_err(first)
         };
         match file.clone() {
@@ -291,7 +291,7 @@ impl Step {
             }
             StepFile::Aggregate(file) => Ok(Self::Aggregate(Box::new(Aggregate::new(file)?))),
             StepFile::Route(file) => Ok(Self::Route(
-                Condition::new(&file.when).map_err(StepError::Shared)?,
+                Condition::new(&file.when, Engine::Fast).map_err(StepError::Shared)?,
                 Box::new(PathTemplate::try_from(file.path)?),
             )),
         }

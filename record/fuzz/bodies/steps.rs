@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use headwater_record::steps::{Pattern, RESERVED, Row, StepFile, Steps};
+use headwater_record::steps::{Engine, Pattern, RESERVED, Row, StepFile, Steps};
 
 const PARSERS: [&str; 10] = [
     r#"{"step":"parse","format":"json"}"#,
@@ -19,7 +19,8 @@ const PARSERS: [&str; 10] = [
     r#"{"step":"parse","format":"csv","columns":["a","b","c"]}"#,
 ];
 
-static SECRET: LazyLock<Pattern> = LazyLock::new(|| Pattern::new("[0-9]{3}").expect("it is one"));
+static SECRET: LazyLock<Pattern> =
+    LazyLock::new(|| Pattern::new("[0-9]{3}", Engine::Small).expect("it is one"));
 
 /// Each parser, with a redaction behind it.
 static STEPS: LazyLock<[Steps; PARSERS.len()]> = LazyLock::new(|| {

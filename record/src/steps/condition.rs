@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::field::{Shown, get};
-use super::{Pattern, Row, StepError};
+use super::{Engine, Pattern, Row, StepError};
 
 /// A condition, as written: a field, and exactly one thing that is asked of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -64,14 +64,14 @@ impl Condition {
     ///
     /// # Errors
     /// Not exactly one thing is asked, or a pattern cannot be used.
-    pub fn new(file: &ConditionFile) -> Result<Self, StepError> {
+    pub fn new(file: &ConditionFile, engine: Engine) -> Result<Self, StepError> {
+        let compile = |pattern: &str| Pattern::new(pattern, engine);
         let asked = [
             file.one_of.clone().map(|values| Ok(Asked::OneOf(values))),
             file.not_in.clone().map(|values| Ok(Asked::NotIn(values))),
             file.exists.map(|there| Ok(Asked::Exists(there))),
-            (file.matches.as_deref()).map(|pattern| Pattern::new(pattern).map(Asked::Matches)),
-            (file.not_matches.as_deref())
-                .map(|pattern| Pattern::new(pattern).map(Asked::NotMatches)),
+            (file.matches.as_deref()).map(|pattern| compile(pattern).map(Asked::Matches)),
+            (file.not_matches.as_deref()).map(|pattern| compile(pattern).map(Asked::NotMatches)),
             (file.at_least.is_some() || file.at_most.is_some()).then(|| {
                 let least = file.at_least.unwrap_or(f64::NEG_INFINITY);
                 Ok(Asked::Between(least, file.at_most.unwrap_or(f64::INFINITY)))

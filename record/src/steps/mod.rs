@@ -31,7 +31,7 @@ use thiserror::Error;
 pub use self::condition::{Condition, ConditionFile};
 pub use self::field::{Shown, get};
 pub use self::parse::{OnError, Parse, ParseFile};
-pub use self::pattern::{Pattern, PatternError};
+pub use self::pattern::{Engine, Pattern, PatternError};
 pub use self::redact::{Redact, RedactFile};
 pub use self::sample::{Sample, SampleFile};
 pub use self::template::{Part, Setting, parse_template};
@@ -195,7 +195,7 @@ impl Steps {
             .enumerate()
             .filter(|(_, file)| wants_them(file));
         let wrong: Vec<usize> = wrong.map(|(index, _)| index).collect();
-        let (ready, mut problems) = match Self::with_dead_letters(written) {
+        let (ready, mut problems) = match Self::with_dead_letters(written, Engine::Small) {
             Ok(steps) => (Some(steps), Vec::new()),
             Err(problems) => (None, problems),
         };
@@ -211,10 +211,13 @@ impl Steps {
     ///
     /// # Errors
     /// Every step that cannot run as it is written.
-    pub fn with_dead_letters(written: Vec<StepFile>) -> Result<Self, Vec<StepProblem>> {
+    pub fn with_dead_letters(
+        written: Vec<StepFile>,
+        engine: Engine,
+    ) -> Result<Self, Vec<StepProblem>> {
         let (mut steps, mut problems) = (Vec::with_capacity(written.len()), Vec::new());
         for (index, file) in written.iter().enumerate() {
-            match Step::new(file) {
+            match Step::new(file, engine) {
                 Ok(step) => steps.push(step),
                 Err(error) => problems.push(StepProblem { index, error }),
             }
@@ -299,15 +302,15 @@ impl Steps {
 }
 
 impl Step {
-    fn new(file: &StepFile) -> Result<Self, StepError> {
+    fn new(file: &StepFile, engine: Engine) -> Result<Self, StepError> {
         let named = |setting: &'static str, name: &str| match name.is_empty() {
             true => Err(StepError::Empty(setting)),
             false => Ok(()),
         };
         Ok(match file {
-            StepFile::Parse(file) => Self::Parse(Parse::new(file)?),
-            StepFile::Keep(file) => Self::Keep(Condition::new(file)?),
-            StepFile::Drop(file) => Self::Drop(Condition::new(file)?),
+            StepFile::Parse(file) => Self::Parse(Parse::new(file, engine)?),
+            StepFile::Keep(file) => Self::Keep(Condition::new(file, engine)?),
+            StepFile::Drop(file) => Self::Drop(Condition::new(file, engine)?),
             StepFile::Rename(file) => {
                 named("from", &file.from)?;
                 named("to", &file.to)?;
@@ -323,7 +326,7 @@ impl Step {
                 named("field", &file.field)?;
                 Self::Add(file.field.clone(), Setting::new(&file.value)?)
             }
-            StepFile::Redact(file) => Self::Redact(Redact::new(file)?),
+            StepFile::Redact(file) => Self::Redact(Redact::new(file, engine)?),
             StepFile::Sample(file) => Self::Sample(Sample::new(file)?),
         })
     }

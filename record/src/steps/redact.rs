@@ -9,12 +9,11 @@
 //! With a pattern, texts are searched at any depth, and numbers as the text that JSON writes for
 //! them; a number in which it is found becomes a text. Names of fields are not searched.
 
-use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::field::get_mut;
-use super::{Pattern, Row, StepError, TEXT_BYTES_MAX};
+use super::{Engine, Pattern, Row, StepError, TEXT_BYTES_MAX};
 
 /// What stands where something was covered.
 const COVER: &str = "[redacted]";
@@ -49,7 +48,7 @@ impl Redact {
     ///
     /// # Errors
     /// Neither a field nor a pattern is named, or the pattern cannot be used.
-    pub fn new(file: &RedactFile) -> Result<Self, StepError> {
+    pub fn new(file: &RedactFile, engine: Engine) -> Result<Self, StepError> {
         let empty = file
             .fields
             .as_ref()
@@ -61,9 +60,10 @@ impl Redact {
         if cover.len() > REPLACE_BYTES_MAX {
             return Err(StepError::TooLong("replace"));
         }
+        let pattern = (file.pattern.as_deref()).map(|pattern| Pattern::new(pattern, engine));
         Ok(Self {
             fields: file.fields.clone(),
-            pattern: file.pattern.as_deref().map(Pattern::new).transpose()?,
+            pattern: pattern.transpose()?,
             cover: cover.to_owned(),
         })
     }
@@ -90,12 +90,12 @@ impl Redact {
         };
         match value {
             Value::String(text) => {
-                if let Some(covered) = self.covered(pattern.regex(), text) {
+                if let Some(covered) = self.covered(pattern, text) {
                     *text = covered;
                 }
             }
             Value::Number(number) => {
-                if let Some(covered) = self.covered(pattern.regex(), &number.to_string()) {
+                if let Some(covered) = self.covered(pattern, &number.to_string()) {
                     *value = covered.into();
                 }
             }
@@ -107,13 +107,13 @@ impl Redact {
 
     /// The text with every match covered; `None` where there is none. What matches nothing (`x*`
     /// between two letters) is no match.
-    fn covered(&self, pattern: &Regex, text: &str) -> Option<String> {
+    fn covered(&self, pattern: &Pattern, text: &str) -> Option<String> {
         let mut covered = String::new();
         let mut copied = 0;
-        for found in pattern.find_iter(text).filter(|found| !found.is_empty()) {
-            covered.push_str(&text[copied..found.start()]);
+        for found in pattern.matches(text).filter(|found| !found.is_empty()) {
+            covered.push_str(&text[copied..found.start]);
             covered.push_str(&self.cover);
-            copied = found.end();
+            copied = found.end;
             if covered.len() > TEXT_BYTES_MAX {
                 return Some(self.cover.clone());
             }
@@ -135,7 +135,7 @@ mod tests {
     fn redact(file: &Value, row: &Value) -> Value {
         let file: RedactFile = serde_json::from_value(file.clone()).unwrap();
         let mut row = Row::from(row.as_object().unwrap().clone());
-        Redact::new(&file).unwrap().run(&mut row);
+        Redact::new(&file, Engine::Small).unwrap().run(&mut row);
         row.into()
     }
 
@@ -191,7 +191,7 @@ mod tests {
             json!({"pattern": "a", "replace": "x".repeat(65)}),
         ] {
             let file: RedactFile = serde_json::from_value(bad.clone()).unwrap();
-            assert!(Redact::new(&file).is_err(), "{bad}");
+            assert!(Redact::new(&file, Engine::Small).is_err(), "{bad}");
         }
     }
 }

@@ -394,7 +394,7 @@ fn a_text_that_is_to_be_kept_elsewhere_is_refused_as_it_was() {
         {"step": "parse", "format": "json", "on_error": "dead_letter"},
         {"step": "add", "field": "b", "value": 2},
     ]));
-    let steps = Steps::with_dead_letters(written.clone()).unwrap();
+    let steps = Steps::with_dead_letters(written.clone(), Engine::Small).unwrap();
     let ran = |row: Value| {
         let mut row = Row::from(row.as_object().unwrap().clone());
         (steps.run(&mut row, 0), Value::from(row))
@@ -551,7 +551,7 @@ proptest! {
     fn nothing_that_a_pattern_finds_is_left(text in "[a-c0-9 ü]{0,40}", key in "[a-z]{1,3}") {
         let row = json!({"m": text, "o": {(key): [text]}});
         let made = run(&json!({"step": "redact", "pattern": "[0-9]{2,}", "replace": "x"}), &row).unwrap();
-        let pattern = Pattern::new("[0-9]{2,}").unwrap();
+        let pattern = Pattern::new("[0-9]{2,}", Engine::Small).unwrap();
         prop_assert!(!pattern.is_in(&made.to_string()));
         prop_assert_eq!(made.to_string().matches('ü').count(), row.to_string().matches('ü').count());
     }

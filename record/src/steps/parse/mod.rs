@@ -24,7 +24,7 @@ mod syslog;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Pattern, RESERVED, Row, StepError};
+use super::{Engine, Pattern, RESERVED, Row, StepError};
 
 /// Most fields that a text may become, JSON apart: a line of separators must not take a device's
 /// memory.
@@ -149,7 +149,7 @@ impl Parse {
     ///
     /// # Errors
     /// A setting is missing, is none, or means nothing with this format.
-    pub fn new(file: &ParseFile) -> Result<Self, StepError> {
+    pub fn new(file: &ParseFile, engine: Engine) -> Result<Self, StepError> {
         let field = file.field.clone().unwrap_or_else(|| "message".to_owned());
         for (name, value) in [("field", Some(&field)), ("into", file.into.as_ref())] {
             if value.is_some_and(String::is_empty) {
@@ -162,7 +162,7 @@ impl Parse {
             into: file.into.clone(),
             on_error: file.on_error.unwrap_or_default(),
             numbers: file.numbers.clone().unwrap_or_default(),
-            parser: Parser::new(file)?,
+            parser: Parser::new(file, engine)?,
         })
     }
 
@@ -211,7 +211,7 @@ impl Parse {
 }
 
 impl Parser {
-    fn new(file: &ParseFile) -> Result<Self, StepError> {
+    fn new(file: &ParseFile, engine: Engine) -> Result<Self, StepError> {
         let format = file.format;
         let is = |formats: &[Format]| formats.contains(&format);
         for (name, given, belongs) in [
@@ -241,7 +241,7 @@ impl Parser {
                     assign: text("assign", &file.assign, "=")?,
                 }
             }
-            Format::Regex => Self::Regex(named_groups(file)?),
+            Format::Regex => Self::Regex(named_groups(file, engine)?),
             Format::Syslog => Self::Syslog(syslog::Which::Either),
             Format::Syslog3164 => Self::Syslog(syslog::Which::Rfc3164),
             Format::Syslog5424 => Self::Syslog(syslog::Which::Rfc5424),
@@ -269,11 +269,10 @@ impl Parser {
             Self::Logfmt => logfmt::parse(text),
             Self::KeyValue { separator, assign } => key_value::parse(text, separator, assign),
             Self::Regex(pattern) => {
-                let regex = pattern.regex();
-                let groups = regex.captures(text).ok_or("the pattern is not in it")?;
-                let named = regex.capture_names().enumerate().filter_map(|(at, name)| {
-                    Some((name?.to_owned(), groups.get(at)?.as_str().into()))
-                });
+                let groups = pattern.groups(text).ok_or("the pattern is not in it")?;
+                let named = groups
+                    .into_iter()
+                    .map(|(name, text)| (name.to_owned(), text.into()));
                 Ok(named.collect())
             }
             Self::Syslog(which) => syslog::parse(text, *which),
@@ -283,16 +282,17 @@ impl Parser {
     }
 }
 
-fn named_groups(file: &ParseFile) -> Result<Pattern, StepError> {
+fn named_groups(file: &ParseFile, engine: Engine) -> Result<Pattern, StepError> {
     let needs = StepError::Needs {
         format: "regex",
         setting: "pattern",
         what: "a pattern with a named group, `(?<name>…)`, for each field",
     };
-    let pattern = Pattern::new(file.pattern.as_ref().ok_or_else(|| needs.clone())?)?;
-    match pattern.regex().capture_names().flatten().next() {
-        Some(_) => Ok(pattern),
-        None => Err(needs),
+    let pattern = Pattern::new(file.pattern.as_ref().ok_or_else(|| needs.clone())?, engine)?;
+    if pattern.has_names() {
+        Ok(pattern)
+    } else {
+        Err(needs)
     }
 }
 
