@@ -284,6 +284,19 @@ impl Kafka {
             .unwrap_or_else(|error| panic!("cannot restart Kafka: {error:#}"));
     }
 
+    /// Bytes that a topic's records take in the log, all copies: as producers compressed them.
+    ///
+    /// # Panics
+    /// The cluster is not ours, or its folder cannot be read.
+    pub fn stored_bytes(&self, topic: &str) -> u64 {
+        self.assert_ours("measure");
+        let of = |node: &Node| {
+            (node.stored_bytes(topic))
+                .unwrap_or_else(|error| panic!("cannot measure {topic}: {error:#}"))
+        };
+        self.nodes.iter().map(of).sum()
+    }
+
     /// The nodes (from 1) that run.
     pub(super) fn running(&self) -> Vec<usize> {
         let all = self.nodes.iter().enumerate();

@@ -255,6 +255,31 @@ impl Node {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
+    /// Bytes of a topic's segments, of all of its partitions.
+    pub(super) fn stored_bytes(&self, topic: &str) -> Result<u64> {
+        let mut bytes = 0;
+        for partition in fs::read_dir(self.folder.join("data"))? {
+            let partition = partition?.path();
+            let name = partition.file_name().and_then(|name| name.to_str());
+            // `<topic>-<partition>`
+            let of = name.and_then(|name| Some(name.rsplit_once('-')?.0));
+            if of != Some(topic) {
+                continue;
+            }
+            for file in fs::read_dir(&partition)? {
+                let file = file?;
+                if file
+                    .path()
+                    .extension()
+                    .is_some_and(|extension| extension == "log")
+                {
+                    bytes += file.metadata()?.len();
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("broker.log")
     }

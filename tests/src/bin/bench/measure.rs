@@ -42,6 +42,12 @@ pub(crate) fn rss_mib(process: &Process) -> f64 {
     as_f64(process.rss_kib()) / 1024.0
 }
 
+/// Resident memory now, of any process.
+pub(crate) fn rss_mib_of(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    as_f64(number(&status, "VmRSS:")) / 1024.0
+}
+
 /// How often each of its threads was woken so far, by the threads' names.
 pub(crate) fn wake_ups(pid: u32) -> BTreeMap<String, u64> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");

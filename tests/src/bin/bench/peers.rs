@@ -1,7 +1,6 @@
 //! What else brings lines to Kafka: kcat, and rsyslog as Debian has it.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use headwater_tests::oracle::wait_until;
@@ -26,33 +25,100 @@ pub(crate) fn kcat(bench: &Bench, input: &Input) -> f64 {
     ))
 }
 
-/// What rsyslog used for an input, until every line was in the topic.
-pub(crate) fn rsyslog(bench: &Bench, input: &Input) -> Used {
-    let topic = unique("rsyslog");
+/// Bytes in the broker's log of an input's lines alone: no header, no account, in batches of the agent's
+/// size and by its codec.
+pub(crate) fn raw_bytes(bench: &Bench, input: &Input) -> u64 {
+    let topic = unique("raw");
     bench.kafka.create_topic(&topic, 1, &[]);
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = folder.path().join("rsyslog.conf");
-    let broker = bench.kafka.bootstrap();
-    let text = format!(
-        r#"global(workDirectory="{work}")
+    cpu_of(&format!(
+        "cat {} | kcat -P -b {} -t {topic} -X enable.idempotence=true -X {CODEC} -X linger.ms=50 \
+         -X batch.num.messages=1000 -X batch.size=262144",
+        input.glob(),
+        bench.kafka.bootstrap(),
+    ));
+    bench.kafka.stored_bytes(&topic)
+}
+
+/// Where rsyslog keeps what it cannot send yet.
+#[derive(Clone, Copy)]
+pub(crate) enum Queue {
+    /// In memory alone.
+    Memory,
+    /// In memory, and on disk beyond 8000 lines: Debian's documented set-up for a server that is away.
+    Disk,
+}
+
+/// A running rsyslogd; killed when it is dropped.
+pub(crate) struct Rsyslog {
+    daemon: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Rsyslog {
+    /// Starts it on an input, into a topic that is there.
+    pub(crate) fn start(bench: &Bench, topic: &str, input: &Input, queue: Queue) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = folder.path().join("rsyslog.conf");
+        let queue = match queue {
+            Queue::Memory => r#"queue.type="LinkedList" queue.size="200000""#,
+            Queue::Disk => {
+                r#"queue.type="LinkedList" queue.size="10000" queue.filename="out"
+        queue.maxDiskSpace="2g" queue.saveOnShutdown="on""#
+            }
+        };
+        let text = format!(
+            r#"global(workDirectory="{work}")
 module(load="imfile" mode="inotify")
 module(load="omkafka")
 template(name="line" type="string" string="%msg%")
 input(type="imfile" file="{glob}" tag="bench" ruleset="out" freshStartTail="off" addMetadata="off")
-ruleset(name="out" queue.type="LinkedList" queue.size="200000" queue.dequeueBatchSize="1024") {{
+ruleset(name="out" {queue} queue.dequeueBatchSize="1024") {{
   action(type="omkafka" topic="{topic}" broker="{broker}" template="line" resubmitOnFailure="on"
+         action.resumeRetryCount="-1" action.resumeInterval="1"
          confParam=["{CODEC}", "request.required.acks=-1", "queue.buffering.max.ms=50",
                     "batch.num.messages=10000"])
 }}
 "#,
-        work = folder.path().display(),
-        glob = input.glob(),
-    );
-    fs::write(&config, text).expect("a configuration can be written");
-    let daemon = Daemon::start(&config, &folder.path().join("pid"));
-    let pid = daemon.0.id();
+            work = folder.path().display(),
+            glob = input.glob(),
+            broker = bench.kafka.bootstrap(),
+        );
+        fs::write(&config, text).expect("a configuration can be written");
+        let mut command = Command::new("rsyslogd");
+        command.arg("-n").arg("-f").arg(&config);
+        command.arg("-i").arg(folder.path().join("pid"));
+        let daemon = command.stdin(Stdio::null()).spawn();
+        Self {
+            daemon: daemon.expect("rsyslogd is installed"),
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+}
+
+impl Drop for Rsyslog {
+    fn drop(&mut self) {
+        self.daemon.kill().expect("it is ours");
+        self.daemon.wait().expect("it was killed");
+    }
+}
+
+/// What rsyslog used for an input, until every line was in the topic.
+pub(crate) fn rsyslog(bench: &Bench, input: &Input) -> Used {
+    let topic = topic(bench);
+    let rsyslog = Rsyslog::start(bench, &topic, input, Queue::Memory);
     bench.wait_for(&topic, input.lines);
-    Used::by(pid)
+    Used::by(rsyslog.pid())
+}
+
+/// A topic for it.
+pub(crate) fn topic(bench: &Bench) -> String {
+    let topic = unique("rsyslog");
+    bench.kafka.create_topic(&topic, 1, &[]);
+    topic
 }
 
 impl Bench {
@@ -67,29 +133,5 @@ impl Bench {
             }
             is_there
         });
-    }
-}
-
-/// A running rsyslogd; killed when it is dropped.
-struct Daemon(Child);
-
-impl Daemon {
-    fn start(config: &Path, pid_file: &Path) -> Self {
-        let mut command = Command::new("rsyslogd");
-        command
-            .arg("-n")
-            .arg("-f")
-            .arg(config)
-            .arg("-i")
-            .arg(pid_file);
-        let child = command.stdin(Stdio::null()).spawn();
-        Self(child.expect("rsyslogd is installed"))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it was killed");
     }
 }

@@ -8,7 +8,8 @@ use headwater_tests::loading::Loading;
 
 use super::Bench;
 use super::input::Input;
-use super::measure::{Used, as_f64, end, rss_mib, system_calls, wake_ups};
+use super::measure::{Used, as_f64, end, rss_mib_of, system_calls, wake_ups};
+use super::peers::{self, Queue, Rsyslog};
 
 /// How long it is watched.
 const WATCHED: u32 = 60;
@@ -20,11 +21,15 @@ pub(crate) fn run(bench: &Bench) {
     println!("|---|---|---|---|---|---|");
     for files in [1, 1000] {
         let input = Input::service(&bench.folder, files, files * 10, 200);
-        watch(bench, &format!("{files} files"), &input.glob(), "");
+        watch_agent(bench, &format!("{files} files"), &input.glob(), "");
+        let topic = peers::topic(bench);
+        let rsyslog = Rsyslog::start(bench, &topic, &input, Queue::Memory);
+        watch(&format!("{files} files, rsyslog"), rsyslog.pid());
+        drop(rsyslog);
         if files > 1 {
             let small = "[window]\nbytes = \"1MiB\"\n";
             let what = format!("{files} files, a window of 1 MiB");
-            watch(bench, &what, &input.glob(), small);
+            watch_agent(bench, &what, &input.glob(), small);
         }
         input.remove();
     }
@@ -36,7 +41,7 @@ pub(crate) fn run(bench: &Bench) {
         sensor.display()
     );
     let input = Input::service(&bench.folder, 1, 10, 200);
-    watch(
+    watch_agent(
         bench,
         "1 file, a sensor read every 10 s",
         &input.glob(),
@@ -45,15 +50,21 @@ pub(crate) fn run(bench: &Bench) {
     input.remove();
 }
 
-fn watch(bench: &Bench, what: &str, glob: &str, more: &str) {
+fn watch_agent(bench: &Bench, what: &str, glob: &str, more: &str) {
     let loading = Loading::new(&bench.kafka, &bench.s3, "quiet", 1);
     let agent = bench.agent(&loading, glob, more);
+    watch(what, agent.pid());
+    end(&agent);
+}
+
+/// Prints what a process costs while nothing comes.
+fn watch(what: &str, pid: u32) {
     // Beyond the first minute's checkpoint and the first metadata.
     std::thread::sleep(Duration::from_secs(75));
-    let (before, cpu) = (wake_ups(agent.pid()), Used::by(agent.pid()).cpu);
+    let (before, cpu) = (wake_ups(pid), Used::by(pid).cpu);
     std::thread::sleep(Duration::from_secs(WATCHED.into()));
-    let (after, cpu_after) = (wake_ups(agent.pid()), Used::by(agent.pid()).cpu);
-    let calls = system_calls(agent.pid(), 30);
+    let (after, cpu_after) = (wake_ups(pid), Used::by(pid).cpu);
+    let calls = system_calls(pid, 30);
     let woken: BTreeMap<&str, u64> = (after.iter())
         .map(|(name, n)| (name.as_str(), n - before.get(name).copied().unwrap_or(0)))
         .filter(|(_, n)| *n > 0)
@@ -63,11 +74,10 @@ fn watch(bench: &Bench, what: &str, glob: &str, more: &str) {
         .collect();
     println!(
         "| {what} | {:.1} | {:.2} | {} | {:.1} | {:.2} |",
-        rss_mib(&agent),
+        rss_mib_of(pid),
         as_f64(woken.values().sum()) / f64::from(WATCHED),
         by_thread.join(", "),
         as_f64(calls) / 30.0,
         (cpu_after - cpu) * 3600.0 / f64::from(WATCHED)
     );
-    end(&agent);
 }
