@@ -63,7 +63,8 @@ enum Command {
         #[arg(long)]
         decode: bool,
     },
-    /// Show what a source makes of the sample on standard input.
+    /// Show what a source makes of the sample on standard input: lines for a file; for a journal,
+    /// what `journalctl -o json` prints.
     Test {
         /// The configuration file.
         #[arg(long)]

@@ -1,7 +1,8 @@
 //! `headwater-agent test --config FILE --source ID < SAMPLE`: what a source makes of a sample.
 //!
 //! Standard output has a line for each record, as it would be sent; standard error says how many
-//! lines became what. Nothing is connected to, and nothing is remembered.
+//! lines became what. Nothing is connected to, and nothing is remembered. The sample of a journal is
+//! entries as `journalctl -o json` writes them.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -12,9 +13,11 @@ use headwater_record::Generation;
 use headwater_record::value::ValueWriter;
 
 use crate::clock::{monotonic, wall_ms};
-use crate::config::{Host, Plan};
+use crate::config::{FileSource, Host, Plan};
 use crate::frame::frames::{Chunk, Frames};
-use crate::process::{Draft, Stage, State};
+use crate::process::{Draft, Stage, State, Tally};
+
+mod journal;
 
 /// What is read of the sample at a time, bytes, beyond the longest line.
 const READ_BYTES: usize = 64 * 1024;
@@ -22,8 +25,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Shows what the source `id` of the configuration at `path` makes of standard input.
 ///
 /// # Errors
-/// The configuration is refused, has no such source of lines, or something cannot be read or
-/// written.
+/// The configuration is refused, has no such source of lines or entries, or something cannot be read
+/// or written.
 pub fn run(path: &Path, id: &str) -> anyhow::Result<ExitCode> {
     let plan = match Plan::new(headwater_msk::config_file::read(path)?, &Host::read()) {
         Ok(plan) => plan,
@@ -48,13 +51,30 @@ fn test(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let Some(source) = plan.files.iter().find(|source| source.id.as_str() == id) else {
-        let known: Vec<_> = plan.files.iter().map(|source| source.id.as_str()).collect();
-        bail!(
-            "no source {id:?} reads lines; these do: {}",
-            known.join(", ")
-        );
-    };
+    let is_asked = |other: &headwater_record::SourceId| other.as_str() == id;
+    if let Some(source) = plan.files.iter().find(|source| is_asked(&source.id)) {
+        return lines(plan, source, sample, out, err);
+    }
+    if let Some(source) = plan.journals.iter().find(|source| is_asked(&source.id)) {
+        return journal::entries(plan, source, sample, out, err);
+    }
+    let files = plan.files.iter().map(|source| source.id.as_str());
+    let journals = plan.journals.iter().map(|source| source.id.as_str());
+    let known: Vec<_> = files.chain(journals).collect();
+    bail!(
+        "no source {id:?} reads lines or the journal; these do: {}",
+        known.join(", ")
+    );
+}
+
+/// Shows what a `[[file]]` makes of lines.
+fn lines(
+    plan: &Plan,
+    source: &FileSource,
+    sample: &mut impl Read,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> anyhow::Result<()> {
     let writer = ValueWriter::new(&plan.device, &source.id);
     let mut state = State::default();
     let moment = (wall_ms(), monotonic());
@@ -106,14 +126,17 @@ fn test(
         n_records += show(&mut draft, out)?;
     }
     n_records += show(&mut draft, out)?;
-    let tally = stage.tally;
-    writeln!(
-        err,
-        "{n_lines} lines: {n_records} records; {} filtered, {} repeats, {} cut by the rate limit, \
-         {} too large; {} could not be parsed",
-        tally.filtered, tally.repeated, tally.limited, tally.too_large, tally.unparsed
-    )?;
+    writeln!(err, "{n_lines} lines: {}", said(n_records, stage.tally))?;
     Ok(())
+}
+
+/// What became of the sample, in words.
+fn said(n_records: u64, tally: Tally) -> String {
+    format!(
+        "{n_records} records; {} filtered, {} repeats, {} cut by the rate limit, {} too large; \
+         {} could not be parsed",
+        tally.filtered, tally.repeated, tally.limited, tally.too_large, tally.unparsed
+    )
 }
 
 /// Writes the draft's records, and begins another where it ends.
@@ -199,14 +222,15 @@ mod tests {
     fn a_source_that_is_not_there_is_said() {
         let file = headwater_msk::config_file::parse(
             "device = \"pi-7\"\n[kafka]\nbrokers = [\"localhost:9092\"]\ntopic = \"logs\"\n\
-             [[file]]\nid = \"app\"\npaths = [\"/a\"]\n",
+             [[file]]\nid = \"app\"\npaths = [\"/a\"]\n\
+             [[journal]]\nid = \"j\"\n",
         );
         let plan = Plan::new(file.unwrap(), &Host::default()).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let error = test(&plan, "ap", &mut io::empty(), &mut out, &mut err).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no source \"ap\" reads lines; these do: app"
+            "no source \"ap\" reads lines or the journal; these do: app, j"
         );
     }
 }

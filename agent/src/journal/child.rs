@@ -13,10 +13,13 @@ const READ_BYTES: usize = 64 * 1024;
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// Pieces that wait; when they do, journalctl waits, too.
 const PIECES: usize = 2;
+/// What all of it takes at most, bytes: pieces that wait, one that is being made, and one that is read,
+/// of which an entry is a row besides.
+pub const BYTES_MAX: usize = (PIECES + 3) * (LINE_BYTES_MAX + READ_BYTES);
 
 /// A piece of the output.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Output {
+pub(crate) enum Output {
     /// Whole lines.
     Lines(Vec<u8>),
     /// A line above the limit was skipped here.
@@ -103,14 +106,15 @@ fn forward(mut stdout: impl Read, sender: &SyncSender<Output>, stop: &Stop) {
 
 /// Cuts output into whole lines.
 #[derive(Debug, Default)]
-struct Whole {
+pub(crate) struct Whole {
     rest: Vec<u8>,
     /// The line under way is above the limit.
     skipping: bool,
 }
 
 impl Whole {
-    fn take(&mut self, mut piece: &[u8]) -> Vec<Output> {
+    /// The whole lines that end in the next piece of the output.
+    pub(crate) fn take(&mut self, mut piece: &[u8]) -> Vec<Output> {
         let mut outputs = Vec::new();
         if self.skipping {
             let Some(end) = memchr::memchr(b'\n', piece) else {

@@ -31,7 +31,9 @@ use headwater_record::value::ValueWriter;
 use headwater_record::{DeviceId, StreamId};
 use tokio::sync::mpsc::Sender;
 
-use self::child::{Output, Running};
+pub use self::child::BYTES_MAX;
+use self::child::Running;
+pub(crate) use self::child::{Output, Whole};
 use self::entry::{Cursor, Entry};
 pub(crate) use self::place::is_journal;
 use self::place::{Place, marker_of};
