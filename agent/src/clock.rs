@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use headwater_record::value::{CLOCK_SET_MS, SINCE_BOOT_MS_MAX};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// A moment of this process: milliseconds since it first asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,22 @@ pub fn monotonic() -> Monotonic {
     let now = Instant::now();
     let millis = now.duration_since(*START.get_or_init(|| now)).as_millis();
     Monotonic(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+/// Now, for how long things take in the world: milliseconds since the boot, suspensions included. One
+/// part of the agent goes by this or by [`monotonic`], never by both.
+pub fn boottime() -> Monotonic {
+    Monotonic(since_boot_ms())
+}
+
+/// How long the device was suspended since its boot.
+pub fn suspended() -> Duration {
+    let (boot, awake) = (
+        clock_gettime(ClockId::Boottime),
+        clock_gettime(ClockId::Monotonic),
+    );
+    let millis = |time: Timespec| time.tv_sec.saturating_mul(1000) + time.tv_nsec / 1_000_000;
+    Duration::from_millis(u64::try_from(millis(boot) - millis(awake)).unwrap_or(0))
 }
 
 /// Now, for what a record says: Unix time in milliseconds; 0 where the clock stands before 1970.
@@ -111,6 +127,15 @@ mod tests {
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(late.plus(Duration::MAX), Monotonic(u64::MAX));
         assert!(monotonic() <= monotonic());
+    }
+
+    #[test]
+    fn time_since_the_boot_is_time_awake_and_time_asleep() {
+        let awake = clock_gettime(ClockId::Monotonic);
+        let awake = u64::try_from(awake.tv_sec * 1000 + awake.tv_nsec / 1_000_000).unwrap();
+        let both = Monotonic(awake).plus(suspended());
+        // The clocks are read one after the other.
+        assert!(boottime().plus(Duration::from_millis(2)) >= both);
     }
 
     #[test]

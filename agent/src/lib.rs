@@ -28,6 +28,7 @@ pub mod stop;
 pub mod discover;
 pub mod frame;
 pub mod journal;
+pub mod orders;
 pub mod process;
 pub mod sample;
 pub mod sources;

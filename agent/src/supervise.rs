@@ -198,6 +198,7 @@ enum Wake {
     Ended(Ended),
     Asked(Ask),
     Signal(SignalKind),
+    LetGo,
     Known(Result<Vec<OpenGeneration>, Trouble>),
     Deadline,
 }
@@ -249,7 +250,7 @@ impl<'a> Agent<'a> {
             first_of_boot: first_of_this_boot(plan, found.last),
             through: found.last,
         };
-        let to = (cluster, &plan.device);
+        let to = (cluster, &plan.device, &plan.key);
         let mut edge = Edge::new(delivery, store, Arc::clone(&news), to, undated);
         edge.start()?;
         let sources = Sources::start(plan, &edge.store, &found.known, seed)?;
@@ -315,6 +316,7 @@ impl<'a> Agent<'a> {
                 }
                 Wake::Ended(ended) => self.source_ended(&ended),
                 Wake::Asked(ask) => self.answer(ask),
+                Wake::LetGo => self.sources_let_go(),
                 Wake::Known(known) => self.known(known),
                 Wake::Signal(kind) => self.signalled(kind),
                 Wake::Deadline => {
@@ -348,7 +350,7 @@ impl<'a> Agent<'a> {
             batch = self.sources.batches.recv(), if !self.drained => Wake::Batch(batch),
             Some(ended) = self.sources.ended.recv() => Wake::Ended(ended),
             Some(ask) = self.asks.recv() => Wake::Asked(ask),
-            known = Reload::answered(&mut self.reload) => Wake::Known(known),
+            woken = Reload::next(&mut self.reload) => woken,
             () = sleep => Wake::Deadline,
         }
     }

@@ -73,10 +73,14 @@ fn closed_by(status: &Status, by: By) -> Option<f64> {
     whole(u64::from(!gate.open && gate.by == Some(by)))
 }
 
-/// Of milliseconds, which may be below zero.
+/// One that may be below zero.
 #[expect(clippy::cast_precision_loss, reason = "as for `whole`")]
+fn number(number: i64) -> f64 {
+    number as f64
+}
+
 fn signed_seconds(ms: i64) -> f64 {
-    ms as f64 / 1000.0
+    number(ms) / 1000.0
 }
 
 #[rustfmt::skip]
@@ -151,6 +155,9 @@ const METRICS: &[Metric] = metrics! {
     Gauge "resident_memory" Some(Unit::Bytes), "Memory of the process", |s| whole(s.process.rss_bytes);
     Gauge "memory_max" Some(Unit::Bytes), "Bound of the same (memory.max)", |s| s.memory_max_bytes.and_then(whole);
     Counter "cpu" Some(Unit::Seconds), "CPU time of the process, user and system", |s| seconds(s.process.cpu_ms);
+    Gauge "nice" None, "How it gives way to other programs (Nice=): above 0 they go first", |s| Some(number(s.process.nice));
+    Gauge "cpu_quota_cores" None, "As many processors' time as it may take (CPUQuota=)", |s| s.process.cpu_quota_cores;
+    Counter "cpu_held_up" Some(Unit::Seconds), "Time in which that quota held it up", |s| s.process.cpu_held_up_ms.and_then(seconds);
     Counter "storage_written" Some(Unit::Bytes), "Bytes written to storage, as the kernel counts them: what flash wears by", |s| whole(s.process.written_bytes);
     Gauge "open_files" None, "Open files of the process", |s| whole(s.process.open_files);
     Gauge "open_files_max" None, "As many as it may have open (LimitNOFILE=)", |s| whole(s.process.open_files_max);
@@ -214,6 +221,9 @@ mod tests {
             "# TYPE headwater_agent_records counter\nheadwater_agent_records_total 1234567.0\n",
             "# TYPE headwater_agent_up_seconds gauge\n# UNIT headwater_agent_up_seconds seconds\nheadwater_agent_up_seconds 93784.0\n",
             "headwater_agent_storage_written_bytes_total 3145728.0\n",
+            "headwater_agent_nice 5.0\n",
+            "headwater_agent_cpu_quota_cores 0.2\n",
+            "headwater_agent_cpu_held_up_seconds_total 1.5\n",
             "headwater_agent_stuck 0.0\n",
             "headwater_agent_credentials_left_seconds 3141.0\n",
             "headwater_agent_clock_offset_seconds -0.812\n",

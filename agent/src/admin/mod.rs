@@ -18,6 +18,7 @@
 //! owns the state gives it between two events.
 
 pub mod client;
+mod cpu;
 pub mod metrics;
 pub mod process;
 pub mod server;

@@ -1,8 +1,11 @@
 //! What the kernel counts of this process, from `/proc/self` (`man 5 proc`).
 
 use std::fs;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use super::cpu::{self, Quota};
 
 /// What the kernel counts of the process; 0 where it does not tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -27,19 +30,35 @@ pub struct Process {
     /// How often they were stopped for others (involuntary ones).
     #[serde(default)]
     pub preemptions: u64,
+    /// How it gives way to other programs (`Nice=`).
+    #[serde(default)]
+    pub nice: i64,
+    /// As many processors' time as its control group may take (`CPUQuota=`); none where nobody bounds it.
+    #[serde(default)]
+    pub cpu_quota_cores: Option<f64>,
+    /// How long the control group was held up by that; none where it is not counted.
+    #[serde(default)]
+    pub cpu_held_up_ms: Option<u64>,
 }
 
 impl Process {
     /// This process, now.
     pub fn read() -> Self {
         let read = |file| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+        let (stat, quota) = (
+            read("stat"),
+            Quota::read(Path::new(cpu::CGROUPS), &read("cgroup")),
+        );
         let open_files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         Self {
             rss_bytes: number(&read("status"), "VmRSS:").saturating_mul(1024),
-            cpu_ms: cpu_ms(&read("stat")),
+            cpu_ms: cpu_ms(&stat),
             written_bytes: number(&read("io"), "write_bytes:"),
             open_files: open_files as u64,
             open_files_max: number(&read("limits"), "Max open files"),
+            nice: cpu::nice(&stat),
+            cpu_quota_cores: quota.cores,
+            cpu_held_up_ms: quota.held_up_ms,
             ..switches()
         }
     }

@@ -13,7 +13,7 @@ use anyhow::Context;
 use glob::Pattern;
 
 use crate::cli::connect;
-use crate::config::{ConfigFile, Host, Plan, defaults};
+use crate::config::{ConfigFile, Host, Plan, defaults, memory};
 use crate::discover::scan;
 use crate::journal::JOURNALCTL;
 use crate::sample::read::Kind;
@@ -69,6 +69,9 @@ fn check(
     } else {
         write!(out, "{}", with_reasons(&effective)?)?;
         writeln!(out)?;
+        let shares = plan.memory();
+        let (all, parts) = (memory::sum(&shares), memory::said(&shares));
+        writeln!(out, "# memory at most {all}: {parts}")?;
     }
     for source in &plan.files {
         let readable = |path: &Path| {

@@ -71,6 +71,11 @@ impl Changes {
     }
 }
 
+/// The sources of `these` that are not among `others`, as they are: new ones, or changed ones.
+pub fn only_in<'a, S: PartialEq>(these: &'a [S], others: &[S]) -> impl Iterator<Item = &'a S> {
+    these.iter().filter(|source| !others.contains(source))
+}
+
 fn by_id<S>(sources: &[S], id: impl Fn(&S) -> &headwater_record::SourceId) -> BTreeMap<&str, &S> {
     let pair = |source| (id(source).as_str(), source);
     sources.iter().map(pair).collect()
@@ -84,6 +89,7 @@ fn needs_restart(old: &Plan, new: &Plan) -> Vec<&'static str> {
         state_dir,
         kafka,
         credentials,
+        key,
         window_bytes,
         uplink,
         flash_bytes_per_day,
@@ -102,6 +108,7 @@ fn needs_restart(old: &Plan, new: &Plan) -> Vec<&'static str> {
         ("state_dir", *state_dir == old.state_dir),
         ("kafka", *kafka == old.kafka),
         ("credentials", *credentials == old.credentials),
+        ("produce", *key == old.key),
         ("window", *window_bytes == old.window_bytes),
         ("uplink", *uplink == old.uplink),
         ("flash", *flash_bytes_per_day == old.flash_bytes_per_day),
@@ -160,12 +167,12 @@ mod tests {
     fn what_needs_a_restart_is_named() {
         let old = plan("KAFKA");
         let new = plan(
-            "state_dir = '/s'\nKAFKA[spool]\nafter = '1s'\n[uplink]\nbytes_per_day = '1MB'\n\
+            "state_dir = '/s'\nKAFKA[produce]\nkey = 'stream'\n[spool]\nafter = '1s'\n[uplink]\nbytes_per_day = '1MB'\n\
              [[file]]\nid = 'b'\npaths = ['/b']\n",
         );
         assert_eq!(
             Changes::between(&old, &new),
-            Err(vec!["state_dir", "uplink", "spool", "admin"]),
+            Err(vec!["state_dir", "produce", "uplink", "spool", "admin"]),
             "the socket lies in the state directory"
         );
     }

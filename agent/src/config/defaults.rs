@@ -31,6 +31,10 @@ defaults! {
     /// What is sent in plaintext can be read and changed on its way.
     "kafka.security.allow_plaintext" ALLOW_PLAINTEXT: bool = false;
 
+    /// One device is in one partition and so in one order, and it needs one or two connections to
+    /// brokers. "stream" spreads a busy device over partitions.
+    "produce.key" PRODUCE_KEY: &str = "device";
+
     /// Holds some 13,000 lines of 200 bytes on their way: seconds of a busy device, and small beside
     /// 64 MiB of memory.
     "window.bytes" WINDOW_BYTES: Bytes = Bytes::mib(4);
@@ -163,10 +167,6 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
 
 /// Smallest `window.bytes`: a batch from each of some sources at a time.
 pub const WINDOW_BYTES_LEAST: Bytes = Bytes::kib(256);
-/// What the agent takes besides its window: programs, stacks, SQLite, a compressor, librdkafka with
-/// what it holds. 11 MiB idle were seen (docs/benchmarks.md), and 20 to 24 under load with a window of
-/// 4 MiB.
-pub const MEMORY_BASE: Bytes = Bytes::mib(20);
 /// Smallest `spool.max_bytes`: what an empty database with its write-ahead log takes, and a batch.
 pub const SPOOL_MAX_BYTES_LEAST: Bytes = Bytes::kib(256);
 /// Smallest budget of the uplink: connecting by TLS and asking for the topic takes some 10 KB, and a

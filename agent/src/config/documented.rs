@@ -16,6 +16,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("", ""),
     ("[kafka]", ""),
     ("[credentials]", "[credentials]"),
+    ("[produce]", "[produce]"),
     ("[window]", "[window]"),
     ("[memory]", "[memory]"),
     ("[spool]", "[spool]"),
@@ -72,6 +73,7 @@ fn every_setting_is_documented() {
     let documented = documented();
     let mut known = Vec::new();
     let tables = [
+        "produce",
         "window",
         "memory",
         "spool",

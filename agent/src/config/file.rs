@@ -47,6 +47,9 @@ pub struct ConfigFile {
     /// Where AWS credentials come from.
     #[serde(default, skip_serializing_if = "CredentialSettings::is_default")]
     pub credentials: CredentialSettings,
+    /// What records look like in Kafka.
+    #[serde(default)]
+    pub produce: Produce,
     /// The RAM between a source and its settlement.
     #[serde(default)]
     pub window: Window,
@@ -80,6 +83,14 @@ pub struct ConfigFile {
     /// Read sensors.
     #[serde(default, rename = "sensor", skip_serializing_if = "Vec::is_empty")]
     pub sensors: Vec<Sensor>,
+}
+
+table! {
+    /// `[produce]`
+    Produce {
+        /// The records' key: `device`, `stream`, or a template.
+        key: String,
+    }
 }
 
 table! {

@@ -10,6 +10,7 @@ pub mod file;
 pub mod host;
 mod journals;
 pub mod listen;
+pub mod memory;
 pub mod plan;
 pub mod problems;
 mod process;

@@ -11,12 +11,14 @@ use headwater_msk::{Bytes, CredentialSettings, Kafka, Period};
 use headwater_record::{DeviceId, SourceId};
 
 use super::file::{self, ConfigFile, LastLine, StartAt};
+use super::memory::{self, Share};
 use super::problems::{Check, Problem, to_usize};
 use super::{Host, Listen, defaults, process};
 use crate::delivery::uplink::UplinkSettings;
 use crate::frame::frames::Framing;
 use crate::frame::multiline::Multiline;
 use crate::process::ProcessPlan;
+use crate::produce::key::Key;
 use crate::sample::policy::Policy;
 use crate::sample::read::Reader;
 use crate::sample::reading::Conversion;
@@ -36,6 +38,8 @@ pub struct Plan {
     pub kafka: Kafka,
     /// Where AWS credentials come from.
     pub credentials: CredentialSettings,
+    /// The key of each record.
+    pub key: Key,
     /// Bound on all records in RAM, bytes.
     pub window_bytes: usize,
     /// When the agent is connected.
@@ -172,7 +176,9 @@ impl Plan {
             let (key, message) = text.split_once([':', ' ']).unwrap_or(("kafka", &text));
             check.problem(key, message.trim_start());
         }
-        let window_bytes = check.window(config.window.bytes, config.memory.max);
+        let key = check.key(config.produce.key.as_deref());
+        let journals = config.journals.len();
+        let window_bytes = check.window(config.window.bytes, config.memory.max, journals);
         let uplink = check.uplink(&config.uplink, device.as_ref());
         let spool_bytes = check.at_least(
             "spool.max_bytes",
@@ -194,6 +200,7 @@ impl Plan {
                     state_dir,
                     kafka: config.kafka,
                     credentials: config.credentials,
+                    key,
                     window_bytes: to_usize(window_bytes),
                     uplink,
                     flash_bytes_per_day: config.flash.bytes_per_day.map(|bytes| bytes.0),
@@ -249,6 +256,16 @@ impl Plan {
         files.chain(sensors).chain(journals).collect()
     }
 
+    /// What each part takes of memory at most, the window last.
+    pub fn memory(&self) -> Vec<Share> {
+        let mut shares = memory::shares(self.journals.len());
+        shares.push(Share {
+            name: "window",
+            bytes: Bytes(self.window_bytes as u64),
+        });
+        shares
+    }
+
     /// The plan written back as a configuration file, with nothing left out.
     pub fn effective(&self) -> ConfigFile {
         ConfigFile {
@@ -256,6 +273,9 @@ impl Plan {
             state_dir: Some(self.state_dir.to_string_lossy().into_owned()),
             kafka: self.kafka.clone(),
             credentials: self.credentials.clone(),
+            produce: file::Produce {
+                key: Some(self.key.to_string()),
+            },
             window: file::Window {
                 bytes: Some(Bytes(self.window_bytes as u64)),
             },

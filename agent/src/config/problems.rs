@@ -12,12 +12,13 @@ use headwater_record::{DeviceId, SourceId};
 
 use super::file::LastLine;
 use super::plan::{FileSource, JournalSource, SensorSource};
-use super::{Host, Listen, defaults, file};
+use super::{Host, Listen, defaults, file, memory};
 use crate::delivery::allowance::Budgets;
 use crate::delivery::uplink::{self, Hours, UplinkSettings};
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::frame::multiline::{self, Multiline};
+use crate::produce::key::Key;
 use crate::spool::sealing::KeyFiles;
 
 /// One thing that is wrong with a configuration.
@@ -110,6 +111,15 @@ impl Check {
         KeyFiles { key, old_keys }
     }
 
+    /// The key of each record.
+    pub(super) fn key(&mut self, written: Option<&str>) -> Key {
+        let key = Key::parse(written.unwrap_or(defaults::PRODUCE_KEY));
+        key.unwrap_or_else(|problem| {
+            self.problem("produce.key", problem);
+            Key::default()
+        })
+    }
+
     pub(super) fn at_least(&mut self, key: &str, value: Bytes, least: Bytes) -> Bytes {
         if value < least {
             self.problem(key, format!("{value} is too small: at least {least}"));
@@ -117,21 +127,30 @@ impl Check {
         value
     }
 
-    /// The window, as written or as the share of `memory.max`.
-    pub(super) fn window(&mut self, written: Option<Bytes>, max: Option<Bytes>) -> Bytes {
-        let base = defaults::MEMORY_BASE;
-        let share = max.map(|max| Bytes(max.0.saturating_sub(base.0)));
+    /// The window, as written or as what the other parts leave of `memory.max`.
+    pub(super) fn window(
+        &mut self,
+        written: Option<Bytes>,
+        max: Option<Bytes>,
+        journals: usize,
+    ) -> Bytes {
+        let shares = memory::shares(journals);
+        let others = memory::sum(&shares);
+        let left = max.map(|max| Bytes(max.0.saturating_sub(others.0)));
         let least = defaults::WINDOW_BYTES_LEAST;
-        if let (Some(max), Some(share)) = (max, share)
-            && share < written.unwrap_or(least)
+        if let (Some(max), Some(left)) = (max, left)
+            && left < written.unwrap_or(least)
         {
-            let wanted = Bytes(base.0 + written.unwrap_or(least).0);
+            let wanted = Bytes(others.0.saturating_add(written.unwrap_or(least).0));
             self.problem(
                 "memory.max",
-                format!("{max} is too small: the agent takes {base} besides its window, so {wanted} at least"),
+                format!(
+                    "{max} is too small: the agent takes {others} besides its window ({}), so {wanted} at least",
+                    memory::said(&shares)
+                ),
             );
         }
-        let default = share.map_or(defaults::WINDOW_BYTES, |share| share.max(least));
+        let default = left.map_or(defaults::WINDOW_BYTES, |left| left.max(least));
         self.at_least("window.bytes", written.unwrap_or(default), least)
     }
 

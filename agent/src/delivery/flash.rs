@@ -1,7 +1,8 @@
 //! The flash governor: a budget of bytes written a day. As it is used up, commits come less often and
 //! so gather more; when it is gone, nothing is written until some of it has come back. Pure.
 //!
-//! The budget is a bucket that holds one day's bytes and fills evenly over the day. What was written
+//! The budget is a bucket that holds one day's bytes and fills evenly over the day, also while the device
+//! is suspended. What was written
 //! is what the kernel counts for the process, not an estimate. What a commit wrote beyond what was left
 //! is a debt, and is paid before anything comes back. A restart goes on with what was left at the
 //! last commit before it, and with what has come back since.
@@ -118,16 +119,28 @@ impl Flash {
         is_news.then_some(self.debt)
     }
 
+    /// The device was suspended for so long: the day has gone on.
+    pub(super) fn slept(&mut self, period: Duration) {
+        if let Some(per_day) = self.per_day {
+            self.gain(per_day, u128::from(per_day) * period.as_millis() / DAY_MS);
+            self.stretch = self.stretch_now(per_day);
+        }
+    }
+
     fn fill(&mut self, per_day: u64, now: Monotonic) {
         let since = u128::from(now.0.saturating_sub(self.filled.0));
         let gained = u128::from(per_day) * since / DAY_MS;
         if gained > 0 {
             self.filled = now;
-            let paid = u128::from(self.debt).min(gained);
-            self.debt -= u64::try_from(paid).unwrap_or(self.debt);
-            let level = u128::from(self.level) + (gained - paid);
-            self.level = u64::try_from(level).unwrap_or(u64::MAX).min(per_day);
+            self.gain(per_day, gained);
         }
+    }
+
+    fn gain(&mut self, per_day: u64, gained: u128) {
+        let paid = u128::from(self.debt).min(gained);
+        self.debt -= u64::try_from(paid).unwrap_or(self.debt);
+        let level = u128::from(self.level) + (gained - paid);
+        self.level = u64::try_from(level).unwrap_or(u64::MAX).min(per_day);
     }
 
     /// 1 while half of the budget is left, twice for each half of that.
@@ -208,6 +221,27 @@ mod tests {
             ),
             (2, Monotonic(0))
         );
+    }
+
+    #[test]
+    fn a_day_goes_on_while_the_device_sleeps() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let mut flash = Flash::new(Some(240_000));
+        flash.wrote(0, Monotonic(0));
+        flash.wrote(250_000, Monotonic(0));
+        assert_eq!((flash.level, flash.debt), (0, 10_000));
+        flash.slept(HOUR / 2);
+        assert_eq!((flash.level, flash.debt), (0, 5000));
+        flash.slept(HOUR);
+        assert_eq!((flash.level, flash.debt), (5000, 0));
+        assert_eq!(flash.not_before(), Monotonic(0), "no wait is left");
+        flash.slept(HOUR * 1000);
+        assert_eq!(
+            (flash.level, flash.stretch),
+            (240_000, 1),
+            "one day's at most"
+        );
+        Flash::new(None).slept(HOUR);
     }
 
     #[test]

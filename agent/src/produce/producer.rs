@@ -34,6 +34,7 @@ use self::context::{Context, Inlet};
 use self::hand_over::{Waiting, hand_over};
 pub use self::reports::Report;
 use self::reports::{Reports, Tally};
+use super::key::Key;
 use super::outcome::outcome;
 use crate::backdate::Backdate;
 use crate::batch::Batch;
@@ -55,6 +56,10 @@ const WIRE_EVERY: Duration = Duration::from_secs(1);
 /// JSON. A client that has forgotten all of them is made anew after two of these.
 const KNOWN_EVERY: Duration = Duration::from_secs(30);
 
+/// Most that librdkafka queues, KiB.
+pub const QUEUE_KIB_MAX: u64 = 4096;
+const QUEUE_KIB_MAX_TEXT: &str = "4096";
+
 /// The producer's properties, with what each is for. `[kafka.options]` goes before those that are
 /// not reserved.
 const PROPERTIES: &[(&str, &str)] = &[
@@ -72,7 +77,7 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("batch.size", "262144"),
     ("message.max.bytes", "1000000"),
     // librdkafka's default is 1 GiB. Delivery hands over less than this; it is the belt to that.
-    ("queue.buffering.max.kbytes", "4096"),
+    ("queue.buffering.max.kbytes", QUEUE_KIB_MAX_TEXT),
     ("queue.buffering.max.messages", "100000"),
 ];
 
@@ -107,7 +112,7 @@ pub struct Undated {
 pub struct Producer {
     client: Arc<BaseProducer<Context>>,
     topic: String,
-    key: String,
+    key: Key,
     /// Batches of which librdkafka has not taken every record yet, in order.
     waiting: VecDeque<Waiting>,
     /// For batches up to this one: some of their records may have no time yet.
@@ -129,14 +134,14 @@ impl fmt::Debug for Producer {
 }
 
 impl Producer {
-    /// A client for the records of `device`. `news` is notified when there are reports to take.
+    /// A client for the records of `device`, with keys as said. `news` is notified when there are reports to take.
     /// `counts`: whether it is to say how many bytes pass ([`Report::Wire`]), each second.
     ///
     /// # Errors
     /// See [`ProducerError`]. A broker that cannot be reached is none: librdkafka tries for ever.
     pub fn new(
         cluster: &Arc<Cluster>,
-        device: &DeviceId,
+        (device, key): (&DeviceId, &Key),
         (undated, counts): (Undated, bool),
         news: Arc<Notify>,
     ) -> Result<Self, ProducerError> {
@@ -164,7 +169,7 @@ impl Producer {
         Ok(Self {
             client,
             topic: cluster.topic().to_owned(),
-            key: device.as_str().to_owned(),
+            key: key.clone(),
             waiting: VecDeque::new(),
             undated,
             reports,
@@ -209,7 +214,8 @@ impl Producer {
                 booted_ms: clock::booted_ms(),
                 first_of_boot: self.undated.first_of_boot,
             });
-            let to = (self.topic.as_str(), self.key.as_str());
+            let key = self.key.of(&first.batch.stream);
+            let to = (self.topic.as_str(), key.as_str());
             let code = hand_over(&self.client, to, backdate, first);
             match code {
                 RDKafkaErrorCode::NoError => {}

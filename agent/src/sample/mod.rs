@@ -7,6 +7,9 @@
 //! - [`sensor`]: pure; the numbers of samples, and what became of each.
 //! - [`group`]: the sensors of one source.
 //!
+//! Intervals, windows and heartbeats count time in which the device was suspended: they are about the
+//! world outside. What was missed meanwhile is one reading, and no burst.
+//!
 //! A sample cannot be read again, so a sensor never waits for room: without it the sample is lost,
 //! counted, and told. Each start of the agent is a generation of its own; one that an earlier run
 //! left open is closed with the word that its end is not known.
@@ -25,10 +28,11 @@ use self::sensor::{Became, SAMPLE_BYTES, Sensor};
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
-use crate::clock::{Monotonic, monotonic, stamp_ms, wall_ms};
+use crate::clock::{Monotonic, boottime, stamp_ms, wall_ms};
 use crate::config::SensorSource;
 use crate::discover::said::Said;
 use crate::discover::scan;
+use crate::orders::{Order, Orders};
 use crate::process::Draft;
 use crate::sources::{SourceError, send};
 use crate::stop::Stop;
@@ -64,6 +68,8 @@ pub struct SensorsInput<R> {
     pub sources: Vec<SensorSource>,
     /// Every open generation that the database knows; those that are no sensors are passed over.
     pub known: Vec<OpenGeneration>,
+    /// Changes of what is read.
+    pub orders: Orders<SensorSource>,
     /// Where new generations are entered.
     pub registry: R,
     /// The RAM window.
@@ -83,11 +89,14 @@ pub struct SensorsInput<R> {
 /// # Errors
 /// See [`SourceError`].
 pub fn run<R: Registry>(input: SensorsInput<R>) -> Result<(), SourceError> {
-    let stop = input.stop.clone();
-    let mut sensors = Sensors::new(input, monotonic());
+    let (stop, orders) = (input.stop.clone(), input.orders.clone());
+    let mut sensors = Sensors::new(input, boottime());
     loop {
-        sensors.tick(monotonic())?;
-        if stop.wait(sensors.idle_for(monotonic())) {
+        while let Some(order) = orders.next() {
+            sensors.obey(order, boottime())?;
+        }
+        sensors.tick(boottime())?;
+        if stop.wait(sensors.idle_for(boottime())) {
             return sensors.close();
         }
     }
@@ -112,21 +121,10 @@ struct Sensors<R> {
 
 impl<R: Registry> Sensors<R> {
     fn new(input: SensorsInput<R>, now: Monotonic) -> Self {
-        let group = |plan| Group::new(plan, &input.device, now);
-        let groups: Vec<_> = input.sources.into_iter().map(group).collect();
-        for Group { plan, .. } in &groups {
-            for unmatched in scan(&plan.paths, &[]).unmatched {
-                tracing::warn!(
-                    "source {}: {} matches nothing at the moment; it is tried again",
-                    plan.id,
-                    plan.paths[unmatched]
-                );
-            }
-        }
         let is_sensor = |open: &OpenGeneration| open.origin == Origin::Sensor;
-        Self {
+        let mut sensors = Self {
             unclean: input.known.into_iter().filter(is_sensor).collect(),
-            groups,
+            groups: Vec::new(),
             device: input.device,
             registry: input.registry,
             budget: input.budget,
@@ -136,6 +134,37 @@ impl<R: Registry> Sensors<R> {
             offline: input.offline,
             said: Said::default(),
             losses_said_at: None,
+        };
+        sensors.take_up(input.sources, now);
+        sensors
+    }
+
+    /// Reads other sources from now on. A sensor's generation ends where its source is let go of, so
+    /// there is nothing to go on with.
+    fn obey(&mut self, order: Order<SensorSource>, now: Monotonic) -> Result<(), SourceError> {
+        match order {
+            Order::LetGo { sources, done } => {
+                let is_one = |group: &mut Group| sources.contains(&group.plan.id);
+                let mut groups: Vec<_> = self.groups.extract_if(.., is_one).collect();
+                self.close_all(&mut groups)?;
+                // Nobody waits for it where the agent stops.
+                done.send(()).ok();
+            }
+            Order::TakeUp { sources, .. } => self.take_up(sources, now),
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, sources: Vec<SensorSource>, now: Monotonic) {
+        for plan in sources {
+            for unmatched in scan(&plan.paths, &[]).unmatched {
+                tracing::warn!(
+                    "source {}: {} matches nothing at the moment; it is tried again",
+                    plan.id,
+                    plan.paths[unmatched]
+                );
+            }
+            self.groups.push(Group::new(plan, &self.device, now));
         }
     }
 
@@ -235,10 +264,15 @@ impl<R: Registry> Sensors<R> {
 
     /// Closes every sensor, in order.
     fn close(&mut self) -> Result<(), SourceError> {
+        let mut groups = std::mem::take(&mut self.groups);
+        self.close_all(&mut groups)
+    }
+
+    fn close_all(&self, groups: &mut [Group]) -> Result<(), SourceError> {
         let mut patience = PATIENCE;
-        for group in &mut self.groups {
+        for group in groups {
             let mut sensors = std::mem::take(&mut group.sensors);
-            let telling = group.telling(monotonic(), false);
+            let telling = group.telling(boottime(), false);
             for sensor in &mut sensors {
                 let room = self.budget.take(SAMPLE_BYTES, patience);
                 if room.is_none() {

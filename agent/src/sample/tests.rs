@@ -5,7 +5,7 @@ use glob::Pattern;
 use headwater_record::{Generation, Kind as Is, StreamId};
 use tokio::sync::mpsc::{self, Receiver};
 
-use super::policy::{Policy, Rollup, RollupWhen};
+use super::policy::{Deadband, Policy, Rollup, RollupWhen};
 use super::read::{Kind, Reader};
 use super::reading::Conversion;
 use super::schedule::Beat;
@@ -93,6 +93,7 @@ fn rig_with(
         device: "pi-7".parse().unwrap(),
         sources: vec![source],
         known,
+        orders: Orders::default(),
         registry: registered.clone(),
         budget: budget.clone(),
         batches,
@@ -280,4 +281,68 @@ fn what_was_written_long_ago_is_stale() {
     let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
     file.unwrap().set_modified(long_ago).unwrap();
     assert_eq!(rig.tick(10), [(Is::Data, 1, 2, "1.0 stale".into())]);
+}
+
+#[test]
+fn beside_a_changed_source_a_window_and_a_dead_band_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "0");
+    let mut rig = rig_with(folder.path(), Vec::new(), |source| {
+        source.id = "changes".parse().unwrap();
+    });
+    let mut window = rig.sensors.groups[0].plan.clone();
+    window.id = "window".parse().unwrap();
+    window.policy.rollup = Some(Rollup {
+        window: Duration::from_secs(20),
+        when: RollupWhen::Always,
+    });
+    let mut band = rig.sensors.groups[0].plan.clone();
+    band.id = "band".parse().unwrap();
+    band.policy.deadband = Some(Deadband::Absolute(5.0));
+    rig.sensors.take_up(vec![window, band], Monotonic(0));
+    let ok = |start, end| (Is::Data, start, end, "1.0".to_owned());
+    assert_eq!(rig.tick(0), [ok(0, 1), ok(0, 1)], "the window waits");
+    assert_eq!(rig.tick(10), [ok(1, 2)]);
+
+    let (done, mut answer) = tokio::sync::oneshot::channel();
+    let mut plan = rig.sensors.groups[0].plan.clone();
+    let sources = vec![plan.id.clone()];
+    let order = Order::LetGo { sources, done };
+    rig.sensors.obey(order, Monotonic(12_000)).unwrap();
+    assert_eq!(answer.try_recv(), Ok(()));
+    let closed = (Is::Close, 2, 2, "\"stopped\"".to_owned());
+    assert_eq!(rig.take(), [closed], "before the answer");
+    plan.conversion.max = None;
+    let order = Order::TakeUp {
+        sources: vec![plan],
+        known: Vec::new(),
+    };
+    rig.sensors.obey(order, Monotonic(13_000)).unwrap();
+    // A generation of its own begins; nothing is told of the two that went on.
+    assert_eq!(rig.tick(13), [ok(0, 1)]);
+    assert_eq!(rig.tick(20), [ok(0, 3)], "all of the window");
+    assert_eq!(rig.registered.0.lock().unwrap().len(), 4);
+}
+
+#[test]
+fn an_hour_asleep_is_one_reading_and_ends_windows_and_heartbeats() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "0");
+    let mut rig = rig_with(folder.path(), Vec::new(), |source| {
+        source.policy.deadband = Some(Deadband::Absolute(5.0));
+    });
+    let mut window = rig.sensors.groups[0].plan.clone();
+    window.id = "window".parse().unwrap();
+    window.policy.rollup = Some(Rollup {
+        window: Duration::from_secs(300),
+        when: RollupWhen::Always,
+    });
+    rig.sensors.take_up(vec![window], Monotonic(0));
+    let told = |start, end| (Is::Data, start, end, "1.0".to_owned());
+    assert_eq!(rig.tick(0), [told(0, 1)]);
+    assert_eq!(rig.tick(10), []);
+    // It has not moved, and its heartbeat of ten minutes is over; so is the window of five.
+    assert_eq!(rig.tick(3610), [told(1, 3), told(0, 3)]);
+    assert_eq!(rig.tick(3611), []);
+    assert_eq!(rig.sensors.idle_for(Monotonic(3_611_000)).as_secs(), 9);
 }

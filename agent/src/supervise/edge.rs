@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::clock::{self, Monotonic};
 use crate::crash;
 use crate::delivery::{Action, Counters, Delivery, Event, News};
+use crate::produce::key::Key;
 use crate::produce::outcome::Outcome;
 use crate::produce::producer::{Producer, ProducerError, Report, Undated};
 use crate::spool::store::Store;
@@ -35,7 +36,10 @@ pub(super) struct Edge<'a> {
     news: Arc<Notify>,
     pub(super) cluster: Arc<Cluster>,
     device: &'a DeviceId,
+    key: &'a Key,
     undated: Undated,
+    /// How long the device had been suspended when that was looked at last.
+    suspended: Duration,
     done: bool,
 }
 
@@ -48,7 +52,7 @@ impl<'a> Edge<'a> {
         delivery: Delivery,
         store: Store,
         news: Arc<Notify>,
-        (cluster, device): (Arc<Cluster>, &'a DeviceId),
+        (cluster, device, key): (Arc<Cluster>, &'a DeviceId, &'a Key),
         undated: Undated,
     ) -> Self {
         Self {
@@ -59,7 +63,9 @@ impl<'a> Edge<'a> {
             news,
             cluster,
             device,
+            key,
             undated,
+            suspended: clock::suspended(),
             done: false,
         }
     }
@@ -81,8 +87,12 @@ impl<'a> Edge<'a> {
         Ok(())
     }
 
-    /// Tells delivery where the clock was set, or lost, or has stepped; returns whether it is set.
+    /// Tells delivery where the clock was set, or lost, or has stepped, and where the device was
+    /// suspended; returns whether the clock is set.
     pub(super) fn look_at_clock(&mut self) -> bool {
+        if let Some(slept) = slept(&mut self.suspended, clock::suspended()) {
+            self.apply(Event::Slept(slept));
+        }
         let set = clock::is_set();
         if set == self.delivery.clock_unset() {
             if set {
@@ -109,7 +119,7 @@ impl<'a> Edge<'a> {
     fn make_producer(&self) -> Result<Producer, ProducerError> {
         Producer::new(
             &self.cluster,
-            self.device,
+            (self.device, self.key),
             (self.undated, self.delivery.uplink_bytes().is_some()),
             Arc::clone(&self.news),
         )
@@ -233,6 +243,16 @@ fn has_stepped(expected_ms: u64, wall_ms: u64) -> bool {
     expected_ms.abs_diff(wall_ms) >= STEP_MS
 }
 
+/// How long the device was suspended since that was told last, where it is long enough to be more than
+/// two clocks that were read one after the other.
+fn slept(before: &mut Duration, now: Duration) -> Option<Duration> {
+    let slept = now.saturating_sub(*before);
+    (slept >= Duration::from_millis(STEP_MS)).then(|| {
+        *before = now;
+        slept
+    })
+}
+
 fn say(news: News) {
     match news {
         News::Offline => {
@@ -298,5 +318,40 @@ fn say(news: News) {
             batches,
             "the stop ends with batches that neither the broker nor the disk took; files are read again from their checkpoint, the end of what sensors gave is lost and will be noted"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspension_is_told_once_and_two_clocks_are_never_read_at_once() {
+        let mut before = Duration::from_millis(700);
+        for (now, told) in [
+            (701, None),
+            (699, None),
+            (61_000, Some(60_300)),
+            (61_001, None),
+        ] {
+            let told = told.map(Duration::from_millis);
+            assert_eq!(
+                slept(&mut before, Duration::from_millis(now)),
+                told,
+                "at {now}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_step_is_a_difference_either_way() {
+        for (expected, wall, stepped) in [
+            (5000, 5999, false),
+            (5000, 6000, true),
+            (6000, 5001, false),
+            (6000, 5000, true),
+        ] {
+            assert_eq!(has_stepped(expected, wall), stepped, "{expected} {wall}");
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! A new configuration while the agent runs (SIGHUP): all of it is taken, or none.
 //!
 //! ```text
-//!   SIGHUP ─► read, check ─► parts whose sources changed are told to stop ─► their batches are queued
+//!   SIGHUP ─► read, check ─► sources that changed are let go of ─► their batches are queued
 //!                 │ refused: said, and nothing happens
-//!                 └─► what the database knows, as far as they have given ─► the new parts start
+//!                 └─► what the database knows, as far as they have given ─► the new ones are taken up
 //! ```
 //!
-//! Parts whose sources did not change go on. A file goes on where the thread before it ended, at what it
-//! *gave*, not at what is settled: nothing is read twice, and nothing has to be waited for.
+//! Sources that did not change go on undisturbed, also those beside a changed one in the same thread,
+//! which is ordered to let go of some sources and to take up others ([`crate::orders`]). A thread stops
+//! or starts only where it had no source before, or has none after. A file of a changed source goes on at
+//! what was *given* of it, not at what is settled: nothing is read twice, and nothing has to be waited for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use std::time::Duration;
 use headwater_record::Generation;
 use tokio::sync::oneshot;
 
-use super::Agent;
 use super::sources::{Ended, Part};
+use super::{Agent, Wake};
 use crate::checkpoint::OpenGeneration;
 use crate::clock::{self, Monotonic};
 use crate::config::Plan;
@@ -40,6 +42,9 @@ pub(super) struct Reload {
     changes: Changes,
     /// They stop.
     stopping: Vec<Part>,
+    /// They go on with other sources; the answers of those that have sources to let go of.
+    changing: Vec<Part>,
+    letting_go: Vec<(Part, oneshot::Receiver<()>)>,
     /// They start then.
     starting: Vec<Part>,
     /// How far every generation was given when the database was asked.
@@ -57,16 +62,29 @@ impl Reload {
         self.known.is_none().then_some(self.look_at)
     }
 
-    /// The database's answer; never where it was not asked.
-    pub(super) async fn answered(
-        reload: &mut Option<Self>,
-    ) -> Result<Vec<OpenGeneration>, Trouble> {
-        let known = reload.as_mut().and_then(|reload| reload.known.as_mut());
-        let Some(known) = known else {
+    /// Whose answer is owed first: it stops, or lets go of sources.
+    fn waits_for(&self) -> Option<&Part> {
+        let letting_go = self.letting_go.iter().map(|(part, _)| part);
+        self.stopping.iter().chain(letting_go).next()
+    }
+
+    /// What it waits for: a thread that lets go of sources, or the database. Never where it is neither.
+    pub(super) async fn next(reload: &mut Option<Self>) -> Wake {
+        let Some(reload) = reload else {
             return std::future::pending().await;
         };
-        // Its thread is gone: that is heard elsewhere, too.
-        known.await.unwrap_or(Err(Trouble::Bug))
+        if let Some((_, answer)) = reload.letting_go.first_mut() {
+            return match answer.await {
+                Ok(()) => Wake::LetGo,
+                // The thread is gone: that is heard elsewhere, and ends the agent.
+                Err(_) => std::future::pending().await,
+            };
+        }
+        match &mut reload.known {
+            // Its thread is gone: that is heard elsewhere, too.
+            Some(known) => Wake::Known(known.await.unwrap_or(Err(Trouble::Bug))),
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -102,15 +120,29 @@ impl Agent<'_> {
             Part::Journal(id) => changes.concerns(id.as_str()),
         };
         let running = self.sources.parts();
-        let stopping: Vec<_> = running.into_iter().filter(concerns).collect();
-        let starting = Part::of(&plan).into_iter().filter(concerns).collect();
+        let goes_on = |part: &Part| {
+            let has_several = !matches!(part, Part::Journal(_));
+            has_several && running.contains(part) && Part::of(&plan).contains(part)
+        };
+        let parts = running.iter().filter(|part| concerns(part)).cloned();
+        let (changing, stopping): (Vec<_>, Vec<_>) = parts.partition(goes_on);
+        let starting = Part::of(&plan).into_iter().filter(concerns);
+        let starting = starting.filter(|part| !goes_on(part)).collect();
         for part in &stopping {
             self.sources.stop_part(part);
         }
+        let plans = (&self.plan, &plan);
+        let letting_go = changing.iter().filter_map(|part| {
+            let answer = self.sources.let_go(part, plans)?;
+            Some((part.clone(), answer))
+        });
+        let letting_go = letting_go.collect();
         self.reload = Some(Reload {
             plan,
             changes,
             stopping,
+            changing,
+            letting_go,
             starting,
             given: BTreeMap::new(),
             known: None,
@@ -130,13 +162,25 @@ impl Agent<'_> {
         if reload.stopping.len() == before || !matches!(ended.result, Some(Ok(()))) {
             return false;
         }
-        // What it gave lies in the channel, since it is over.
+        self.queue_what_was_given();
+        true
+    }
+
+    /// A thread has let go of the sources that it was to let go of.
+    pub(super) fn sources_let_go(&mut self) {
+        if let Some(reload) = &mut self.reload {
+            reload.letting_go.remove(0);
+            self.queue_what_was_given();
+        }
+    }
+
+    /// What sources gave that are read no more lies in the channel.
+    fn queue_what_was_given(&mut self) {
         while let Ok(batch) = self.sources.batches.try_recv() {
             self.taps.show(&batch);
             self.edge.apply(Event::Queued(batch));
         }
         self.ask_what_is_known();
-        true
     }
 
     /// Asks the database, once everything that was given is queued.
@@ -144,7 +188,7 @@ impl Agent<'_> {
         let Some(reload) = &mut self.reload else {
             return;
         };
-        if !reload.stopping.is_empty() {
+        if reload.waits_for().is_some() {
             return;
         }
         // Before the question: what closes meanwhile is still known to be closing.
@@ -162,9 +206,9 @@ impl Agent<'_> {
             return;
         }
         reload.look_at = now.plus(PATIENCE);
-        match reload.stopping.first() {
+        match reload.waits_for() {
             Some(part) => tracing::warn!(
-                "the new configuration waits for the thread {:?}, which does not stop yet",
+                "the new configuration waits for the thread {:?}, which does not let go of its sources yet",
                 part.to_string()
             ),
             None => self.ask_what_is_known(),
@@ -204,6 +248,10 @@ impl Agent<'_> {
                 self.fail(&error.to_string());
                 return;
             }
+        }
+        for part in &reload.changing {
+            let plans = (&self.plan, &reload.plan);
+            self.sources.take_up(part, plans, &known);
         }
         self.plan = reload.plan;
         self.reloads.taken += 1;

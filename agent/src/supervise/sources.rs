@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use headwater_record::SourceId;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 
 use super::StartError;
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Origin};
 use crate::clock::Monotonic;
-use crate::config::Plan;
+use crate::config::changes::only_in;
+use crate::config::{FileSource, Plan, SensorSource};
 use crate::journal::{self, JOURNALCTL, JournalInput};
+use crate::orders::{Order, Orders};
 use crate::sample::{self, SensorsInput};
 use crate::sources::SourceError;
 use crate::spool::store::Store;
@@ -84,8 +87,11 @@ pub(super) struct Sources {
     pub(super) files: Arc<Counters>,
     /// Whether the broker does not acknowledge, for who reads sensors.
     pub(super) offline: Arc<AtomicBool>,
-    /// Deleted files, from one thread for files to the next.
+    /// Deleted files, from who followed them to who goes on.
     nameless: Arc<Nameless>,
+    /// To the thread of the files, and to that of the sensors.
+    to_files: Orders<FileSource>,
+    to_sensors: Orders<SensorSource>,
     running: Vec<(Part, Stop)>,
     /// None once all were told to stop: the channel closes behind the last of them.
     sender: Option<Sender<Batch>>,
@@ -111,6 +117,8 @@ impl Sources {
             files: Arc::default(),
             offline: Arc::default(),
             nameless: Arc::default(),
+            to_files: Orders::default(),
+            to_sensors: Orders::default(),
             running: Vec::new(),
             sender: Some(sender),
             ends,
@@ -174,6 +182,7 @@ impl Sources {
             sources: give.plan.files.clone(),
             known: give.known.to_vec(),
             nameless: Arc::clone(&self.nameless),
+            orders: self.to_files.clone(),
             registry: give.store.registry(give.stop.clone(), self.seed),
             budget: self.budget.clone(),
             batches: give.batches,
@@ -194,6 +203,7 @@ impl Sources {
                 .filter(|open| !journal::is_journal(open))
                 .cloned()
                 .collect(),
+            orders: self.to_sensors.clone(),
             registry: give.store.registry(give.stop.clone(), !self.seed),
             budget: self.budget.clone(),
             batches: give.batches,
@@ -243,6 +253,67 @@ impl Sources {
     pub(super) fn stop_part(&self, part: &Part) {
         for (_, stop) in self.running.iter().filter(|(other, _)| other == part) {
             stop.set();
+        }
+    }
+
+    /// Tells a thread of several sources to let go of those that the new plan has no more, or others;
+    /// none where there is nothing to let go of.
+    pub(super) fn let_go(
+        &self,
+        part: &Part,
+        (old, new): (&Plan, &Plan),
+    ) -> Option<oneshot::Receiver<()>> {
+        let (done, answer) = oneshot::channel();
+        match part {
+            Part::Files => {
+                let gone = only_in(&old.files, &new.files).map(|source| source.id.clone());
+                let sources: Vec<_> = gone.collect();
+                if sources.is_empty() {
+                    return None;
+                }
+                self.to_files.give(Order::LetGo { sources, done });
+            }
+            Part::Sensors => {
+                let gone = only_in(&old.sensors, &new.sensors).map(|source| source.id.clone());
+                let sources: Vec<_> = gone.collect();
+                if sources.is_empty() {
+                    return None;
+                }
+                self.to_sensors.give(Order::LetGo { sources, done });
+            }
+            Part::Journal(_) => return None,
+        }
+        self.wake(part);
+        Some(answer)
+    }
+
+    /// Tells a thread of several sources to take up those that are new in the new plan, or others.
+    pub(super) fn take_up(
+        &self,
+        part: &Part,
+        (old, new): (&Plan, &Plan),
+        known: &[OpenGeneration],
+    ) {
+        match part {
+            Part::Files => {
+                let sources = only_in(&new.files, &old.files).cloned().collect();
+                let known = known.to_vec();
+                self.to_files.give(Order::TakeUp { sources, known });
+            }
+            Part::Sensors => {
+                let sources = only_in(&new.sensors, &old.sensors).cloned().collect();
+                // A sensor's generation ends where its source is let go of.
+                let known = Vec::new();
+                self.to_sensors.give(Order::TakeUp { sources, known });
+            }
+            Part::Journal(_) => {}
+        }
+        self.wake(part);
+    }
+
+    fn wake(&self, part: &Part) {
+        for (_, stop) in self.running.iter().filter(|(other, _)| other == part) {
+            stop.wake();
         }
     }
 
@@ -348,6 +419,8 @@ mod tests {
             files: Arc::default(),
             offline: Arc::default(),
             nameless: Arc::default(),
+            to_files: Orders::default(),
+            to_sensors: Orders::default(),
             running: Vec::new(),
             sender: Some(sender),
             ends,

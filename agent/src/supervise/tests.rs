@@ -75,6 +75,7 @@ async fn go_on_while(agent: &mut Agent<'_>, not_yet: impl Fn(&Agent<'_>) -> bool
         match agent.wait().await {
             Wake::Batch(Some(batch)) => agent.edge.apply(Event::Queued(batch)),
             Wake::Store(Some(reply)) => agent.edge.apply(Event::Store(reply)),
+            Wake::LetGo => agent.sources_let_go(),
             Wake::Known(known) => agent.known(known),
             Wake::Ended(ended) => agent.source_ended(&ended),
             _ => agent.edge.apply(Event::Tick),
@@ -137,6 +138,13 @@ fn a_new_configuration_is_taken_as_a_whole_or_not_at_all() {
         assert_eq!(agent.sources.parts(), [Part::Files, Part::Sensors]);
         let lanes = agent.plan.lanes();
         assert_eq!(lanes[&"g".parse().unwrap()], crate::spool::Lane::High);
+        // One that changes goes on where it was, too.
+        *next.borrow_mut() = Ok(plan(dir.path(), &more.replace("high", "low")));
+        agent.signalled(SignalKind::hangup());
+        write("b.txt", 500);
+        read_until(&mut agent, 2000).await;
+        let lanes = agent.plan.lanes();
+        assert_eq!(lanes[&"g".parse().unwrap()], crate::spool::Lane::Low);
         // And what is gone is read no more; its place is kept.
         *next.borrow_mut() = Ok(plan(dir.path(), ""));
         agent.signalled(SignalKind::hangup());
@@ -148,13 +156,13 @@ fn a_new_configuration_is_taken_as_a_whole_or_not_at_all() {
         agent.turn().await;
         let read = agent.edge.delivery.counters().records;
         assert!(
-            (1500..1503).contains(&read),
+            (2000..2003).contains(&read),
             "nothing is read twice: {read}"
         );
         assert_eq!(agent.end(), Ending::Stopped);
         reloads
     });
-    assert_eq!((reloads.taken, reloads.last_refused), (3, false));
+    assert_eq!((reloads.taken, reloads.last_refused), (4, false));
     let known = crate::spool::peek::generations(&first.state_dir).unwrap();
     let settled = |source: &str| -> u64 {
         let its = known.iter().filter(|open| open.stream.source() == source);

@@ -10,6 +10,7 @@ use headwater_record::StreamId;
 
 use super::opened::Opened;
 use super::reader::Followed;
+use super::roster::change::moves_up;
 use crate::checkpoint::{FileIdentity, Marker};
 
 /// The youngest closed file of each stream that goes on, by source and stream.
@@ -43,6 +44,15 @@ impl Closed {
             let may_be = file.is_packed() || file.place() == place || !beside.contains(&place);
             may_be && file.holds(known, Some(marker))
         })
+    }
+
+    /// Forgets the files of a source; the others' indexes move up.
+    pub fn forget_source(&mut self, gone: usize) {
+        let all = std::mem::take(&mut self.by_stream).into_iter();
+        let stay = all.filter_map(|((mut source, stream), file)| {
+            moves_up(&mut source, gone).then_some(((source, stream), file))
+        });
+        self.by_stream = stay.collect();
     }
 
     /// Forgets the files of streams that are followed no more.

@@ -207,6 +207,23 @@ impl Content {
         Ok((at, NulsOver::NotYet))
     }
 
+    /// Whether it has the memory that decoding takes.
+    pub(super) fn is_decoding(&self) -> bool {
+        matches!(self, Self::Packed(packed) if packed.is_decoding())
+    }
+
+    /// Whether it has not that memory, and would need it to be read on.
+    pub(super) fn would_decode(&self) -> bool {
+        matches!(self, Self::Packed(packed) if packed.would_decode())
+    }
+
+    /// Lets go of that memory: whoever reads on decodes it from its beginning.
+    pub(super) fn stop_decoding(&mut self) {
+        if let Self::Packed(packed) = self {
+            packed.stop_decoding();
+        }
+    }
+
     /// Lets go of what only reading needs.
     pub(super) fn rest(&mut self) {
         if let Self::Packed(packed) = self {

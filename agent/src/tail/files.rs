@@ -14,9 +14,10 @@ use super::roster::{Pass, Roster};
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Registry};
-use crate::clock::monotonic;
+use crate::clock::{Monotonic, monotonic};
 use crate::config::FileSource;
 use crate::discover::watch::Watch;
+use crate::orders::{Order, Orders};
 use crate::sources::SourceError;
 use crate::spool::disk::Floors;
 use crate::stop::Stop;
@@ -44,8 +45,11 @@ pub struct FilesInput<R> {
     pub sources: Vec<FileSource>,
     /// Every open generation that the database knows; those that are no files are passed over.
     pub known: Vec<OpenGeneration>,
-    /// Files of them that nothing leads to any more, from the thread before; this one's, at its end.
+    /// Files of them that nothing leads to any more, from who followed them before; this one's, at its
+    /// end.
     pub nameless: Arc<Nameless>,
+    /// Changes of what is followed.
+    pub orders: Orders<FileSource>,
     /// Where new generations are entered.
     pub registry: R,
     /// The RAM window.
@@ -92,6 +96,10 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
     let mut scan_wanted = watch.cover(&roster.folders());
     while !stop.is_set() {
         let now = monotonic();
+        while let Some(order) = input.orders.next() {
+            obey(order, &mut roster, &input.nameless, now)?;
+            scan_wanted |= watch.cover(&roster.folders());
+        }
         scan_wanted |= watch.take_scan_wanted();
         let scan_all = scan_wanted && now.since(scanned_at) >= SCAN_GAP;
         let scanned = roster.scan(now, scan_all)?;
@@ -116,6 +124,24 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
     roster.finish()?;
     input.nameless.leave(roster.nameless());
     Ok(())
+}
+
+/// Follows other sources from now on.
+fn obey<R: Registry>(
+    order: Order<FileSource>,
+    roster: &mut Roster<R>,
+    nameless: &Nameless,
+    now: Monotonic,
+) -> Result<(), SourceError> {
+    match order {
+        Order::LetGo { sources, done } => {
+            nameless.leave(roster.let_go(&sources)?);
+            // Nobody waits for it where the agent stops.
+            done.send(()).ok();
+            Ok(())
+        }
+        Order::TakeUp { sources, known } => roster.take_up(sources, &known, nameless.take(), now),
+    }
 }
 
 /// How many files may be held open: what the system grants, less what the rest of the agent needs.
@@ -195,6 +221,7 @@ mod tests {
             }],
             known: Vec::new(),
             nameless: Arc::default(),
+            orders: Orders::default(),
             registry: Accepting,
             budget: Budget::new(1 << 20),
             batches,

@@ -2,6 +2,7 @@
 //!
 //! - [`position`]: pure; what to do with a file, from what is seen of it.
 //! - [`content`]: what a file holds, by offset, and the reads; [`packed`]: where it is compressed.
+//! - [`decoding`]: how many compressed ones are decoded at a time.
 //! - [`opened`]: a file as it is opened, and whether it is one that is known.
 //! - [`siblings`]: the rotated files beside a log.
 //! - [`reader`]: one followed file: its bytes, as batches.
@@ -16,6 +17,7 @@
 pub mod closed;
 pub mod content;
 pub mod counters;
+mod decoding;
 pub mod desk;
 pub mod files;
 pub mod locate;

@@ -1,7 +1,7 @@
-//! Files that no name leads to any more, handed from the thread that followed them to the one that
-//! follows with another configuration (SIGHUP).
+//! Files that no name leads to any more, handed from a source to the one that follows with another
+//! configuration (SIGHUP), in the same thread or in the next.
 //!
-//! A deleted file is there as long as somebody holds it open, and no longer: a thread that let go of it
+//! A deleted file is there as long as somebody holds it open, and no longer: a source that let go of it
 //! would leave its rest unread, and the next could only say that it has vanished. A stop of the agent
 //! does let go of it.
 
@@ -16,8 +16,8 @@ use headwater_record::Generation;
 pub struct Nameless(Mutex<HashMap<Generation, File>>);
 
 impl Nameless {
-    /// Leaves the files of a thread that ends.
-    pub fn leave(&self, files: impl Iterator<Item = (Generation, File)>) {
+    /// Leaves the files of what ends.
+    pub fn leave(&self, files: impl IntoIterator<Item = (Generation, File)>) {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         left.extend(files);
     }

@@ -70,6 +70,8 @@ impl Opened {
         let len = content.read_all(&mut head, 0)?;
         head.truncate(len);
         let size = content.look()?.size;
+        // Many may be opened before one is read.
+        content.stop_decoding();
         Ok(Self {
             path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
             device: metadata.dev(),

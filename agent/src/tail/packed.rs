@@ -2,7 +2,8 @@
 //!
 //! It is decoded forwards only, in steps; going back begins anew. What is kept in memory is what the
 //! last read asked for. gzip takes 64 KiB more, zstd a window of [`WINDOW_LOG_MAX`] at most, and
-//! both are let go once the end is reached.
+//! both are let go once the end is reached. Whoever holds several sees to it that few of them have that
+//! at a time ([`DECODING_MAX`]).
 
 use std::fmt;
 use std::fs::File;
@@ -13,6 +14,12 @@ use crate::discover::identity::MARKER_BYTES;
 /// Largest zstd window that is granted, as a power of two: 8 MiB, what `zstd -19` asks for. A file
 /// that asks for more (`--long`, `--ultra`) is refused, and that is said.
 const WINDOW_LOG_MAX: u32 = 23;
+/// As many of the followed files are decoded at a time: a folder of compressed logs would take 8 MiB for
+/// each of them. One more may be, that is looked at to tell which file it is.
+pub const DECODING_MAX: usize = 1;
+/// What decoding one of them takes at most, bytes: a window, three blocks of 128 KiB, and what lies
+/// between.
+pub const DECODER_BYTES_MAX: usize = (1 << WINDOW_LOG_MAX) + 1024 * 1024;
 /// Decoded at a time.
 const STEP_BYTES: usize = 32 * 1024;
 /// Most bytes that one read passes over on its way to its offset; it is asked again then, and other
@@ -221,10 +228,26 @@ impl Packed {
     /// Lets go of the memory, once everything was read.
     pub fn rest(&mut self) {
         if self.decoder.is_some() && self.is_at_end() {
-            self.decoder = None;
-            self.kept = Vec::new();
-            self.kept_from = u64::MAX;
+            self.stop_decoding();
         }
+    }
+
+    /// Whether it has the memory that decoding takes.
+    pub fn is_decoding(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Whether it has not that memory, and would need it to be read on.
+    pub fn would_decode(&self) -> bool {
+        self.decoder.is_none() && !self.is_at_end()
+    }
+
+    /// Lets go of the memory; whoever reads on begins anew.
+    pub fn stop_decoding(&mut self) {
+        let is_at_end = self.is_at_end();
+        self.decoder = None;
+        self.kept = Vec::new();
+        self.kept_from = if is_at_end { u64::MAX } else { 0 };
     }
 }
 

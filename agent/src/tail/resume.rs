@@ -11,6 +11,7 @@ use std::fs::File;
 use headwater_record::notice::reason;
 use headwater_record::{DeviceId, Generation, StreamId};
 
+use super::decoding::{bound_decoding, keep_decoding};
 use super::desk::Source;
 use super::locate::{Located, by_content, by_place};
 use super::opened::Opened;
@@ -83,6 +84,7 @@ pub fn resume(
     let by_inode = ours.partition_point(|(_, identity)| identity.fingerprint_len > 0);
     let (mut taken, mut held) = (HashSet::new(), HashSet::new());
     let mut located: Vec<Located> = Vec::new();
+    let mut decoding = 0;
     for ours in [&ours[..by_inode], &ours[by_inode..]] {
         let first = located.len();
         for (open, identity) in ours {
@@ -90,6 +92,7 @@ pub fn resume(
                 .map(|file| file.filter(|file| !taken.contains(&file.place())));
             if let Ok(Some(file)) = &mut file {
                 taken.insert(file.place());
+                keep_decoding(file, &mut decoding);
                 // There may be more of them than files can be open.
                 if located.len() >= open_max {
                     file.park();
@@ -109,25 +112,23 @@ pub fn resume(
             }
             if matches!(file, Ok(None)) {
                 *file = by_content(identity, open.marker.as_ref(), &taken);
+                if let Ok(Some(file)) = file {
+                    keep_decoding(file, &mut decoding);
+                }
                 taken.extend(file.iter().flatten().map(Opened::place));
             }
         }
     }
-    let mut youngest = Vec::new();
-    for ((open, identity), file) in ours.iter().zip(&located) {
-        // Out of reach, it may lie there still.
-        let stays = !held.contains(&open.generation)
-            && (file.as_ref()).is_ok_and(|file| {
-                (file.as_ref()).is_some_and(|file| file.path == path_of(identity))
-            });
-        note_youngest(&mut youngest, open, identity, stays || file.is_err());
-    }
+    let youngest = youngest_of(&ours, &located, &held);
     let mut resumed = Resumed::default();
     for ((open, identity), file) in ours.iter().zip(located) {
         resumed.streams.insert(open.stream.clone());
         let framing = &source.plan.framing;
         match take_up((index, framing), open, identity, file, now) {
-            TakenUp::Followed(file) => resumed.followed.push(*file),
+            TakenUp::Followed(file) => {
+                resumed.followed.push(*file);
+                bound_decoding(&mut resumed.followed);
+            }
             TakenUp::Gone(reason) => resumed.gone.push(((*open).clone(), reason)),
             TakenUp::Away(why) => {
                 let is_youngest = youngest.iter().any(|(left, _)| left.last == **identity);
@@ -166,6 +167,24 @@ pub(super) fn locate(
         None => by_content(identity, open.marker.as_ref(), taken),
         file => Ok(file),
     }
+}
+
+/// The last file of each stream, and whether it lies where it lay. `held`: those that nothing leads to.
+fn youngest_of(
+    ours: &[(&OpenGeneration, &FileIdentity)],
+    located: &[Located],
+    held: &HashSet<Generation>,
+) -> Vec<(Left, bool)> {
+    let mut youngest = Vec::new();
+    for ((open, identity), file) in ours.iter().zip(located) {
+        // Out of reach, it may lie there still.
+        let stays = !held.contains(&open.generation)
+            && (file.as_ref()).is_ok_and(|file| {
+                (file.as_ref()).is_some_and(|file| file.path == path_of(identity))
+            });
+        note_youngest(&mut youngest, open, identity, stays || file.is_err());
+    }
+    youngest
 }
 
 /// Of each stream the file that was changed last counts, and whether it lies where it lay.

@@ -16,6 +16,7 @@
 
 mod adopt;
 mod away;
+pub(super) mod change;
 mod give_way;
 mod look;
 mod unseen;
@@ -26,16 +27,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use headwater_record::value::ValueWriter;
 use headwater_record::{DeviceId, Generation};
 
 use self::adopt::{New, Waiting};
 use self::away::Away;
 use self::give_way::Farewell;
 use super::closed::Closed;
+use super::decoding::Decoding;
 use super::desk::{Desk, Source};
 use super::reader::{Followed, Turn};
-use super::resume::{Left, resume};
+use super::resume::Left;
 use crate::checkpoint::{FileIdentity, OpenGeneration, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
@@ -96,57 +97,27 @@ impl<R: Registry> Roster<R> {
         device: DeviceId,
         plans: Vec<FileSource>,
         known: &[OpenGeneration],
-        mut nameless: HashMap<Generation, File>,
+        nameless: HashMap<Generation, File>,
         desk: Desk<R>,
         now: Monotonic,
     ) -> Result<Self, SourceError> {
-        let sources: Vec<Source> = (plans.into_iter())
-            .map(|plan| Source {
-                writer: ValueWriter::new(&device, &plan.id),
-                plan,
-            })
-            .collect();
         let mut roster = Self {
-            next_scans: vec![now; sources.len()],
-            waiting: vec![HashMap::new(); sources.len()],
-            cut: vec![Vec::new(); sources.len()],
+            next_scans: Vec::new(),
+            waiting: Vec::new(),
+            cut: Vec::new(),
             closed: Closed::default(),
             away: Vec::new(),
-            not_entered: (sources.iter()).map(|_| Vec::new()).collect(),
+            not_entered: Vec::new(),
             device,
             desk,
-            sources,
+            sources: Vec::new(),
             followed: Vec::new(),
             cursor: 0,
             farewells: Vec::new(),
             gave_way: None,
             said: Said::default(),
         };
-        for index in 0..roster.sources.len() {
-            let found = roster.look(index, now);
-            roster.say_unmatched(index, &found);
-            let mut resumed = resume(
-                &roster.device,
-                &roster.sources[index],
-                index,
-                known,
-                (&found, &mut nameless, roster.desk.open_max),
-                now,
-            );
-            let gone = resumed.gone.into_iter();
-            (roster.farewells).extend(gone.map(|(open, why)| Farewell::gone(index, open, why)));
-            let away = resumed.away.into_iter();
-            (roster.away).extend(
-                away.map(|(open, is_youngest, why)| Away::new(index, open, is_youngest, why, now)),
-            );
-            roster.followed.extend(resumed.followed);
-            let left = std::mem::take(&mut resumed.left);
-            roster.adopt(index, &found, left, now, |stream| {
-                !resumed.streams.contains(stream)
-            })?;
-        }
-        roster.say_unconfigured(known);
-        roster.store_identities(now, Followed::identity_worth_storing)?;
+        roster.take_up(plans, known, nameless, now)?;
         Ok(roster)
     }
 
@@ -200,20 +171,24 @@ impl<R: Registry> Roster<R> {
         // Oldest first, and none before the older ones of its stream are drained: so that the end of
         // a rotated file goes before the beginning of the next.
         let (mut busy, mut turns) = (HashSet::new(), 0);
+        let mut decoding = Decoding::of(&mut self.followed);
         while let Some(file) = self.followed.get_mut(self.cursor) {
             if stop.is_set() {
                 return Ok(pass);
             }
             let source = &self.sources[file.source];
-            if busy.contains(&file.stream) {
+            let has_turn = file.has_turn(source, now);
+            if busy.contains(&file.stream) || has_turn && decoding.holds_up(file) {
+                busy.insert(file.stream.clone());
                 file.wants_turn();
                 self.cursor += 1;
                 continue;
             }
-            if !file.has_turn(source, now) {
+            if !has_turn {
                 self.cursor += 1;
                 continue;
             }
+            let was_decoding = file.is_decoding();
             let turn = match self.before_turn(self.cursor, now)? {
                 Some(turn) => turn,
                 None => {
@@ -222,6 +197,7 @@ impl<R: Registry> Roster<R> {
                 }
             };
             let file = &self.followed[self.cursor];
+            decoding.turned(was_decoding, file.is_decoding());
             match turn {
                 Turn::Behind if !file.is_linked() => {
                     busy.insert(file.stream.clone());
@@ -240,14 +216,8 @@ impl<R: Registry> Roster<R> {
                 }
                 Turn::NoRoom => return Ok(Pass::NoRoom),
                 Turn::Ended { cut } => {
-                    // A truncated file lies at its path still, and is a new generation.
-                    self.next_scans[file.source] = now;
-                    let file = self.followed.remove(self.cursor);
-                    self.count();
-                    match cut {
-                        true => self.cut[file.source].push(Left::of(&file)),
-                        false => self.closed.remember(&file),
-                    }
+                    decoding.turned(file.is_decoding(), false);
+                    self.end(cut, now);
                     pass = Pass::Moved;
                     continue;
                 }
@@ -260,7 +230,23 @@ impl<R: Registry> Roster<R> {
         }
         self.cursor = 0;
         self.park_surplus();
+        // One that is compressed waited for another that is done by now.
+        if decoding.is_room() {
+            pass = Pass::Moved;
+        }
         Ok(pass)
+    }
+
+    /// The file whose turn it was is over.
+    fn end(&mut self, cut: bool, now: Monotonic) {
+        let file = self.followed.remove(self.cursor);
+        // A truncated file lies at its path still, and is a new generation.
+        self.next_scans[file.source] = now;
+        self.count();
+        match cut {
+            true => self.cut[file.source].push(Left::of(&file)),
+            false => self.closed.remember(&file),
+        }
     }
 
     /// Closes the generations whose file is gone; returns whether the RAM window had room for it.

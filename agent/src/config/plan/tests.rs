@@ -42,7 +42,7 @@ fn the_effective_configuration_gives_the_same_plan() {
     let first = plan(&format!(
         "device = \"pi-7\"\n{KAFKA}[kafka.security]\nmode = \"iam\"\nregion = \"eu-west-1\"\n\
          [credentials.iot]\nendpoint = \"https://x.example\"\nrole_alias = \"fleet\"\n\
-         certificate = \"/c\"\nkey = \"credential:k\"\n[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\nkey = \"credential:k\"\nold_keys = [\"/k\"]\n\
+         certificate = \"/c\"\nkey = \"credential:k\"\n[produce]\nkey = \"x-{{source}}\"\n[window]\nbytes = \"1MB\"\n[spool]\nafter = \"0s\"\nkey = \"credential:k\"\nold_keys = [\"/k\"]\n\
          [uplink]\nbytes_per_hour = \"1MB\"\nbytes_per_day = \"2MB\"\nbytes_per_month = \"3GiB\"\n\
          [[file]]\nid = \"a\"\npaths = [\"/a/**/*.log\"]\nexclude = [\"/a/x\"]\nstart_at = \"end\"\n\
          [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n\
@@ -66,7 +66,7 @@ fn the_effective_configuration_gives_the_same_plan() {
 fn every_problem_is_told_at_once_with_its_key() {
     let problems = plan(
         "device = \"a/b\"\nstate_dir = \"state\"\n[kafka]\nbrokers = []\ntopic = \"a b\"\n\
-         [kafka.options]\nacks = \"0\"\n[kafka.security]\nca = \"x\"\n[window]\nbytes = \"1KiB\"\n[spool]\nmax_bytes = \"1B\"\nkey = \"k\"\nold_keys = [\"/k\", \"k\"]\n\
+         [kafka.options]\nacks = \"0\"\n[kafka.security]\nca = \"x\"\n[produce]\nkey = \"{time}\"\n[window]\nbytes = \"1KiB\"\n[spool]\nmax_bytes = \"1B\"\nkey = \"k\"\nold_keys = [\"/k\", \"k\"]\n\
          [checkpoint]\nevery = \"1ms\"\n\
          [[file]]\nid = \"a\"\npaths = [\"log\", \"/x/[\"]\nexclude = [\"/a/***\"]\n\
          max_line = \"1MiB\"\nrescan = \"1ms\"\nclose_after = \"0s\"\n\
@@ -86,6 +86,7 @@ fn every_problem_is_told_at_once_with_its_key() {
         "kafka.options",
         "kafka.security.ca",
         "kafka.security.ca",
+        "produce.key",
         "window.bytes",
         "spool.max_bytes",
         "spool.key",
@@ -163,16 +164,29 @@ fn memory_is_divided_and_what_does_not_fit_is_refused() {
         ))
     };
     let window = |text: &str| with(text).map(|plan| plan.window_bytes >> 10);
-    assert_eq!(window("[memory]\nmax = \"22MiB\""), Ok(2048));
+    assert_eq!(window("[memory]\nmax = \"46MiB\""), Ok(2048));
     assert_eq!(
-        window("[memory]\nmax = \"22MiB\"\n[window]\nbytes = \"1MiB\""),
+        window("[memory]\nmax = \"46MiB\"\n[window]\nbytes = \"1MiB\""),
         Ok(1024)
     );
+    let journal = "[[journal]]\nid = \"j\"";
+    assert_eq!(
+        window(&format!("[memory]\nmax = \"64MiB\"\n{journal}")),
+        Ok((64 - 44) * 1024 - 5440)
+    );
+    for text in ["", "[window]\nbytes = \"1MiB\"", journal] {
+        for max in 44..100 {
+            let text = format!("[memory]\nmax = \"{max}MiB\"\n{text}");
+            let Ok(plan) = with(&text) else { continue };
+            assert!(memory::sum(&plan.memory()).0 <= max << 20, "{text}");
+        }
+    }
     for text in [
-        "[memory]\nmax = \"20MiB\"",
-        "[memory]\nmax = \"22MiB\"\n[window]\nbytes = \"4MiB\"",
+        "[memory]\nmax = \"44MiB\"".to_owned(),
+        "[memory]\nmax = \"46MiB\"\n[window]\nbytes = \"4MiB\"".to_owned(),
+        format!("[memory]\nmax = \"46MiB\"\n{journal}"),
     ] {
-        let problems = with(text).unwrap_err();
+        let problems = with(&text).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].key, "memory.max");
     }

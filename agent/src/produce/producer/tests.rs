@@ -19,6 +19,7 @@ use crate::produce::outcome::Outcome;
 type Mock = MockCluster<'static, DefaultProducerContext>;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const KEY: &[u8] = b"pi-7/s";
 
 fn cluster() -> Mock {
     let cluster = MockCluster::new(1).unwrap();
@@ -44,11 +45,16 @@ fn kafka(cluster: &Mock, options: &[(&str, &str)]) -> Arc<Cluster> {
     Cluster::open(&kafka, &CredentialSettings::default(), "pi-7").unwrap()
 }
 
+/// By device and source: what every record is read back with.
+fn key() -> Key {
+    Key::parse("{device}/{source}").unwrap()
+}
+
 fn producer(kafka: &Arc<Cluster>) -> (Producer, Arc<Notify>) {
     let news = Arc::new(Notify::new());
     let producer = Producer::new(
         kafka,
-        &"pi-7".parse().unwrap(),
+        (&"pi-7".parse().unwrap(), &key()),
         (Undated::default(), false),
         Arc::clone(&news),
     )
@@ -122,7 +128,7 @@ fn read(cluster: &Mock, count: usize) -> Vec<(String, String, String)> {
                 .poll(PATIENCE)
                 .expect("a record came in time")
                 .unwrap();
-            assert_eq!(message.key(), Some(&b"pi-7"[..]));
+            assert_eq!(message.key(), Some(KEY));
             let list = message.headers().unwrap();
             let tag: Tag<'_> =
                 headers::decode(list.iter().map(|header| (header.key, header.value)))
@@ -248,7 +254,7 @@ fn a_client_that_is_given_up_is_silent() {
     cluster.broker_up(-1).unwrap();
     let mut new = Producer::new(
         &kafka(&cluster, &[]),
-        &"pi-7".parse().unwrap(),
+        (&"pi-7".parse().unwrap(), &key()),
         (Undated::default(), false),
         Arc::clone(&news),
     )
@@ -281,7 +287,7 @@ fn bytes_that_pass_are_counted_where_somebody_asks() {
     let news = Arc::new(Notify::new());
     let mut producer = Producer::new(
         &kafka(&cluster, &[]),
-        &"pi-7".parse().unwrap(),
+        (&"pi-7".parse().unwrap(), &key()),
         (Undated::default(), true),
         Arc::clone(&news),
     )
@@ -326,4 +332,9 @@ fn a_client_that_has_forgotten_every_broker_is_lost() {
     assert_eq!(says("logical"), [], "it may be told of others at once");
     assert_eq!(says("logical"), [Report::Lost]);
     producer.close();
+}
+
+#[test]
+fn the_queue_of_librdkafka_is_what_is_reckoned_with() {
+    assert_eq!(QUEUE_KIB_MAX.to_string(), QUEUE_KIB_MAX_TEXT);
 }

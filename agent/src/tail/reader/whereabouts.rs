@@ -77,6 +77,21 @@ impl Followed {
         Ok(identity::is_at(&end, &before) || !self.is_itself()?)
     }
 
+    /// Whether it is compressed, and decoding it has begun.
+    pub fn is_decoding(&self) -> bool {
+        self.content.is_decoding()
+    }
+
+    /// Whether decoding it is still to begin, if it has a turn.
+    pub fn would_decode(&self) -> bool {
+        self.content.would_decode()
+    }
+
+    /// Lets go of what decoding takes; its next turn begins anew.
+    pub fn stop_decoding(&mut self) {
+        self.content.stop_decoding();
+    }
+
     /// Whether it holds what was read of it.
     fn is_itself(&mut self) -> io::Result<bool> {
         if self.content.is_packed() {

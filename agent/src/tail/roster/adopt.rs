@@ -24,6 +24,7 @@ use crate::clock::Monotonic;
 use crate::config::file::StartAt;
 use crate::discover::{Found, Seen, rotated};
 use crate::sources::{SourceError, draw_generation};
+use crate::tail::decoding::bound_decoding;
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::Left;
@@ -159,6 +160,7 @@ impl<R: Registry> Roster<R> {
             {
                 let is_new = is_new(&stream);
                 let mut new = self.new_file(index, file, stream, is_new, Some(&seen.path))?;
+                new.file.content.stop_decoding();
                 // There may be more of them than files can be open.
                 if open + linked.len() >= self.desk.open_max {
                     new.file.park();
@@ -219,7 +221,11 @@ impl<R: Registry> Roster<R> {
                         open.generation,
                         path.display()
                     );
+                    let is_decoding = file.is_decoding();
                     self.followed.push(file);
+                    if is_decoding {
+                        bound_decoding(&mut self.followed);
+                    }
                 }
                 // It is registered, so it goes on once it can be read.
                 Err(error) => {

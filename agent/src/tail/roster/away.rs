@@ -25,7 +25,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Away {
-    source: usize,
+    pub(super) source: usize,
     open: OpenGeneration,
     /// Whether it was its stream's last file when it was found to be away.
     is_youngest: bool,

@@ -30,7 +30,7 @@ const GIVE_WAY_EVERY: Duration = Duration::from_secs(10);
 /// The last word on a generation. It waits for room in the RAM window.
 #[derive(Debug)]
 pub(super) struct Farewell {
-    source: usize,
+    pub(super) source: usize,
     stream: StreamId,
     generation: Generation,
     /// What was given away, and where it ends: between them is what nobody will read.

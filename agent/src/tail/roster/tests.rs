@@ -3,6 +3,7 @@
 mod alike;
 mod away;
 mod bounds;
+mod change;
 mod disk;
 mod framing;
 mod give_way;
@@ -82,6 +83,7 @@ fn a_deleted_file_is_read_to_its_end_over_a_change_of_configuration() {
     std::io::Write::write_all(&mut held, b"three\n").unwrap();
     rig.settle_all();
     rig.reload();
+    rig.change();
     rig.pump();
     assert_eq!(rig.all_lines(), ["one", "two", "new", "three"]);
     assert_eq!(rig.generations().len(), 2);

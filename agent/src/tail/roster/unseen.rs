@@ -119,6 +119,7 @@ impl<R: Registry> Roster<R> {
             if self.closed.is_held_by(stream, &mut file, &places) {
                 break;
             }
+            file.content.stop_decoding();
             files.push(file);
         }
         (files, None)

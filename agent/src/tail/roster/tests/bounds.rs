@@ -57,6 +57,55 @@ fn more_files_than_may_be_open_are_all_followed() {
     assert!(count(Tail::Complete) >= 2 && count(Tail::Unknown) >= 1);
 }
 
+/// Decoding takes up to 8 MiB: the files of a folder of compressed logs are read one after the other, and
+/// plain ones beside them have their turns.
+#[test]
+fn one_compressed_file_is_decoded_at_a_time() {
+    let mut rig = Rig::new("*");
+    rig.source.framing.max_line = 1024;
+    let lines = |n: usize| (0..20_000).map(move |k| format!("{n} {k}"));
+    let ends = ["zst", "gz", "zst", "gz"];
+    for (n, end) in ends.iter().enumerate() {
+        let text: Vec<_> = lines(n).collect();
+        rig.append("plain", &(text.join("\n") + "\n"));
+        rig.pack("plain", &format!("{n}.{end}"));
+    }
+    rig.start();
+    // Nobody may write to what is compressed for so long.
+    rig.later(10);
+    let mut wanted: Vec<_> = (0..ends.len()).flat_map(lines).collect();
+    for round in 0.. {
+        assert!(rig.decoding() <= 1, "round {round}: {}", rig.decoding());
+        // A round a line of the log's own.
+        if rig.all_messages().len() >= wanted.len() + round {
+            break;
+        }
+        // In the middle of them the agent ends, and begins.
+        if round == 3 {
+            rig.settle_all();
+            rig.stop();
+            rig.start();
+        }
+        rig.append("log", &format!("round {round}\n"));
+        rig.scan_and_pass();
+        assert!(
+            rig.records
+                .iter()
+                .any(|record| record.message == format!("round {round}")),
+            "a plain file waits for them"
+        );
+        assert!(round < 1000, "they stand still");
+    }
+    let mut given = rig.all_messages();
+    given.retain(|line| !line.starts_with("round"));
+    given.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(given.len(), wanted.len());
+    assert!(given == wanted);
+    rig.pump();
+    assert_eq!(rig.decoding(), 0, "what was read to its end is let go");
+}
+
 #[test]
 fn a_chatty_file_does_not_starve_the_rest() {
     let mut rig = Rig::new("*.log");

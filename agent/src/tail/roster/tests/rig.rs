@@ -378,6 +378,28 @@ impl Rig {
         self.running.is_some()
     }
 
+    /// The first source has changed: it is let go of, and taken up as it is now. The second goes on.
+    pub(super) fn change(&mut self) {
+        self.remove_first();
+        self.add_first();
+    }
+
+    pub(super) fn remove_first(&mut self) {
+        let (roster, _) = self.running.as_mut().unwrap();
+        let nameless = roster.let_go(std::slice::from_ref(&self.source.id));
+        self.nameless.leave(nameless.unwrap());
+        self.collect();
+        self.settle_all();
+    }
+
+    pub(super) fn add_first(&mut self) {
+        let (known, plans) = (self.memory.open(), vec![self.source.clone()]);
+        let (roster, _) = self.running.as_mut().unwrap();
+        roster
+            .take_up(plans, &known, self.nameless.take(), self.now)
+            .unwrap();
+    }
+
     /// Another configuration takes effect: one thread ends, and another begins.
     pub(super) fn reload(&mut self) {
         if let Some((mut roster, _)) = self.running.take() {
@@ -435,6 +457,28 @@ impl Rig {
         self.now = self.now.plus(Duration::from_secs(secs));
         let (roster, _) = self.running.as_mut().unwrap();
         roster.scan(self.now, true).unwrap();
+    }
+
+    /// Lets some seconds go by.
+    pub(super) fn later(&mut self, secs: u64) {
+        self.now = self.now.plus(Duration::from_secs(secs));
+    }
+
+    /// A scan, and one pass over all files.
+    pub(super) fn scan_and_pass(&mut self) {
+        let (roster, _) = self.running.as_mut().unwrap();
+        roster.scan(self.now, true).unwrap();
+        self.pass_once();
+    }
+
+    /// How many compressed files are being decoded.
+    pub(super) fn decoding(&self) -> usize {
+        let (roster, _) = self.running.as_ref().unwrap();
+        roster
+            .followed
+            .iter()
+            .filter(|file| file.is_decoding())
+            .count()
     }
 
     /// One pass over all files.
