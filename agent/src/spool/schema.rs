@@ -34,7 +34,7 @@ pub(super) const PAGE_BYTES_BEFORE: usize = 4096;
 /// Bytes of log at which its pages are written back. Long enough that pages written again and again (the
 /// depth, the ends of the trees) reach the database once; short enough for a small disk and a quick
 /// recovery.
-const LOG_BYTES: i64 = 2 << 20;
+pub(super) const LOG_BYTES: i64 = 2 << 20;
 
 /// Each pragma, and what it must read as afterwards. The order matters: `auto_vacuum` only takes in an
 /// empty file, before the journal's mode writes to it.

@@ -7,7 +7,7 @@ use headwater_record::notice::{Tail, reason};
 use headwater_record::{Generation, Kind, Notice, StreamId};
 use rusqlite::{Connection, ffi};
 
-use super::vacuum::FREE_PAGES_KEPT;
+use super::vacuum::{FREE_PAGES_KEPT, VACUUM_PAGES, shrink};
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{FileIdentity, Marker, Origin, Registry};
@@ -506,6 +506,50 @@ fn an_emptied_spool_gives_its_space_back() {
         "never a second copy"
     );
     rig.store.close();
+}
+
+/// What lies behind free pages must move, or the file stays long; and the disk may have no room for a
+/// second copy of it. So it moves some at a time: the log never holds more than that, whatever is left.
+#[test]
+fn giving_space_back_takes_no_more_than_a_step_besides() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut owner = owner(dir.path());
+    let total = || {
+        let files = ["spool.db", "spool.db-wal"].map(|name| dir.path().join(name));
+        let bytes = files.map(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
+        bytes.iter().sum::<u64>()
+    };
+    let ids = 1..=30_000;
+    for from in ids.clone().step_by(1000) {
+        let transaction = Transaction {
+            rows: large(from..=from + 999),
+            ..Transaction::default()
+        };
+        owner.commit(&transaction).unwrap();
+    }
+    let full = total();
+    let gone = 1..=10_000;
+    for from in gone.clone().step_by(1000) {
+        let transaction = Transaction {
+            deletes: (from..=from + 999).map(BatchId).collect(),
+            ..Transaction::default()
+        };
+        owner.commit(&transaction).unwrap();
+    }
+    let (mut steps, mut peak) = (0, total());
+    while shrink(connection(&owner)) {
+        (steps, peak) = (steps + 1, peak.max(total()));
+    }
+    // Each page has a header of 24 bytes in the log.
+    let step = u64::from(VACUUM_PAGES) * (schema::PAGE_BYTES as u64 + 24);
+    assert!(steps > 0, "one step did it all: {full} bytes are too few");
+    assert!(
+        peak <= full + step + schema::LOG_BYTES.unsigned_abs(),
+        "{full} bytes, and at most {peak} while it shrank, a step being {step}"
+    );
+    let left = total();
+    assert!(left < full / 4 * 3, "{full} bytes, and then {left}");
+    assert_eq!(rows::depth(connection(&owner)).unwrap().rows, 20_000);
 }
 
 #[test]

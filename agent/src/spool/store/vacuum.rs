@@ -6,7 +6,7 @@ use crate::spool::rows;
 
 /// Pages given back to the file system at a time, once the spool is empty: 8 MiB. Then the next
 /// request has its turn.
-const VACUUM_PAGES: u32 = 8192;
+pub(super) const VACUUM_PAGES: u32 = 8192;
 /// Free pages that are kept, 1 MiB: the next outage needs them.
 pub(super) const FREE_PAGES_KEPT: i64 = 1024;
 
