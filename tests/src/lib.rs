@@ -34,6 +34,7 @@ pub mod oracle;
 pub mod python;
 
 pub mod clock;
+pub mod disk;
 pub mod outside;
 
 mod child;

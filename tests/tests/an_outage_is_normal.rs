@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use headwater_tests::disk::Disk;
 use headwater_tests::kafka::Kafka;
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::{Report, wait_until, wait_until_complete};
@@ -147,4 +148,138 @@ fn a_start_with_the_wrong_key_says_so_and_touches_nothing() {
     });
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.assert_proven();
+}
+
+/// The state directory's disk, and the rest of a test around it.
+struct OnDisk<'a> {
+    disk: Disk,
+    loading: Loading<'a>,
+    folder: tempfile::TempDir,
+}
+
+impl<'a> OnDisk<'a> {
+    fn new(kafka: &'a Kafka, s3: &'a S3, name: &str) -> Self {
+        Self {
+            disk: Disk::new(16 << 20),
+            loading: Loading::new(kafka, s3, name, 1),
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
+    }
+
+    fn config(&self) -> String {
+        let paths = format!("{}/*.log", self.folder.path().display());
+        let more = "[spool]\nafter = \"300ms\"\nfree_bytes_min = \"1MiB\"\nfree_inodes_min = 10\n\
+                    [checkpoint]\nevery = \"1s\"\n";
+        let config = self
+            .loading
+            .agent_config(self.loading.kafka.bootstrap(), &paths, more);
+        config.replace("{dir}", &self.disk.path().display().to_string())
+    }
+
+    fn wait_until_exact(&self, writers: &[&Writer]) {
+        let bucket = &self.loading.bucket;
+        wait_until_complete(writers, self.loading.s3, bucket, "data/", PATIENCE).assert_exact();
+    }
+
+    fn finish(&self, agent: &Process, loader: &Process) {
+        assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+        wait_until("the ledger is complete", PATIENCE, || {
+            self.loading.audit().code == Some(0)
+        });
+        assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+        self.loading.assert_proven();
+    }
+}
+
+fn wait_until_said(agent: &Process, text: &str, times: usize) {
+    wait_until(text, PATIENCE, || {
+        agent.stderr().matches(text).count() >= times
+    });
+}
+
+/// Nothing can be written to the disk of the state directory when the device starts for the first time: no
+/// file has a name yet, so nothing is sent; and everything, once there is room.
+#[test]
+fn a_first_start_on_a_full_disk_waits_for_room() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let on = OnDisk::new(kafka, &s3, "full-first");
+    on.disk.fill();
+    let mut writer = Writer::new(on.folder.path().join("app.log"), "w", 5);
+    writer.write(1000);
+    let agent = Agent::start(&on.config());
+    let loader = on.loading.start();
+    wait_until_said(&agent, "nothing is read or sent until it can be opened", 1);
+    assert!(agent.is_running());
+    assert_eq!(kafka.depth(&on.loading.topic), 0);
+    // A stop does not wait for room.
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let agent = agent.restart();
+    wait_until_said(&agent, "nothing is read or sent until it can be opened", 1);
+    writer.write(100);
+    on.disk.free();
+    on.wait_until_exact(&[&writer]);
+    on.finish(&agent, &loader);
+}
+
+/// The disk has filled up while the agent was away, which has a backlog and files that it knows. They are
+/// read and sent, from memory, though nothing of that can be written down; a new file waits. What went
+/// meanwhile is stored once, whatever happens then.
+#[test]
+fn a_start_on_a_full_disk_sends_what_it_knows_and_takes_the_disk_back() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let on = OnDisk::new(kafka, &s3, "full-again");
+    let mut known = Writer::new(on.folder.path().join("known.log"), "k", 5);
+    let mut new = Writer::new(on.folder.path().join("new.log"), "n", 5);
+    known.write(1000);
+    let agent = Agent::start(&on.config());
+    let loader = on.loading.start();
+    on.wait_until_exact(&[&known]);
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    on.disk.fill();
+    known.write(1000);
+    new.write(1000);
+    let agent = agent.restart();
+    on.wait_until_exact(&[&known]);
+    wait_until_said(
+        &agent,
+        "cannot enter what is new of a file into the spool",
+        1,
+    );
+    known.write(500);
+    on.wait_until_exact(&[&known]);
+    // Sent, and not written down: the next one sends it again, and it is stored once.
+    agent.kill9();
+    let agent = agent.restart();
+    known.write(500);
+    on.wait_until_exact(&[&known]);
+    on.disk.free();
+    on.wait_until_exact(&[&known, &new]);
+    on.finish(&agent, &loader);
+}
+
+/// A file system that was remounted read-only, as after an error of the card: no name can be committed, and
+/// no batch be deleted once it is delivered. The agent starts, waits, says so, and goes on where it was.
+#[test]
+fn a_start_on_a_read_only_disk_waits_until_it_can_be_written_to() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let on = OnDisk::new(kafka, &s3, "read-only");
+    let mut writer = Writer::new(on.folder.path().join("app.log"), "w", 5);
+    writer.write(1000);
+    let agent = Agent::start(&on.config());
+    let loader = on.loading.start();
+    on.wait_until_exact(&[&writer]);
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    on.disk.make_read_only();
+    writer.write(1000);
+    let agent = agent.restart();
+    wait_until_said(&agent, "nothing is read or sent until it can be opened", 1);
+    assert!(
+        agent.stderr().contains("Read-only file system"),
+        "{}",
+        agent.stderr()
+    );
+    assert!(agent.is_running());
+    on.disk.make_writable();
+    on.wait_until_exact(&[&writer]);
+    on.finish(&agent, &loader);
 }

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use headwater_record::DeviceId;
+use rusqlite::ffi::{SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use thiserror::Error;
 
@@ -255,13 +256,44 @@ fn refused(path: &Path, source: rusqlite::Error) -> OpenError {
 }
 
 fn open_checked(path: &Path) -> Result<(Connection, u64), Refusal> {
-    let connection = connect(path, None)?;
+    let connection = connect(path, None, Index::File).or_else(|refusal| {
+        if !is_without_index(&refusal) {
+            return Err(refusal);
+        }
+        let connection = connect(path, None, Index::Memory)?;
+        tracing::warn!(
+            "no room for the index of the spool's log beside it: it is kept in memory, and nobody else can look \
+             into the spool until the agent starts again"
+        );
+        Ok(connection)
+    })?;
     let identity = check(&connection, path)?;
     Ok((connection, identity))
 }
 
+/// Where SQLite keeps the index of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Index {
+    /// In a file beside it, which others map, too.
+    File,
+    /// In memory, and so for this connection alone: 32 KiB that a full disk has not.
+    Memory,
+}
+
+/// Whether there was no room for the index of the log, or nobody may make its file.
+fn is_without_index(refusal: &Refusal) -> bool {
+    let Refusal::Error(OpenError::Refused { source, .. }) = refusal else {
+        return false;
+    };
+    let code = source
+        .downcast_ref::<rusqlite::Error>()
+        .and_then(rusqlite::Error::sqlite_error)
+        .map(|error| error.extended_code);
+    matches!(code, Some(SQLITE_IOERR_SHMSIZE | SQLITE_IOERR_SHMOPEN))
+}
+
 /// Opens a database, new or old, with our pragmas and our tables. `vfs`: SQLite's way to files.
-fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
+fn connect(path: &Path, vfs: Option<&str>, index: Index) -> Result<Connection, Refusal> {
     let error = |source| refusal(path, source);
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = match vfs {
@@ -272,6 +304,10 @@ fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
         None => Connection::open_with_flags(path, flags),
     }
     .map_err(error)?;
+    if index == Index::Memory {
+        // Before anything is read: what is mapped once stays mapped.
+        set_pragma(&connection, path, "locking_mode", "EXCLUSIVE", "exclusive")?;
+    }
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, version) = (
         number("application_id").map_err(error)?,
@@ -315,7 +351,7 @@ fn connect(path: &Path, vfs: Option<&str>) -> Result<Connection, Refusal> {
 /// A database behind another way to files, checked, and its identity.
 #[cfg(test)]
 pub(super) fn connect_for_test(path: &Path, vfs: &str) -> (Connection, u64) {
-    let checked = connect(path, Some(vfs)).and_then(|connection| {
+    let checked = connect(path, Some(vfs), Index::File).and_then(|connection| {
         let identity = check(&connection, path)?;
         Ok((connection, identity))
     });
@@ -405,18 +441,23 @@ fn set_pragma(
     wanted: &'static str,
 ) -> Result<(), Refusal> {
     let error = |source| refusal(path, source);
+    let read = || {
+        let found = connection.pragma_query_value(None, name, |row| row.get(0))?;
+        Ok(match found {
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            rusqlite::types::Value::Text(text) => text,
+            other => format!("{other:?}"),
+        })
+    };
+    // One that is kept in the file is written anew otherwise, which a full disk refuses.
+    if read().map_err(error)? == wanted {
+        return Ok(());
+    }
     // Some pragmas answer with a row and some do not; `execute_batch` takes both.
     connection
         .execute_batch(&format!("PRAGMA {name} = {value}"))
         .map_err(error)?;
-    let found: rusqlite::types::Value = connection
-        .pragma_query_value(None, name, |row| row.get(0))
-        .map_err(error)?;
-    let found = match found {
-        rusqlite::types::Value::Integer(number) => number.to_string(),
-        rusqlite::types::Value::Text(text) => text,
-        other => format!("{other:?}"),
-    };
+    let found = read().map_err(error)?;
     if found == wanted {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use std::io;
 
 use rusqlite::ErrorCode;
-use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
+use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHORT_READ};
 
 use crate::spool::Trouble;
 
@@ -47,6 +47,8 @@ pub(in crate::spool) fn classify(error: &rusqlite::Error) -> Trouble {
     match error.sqlite_error_code() {
         // The file ends before one of its pages: no disk that fails, and no better the next time.
         _ if extended == Some(SQLITE_IOERR_SHORT_READ) => Trouble::Damaged,
+        // The index of the log, which is made longer and not filled: there is no room for it.
+        _ if extended == Some(SQLITE_IOERR_SHMSIZE) => Trouble::Full,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory) => {
             Trouble::Busy
         }
