@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -182,6 +183,137 @@ fn a_budget_is_used_up_outlives_a_restart_and_what_waited_goes_once_there_is_mor
         agent = agent.restart();
     }
     wait_until_complete(&[&writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    finish(&loading, &agent, &loader);
+}
+
+/// Twice as many files as may be open: those that are silent are let go, and nothing is refused.
+#[test]
+fn more_files_than_the_system_grants_cost_no_line() {
+    const GRANTED: u64 = 400;
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "nofile", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writers: Vec<Writer> = (0..2 * GRANTED)
+        .map(|n| Writer::new(folder.path().join(format!("{n}.log")), &format!("f{n}"), 5))
+        .collect();
+    let paths = format!("{}/*.log", folder.path().display());
+    let limit = format!("--nofile={GRANTED}:{GRANTED}");
+    let setup = loading.agent(&paths, "");
+    writers.iter_mut().for_each(|writer| writer.write(3));
+    let agent = setup.under(&["prlimit", &limit]).start();
+    let loader = loading.start();
+    for _ in 0..2 {
+        let all: Vec<&Writer> = writers.iter().collect();
+        wait_until_complete(&all, &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+        let told = status(&agent);
+        assert_eq!(told["process"]["open_files_max"], GRANTED, "{told}");
+        assert!(
+            told["process"]["open_files"].as_u64() < Some(GRANTED),
+            "{told}"
+        );
+        writers.iter_mut().for_each(|writer| writer.write(2));
+    }
+    let all: Vec<&Writer> = writers.iter().collect();
+    wait_until_complete(&all, &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    let said = agent.stderr();
+    assert!(!said.contains("Too many open files"), "{said}");
+    finish(&loading, &agent, &loader);
+}
+
+/// An outage in which more is to be spooled than a day's flash budget has: the kernel counts no more than
+/// that, files wait, and once the owner grants more everything goes its way.
+#[test]
+fn a_flash_budget_is_kept_as_the_kernel_counts() {
+    const BUDGET: u64 = 1_000_000;
+    /// An eighth of it is said to be overdrawn; one commit gathers 2 MiB of values, a quarter of which is written.
+    const OVERRUN: u64 = 700_000;
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "flash", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::new(folder.path().join("app.log"), "w", 5);
+    writer.write(60_000);
+    let paths = format!("{}/app.log", folder.path().display());
+    let config = |brokers: &str, flash: &str| {
+        let more = format!("[spool]\nafter = \"300ms\"\n{flash}");
+        loading.agent_config(brokers, &paths, &more)
+    };
+    let budget = format!("[flash]\nbytes_per_day = \"{BUDGET}B\"\n");
+    let agent = Agent::start(&config("no-such-host.invalid:9092", &budget));
+    wait_until("a commit waits for the budget", PATIENCE, || {
+        status(&agent)["counters"]["flash_waits"].as_u64() > Some(0)
+    });
+    // What does not stop there shows it now.
+    std::thread::sleep(Duration::from_secs(5));
+    let (told, written) = (status(&agent), agent.io_write_bytes());
+    assert!(written <= BUDGET + OVERRUN, "{written} bytes");
+    assert!(
+        told["counters"]["records"].as_u64() < Some(60_000),
+        "files do not wait: {told}"
+    );
+    assert!(
+        agent.stderr().contains("flash.bytes_per_day"),
+        "{}",
+        agent.stderr()
+    );
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    agent.set_config(&config(kafka.bootstrap(), ""));
+    let agent = agent.restart();
+    let loader = loading.start();
+    wait_until_complete(&[&writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    finish(&loading, &agent, &loader);
+}
+
+/// A log of so many lines, compressed with a window of 8 MiB.
+fn packed_log(path: &Path, id: &str, lines: u64) -> Writer {
+    let mut writer = Writer::new(path.with_extension("log"), id, 5);
+    writer.write(lines);
+    let file = fs::File::create(path).expect("a file can be made");
+    let mut encoder = zstd::Encoder::new(file, 3).expect("zstd");
+    encoder.window_log(23).expect("8 MiB");
+    let mut plain = fs::File::open(writer.path()).expect("it was written");
+    std::io::copy(&mut plain, &mut encoder).expect("it is compressed");
+    encoder.finish().expect("it ends");
+    fs::remove_file(writer.path()).expect("it is there");
+    writer
+}
+
+/// A whole outage, with a folder of compressed logs to be read in it and a log at full load beside them; and
+/// the drain of all that. The sum of the parts' shares is kept.
+#[test]
+fn the_agent_stays_within_its_memory_offline_and_draining() {
+    const GRANTED_MIB: u64 = 64;
+    const LINES: u64 = 80_000;
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "memory", 2);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let mut writers: Vec<Writer> = (0..6)
+        .map(|n| packed_log(&path(&format!("old-{n}.zst")), &format!("old-{n}"), LINES))
+        .collect();
+    let mut log = Writer::new(path("app.log"), "app", 5);
+    log.write(4 * LINES);
+    writers.push(log);
+    let paths = format!("{}/*", folder.path().display());
+    let memory = format!("[memory]\nmax = \"{GRANTED_MIB}MiB\"\n");
+    let config = |brokers: &str| loading.agent_config(brokers, &paths, &memory);
+    let agent = Agent::start(&config("no-such-host.invalid:9092"));
+    wait_until("all of it is in the spool", PATIENCE, || {
+        let told = status(&agent);
+        told["counters"]["records"] == 10 * LINES
+            && told["counters"]["spooled"] == told["counters"]["batches"]
+    });
+    let offline = agent.rss_kib_max();
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    agent.set_config(&config(kafka.bootstrap()));
+    let agent = agent.restart();
+    let loader = loading.start();
+    let all: Vec<&Writer> = writers.iter().collect();
+    wait_until_complete(&all, &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    let peaks = [offline, agent.rss_kib_max()];
+    assert!(
+        peaks.iter().all(|peak| *peak <= GRANTED_MIB * 1024),
+        "{peaks:?} KiB resident"
+    );
     finish(&loading, &agent, &loader);
 }
 
