@@ -1,5 +1,7 @@
 //! One computed value of one window: what it has seen so far, and what it says.
 
+mod merge;
+
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};

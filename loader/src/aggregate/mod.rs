@@ -9,6 +9,7 @@
 //! time = "time"                    # event time, RFC 3339
 //! lateness = "30s"                 # how far behind its group's newest time a record may come
 //! idle = "5m"                      # windows of a group that says nothing for so long are closed
+//! revise = "1h"                    # how much longer a record makes its window's row anew; not at all by default
 //! path = "minutes/date={time:%Y-%m-%d}"   # of its rows; output.path by default
 //! keep_records = true              # records go on to the next step too; false by default
 //! compute = [
@@ -28,6 +29,10 @@
 //! so that counts and sums are added, the least of minima taken. The same happens where a group is quiet
 //! for `idle` in the middle of a window, where windows take more than `memory`, and where the step is
 //! changed in the configuration: all are closed.
+//!
+//! With `revise` a closed window's sums are kept for so long. What comes then is put together with them
+//! (`Cell::merge`), and the row is that of the whole window once more, with `"revision":1`, 2 and so on: the one with
+//! the highest is right, for every function.
 
 mod cell;
 mod sketch;
@@ -69,6 +74,9 @@ pub struct AggregateFile {
     /// How long a group is quiet, by the batch clock, before its windows are closed.
     #[serde(default = "idle")]
     pub idle: Period,
+    /// How long behind `lateness` a record makes the row of its whole window once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revise: Option<Period>,
     /// Where its rows go: a template like `output.path`, which it is by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -147,6 +155,9 @@ pub enum AggregateError {
         "`window` is \"1s\" to \"366days\", and a whole number of `every`, at most {OVERLAP_MAX} of them"
     )]
     Window,
+    /// Sums that would be kept for longer than anything.
+    #[error("`revise` is at most \"366days\"")]
+    Revise,
     /// Too little memory.
     #[error("`memory` is at least {MEMORY_MIN}")]
     Memory,
@@ -182,6 +193,8 @@ pub struct Aggregate {
     file: AggregateFile,
     window_ms: i64,
     every_ms: i64,
+    /// 0: sums go when their window closes.
+    revise_ms: u64,
     compute: Vec<Compute>,
     /// Its place among the aggregates of its pipeline, from 0.
     pub(crate) slot: usize,
@@ -192,6 +205,8 @@ pub struct Aggregate {
 const END: &str = "window_end";
 /// Name of the mark of a row that is not the first of its window.
 const LATE: &str = "late";
+/// Name of the number of a row that takes the place of those of its window before it.
+const REVISION: &str = "revision";
 /// Name of the field that holds the start of a window: what `{time:…}` of a path reads.
 const START: &str = "time";
 
@@ -212,6 +227,10 @@ impl Aggregate {
         else {
             return Err(AggregateError::Window);
         };
+        let revise_ms = file.revise.map_or(0, Period::as_millis);
+        if revise_ms > WINDOW_MS_MAX {
+            return Err(AggregateError::Revise);
+        }
         if file.memory < MEMORY_MIN {
             return Err(AggregateError::Memory);
         }
@@ -223,6 +242,7 @@ impl Aggregate {
             return Err(AggregateError::Nothing);
         }
         let mut names: Vec<&str> = vec![START, END, LATE];
+        names.extend((revise_ms > 0).then_some(REVISION));
         let fields = file
             .by
             .iter()
@@ -238,6 +258,7 @@ impl Aggregate {
             file,
             window_ms,
             every_ms,
+            revise_ms,
             compute,
             slot: 0,
             path,

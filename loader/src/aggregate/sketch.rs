@@ -1,6 +1,8 @@
 //! What cannot be kept exactly in bounded memory: quantiles and distinct counts. Both are functions
 //! of the set of values alone, in whatever order they came, and use whole numbers only: a batch that
-//! is made again on another machine gives the same bytes.
+//! is made again on another machine gives the same bytes. For the same reason two sketches can be put together
+//! (`merge`), exactly: what comes of it is the sketch of all the values of both, so it is commutative and
+//! associative, and as far off as one sketch is.
 //!
 //! - **Quantiles**: counts by size, each class a 32nd of a power of two wide, read from the bits of
 //!   the number (as in HDR histograms): what is given back is within 1.6 % of the value of that rank.
@@ -37,10 +39,24 @@ impl Quantiles {
     pub(super) fn add(&mut self, value: f64) -> usize {
         let before = self.classes.len();
         *self.classes.entry(class(value)).or_default() += 1;
-        if self.classes.len() > CLASSES {
+        self.bound();
+        (self.classes.len().saturating_sub(before)) * CLASS_BYTES
+    }
+
+    /// Takes in all values of another one. What was joined lies in the smallest class, of each of them: it is below
+    /// what both keep, as if all had come to one.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (class, count) in other.classes {
+            let held = self.classes.entry(class).or_default();
+            *held = held.saturating_add(count);
+        }
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        while self.classes.len() > CLASSES {
             self.join_smallest();
         }
-        (self.classes.len().saturating_sub(before)) * CLASS_BYTES
     }
 
     /// Memory, about, bytes.
@@ -128,11 +144,22 @@ impl Distinct {
             .take(8)
             .fold(0, |hash, byte| (hash << 8) | u64::from(*byte));
         self.smallest.insert(hash);
-        if self.smallest.len() > KEPT {
+        self.bound();
+        (self.smallest.len().saturating_sub(before)) * HASH_BYTES
+    }
+
+    /// Takes in all values of another one: the smallest hashes of both are among those that each kept.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.full |= other.full;
+        self.smallest.extend(other.smallest);
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        while self.smallest.len() > KEPT {
             self.smallest.pop_last();
             self.full = true;
         }
-        (self.smallest.len().saturating_sub(before)) * HASH_BYTES
     }
 
     /// Memory, about, bytes.
@@ -209,6 +236,42 @@ mod tests {
             let there = middle(class(value));
             prop_assert_eq!(class(there), class(value));
             prop_assert!((there / value - 1.0).abs() <= 1.0 / 64.0);
+        }
+
+        /// With far more classes and hashes than are kept: sizes from 1e-300 to 1e300, of both signs.
+        #[test]
+        fn sketches_put_together_are_the_sketch_of_all(
+            seed in any::<u64>(), count in 0_usize..6000, cuts in prop::array::uniform2(0_usize..6000),
+        ) {
+            let values: Vec<f64> = (0..count as u64)
+                .map(|n| {
+                    let mixed = (n ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let power = i32::try_from(mixed % 600).unwrap() - 300;
+                    let sign = if mixed & (1 << 40) == 0 { 1.0 } else { -1.0 };
+                    sign * 10_f64.powi(power) * f64::from(u8::try_from(mixed >> 56).unwrap())
+                })
+                .collect();
+            let of = |values: &[f64]| {
+                let (mut quantiles, mut distinct) = (Quantiles::default(), Distinct::default());
+                for value in values {
+                    quantiles.add(*value);
+                    distinct.add(&value.to_string());
+                }
+                (quantiles, distinct)
+            };
+            let merged = |a: &(Quantiles, Distinct), b: &(Quantiles, Distinct)| {
+                let (mut quantiles, mut distinct) = a.clone();
+                quantiles.merge(b.0.clone());
+                distinct.merge(b.1.clone());
+                (quantiles, distinct)
+            };
+            let [one, two] = cuts.map(|cut| cut.min(count));
+            let (one, two) = (one.min(two), one.max(two));
+            let all = of(&values);
+            let (a, b, c) = (of(&values[..one]), of(&values[one..two]), of(&values[two..]));
+            prop_assert_eq!(&merged(&merged(&a, &b), &c), &all);
+            prop_assert_eq!(&merged(&a, &merged(&b, &c)), &all);
+            prop_assert_eq!(&merged(&c, &merged(&b, &a)), &all);
         }
 
         #[test]

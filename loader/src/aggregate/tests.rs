@@ -1,3 +1,5 @@
+mod revisions;
+
 use std::collections::BTreeMap;
 
 use headwater_record::steps::Row;
@@ -313,6 +315,11 @@ fn what_is_refused() {
         (BY_DEVICE.replace("1m", "500ms"), "366days"),
         (BY_DEVICE.replace("1m", "400days"), "366days"),
         (BY_DEVICE.replace("by=", "memory='1KiB'\nby="), "64KiB"),
+        (BY_DEVICE.replace("by=", "revise='400days'\nby="), "366days"),
+        (
+            "window='1m'\nrevise='1m'\nby=['revision']\ncompute=[{function='count'}]".into(),
+            "revision",
+        ),
         (
             BY_DEVICE.replace("'1m'", "'1m'\nevery='7s'"),
             "whole number",

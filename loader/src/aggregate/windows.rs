@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::cell::Cell;
-use super::{Aggregate, AggregateFile, END, LATE, START};
+use super::{Aggregate, AggregateFile, END, LATE, REVISION, START};
 
 /// Memory that a group and a window take beside what is counted, about, bytes.
 const GROUP_BYTES: usize = 200;
@@ -57,9 +57,18 @@ struct Window {
     /// Whether it was closed before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     late: bool,
-    /// Its row is made: it goes with the end of this batch.
-    #[serde(skip)]
-    is_closed: bool,
+    /// Of records that no row of it has; none where it is closed.
+    cells: Vec<Cell>,
+    /// What its rows say already, where it may be said anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<Said>,
+}
+
+/// What the newest row of a closed window says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Said {
+    /// How many rows there were before it.
+    revision: u32,
     cells: Vec<Cell>,
 }
 
@@ -89,8 +98,15 @@ impl Windows {
                 .values()
                 .flat_map(|group| group.windows.values());
             Aggregate::new(step.step.clone()).is_ok_and(|aggregate| {
-                let mut cells = windows.map(|window| window.cells.len());
-                cells.all(|cells| cells == aggregate.compute.len())
+                let whole = aggregate.compute.len();
+                let is_sound = |window: &Window| match &window.said {
+                    Some(said) => {
+                        let open = window.cells.len();
+                        said.cells.len() == whole && (open == 0 || open == whole)
+                    }
+                    None => window.cells.len() == whole,
+                };
+                windows.map(is_sound).all(|is_sound| is_sound)
             })
         })
     }
@@ -98,7 +114,8 @@ impl Windows {
     /// Open windows.
     pub fn len(&self) -> usize {
         let groups = self.steps.iter().flat_map(|step| step.groups.values());
-        groups.map(|group| group.windows.len()).sum()
+        let windows = groups.flat_map(|group| group.windows.values());
+        windows.filter(|window| window.is_open()).count()
     }
 
     /// Memory that they take, about, bytes.
@@ -174,16 +191,20 @@ impl OfStep {
         let last = at_ms.div_euclid(aggregate.every_ms) * aggregate.every_ms;
         let mut start = last;
         while at_ms - start < aggregate.window_ms {
-            let late = aggregate.is_over(start, group.newest_ms);
+            let late = aggregate.is_past(start, group.newest_ms);
             let window = group.windows.entry(start).or_insert_with(|| {
-                let cells = aggregate.compute.iter();
-                self.held += WINDOW_BYTES + CELL_BYTES * aggregate.compute.len();
+                self.held += WINDOW_BYTES;
                 Window {
                     late,
-                    is_closed: false,
-                    cells: cells.map(|compute| Cell::new(compute.function)).collect(),
+                    cells: Vec::new(),
+                    said: None,
                 }
             });
+            if !window.is_open() {
+                let cells = aggregate.compute.iter();
+                self.held += CELL_BYTES * aggregate.compute.len();
+                window.cells = cells.map(|compute| Cell::new(compute.function)).collect();
+            }
             for (cell, compute) in window.cells.iter_mut().zip(&aggregate.compute) {
                 let value = match &compute.field {
                     Some(field) => get(row, field).filter(|value| !value.is_null()),
@@ -200,17 +221,19 @@ impl OfStep {
 
     /// Memory as it is after some were closed.
     fn measure(&self) -> usize {
-        let cells = CELL_BYTES * self.step.compute.len();
         let of = |(key, group): (&str, &Group)| {
-            GROUP_BYTES + key.len() + group.windows.len() * (WINDOW_BYTES + cells)
+            GROUP_BYTES + key.len() + group.windows.len() * WINDOW_BYTES
         };
         let windows = self
             .groups
             .values()
             .flat_map(|group| group.windows.values());
         let seen: usize = windows
-            .flat_map(|window| &window.cells)
-            .map(Cell::held)
+            .flat_map(|window| {
+                let said = window.said.iter().flat_map(|said| &said.cells);
+                window.cells.iter().chain(said)
+            })
+            .map(|cell| CELL_BYTES + cell.held())
             .sum();
         let groups = self.groups.iter().map(|(key, group)| (&**key, group));
         groups.map(of).sum::<usize>() + seen
@@ -234,6 +257,12 @@ impl Aggregate {
         let over = start.saturating_add(self.window_ms);
         newest_ms >= over.saturating_add(lateness)
     }
+
+    /// Whether its rows are not said anew any more, either.
+    fn is_past(&self, start: i64, newest_ms: i64) -> bool {
+        let revise = i64::try_from(self.revise_ms).unwrap_or(i64::MAX);
+        self.is_over(start.saturating_add(revise), newest_ms)
+    }
 }
 
 impl Group {
@@ -244,7 +273,30 @@ impl Group {
 }
 
 impl Window {
-    fn row(&self, aggregate: &Aggregate, key: &str, start: i64) -> Row {
+    /// Whether it has records that no row of it has.
+    fn is_open(&self) -> bool {
+        !self.cells.is_empty()
+    }
+
+    /// Closes it: its row, of the whole window where that was said before.
+    fn close(&mut self, aggregate: &Aggregate, key: &str, start: i64) -> Row {
+        let cells = std::mem::take(&mut self.cells);
+        let said = match self.said.take() {
+            None => Said { revision: 0, cells },
+            Some(mut said) => {
+                for (said, cell) in said.cells.iter_mut().zip(cells) {
+                    said.merge(cell);
+                }
+                said.revision = said.revision.saturating_add(1);
+                said
+            }
+        };
+        let row = self.row((aggregate, &said), key, start);
+        self.said = Some(said);
+        row
+    }
+
+    fn row(&self, (aggregate, said): (&Aggregate, &Said), key: &str, start: i64) -> Row {
         let mut row = Row::new();
         let time = |ms| {
             let at = Timestamp::from_millisecond(ms);
@@ -256,11 +308,14 @@ impl Window {
         for (field, value) in aggregate.file.by.iter().zip(values) {
             row.insert(field.clone(), value);
         }
-        for (compute, cell) in aggregate.compute.iter().zip(&self.cells) {
+        for (compute, cell) in aggregate.compute.iter().zip(&said.cells) {
             row.insert(compute.name.clone(), cell.value(compute.q));
         }
         if self.late {
             row.insert(LATE.into(), true.into());
+        }
+        if said.revision > 0 {
+            row.insert(REVISION.into(), said.revision.into());
         }
         row
     }

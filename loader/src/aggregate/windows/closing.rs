@@ -121,11 +121,10 @@ impl Windows {
         let mut has_room = true;
         for due in due {
             if has_room {
-                due.window.is_closed = true;
                 has_room = take(WindowRow {
                     slot: due.by.gone.is_none().then_some(due.by.at),
                     path: due.by.gone.clone().flatten(),
-                    row: due.window.row(due.by.aggregate, due.key, due.start),
+                    row: due.window.close(due.by.aggregate, due.key, due.start),
                 });
             } else if let Some(left) = left.get_mut(due.by.at) {
                 left.any = true;
@@ -143,6 +142,9 @@ impl OfStep {
         for (key, group) in &mut self.groups {
             let is_quiet = group.is_quiet(clock_ms, idle_ms);
             for (start, window) in &mut group.windows {
+                if !window.is_open() {
+                    continue;
+                }
                 let is_over = window.late || by.aggregate.is_over(*start, group.newest_ms);
                 let is_early = !(is_over || is_quiet || by.gone.is_some());
                 if by.all || !is_early {
@@ -168,8 +170,15 @@ impl OfStep {
             return;
         }
         let idle_ms = by.aggregate.file.idle.as_millis();
+        let past_ms = idle_ms.saturating_add(by.aggregate.revise_ms);
+        // Nothing is kept of what closes for memory, or with its step.
+        let keeps = by.aggregate.revise_ms > 0 && !by.all;
         self.groups.retain(|_, group| {
-            group.windows.retain(|_, window| !window.is_closed);
+            let (is_past, newest_ms) = (group.is_quiet(clock_ms, past_ms), group.newest_ms);
+            group.windows.retain(|start, window| {
+                let is_kept = keeps && !window.late && !is_past;
+                window.is_open() || (is_kept && !by.aggregate.is_past(*start, newest_ms))
+            });
             // What is quiet and has nothing open is forgotten.
             !(group.is_quiet(clock_ms, idle_ms) && group.windows.is_empty())
         });

@@ -1,0 +1,152 @@
+//! The hopping windows of the simulation, of every function, and what they must say in the end: each entry of the
+//! log has a bit of its own, so the sum of the bits of a row says which records it has, and what every function
+//! says of just these is reckoned from the log.
+
+use serde_json::Value;
+
+use super::*;
+
+/// Entries of the log, one behind the other, that have bits of their own: a window has less.
+const BITS: usize = 60;
+/// Windows of every pipeline of the simulation. The second version says them anew.
+pub(super) const HOPPING: [&str; 2] = ["window='2m'\nevery='40s'\nlateness='20s'\n", {
+    "window='3m'\nevery='1m'\nlateness='20s'\nrevise='5m'\n"
+}];
+const COMPUTE: &str = "by=['stream']\nkeep_records=true\ncompute=[{function='count',as='records'},\
+    {function='sum',field='bit'},{function='sum',field='n'},{function='min',field='n'},{function='max',field='n'},\
+    {function='mean',field='n'},{function='first',field='place'},{function='last',field='place'},\
+    {function='distinct',field='kind'},{function='quantile',q=0.5,field='n',as='median'},\
+    {function='quantile',q=0.9,field='n',as='p90'}]\n";
+
+/// The step of a version; what it writes lies in a folder of its own.
+pub(super) fn step(version: usize) -> String {
+    let lengths = HOPPING[version];
+    format!("[[transform]]\nstep='aggregate'\npath='h{version}/{{stream}}'\n{lengths}{COMPUTE}")
+}
+
+/// What the windows read of an entry, as fields of its value.
+pub(super) fn fields(at: usize, time: &str, n: u64) -> String {
+    let bit = 1_u64 << (at % BITS);
+    let n = i64::try_from(n % 2001).unwrap() - 1000;
+    let kind = n.rem_euclid(4);
+    format!(r#""bit":{bit},"n":{n},"kind":"k{kind}","place":"{time} {at:03}""#)
+}
+
+/// A record that is counted.
+struct Counted {
+    bit: u64,
+    at_ms: i64,
+    n: i64,
+    kind: String,
+    place: String,
+}
+
+/// By stream.
+fn counted(log: &Fetched) -> BTreeMap<String, Vec<Counted>> {
+    let mut seen = BTreeSet::new();
+    let mut counted: BTreeMap<String, Vec<Counted>> = BTreeMap::new();
+    for entry in &log.entries {
+        let row: Value = serde_json::from_slice(log.value(entry).unwrap()).unwrap();
+        let text = |name: &str| row[name].as_str().unwrap().to_owned();
+        if seen.insert(text("id")) && text("kept") == "yes" {
+            let at: jiff::Timestamp = text("time").parse().unwrap();
+            counted.entry(text("stream")).or_default().push(Counted {
+                bit: row["bit"].as_u64().unwrap(),
+                at_ms: at.as_millisecond(),
+                n: row["n"].as_i64().unwrap(),
+                kind: text("kind"),
+                place: text("place"),
+            });
+        }
+    }
+    counted
+}
+
+/// Rows of one window: version, stream and start.
+type Rows = BTreeMap<(String, String, String), Vec<Value>>;
+
+/// Puts a row among those of its window.
+pub(super) fn note(rows: &mut Rows, version: &str, row: Value) {
+    let text = |name: &str| row[name].as_str().unwrap().to_owned();
+    let window = (version.to_owned(), text("stream"), text("time"));
+    rows.entry(window).or_default().push(row);
+}
+
+/// Every function of a row is right of its records.
+fn check_row(row: &Value, of: &[&Counted], what: &str) {
+    let mut numbers: Vec<i64> = of.iter().map(|record| record.n).collect();
+    numbers.sort_unstable();
+    let sum: i64 = numbers.iter().sum();
+    let kinds: BTreeSet<&str> = of.iter().map(|record| &*record.kind).collect();
+    let first = of.iter().map(|record| (record.at_ms, &record.place)).min();
+    let last = of.iter().map(|record| (record.at_ms, &record.place)).max();
+    assert_eq!(row["records"], of.len() as u64, "{what}");
+    assert_eq!(row["sum_n"], sum, "{what}");
+    assert_eq!(row["min_n"], numbers[0], "{what}");
+    assert_eq!(row["max_n"], numbers[numbers.len() - 1], "{what}");
+    assert_eq!(row["first_place"], first.unwrap().1.as_str(), "{what}");
+    assert_eq!(row["last_place"], last.unwrap().1.as_str(), "{what}");
+    assert_eq!(row["distinct_kind"], kinds.len(), "{what}");
+    let near = |name: &str, expected: f64, within: f64| {
+        let said = row[name].as_f64().unwrap();
+        assert!((said - expected).abs() <= within, "{what}: {name} {said}, not {expected}");
+    };
+    near("mean_n", sum as f64 / of.len() as f64, 1e-9);
+    for (name, q) in [("median", 0.5), ("p90", 0.9)] {
+        let rank = ((numbers.len() - 1) as f64 * q).round() as usize;
+        let expected = numbers[rank] as f64;
+        near(name, expected, expected.abs() * 0.016);
+    }
+}
+
+/// Each record is in each window that it lies in once, in whatever rows of it, and every row is right. Returns how
+/// many rows said a window anew, and how many were late.
+pub(super) fn check(log: &Fetched, rows: &Rows, seed: u64) -> (usize, usize) {
+    let counted = counted(log);
+    let (mut anew, mut late) = (0, 0);
+    let mut lies_in: BTreeMap<(&str, u64), [u64; 2]> = BTreeMap::new();
+    for ((version, stream, start), rows) in rows {
+        let what = format!("seed {seed}: h{version} {stream} {start}");
+        let start: jiff::Timestamp = start.parse().unwrap();
+        let end: jiff::Timestamp = rows[0]["window_end"].as_str().unwrap().parse().unwrap();
+        let range = start.as_millisecond()..end.as_millisecond();
+        // By revision: those that are said anew have all that they take the place of.
+        let mut standing: Vec<(u64, u64)> = Vec::new();
+        let mut rows: Vec<&Value> = rows.iter().collect();
+        let revision = |row: &Value| row.get("revision").map_or(0, |number| number.as_u64().unwrap());
+        rows.sort_by_key(|row| revision(row));
+        for row in rows {
+            let bits = row["sum_bit"].as_u64().unwrap();
+            let records = counted[stream].iter();
+            let of: Vec<&Counted> = records
+                .filter(|record| range.contains(&record.at_ms) && record.bit & bits != 0)
+                .collect();
+            assert_eq!(of.iter().map(|record| record.bit).sum::<u64>(), bits, "{what}: {row}");
+            check_row(row, &of, &what);
+            late += usize::from(row.get("late").is_some());
+            if let Some(before) = revision(row).checked_sub(1) {
+                anew += 1;
+                let at = standing.iter().position(|(number, held)| *number == before && held & !bits == 0);
+                standing.swap_remove(at.unwrap_or_else(|| panic!("{what}: {row} of nothing")));
+            }
+            for (_, held) in &standing {
+                assert_eq!(held & bits, 0, "{what}: a record is in two rows");
+            }
+            standing.push((revision(row), bits));
+        }
+        for bits in standing.iter().map(|(_, bits)| bits) {
+            let version = usize::from(version == "1");
+            let of = counted[stream].iter().filter(|record| range.contains(&record.at_ms) && record.bit & bits != 0);
+            of.for_each(|record| lies_in.entry((stream, record.at_ms as u64 ^ record.bit)).or_default()[version] += 1);
+        }
+    }
+    for (stream, records) in &counted {
+        for record in records {
+            let in_windows = lies_in.get(&(stream.as_str(), record.at_ms as u64 ^ record.bit));
+            // Three windows, either way: it was counted by one version.
+            let [zero, one] = in_windows.copied().unwrap_or_default();
+            assert_eq!(zero + one, 3, "seed {seed}: {stream} {} is in {zero} and {one} windows", record.place);
+        }
+    }
+    (anew, late)
+}
