@@ -403,6 +403,58 @@ mod tests {
         assert_eq!(header, b"s,i,f,b,t,j,rest\n");
     }
 
+    /// No number of JSON, and no time that there is: they go where what does not fit goes.
+    #[test]
+    fn numbers_and_times_at_their_ends() {
+        for text in ["NaN", "inf", "-Infinity", "1e400"] {
+            let row = format!(r#"{{"f":"{text}"}}"#);
+            let rest = format!(r#",,,,,,"{{""f"":""{text}""}}""#);
+            assert_eq!(csv(&row, Some("rest")), Ok(rest), "{text}");
+            assert!(csv(&row, None).is_err(), "{text}");
+        }
+        for (time, millis, said) in [
+            (
+                "0001-01-01T00:00:00Z",
+                -62_135_596_800_000,
+                "0001-01-01T00:00:00.000Z",
+            ),
+            (
+                "9999-12-30T21:59:59.999Z",
+                253_402_207_199_999,
+                "9999-12-30T21:59:59.999Z",
+            ),
+            (
+                "0000-03-01T00:00:00Z",
+                -62_162_035_200_000,
+                "0000-03-01T00:00:00.000Z",
+            ),
+            (
+                "-000001-01-01T00:00:00Z",
+                -62_198_755_200_000,
+                "-000001-01-01T00:00:00.000Z",
+            ),
+        ] {
+            let value = Value::from(time);
+            assert_eq!(
+                ColumnType::Timestamp.cell(&value),
+                Some(Cell::Millis(millis)),
+                "{time}"
+            );
+            let row = format!(r#"{{"t":"{time}"}}"#);
+            assert_eq!(csv(&row, Some("rest")), Ok(format!(",,,,{said},,")));
+        }
+        for none in [
+            "9999-12-31T23:59:59Z",
+            "+010000-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "0001-02-30T00:00:00Z",
+        ] {
+            let row = format!(r#"{{"t":"{none}"}}"#);
+            let rest = format!(r#",,,,,,"{{""t"":""{none}""}}""#);
+            assert_eq!(csv(&row, Some("rest")), Ok(rest), "{none}");
+        }
+    }
+
     #[test]
     fn packed_rows_read_back() {
         let format = format(Kind::Parquet, Some("rest"));

@@ -372,6 +372,28 @@ mod tests {
         assert_eq!(changes, last.held().cast_signed(), "memory goes down, too");
     }
 
+    /// Not even one of them: a sum that has seen an infinity would never be a number again.
+    #[test]
+    fn what_is_no_number_of_json_counts_for_nothing() {
+        let texts = ["NaN", "-nan", "inf", "-Infinity", "1e400", ""].map(Value::from);
+        let mixed: Vec<Value> = texts.iter().cloned().chain([json!(3)]).collect();
+        for (function, alone) in [
+            (Function::Sum, json!(3)),
+            (Function::Mean, json!(3.0)),
+            (Function::Min, json!(3)),
+            (Function::Max, json!(3)),
+        ] {
+            assert_eq!(says(function, &texts), Value::Null, "{function:?}");
+            assert_eq!(says(function, &mixed), alone, "{function:?}");
+        }
+        assert_eq!(says(Function::Quantile, &texts), Value::Null);
+        assert_eq!(
+            says(Function::Quantile, &mixed),
+            says(Function::Quantile, &[json!(3)])
+        );
+        assert_eq!(says(Function::Count, &texts), json!(6), "they are values");
+    }
+
     #[test]
     fn first_and_last_go_by_time_not_by_coming() {
         let (mut first, mut last) = (Cell::new(Function::First), Cell::new(Function::Last));

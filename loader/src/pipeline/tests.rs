@@ -111,6 +111,47 @@ fn what_is_no_row_is_a_dead_letter_with_its_bytes() {
     }
 }
 
+/// Without a step a row keeps its bytes; what a step cannot read as numbers and structures of 64 bits and 128
+/// levels is a dead letter, and of a name that stands twice the last one counts, for the path in either case.
+#[test]
+fn rows_at_the_ends_of_json() {
+    let step = "[[transform]]\nstep='set'\nfield='seen'\nvalue=true\n";
+    let (plain, stepped) = (pipeline("", "s={s}"), pipeline(step, "s={s}"));
+    let deep = format!(
+        r#"{{"s":"a","d":{}{}}}"#,
+        "[".repeat(1000),
+        "]".repeat(1000)
+    );
+    for value in [r#"{"s":"a","n":1e400}"#, &deep] {
+        let (to, line) = make(&plain, Some(value.as_bytes()));
+        assert_eq!((to.as_str(), line.as_str()), ("s=a", value));
+        let (to, line) = make(&stepped, Some(value.as_bytes()));
+        assert_eq!(to, "dead letters");
+        assert!(line.len() > value.len(), "with all of it");
+    }
+    for value in [
+        r#"{"s":"a","n":NaN}"#,
+        r#"{"s":"a","n":-Infinity}"#,
+        r#"{"s":"a","n":01}"#,
+    ] {
+        for pipeline in [&plain, &stepped] {
+            assert_eq!(
+                make(pipeline, Some(value.as_bytes())).0,
+                "dead letters",
+                "{value}"
+            );
+        }
+    }
+    let twice = r#"{"s":"a","n":1,"s":"b"}"#;
+    let (to, line) = make(&plain, Some(twice.as_bytes()));
+    assert_eq!((to.as_str(), line.as_str()), ("s=b", twice));
+    let (to, line) = make(&stepped, Some(twice.as_bytes()));
+    assert_eq!(
+        (to.as_str(), line.as_str()),
+        ("s=b", r#"{"s":"b","n":1,"seen":true}"#)
+    );
+}
+
 /// Raw lines are the device's own bytes: from `message`, from its exact bytes where it is no text, or the whole
 /// value; and the same behind a step.
 #[test]

@@ -80,6 +80,27 @@ fn paths_by_time_and_field() {
     );
 }
 
+/// What lies beyond all times goes by the batch clock, as what is no time does.
+#[test]
+fn times_at_their_ends() {
+    for (time, expected) in [
+        ("0001-01-01T00:00:00Z", "0001-01-01/001"),
+        ("0001-01-01T00:00:00+02:00", "0000-12-31/366"),
+        ("9999-12-30T21:59:59.999Z", "9999-12-30/364"),
+        ("-009999-01-02T02:00:00Z", "-9999-01-02/002"),
+        ("9999-12-31T23:59:59Z", "2025-11-24/328"),
+        ("+010000-01-01T00:00:00Z", "2025-11-24/328"),
+        ("0001-02-30T00:00:00Z", "2025-11-24/328"),
+    ] {
+        let row = serde_json::json!({ "time": time }).to_string();
+        assert_eq!(
+            path("{time:%Y-%m-%d}/{time:%j}", &row).as_deref(),
+            Some(expected),
+            "{time}"
+        );
+    }
+}
+
 #[test]
 fn what_is_refused() {
     for bad in [

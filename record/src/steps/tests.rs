@@ -243,6 +243,45 @@ fn patterns_with_names() {
     );
 }
 
+/// Texts that some programs print for numbers, and JSON has no number for, stay texts.
+#[test]
+fn what_is_no_number_of_json_stays_a_text() {
+    let csv = json!({"format": "csv", "columns": ["t"], "numbers": ["t"]});
+    let regex = json!({"format": "regex", "pattern": "^t=(?<t>.*)$", "numbers": ["t"]});
+    let logfmt = json!({"format": "logfmt", "numbers": ["t"]});
+    for text in [
+        "NaN",
+        "nan",
+        "-nan",
+        "inf",
+        "-Inf",
+        "Infinity",
+        "+infinity",
+        "1e400",
+        "-1e400",
+    ] {
+        let made = format!(r#"{{"t":"{text}"}}"#);
+        assert_eq!(parsed(&csv, text), made);
+        assert_eq!(parsed(&regex, &format!("t={text}")), made);
+        assert_eq!(parsed(&logfmt, &format!("t={text}")), made);
+    }
+    for (text, number) in [("1e308", "1e+308"), ("-0.0", "-0.0"), ("1e-400", "0.0")] {
+        assert_eq!(parsed(&csv, text), format!(r#"{{"t":{number}}}"#));
+    }
+    let json = json!({"format": "json"});
+    for line in [
+        r#"{"t":NaN}"#,
+        r#"{"t":-Infinity}"#,
+        r#"{"t":1e400}"#,
+        r#"{"t":01}"#,
+    ] {
+        assert!(
+            parsed(&json, line).ends_with(r#""parse_error":"not a JSON object"}"#),
+            "{line}"
+        );
+    }
+}
+
 #[test]
 fn syslog_lines() {
     let syslog = json!({"format": "syslog"});
