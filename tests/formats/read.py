@@ -12,6 +12,8 @@ import pyarrow.json
 import pyarrow.parquet
 
 kind, folder, *more = sys.argv[1:]
+# A raw line is the record's value, which is JSON here.
+kind = "ndjson" if kind == "raw" else kind
 COLUMNS = ["n", "f", "ok", "t", "s", "_rest"] + more
 files = sorted(glob.glob(f"{folder}/day=*/*", recursive=True))
 

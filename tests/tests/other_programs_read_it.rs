@@ -1,4 +1,4 @@
-//! NDJSON, CSV and Parquet, read back by DuckDB and pyarrow: every value as it went in, and once more when
+//! NDJSON, raw lines, CSV and Parquet, read back by DuckDB and pyarrow: every value as it went in, and once more when
 //! `compact` has put the objects together.
 
 use std::path::Path;
@@ -98,9 +98,16 @@ fn config(
     );
     let columns = match format {
         "ndjson" => "",
+        // The record's value, byte for byte: rows here are JSON, too.
+        "raw" => "raw_field = \"\"\n",
         _ => columns,
     };
     text + columns + "[flush]\nage = \"300ms\"\nrecords = 60\n"
+}
+
+/// Whether an object is lines of JSON.
+fn is_lines(format: &str) -> bool {
+    matches!(format, "ndjson" | "raw")
 }
 
 /// Rows as they are compared: by their time, the overflow column read as the JSON that it is.
@@ -109,14 +116,14 @@ fn sorted(mut rows: Vec<Value>) -> Vec<Value> {
     rows
 }
 
-fn seen_by(reader: &str, printed: &str, ndjson: bool) -> Vec<Value> {
+fn seen_by(reader: &str, printed: &str, lines: bool) -> Vec<Value> {
     let rows = printed.lines().map(|line| {
         let line: Value = serde_json::from_str(line).expect("the script prints JSON");
         line
     });
     let row = |mut line: Value| {
         let mut row = line["row"].take();
-        if ndjson {
+        if lines {
             let time: String = row["t"].as_str().expect("a text").into();
             let part = |from: usize, to: usize| time[from..to].parse::<i64>().expect("digits");
             let day = MORNING - 8 * 3_600_000 + (part(8, 10) - 24) * 86_400_000;
@@ -163,7 +170,7 @@ fn read_back(format: &str, folder: &Path, more: &[&str]) -> String {
 fn assert_seen(what: &str, format: &str, folder: &Path, expected: &[Value]) {
     let printed = read_back(format, folder, &[]);
     for reader in ["duckdb", "pyarrow"] {
-        let seen = seen_by(reader, &printed, format == "ndjson");
+        let seen = seen_by(reader, &printed, is_lines(format));
         assert_eq!(seen.len(), expected.len(), "{what} {reader}");
         for (seen, expected) in seen.iter().zip(expected) {
             assert_eq!(seen, expected, "{what} {reader}");
@@ -201,11 +208,19 @@ fn duckdb_and_pyarrow_see_what_went_in() {
     let loading = Loading::new(kafka, &s3, "formats", 1);
     let rows = rows();
     produce(&loading, &rows);
+    // Every format with every codec that it knows.
     for (format, compression) in [
         ("parquet", "zstd"),
+        ("parquet", "none"),
+        ("csv", "zstd"),
         ("csv", "gzip"),
+        ("csv", "none"),
         ("ndjson", "zstd"),
         ("ndjson", "gzip"),
+        ("ndjson", "none"),
+        ("raw", "zstd"),
+        ("raw", "gzip"),
+        ("raw", "none"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&loading, (format, compression), &declared(), folder.path());
@@ -214,7 +229,7 @@ fn duckdb_and_pyarrow_see_what_went_in() {
         load(&loading, &config, &format!("{group}-{compression}"));
         let expected = rows.iter().map(|(_, seen)| {
             let mut seen = seen.clone();
-            if format == "ndjson" {
+            if is_lines(format) {
                 seen["_rest"] = Value::Null;
             }
             seen
