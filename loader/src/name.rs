@@ -8,6 +8,9 @@
 //!
 //! `[start, end)` is the batch's range of Kafka offsets. All `n` objects of a batch carry the same
 //! range, numbered `1..=n` in the order of their paths.
+//!
+//! A batch without a record, which closes windows of groups that are quiet, covers no offset. Its name has the batch
+//! clock, Unix milliseconds, in the place of the end: `<start>w<clock, 20 digits>`.
 
 use std::fmt;
 
@@ -30,6 +33,9 @@ pub fn file_bytes_max(topic: &str) -> usize {
     topic.len() + range + "+1000000of1000000.".len() + "ndjson.zst".len()
 }
 
+/// Stands between the start and the clock of a batch that covers no offset.
+const QUIET: char = 'w';
+
 /// More objects than any batch has: a hundred times what `flush.objects` may be. A name that counts
 /// higher is not one of ours.
 const OBJECTS_MAX: usize = 1_000_000;
@@ -47,6 +53,8 @@ pub struct ObjectName {
     pub start: u64,
     /// First offset behind the batch.
     pub end: u64,
+    /// The batch clock of one that covers no offset, Unix milliseconds: it ends where it starts.
+    pub quiet_ms: Option<u64>,
     /// Which object of the batch, from 1.
     pub k: usize,
     /// How many objects the batch has.
@@ -60,10 +68,14 @@ impl fmt::Display for ObjectName {
         if !self.path.is_empty() {
             write!(f, "{}/", self.path)?;
         }
+        let (between, end) = match self.quiet_ms {
+            None => ('-', self.end),
+            Some(clock_ms) => (QUIET, clock_ms),
+        };
         write!(
             f,
-            "{}+{}+{:020}-{:020}+{}of{}.{}",
-            self.topic, self.partition, self.start, self.end, self.k, self.n, self.extension
+            "{}+{}+{:020}{between}{end:020}+{}of{}.{}",
+            self.topic, self.partition, self.start, self.k, self.n, self.extension
         )
     }
 }
@@ -78,21 +90,25 @@ impl ObjectName {
         if topic.is_empty() || parts.next().is_some() {
             return None;
         }
-        let (start, end) = range.split_once('-')?;
+        let is_quiet = range.contains(QUIET);
+        let (start, end) = range.split_once(if is_quiet { QUIET } else { '-' })?;
+        let number = |text: &str| digits(text).filter(|s| s.len() == 20)?.parse::<u64>().ok();
+        let (start, end) = (number(start)?, number(end)?);
         let (count, extension) = rest.split_once('.')?;
         let (k, n) = count.split_once("of")?;
         let name = Self {
             path: path.to_owned(),
             topic: topic.to_owned(),
             partition: digits(partition)?.parse().ok()?,
-            start: digits(start).filter(|s| s.len() == 20)?.parse().ok()?,
-            end: digits(end).filter(|s| s.len() == 20)?.parse().ok()?,
+            start,
+            end: if is_quiet { start } else { end },
+            quiet_ms: is_quiet.then_some(end),
             k: digits(k)?.parse().ok()?,
             n: digits(n)?.parse().ok()?,
             extension: extension.to_owned(),
         };
         let is_counted = (1..=name.n).contains(&name.k) && name.n <= OBJECTS_MAX;
-        (name.start < name.end && is_counted).then_some(name)
+        ((is_quiet || name.start < name.end) && is_counted).then_some(name)
     }
 }
 
@@ -129,10 +145,10 @@ impl fmt::Display for CompactedName {
 }
 
 impl CompactedName {
-    /// The name of what stands for objects, in order; none for none.
+    /// The name of what stands for objects, in order; none for none, and for such as cover no offset.
     pub fn of(names: &[&ObjectName]) -> Option<Self> {
         let (first, last) = (names.first()?, names.last()?);
-        Some(Self {
+        (first.start < last.end).then(|| Self {
             path: first.path.clone(),
             topic: first.topic.clone(),
             partition: first.partition,
@@ -150,7 +166,7 @@ impl CompactedName {
         let (count, extension) = tail.split_once('.')?;
         let count: usize = digits(count)?.parse().ok()?;
         let one = ObjectName::parse(&format!("{head}+1of1.{extension}"))?;
-        (count > 0).then_some(Self {
+        (count > 0 && one.quiet_ms.is_none()).then_some(Self {
             path: one.path,
             topic: one.topic,
             partition: one.partition,
@@ -258,6 +274,26 @@ mod tests {
     }
 
     #[test]
+    fn the_golden_name_of_a_batch_without_a_record() {
+        let text = "w/logs+2+00000000000000000042w00000001795852800123+1of3.ndjson.zst";
+        let name = ObjectName::parse(text).unwrap();
+        assert_eq!(
+            (name.start, name.end, name.quiet_ms),
+            (42, 42, Some(1_795_852_800_123))
+        );
+        assert_eq!(name.to_string(), text);
+        assert_eq!(CompactedName::parse(&text.replace("1of3", "c2")), None);
+        assert_eq!(CompactedName::of(&[&name, &name]), None);
+        let before = ObjectName {
+            start: 40,
+            quiet_ms: None,
+            ..name.clone()
+        };
+        let together = CompactedName::of(&[&before, &name]).unwrap();
+        assert_eq!((together.start, together.end), (40, 42));
+    }
+
+    #[test]
     fn no_name_of_a_file_is_longer_than_it_is_said_to_be() {
         let most = file_bytes_max("logs");
         for extension in ["ndjson.zst", "csv.zst", "txt.gz", "parquet"] {
@@ -267,11 +303,17 @@ mod tests {
                 partition: i32::MAX,
                 start: u64::MAX - 1,
                 end: u64::MAX,
+                quiet_ms: None,
                 k: OBJECTS_MAX,
                 n: OBJECTS_MAX,
                 extension: extension.into(),
             };
             let compacted = CompactedName::of(&vec![&name; 1_000_000]).unwrap();
+            let quiet = ObjectName {
+                quiet_ms: Some(u64::MAX),
+                ..name.clone()
+            };
+            assert!(quiet.to_string().len() <= most);
             assert!(name.to_string().len() <= most && compacted.to_string().len() <= most);
         }
     }
@@ -284,6 +326,8 @@ mod tests {
             "logs+2+5-6+1of1.ndjson",
             "logs+2+00000000000000000006-00000000000000000006+1of1.ndjson",
             "logs+2+00000000000000000000-00000000000000000006+0of1.ndjson",
+            "logs+2+00000000000000000000w6+1of1.ndjson",
+            "logs+2+00000000000000000000w0000001795852800000-+1of1.ndjson",
             "logs+2+00000000000000000000-00000000000000000006+2of1.ndjson",
             "logs+2+00000000000000000000-00000000000000000006+1of99999999999.ndjson",
             "logs+-2+00000000000000000000-00000000000000000006+1of1.ndjson",
@@ -327,7 +371,9 @@ mod tests {
             partition in 0..i32::MAX, start in 0..u64::MAX, length in 1_u64..1000, n in 1_usize..99,
         ) {
             let end = start.saturating_add(length);
-            let name = ObjectName { path, topic, partition, start, end, k: n, n, extension: "ndjson.gz".into() };
+            let name = ObjectName { path, topic, partition, start, end, quiet_ms: None, k: n, n, extension: "ndjson.gz".into() };
+            let quiet = ObjectName { end: start, quiet_ms: Some(end), ..name.clone() };
+            prop_assert_eq!(ObjectName::parse(&quiet.to_string()), Some(quiet));
             prop_assert_eq!(ObjectName::parse(&name.to_string()), Some(name.clone()));
             let compacted = CompactedName::of(&[&name, &name]);
             let text = compacted.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -162,12 +162,19 @@ struct MadeItems {
     letter: Vec<u8>,
     /// Rows of windows so far.
     windows: u64,
+    /// The batch clock, where no record of the batch says where they lie.
+    quiet_ms: Option<u64>,
 }
 
 impl Scratch {
     /// The items of the row that was made last: they go with it.
     pub fn take_items(&mut self) -> impl Iterator<Item = Item> {
         self.made.items.drain(..)
+    }
+
+    /// What lies where a window's row does is told apart by the batch clock: the batch has no record.
+    pub fn name_windows_for(&mut self, clock_ms: u64) {
+        self.made.quiet_ms = Some(clock_ms);
     }
 
     /// Whether a step could not parse a text of the record that was made last, whatever became of it.

@@ -289,6 +289,7 @@ pub async fn recover(
         state,
         replay,
     )?;
+    machine.close_when_quiet();
     if end.is_none() {
         machine.hold_pages();
     }

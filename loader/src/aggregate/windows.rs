@@ -93,7 +93,7 @@ impl Windows {
     /// read from a snapshot may be damaged.
     pub fn are_sound(&self) -> bool {
         self.steps.iter().all(|step| {
-            let windows = step
+            let mut windows = step
                 .groups
                 .values()
                 .flat_map(|group| group.windows.values());
@@ -106,7 +106,7 @@ impl Windows {
                     }
                     None => window.cells.len() == whole,
                 };
-                windows.map(is_sound).all(|is_sound| is_sound)
+                windows.all(is_sound)
             })
         })
     }
@@ -126,6 +126,23 @@ impl Windows {
     /// Whether a step's windows take more than it may: the batch has to end, and they with it.
     pub fn are_full(&self) -> bool {
         self.steps.iter().any(OfStep::is_full)
+    }
+
+    /// The batch clock from which on a group with open windows is quiet, or at once where some that are over had no
+    /// room; none where no window is open.
+    pub fn quiet_from(&self) -> Option<u64> {
+        let from = |step: &OfStep| {
+            let idle_ms = step.step.idle.as_millis();
+            let open = step
+                .groups
+                .values()
+                .filter(|group| group.windows.values().any(Window::is_open));
+            let quiet = open
+                .map(|group| group.seen_ms.saturating_add(idle_ms))
+                .min();
+            if step.left { Some(0) } else { quiet }
+        };
+        self.steps.iter().filter_map(from).min()
     }
 
     /// Puts the windows of a pipeline's aggregates into their places. Before its first record.

@@ -297,6 +297,7 @@ mod tests {
                 partition,
                 start: end - 1,
                 end,
+                quiet_ms: None,
                 k: 1,
                 n: 1,
                 extension: "ndjson".into(),

@@ -25,7 +25,7 @@ impl Candidate {
 /// their offsets. `large`: starts of objects that stay as they are; no group reaches over one, so that
 /// the ranges in names never overlap.
 pub fn groups(mut candidates: Vec<Candidate>, large: &[u64], target: u64) -> Vec<Vec<Candidate>> {
-    candidates.sort_by_key(|one| (one.name.start, one.name.k));
+    candidates.sort_by_key(|one| (one.name.start, one.name.end, one.name.quiet_ms, one.name.k));
     let mut groups: Vec<Vec<Candidate>> = Vec::new();
     let mut group: Vec<Candidate> = Vec::new();
     let mut bytes = 0;
@@ -45,7 +45,9 @@ pub fn groups(mut candidates: Vec<Candidate>, large: &[u64], target: u64) -> Vec
         group.push(candidate);
     }
     groups.push(group);
-    groups.retain(|group| group.len() > 1);
+    // What covers no offset, alone, has no range that could be named.
+    let range = |group: &[Candidate]| Some(group.first()?.name.start..group.last()?.name.end);
+    groups.retain(|group| group.len() > 1 && range(group).is_some_and(|range| !range.is_empty()));
     groups
 }
 
@@ -60,6 +62,7 @@ mod tests {
             partition: 0,
             start,
             end: start + 10,
+            quiet_ms: None,
             k: 1,
             n: 2,
             extension: extension.into(),

@@ -157,6 +157,8 @@ pub(crate) struct Source<'a> {
     pub record: Record<'a>,
     /// Which window's row of the batch; none for a record's.
     pub window: Option<u64>,
+    /// The clock of a batch without a record: its windows lie behind those of the last one that had any.
+    pub quiet_ms: Option<u64>,
 }
 
 impl Source<'_> {
@@ -168,10 +170,12 @@ impl Source<'_> {
             entry,
             ..
         } = self.record;
+        let quiet = self.quiet_ms.map(|clock_ms| format!("+x{clock_ms:014}"));
         let window = self.window.map(|number| format!("+w{number:06}"));
         format!(
-            "{topic}+{partition:010}+{:020}{}",
+            "{topic}+{partition:010}+{:020}{}{}",
             entry.offset,
+            quiet.unwrap_or_default(),
             window.unwrap_or_default()
         )
     }

@@ -26,6 +26,7 @@ fn item(table: &Table, text: &str, time_ms: u64) -> Result<Option<Row>, String> 
     let source = Source {
         record,
         window: None,
+        quiet_ms: None,
     };
     let row: Row = serde_json::from_str(text).unwrap();
     let made = table.item(0, (&row, text), source)?;

@@ -103,6 +103,8 @@ pub struct OpenBatch {
     pub rejects: Rejects,
     /// Kafka's timestamps of its first and its last record, Unix milliseconds.
     times_ms: (u64, u64),
+    /// Whether it has windows to close, and no record.
+    is_quiet: bool,
     objects: Objects,
     items: OpenItems,
     scratch: Scratch,
@@ -117,10 +119,25 @@ impl OpenBatch {
             counts: Counts::default(),
             rejects: Rejects::default(),
             times_ms: (0, 0),
+            is_quiet: false,
             objects: Objects::default(),
             items: OpenItems::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// One that has no record, and closes windows.
+    pub fn quiet(clock_ms: u64, pipeline: Arc<Pipeline>) -> Self {
+        let mut batch = Self::new(clock_ms, pipeline);
+        batch.is_quiet = true;
+        batch.times_ms.1 = clock_ms;
+        batch.scratch.name_windows_for(clock_ms);
+        batch
+    }
+
+    /// Whether windows close with it.
+    pub fn closes_windows(&self) -> bool {
+        self.is_quiet || self.counts.records > 0
     }
 
     /// Kafka's timestamps of its first and its last record, Unix milliseconds; none where it has none.
@@ -278,9 +295,12 @@ impl OpenBatch {
         end: u64,
         compressor: &mut Compressor,
     ) -> Result<Finished, EncodeError> {
-        let (objects, names_from) =
-            self.objects
-                .finish(who, (names_from, end), &self.pipeline, compressor)?;
+        let (objects, names_from) = self.objects.finish(
+            who,
+            ((names_from, end), self.clock_ms),
+            &self.pipeline,
+            compressor,
+        )?;
         let items = self.items.finish(self.pipeline.items());
         Ok(Finished {
             objects,

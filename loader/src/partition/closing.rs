@@ -81,8 +81,8 @@ impl Partition {
         batch: &mut OpenBatch,
         end: u64,
     ) -> Result<Option<u64>, EncodeError> {
-        // A batch without a record has no range that a row could be named by.
-        if batch.times_ms().is_none() {
+        // One that only turns a page may have the clock of the one before it, which a row could be named by.
+        if !batch.closes_windows() {
             return Ok(None);
         }
         let (few, windows_max) = match (&self.replay, self.is_last) {

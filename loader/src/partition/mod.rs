@@ -24,6 +24,10 @@
 //! behind its commit, before the next boundary, and again by whoever starts from that state. A partition
 //! without records closes a batch without any where the hour turns: then all it does is 4 to 6.
 //!
+//! So it does, with all six steps, where no record comes and a group with open windows was quiet for its time: their
+//! rows are named for the batch clock. Such a clock is always later than that of the batch before, so no two of them
+//! have one name.
+//!
 //! Any failure that leaves a doubt (a commit that was refused or timed out) drops this value whole:
 //! what was not committed is read again.
 
@@ -175,6 +179,10 @@ pub struct Partition {
     actions: VecDeque<Action>,
     is_last: bool,
     pages_held: bool,
+    /// Whether windows close without a record, too.
+    closes_quiet: bool,
+    /// From when on a group with open windows is quiet, by the batch clock.
+    quiet_from_ms: Option<u64>,
     /// What is open is to be closed, whatever is due.
     flushing: bool,
     stopping: bool,
@@ -207,7 +215,7 @@ impl Partition {
         let publishing = Publishing::of(&books);
         let complete_ms = books.complete_ms().filter(|_| publishing.is_none());
         let accounts = Accounts::of(&ledger, &windows, &books);
-        Ok(Self {
+        let mut recovered = Self {
             topic: topic.to_owned(),
             id,
             limits,
@@ -227,6 +235,8 @@ impl Partition {
             clock_ms,
             is_last: false,
             pages_held: false,
+            closes_quiet: false,
+            quiet_from_ms: windows.quiet_from(),
             flushing: false,
             stopping: false,
             accounts,
@@ -235,7 +245,9 @@ impl Partition {
             durable_ms: None,
             ledger,
             windows,
-        })
+        };
+        recovered.make_quiet_again()?;
+        Ok(recovered)
     }
 
     /// Takes records from `fetched`, from entry `from` on, and returns how many it took: fewer than
@@ -315,6 +327,11 @@ impl Partition {
         self.pages_held = true;
     }
 
+    /// Closes windows of groups that are quiet where no record comes, too. For who is asked the time again and again.
+    pub fn close_when_quiet(&mut self) {
+        self.closes_quiet = true;
+    }
+
     /// Makes the next batches by this pipeline, which is stored already. The open batch and one that is
     /// made again keep theirs.
     pub fn use_pipeline(&mut self, pipeline: &Arc<Pipeline>) {
@@ -330,7 +347,7 @@ impl Partition {
 
     /// Whether it would take a record now.
     pub fn has_room(&self) -> bool {
-        !self.stopping && (!self.is_closing() || !self.is_full())
+        !self.stopping && !self.has_begun_quiet() && (!self.is_closing() || !self.is_full())
     }
 
     /// Whether a batch closes, what it brought to be said included.
@@ -464,6 +481,7 @@ impl Partition {
     }
 
     fn close_if_due(&mut self, now: Now) -> Result<(), PartitionError> {
+        self.make_quiet_again()?;
         if self.is_closing() || self.open.is_none() {
             return Ok(());
         }
@@ -476,28 +494,60 @@ impl Partition {
         Ok(())
     }
 
-    /// Where nothing is under way and a page of the books is over, or they were never begun: closes a batch
-    /// without a record, so that a partition in which nothing happens says so, too.
+    /// Where nothing is under way and a page of the books is over, or they were never begun, or a group with open
+    /// windows is quiet: closes a batch without a record, so that a partition in which nothing happens says so, too.
     fn turn_page(&mut self, now: Now) -> Result<(), PartitionError> {
         let is_idle = self.open.is_none() && !self.is_closing();
         let asked = self.pipeline.spec().accounts;
         let clock_ms = batch_clock(asked, now.wall_ms, self.clock_ms);
         let may = is_idle && self.replay.is_none() && !self.stopping && !self.pages_held;
-        if !may || !self.books.would_turn(asked, clock_ms) {
+        // A clock that was set back, or that did not go on, would give a name twice.
+        let is_quiet = self.closes_quiet
+            && clock_ms > self.clock_ms
+            && self.quiet_from_ms.is_some_and(|from| from <= clock_ms);
+        if !may || !(is_quiet || self.books.would_turn(asked, clock_ms)) {
             return Ok(());
         }
-        self.clock_ms = clock_ms;
+        let pipeline = Arc::clone(&self.pipeline);
+        let batch = match is_quiet {
+            true => OpenBatch::quiet(clock_ms, pipeline),
+            false => OpenBatch::new(clock_ms, pipeline),
+        };
+        self.close_without_record(batch)
+    }
+
+    /// Whether the batch that was begun has no record, and is not made again yet.
+    fn has_begun_quiet(&self) -> bool {
+        let replay = self.replay.as_ref();
+        replay.is_some_and(|replay| replay.intent.end == self.start)
+    }
+
+    /// Makes a begun batch without a record again: nothing has to be read for it.
+    fn make_quiet_again(&mut self) -> Result<(), PartitionError> {
+        let Some(replay) = self.replay.as_ref().filter(|_| self.has_begun_quiet()) else {
+            return Ok(());
+        };
+        if self.is_closing() {
+            return Ok(());
+        }
+        let batch = OpenBatch::quiet(replay.intent.clock_ms, Arc::clone(&replay.pipeline));
+        self.close_without_record(batch)
+    }
+
+    fn close_without_record(&mut self, batch: OpenBatch) -> Result<(), PartitionError> {
+        self.clock_ms = batch.clock_ms;
+        self.windows.align(batch.pipeline.aggregates());
         self.books.open(Opening {
             who: (&self.topic, self.id),
-            asked,
-            clock_ms,
+            asked: batch.pipeline.spec().accounts,
+            clock_ms: batch.clock_ms,
             at: self.start,
             ledger: &self.ledger,
         });
         self.open = Some(Open {
-            batch: OpenBatch::new(clock_ms, Arc::clone(&self.pipeline)),
-            taken_mono_ms: now.mono_ms,
-            due_mono_ms: now.mono_ms,
+            batch,
+            taken_mono_ms: 0,
+            due_mono_ms: 0,
         });
         self.close()
     }
@@ -512,6 +562,7 @@ impl Partition {
         let pipeline = Arc::clone(&batch.pipeline);
         let times_ms = batch.times_ms();
         let windows = self.close_windows(&mut batch, end)?;
+        self.quiet_from_ms = self.windows.quiet_from();
         let counts = batch.counts;
         self.books.close(&counts, times_ms);
         let rejects = std::mem::take(&mut batch.rejects);

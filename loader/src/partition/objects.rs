@@ -139,11 +139,11 @@ impl Objects {
     }
 
     /// The finished objects, named for ranges that tile `[start, …)`, and where the last one ends; at
-    /// `end` where all of them carry the whole range.
+    /// `end` where all of them carry the whole range. Where that is empty they are named for the batch clock.
     pub(super) fn finish(
         self,
         (topic, partition): (&str, i32),
-        (start, end): (u64, u64),
+        ((start, end), clock_ms): ((u64, u64), u64),
         pipeline: &Pipeline,
         compressor: &mut Compressor,
     ) -> Result<(Vec<Object>, u64), EncodeError> {
@@ -184,6 +184,7 @@ impl Objects {
                 partition,
                 start,
                 end,
+                quiet_ms: (start == end).then_some(clock_ms),
                 k,
                 n,
                 extension: target.extension.clone(),
@@ -220,7 +221,7 @@ mod tests {
                 .put(&made, offset, &pipeline, &mut counts, &mut compressor)
                 .unwrap();
         }
-        let made = objects.finish(("t", 0), (3, 20), &pipeline, &mut compressor);
+        let made = objects.finish(("t", 0), ((3, 20), 1), &pipeline, &mut compressor);
         let (made, covered) = made.unwrap();
         let names: Vec<_> = made
             .iter()

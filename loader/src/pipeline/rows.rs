@@ -54,6 +54,7 @@ impl Pipeline {
         let source = Source {
             record,
             window: None,
+            quiet_ms: None,
         };
         let made = match (self.steps.is_empty(), self.spec.format.kind) {
             (true, Kind::Ndjson) => self.pass(record, clock_ms, line, memo),
@@ -250,6 +251,7 @@ impl Pipeline {
         let source = Source {
             record: at,
             window: Some(beside.windows),
+            quiet_ms: beside.quiet_ms,
         };
         beside.windows += 1;
         self.write_json(&window.row, &mut beside.json);

@@ -58,7 +58,11 @@ fn what_is_kept_goes_with_its_time() {
     rig.add("a", 7, 16);
     assert_eq!(closed(&mut rig), ["08:00 a count=1 sum=16 late"]);
     rig.add("a", 7, 32);
-    assert_eq!(closed(&mut rig), ["08:00 a count=1 sum=32 late"], "nothing is kept of a part");
+    assert_eq!(
+        closed(&mut rig),
+        ["08:00 a count=1 sum=32 late"],
+        "nothing is kept of a part"
+    );
 }
 
 #[test]
@@ -120,7 +124,10 @@ fn what_is_kept_of_no_step_or_by_halves_is_not_sound() {
     closed(&mut rig);
     assert!(rig.windows.are_sound());
     let text = serde_json::to_string(&rig.windows).unwrap();
-    let damaged = text.replace(r#""said":{"revision":0,"cells":[{"count":1},"#, r#""said":{"revision":0,"cells":["#);
+    let damaged = text.replace(
+        r#""said":{"revision":0,"cells":[{"count":1},"#,
+        r#""said":{"revision":0,"cells":["#,
+    );
     assert_ne!(damaged, text);
     let damaged: Windows = serde_json::from_str(&damaged).unwrap();
     assert!(!damaged.are_sound());

@@ -180,7 +180,7 @@ fn life(world: &mut World, crashes: &mut Option<Seed>) {
     };
     let mut count = 0;
     'life: loop {
-        let mut worker = world.take_up(limits, make_pipeline(1, false));
+        let mut worker = world.take_up(limits, make_pipeline(1, Case::Plain));
         let start = worker.partition.committed_offset();
         let first = world
             .log
@@ -306,7 +306,7 @@ fn ticks(
 #[test]
 fn a_partition_without_records_says_so_and_through_a_restart() {
     let mut world = World::new(&mut Seed(1));
-    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, false));
+    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, Case::Plain));
     let said = ticks(&mut world, &mut worker, 0..100);
     assert_eq!(said, ["2026-11-28T08Z"]);
     assert_eq!(world.snapshots.len(), 1, "one state at a time");
@@ -315,7 +315,7 @@ fn a_partition_without_records_says_so_and_through_a_restart() {
         Some(EIGHT_MS + 3_600_000)
     );
     // What was due when it ended may not have been written: it is said again.
-    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, false));
+    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, Case::Plain));
     assert_eq!(worker.partition.standing().complete_ms, None);
     let said = ticks(&mut world, &mut worker, 110..250);
     assert_eq!(
@@ -346,7 +346,7 @@ fn a_partition_without_records_says_so_and_through_a_restart() {
 #[test]
 fn what_is_open_closes_with_the_hour_and_the_next_one_soon() {
     let mut world = World::new(&mut Seed(1));
-    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, false));
+    let mut worker = world.take_up(Limits::NONE, make_pipeline(1, Case::Plain));
     ticks(&mut world, &mut worker, 0..50);
     let at = |minute: u64| Now {
         mono_ms: EIGHT_MS + minute * 60_000,

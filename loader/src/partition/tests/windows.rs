@@ -89,11 +89,14 @@ fn check_row(row: &Value, of: &[&Counted], what: &str) {
     assert_eq!(row["distinct_kind"], kinds.len(), "{what}");
     let near = |name: &str, expected: f64, within: f64| {
         let said = row[name].as_f64().unwrap();
-        assert!((said - expected).abs() <= within, "{what}: {name} {said}, not {expected}");
+        assert!(
+            (said - expected).abs() <= within,
+            "{what}: {name} {said}, not {expected}"
+        );
     };
     near("mean_n", sum as f64 / of.len() as f64, 1e-9);
-    for (name, q) in [("median", 0.5), ("p90", 0.9)] {
-        let rank = ((numbers.len() - 1) as f64 * q).round() as usize;
+    for (name, percent) in [("median", 50), ("p90", 90)] {
+        let rank = ((numbers.len() - 1) * percent + 50) / 100;
         let expected = numbers[rank] as f64;
         near(name, expected, expected.abs() * 0.016);
     }
@@ -113,7 +116,10 @@ pub(super) fn check(log: &Fetched, rows: &Rows, seed: u64) -> (usize, usize) {
         // By revision: those that are said anew have all that they take the place of.
         let mut standing: Vec<(u64, u64)> = Vec::new();
         let mut rows: Vec<&Value> = rows.iter().collect();
-        let revision = |row: &Value| row.get("revision").map_or(0, |number| number.as_u64().unwrap());
+        let revision = |row: &Value| {
+            row.get("revision")
+                .map_or(0, |number| number.as_u64().unwrap())
+        };
         rows.sort_by_key(|row| revision(row));
         for row in rows {
             let bits = row["sum_bit"].as_u64().unwrap();
@@ -121,12 +127,18 @@ pub(super) fn check(log: &Fetched, rows: &Rows, seed: u64) -> (usize, usize) {
             let of: Vec<&Counted> = records
                 .filter(|record| range.contains(&record.at_ms) && record.bit & bits != 0)
                 .collect();
-            assert_eq!(of.iter().map(|record| record.bit).sum::<u64>(), bits, "{what}: {row}");
+            assert_eq!(
+                of.iter().map(|record| record.bit).sum::<u64>(),
+                bits,
+                "{what}: {row}"
+            );
             check_row(row, &of, &what);
             late += usize::from(row.get("late").is_some());
             if let Some(before) = revision(row).checked_sub(1) {
                 anew += 1;
-                let at = standing.iter().position(|(number, held)| *number == before && held & !bits == 0);
+                let at = standing
+                    .iter()
+                    .position(|(number, held)| *number == before && held & !bits == 0);
                 standing.swap_remove(at.unwrap_or_else(|| panic!("{what}: {row} of nothing")));
             }
             for (_, held) in &standing {
@@ -136,17 +148,142 @@ pub(super) fn check(log: &Fetched, rows: &Rows, seed: u64) -> (usize, usize) {
         }
         for bits in standing.iter().map(|(_, bits)| bits) {
             let version = usize::from(version == "1");
-            let of = counted[stream].iter().filter(|record| range.contains(&record.at_ms) && record.bit & bits != 0);
-            of.for_each(|record| lies_in.entry((stream, record.at_ms as u64 ^ record.bit)).or_default()[version] += 1);
+            let of = counted[stream]
+                .iter()
+                .filter(|record| range.contains(&record.at_ms) && record.bit & bits != 0);
+            of.for_each(|record| {
+                lies_in
+                    .entry((stream, record.at_ms.cast_unsigned() ^ record.bit))
+                    .or_default()[version] += 1
+            });
         }
     }
     for (stream, records) in &counted {
         for record in records {
-            let in_windows = lies_in.get(&(stream.as_str(), record.at_ms as u64 ^ record.bit));
+            let in_windows =
+                lies_in.get(&(stream.as_str(), record.at_ms.cast_unsigned() ^ record.bit));
             // Three windows, either way: it was counted by one version.
             let [zero, one] = in_windows.copied().unwrap_or_default();
-            assert_eq!(zero + one, 3, "seed {seed}: {stream} {} is in {zero} and {one} windows", record.place);
+            assert_eq!(
+                zero + one,
+                3,
+                "seed {seed}: {stream} {} is in {zero} and {one} windows",
+                record.place
+            );
         }
     }
     (anew, late)
+}
+
+/// A partition whose last records, one of each of these groups, opened windows, with the batch clock at eight.
+fn with_open_windows(groups: &[&str]) -> (Partition, Arc<Pipeline>, Now) {
+    let pipeline = Arc::new(pipeline(QUIET, "all"));
+    let (start, state) = (Committed::at(0), Carried::default());
+    let limits = Limits {
+        objects: 1,
+        ..Limits::NONE
+    };
+    let current = Arc::clone(&pipeline);
+    let mut partition =
+        Partition::recover((TOPIC, 0), limits, current, start, state, None).unwrap();
+    partition.close_when_quiet();
+    let now = Now {
+        mono_ms: 0,
+        wall_ms: EIGHT_MS,
+    };
+    let mut log = Fetched::default();
+    for (offset, group) in groups.iter().enumerate() {
+        let value = format!(r#"{{"g":"{group}","time":"2026-11-28T08:00:00Z"}}"#);
+        log.push(offset as u64, 0, Some(value.as_bytes()), Identity::Foreign);
+        partition.take(&log, offset, now).unwrap();
+        perform(&mut partition, now);
+    }
+    assert_eq!(partition.committed_offset(), groups.len() as u64);
+    (partition, pipeline, now)
+}
+
+const QUIET: &str = "[[transform]]\nstep='aggregate'\nwindow='1m'\nlateness='0s'\nidle='5m'\nby=['g']\n\
+                     path='w/{g}'\nkeep_records=true\ncompute=[{function='count'}]\n";
+
+/// No record comes any more: the last windows close all the same, once their group was quiet, in a batch that
+/// covers no offset.
+#[test]
+fn the_last_windows_of_a_partition_close_without_a_record() {
+    let (mut partition, _, mut now) = with_open_windows(&["a"]);
+    now.wall_ms += 299_999;
+    partition.apply(Event::Tick, now).unwrap();
+    assert_eq!(perform(&mut partition, now), (vec![], vec![]));
+    now.wall_ms += 1;
+    partition.apply(Event::Tick, now).unwrap();
+    let (paths, begun) = perform(&mut partition, now);
+    assert_eq!(paths, [["w/a"]]);
+    assert_eq!((begun[0].end, begun[0].clock_ms), (1, now.wall_ms));
+    now.wall_ms += 86_400_000;
+    partition.apply(Event::Tick, now).unwrap();
+    assert_eq!(
+        perform(&mut partition, now),
+        (vec![], vec![]),
+        "there is nothing left"
+    );
+    assert_eq!(partition.standing().windows, 0);
+}
+
+/// The clock of a batch without a record is what tells it from others at the same offset.
+#[test]
+fn a_clock_that_was_set_back_closes_nothing() {
+    let (mut partition, _, mut now) = with_open_windows(&["a", "b"]);
+    now.wall_ms += 300_000;
+    // There is room for one, and the other one is due.
+    let steps = [
+        (0, Some("w/a")),
+        (0, None),
+        (-1, None),
+        (2, Some("w/b")),
+        (1, None),
+    ];
+    for (step, closes) in steps {
+        now.wall_ms = now.wall_ms.saturating_add_signed(step);
+        partition.apply(Event::Tick, now).unwrap();
+        let closed = perform(&mut partition, now).0.concat();
+        assert_eq!(closed, Vec::from_iter(closes), "{step}");
+    }
+}
+
+/// Whoever takes such a batch up makes it again before it takes a record, at the clock and by the pipeline that it
+/// was begun with.
+#[test]
+fn a_batch_without_a_record_is_made_again() {
+    let (mut partition, pipeline, mut now) = with_open_windows(&["a"]);
+    now.wall_ms += 300_000;
+    partition.apply(Event::Tick, now).unwrap();
+    let Some(Action::Commit(begun)) = partition.next_action() else {
+        panic!("a boundary comes first")
+    };
+    partition.apply(Event::ActionDone, now).unwrap();
+    let Some(Action::Upload(objects)) = partition.next_action() else {
+        panic!("then its objects")
+    };
+    let (before, metadata) = (begun.clone(), begun.metadata());
+    let begun = Committed::parse(begun.offset, &metadata).unwrap();
+    assert_eq!(begun, before);
+    let intent = begun.intent.clone().unwrap();
+    let mut windows = with_open_windows(&["a"]).0.windows;
+    windows.align(std::iter::empty());
+    let state = Carried {
+        clock_ms: EIGHT_MS,
+        windows,
+        ..Carried::default()
+    };
+    let replay = Replay { intent, pipeline };
+    let other = Arc::new(super::pipeline("", "elsewhere"));
+    let mut again =
+        Partition::recover((TOPIC, 0), Limits::NONE, other, begun, state, Some(replay)).unwrap();
+    let mut log = Fetched::default();
+    log.push(1, 0, Some(b"{}"), Identity::Foreign);
+    now.wall_ms += 1000;
+    assert_eq!(again.take(&log, 0, now).unwrap(), 1);
+    assert_eq!(again.next_action(), Some(Action::Upload(objects)));
+    again.apply(Event::ActionDone, now).unwrap();
+    perform(&mut again, now);
+    assert!(!again.has_begun() && again.committed_offset() == 1);
 }
