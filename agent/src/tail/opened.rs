@@ -238,3 +238,38 @@ impl Opened {
         }
     }
 }
+
+/// A file that was read, and that the system refuses to read again.
+#[cfg(test)]
+pub(super) mod refused {
+    use std::os::unix::fs::symlink;
+
+    use headwater_record::{Generation, StreamId};
+
+    use super::*;
+    use crate::checkpoint::{OpenGeneration, Origin};
+
+    /// A file of two lines in a folder, and its generation, read to its end.
+    pub(in crate::tail) fn read_once(folder: &Path) -> (Opened, OpenGeneration) {
+        let path = folder.join("app.log");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        let mut file = Opened::new(&path).unwrap();
+        let open = OpenGeneration {
+            generation: Generation(1),
+            stream: StreamId::parse("d/s/p").unwrap(),
+            origin: Origin::File(file.identity()),
+            settled: 8,
+            skip_to: None,
+            cuts: Vec::new(),
+            marker: Some(file.marker(8).unwrap()),
+        };
+        (file, open)
+    }
+
+    /// From now on the system refuses.
+    pub(in crate::tail) fn refuse(file: &mut Opened) {
+        file.park();
+        fs::remove_file(&file.path).unwrap();
+        symlink(&file.path, &file.path).unwrap();
+    }
+}

@@ -339,30 +339,16 @@ impl Followed {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
-    use headwater_record::{Generation, StreamId};
-
     use super::*;
-    use crate::checkpoint::{OpenGeneration, Origin};
     use crate::frame::encoding::Encoding;
     use crate::frame::frames::{AtCut, Framing};
+    use crate::tail::opened::refused::{read_once, refuse};
 
     #[test]
     fn what_cannot_be_read_where_the_marker_lies_may_be_it() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("app.log.1");
-        fs::write(&path, "one\ntwo\n").unwrap();
-        let mut file = Opened::new(&path).unwrap();
-        let open = OpenGeneration {
-            generation: Generation(1),
-            stream: StreamId::parse("d/s/p").unwrap(),
-            origin: Origin::File(file.identity()),
-            settled: 8,
-            skip_to: None,
-            cuts: Vec::new(),
-            marker: Some(file.marker(8).unwrap()),
-        };
+        let (file, open) = read_once(folder.path());
+        let mut again = Opened::new(&file.path).unwrap();
         let framing = Framing {
             encoding: Encoding::UTF_8,
             max_line: 1024,
@@ -370,12 +356,8 @@ mod tests {
             at_cut: AtCut::Complete,
         };
         let followed = Followed::new(0, &framing, file, &open, Monotonic(0)).unwrap();
-        let mut again = Opened::new(&path).unwrap();
         assert!(followed.is(&mut again));
-        // From now on the system refuses to read it.
-        again.park();
-        fs::remove_file(&path).unwrap();
-        symlink(&path, &path).unwrap();
+        refuse(&mut again);
         assert!(followed.is(&mut again));
     }
 }

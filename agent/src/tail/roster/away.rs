@@ -207,34 +207,16 @@ pub(super) fn is_among(all: &mut [Away], index: usize, file: &mut Opened) -> boo
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    use headwater_record::Generation;
-
     use super::*;
+    use crate::tail::opened::refused::{read_once, refuse};
 
     #[test]
     fn what_cannot_be_read_where_the_marker_lies_may_be_it() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("app.log");
-        fs::write(&path, "one\ntwo\n").unwrap();
-        let mut file = Opened::new(&path).unwrap();
-        let open = OpenGeneration {
-            marker: Some(file.marker(8).unwrap()),
-            settled: 8,
-            generation: Generation(1),
-            stream: StreamId::parse("d/s/p").unwrap(),
-            origin: Origin::File(file.identity()),
-            skip_to: None,
-            cuts: Vec::new(),
-        };
+        let (mut file, open) = read_once(folder.path());
         let away = Away::new(0, open, true, String::new(), Monotonic(0));
         assert!(away.is(&mut file));
-        // From now on the system refuses to read it.
-        file.park();
-        fs::remove_file(&path).unwrap();
-        symlink(&path, &path).unwrap();
+        refuse(&mut file);
         assert!(away.is(&mut file));
     }
 }
