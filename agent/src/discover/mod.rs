@@ -2,6 +2,7 @@
 //!
 //! - [`identity`]: pure; whether a file seen now is one that is known.
 //! - [`rotated`]: pure; names that rotation gives, and their order.
+//! - [`told`]: which files need not be looked at.
 //! - [`said`]: so that a trouble is told once, not at every scan.
 //! - [`watch`]: hints from the system that something changed.
 //!
@@ -17,10 +18,13 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 use thiserror::Error;
 
+use self::told::{Known, Names};
+
 pub mod identity;
 mod not_text;
 pub mod rotated;
 pub mod said;
+pub mod told;
 pub mod watch;
 
 /// Most files of one source. More would be a mistaken glob, and would end at the limit of open
@@ -43,6 +47,59 @@ pub struct Seen {
     pub device: u64,
     /// Inode number.
     pub inode: u64,
+    /// What a look at it told; none where none was needed.
+    pub looks: Option<Looks>,
+}
+
+/// What the system says of a file without opening it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looks {
+    /// Its length on the disk, bytes.
+    pub len: u64,
+    /// When it was changed last, Unix milliseconds; 0 before 1970.
+    pub modified_ms: u64,
+    /// How many names lead to it.
+    pub links: u64,
+}
+
+impl Looks {
+    /// As the system says it.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            len: metadata.len(),
+            modified_ms: modified_ms(metadata),
+            links: metadata.nlink(),
+        }
+    }
+}
+
+/// When a file was changed last, Unix milliseconds; 0 before 1970.
+pub fn modified_ms(metadata: &Metadata) -> u64 {
+    let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
+    let ms = seconds
+        .saturating_mul(1000)
+        .saturating_add(nanos / 1_000_000);
+    u64::try_from(ms).unwrap_or_default()
+}
+
+/// The system is asked for a file: tests count it.
+pub fn looked() {
+    #[cfg(test)]
+    counted::LOOKS.set(counted::LOOKS.get() + 1);
+}
+
+/// How often this thread asked the system for a file, or for the names of a folder.
+#[cfg(test)]
+pub(crate) mod counted {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(super) static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn looks() -> u64 {
+        LOOKS.get()
+    }
 }
 
 /// What a glob leads to that cannot be followed.
@@ -100,7 +157,13 @@ pub struct Found {
 /// Matches the globs of one source, less what `exclude` matches. A file that has several names is
 /// found under the first.
 pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
+    scan_knowing(paths, exclude, &Known::default())
+}
+
+/// As [`scan`]; what is known to be there, and of which every change is told, is not looked at.
+pub fn scan_knowing(paths: &[Pattern], exclude: &[Pattern], known: &Known<'_>) -> Found {
     let mut found = Found::default();
+    let mut known = Names::new(known);
     let (mut names, mut inodes) = (HashSet::new(), HashSet::new());
     for (index, pattern) in paths.iter().enumerate() {
         let before = names.len();
@@ -133,7 +196,8 @@ pub fn scan(paths: &[Pattern], exclude: &[Pattern]) -> Found {
                 return found;
             }
             names.insert(path.clone());
-            match look_at(path) {
+            let looked = known.find(&path).map(|seen| Ok(Some(seen)));
+            match looked.unwrap_or_else(|| look_at(path)) {
                 Ok(Some(seen)) if inodes.insert((seen.device, seen.inode)) => {
                     found.files.push(seen);
                 }
@@ -158,34 +222,38 @@ pub fn matches<'a>(globs: &'a [Pattern], path: &Path) -> Option<&'a Pattern> {
 /// # Errors
 /// It cannot be followed, and why.
 pub fn look_at(path: PathBuf) -> Result<Option<Seen>, Trouble> {
+    looked();
     match fs::metadata(&path) {
-        Ok(metadata) if metadata.is_file() => Ok(Some(Seen {
-            path,
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })),
-        Ok(metadata) => Err(Trouble::NotAFile {
-            path,
-            what: kind(&metadata),
-        }),
+        Ok(metadata) => match not_a_file(&metadata) {
+            None => Ok(Some(Seen {
+                path,
+                device: metadata.dev(),
+                inode: metadata.ino(),
+                looks: Some(Looks::of(&metadata)),
+            })),
+            Some(what) => Err(Trouble::NotAFile { path, what }),
+        },
         // Deleted since the glob saw it, unless it is a link that leads nowhere.
         Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => Ok(None),
         Err(error) => Err(Trouble::Unreadable { path, error }),
     }
 }
 
-fn kind(metadata: &Metadata) -> &'static str {
+/// What it is, where it is no regular file.
+pub fn not_a_file(metadata: &Metadata) -> Option<&'static str> {
     let kind: FileType = metadata.file_type();
-    if kind.is_dir() {
-        "directory"
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("directory")
     } else if kind.is_fifo() {
-        "FIFO"
+        Some("FIFO")
     } else if kind.is_socket() {
-        "socket"
+        Some("socket")
     } else if kind.is_block_device() || kind.is_char_device() {
-        "device"
+        Some("device")
     } else {
-        "thing of another kind"
+        Some("thing of another kind")
     }
 }
 

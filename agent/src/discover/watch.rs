@@ -16,6 +16,7 @@ use notify::event::{ModifyKind, RemoveKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::said::Said;
+use super::told::Told;
 use crate::stop::Stop;
 
 /// Watches folders, and wakes a thread.
@@ -24,6 +25,8 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// Device and inode of each watched folder: one that was deleted and made again is another.
     folders: HashMap<PathBuf, (u64, u64)>,
+    told: Told,
+    covered: u32,
     shared: Arc<Shared>,
     overflow_said: bool,
     limit_said: bool,
@@ -38,6 +41,10 @@ struct Shared {
     overflowed: AtomicBool,
     changed: Mutex<Changed>,
 }
+
+/// Every so many times that folders are asked for, each watch is: of one that went with its file system, and
+/// lies there again under the same number, nobody told.
+const WATCH_ALL_EVERY: u32 = 60;
 
 /// Most changed names that are remembered; above it any file may have changed.
 const CHANGED_MAX: usize = 4096;
@@ -57,6 +64,13 @@ impl Changed {
             names: HashSet::new(),
             any: true,
         }
+    }
+
+    /// Those of these names.
+    #[cfg(test)]
+    pub(crate) fn of(names: impl IntoIterator<Item = OsString>) -> Self {
+        let names = names.into_iter().collect();
+        Self { names, any: false }
     }
 
     /// Whether the file at `path` may have been written to.
@@ -120,6 +134,8 @@ impl Watch {
         Self {
             watcher,
             folders: HashMap::new(),
+            told: Told::default(),
+            covered: 0,
             shared,
             overflow_said: false,
             limit_said: false,
@@ -146,6 +162,11 @@ impl Watch {
         self.shared.scan_wanted.swap(false, Ordering::AcqRel)
     }
 
+    /// Those folders of which nothing remains untold.
+    pub fn told(&self) -> &Told {
+        &self.told
+    }
+
     /// Watches exactly these folders from now on. Returns whether one is new: what happened in it
     /// before was not told, so a scan is due.
     pub fn cover(&mut self, folders: &BTreeSet<PathBuf>) -> bool {
@@ -158,23 +179,39 @@ impl Watch {
             let metadata = fs::metadata(folder).ok()?;
             Some((metadata.dev(), metadata.ino()))
         };
+        let places: HashMap<_, _> = (folders.iter())
+            .filter_map(|folder| Some((folder, place(folder)?)))
+            .collect();
         let is_stale = |folder: &PathBuf, watched: (u64, u64)| {
-            start_anew || !folders.contains(folder) || place(folder) != Some(watched)
+            start_anew || places.get(folder) != Some(&watched)
         };
         for (folder, _) in (self.folders).extract_if(|folder, watched| is_stale(folder, *watched)) {
             // Its watch may be gone with it: nothing to do then.
             watcher.unwatch(&folder).ok();
+            self.told.forget(&folder);
         }
+        self.covered = self.covered.wrapping_add(1);
+        let watch_all = self.covered.is_multiple_of(WATCH_ALL_EVERY);
         let mut is_new = false;
         for folder in folders {
-            let Some(place) = place(folder).filter(|_| !self.folders.contains_key(folder)) else {
+            let Some(place) = places.get(folder) else {
                 continue;
             };
-            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+            let is_watched = self.folders.contains_key(folder);
+            if is_watched && !watch_all {
+                continue;
+            }
+            let watched = watcher.watch(folder, RecursiveMode::NonRecursive);
+            if watched.is_err() {
+                self.folders.remove(folder);
+                self.told.forget(folder);
+            }
+            match watched {
                 Ok(()) => {
                     self.said.is_over(folder);
-                    self.folders.insert(folder.clone(), place);
-                    is_new = true;
+                    self.told.enter(folder, *place);
+                    self.folders.insert(folder.clone(), *place);
+                    is_new |= !is_watched;
                 }
                 Err(error) if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) => {
                     if !std::mem::replace(&mut self.limit_said, true) {

@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 
 use super::packed::{Packed, Packing};
 use crate::discover::identity::MARKER_BYTES;
+use crate::discover::{Looks, looked};
 
 /// Opening must not wait, should somebody put a FIFO where a file was a moment ago; reading a file
 /// is not changed by it. The same number on x86, ARM and RISC-V: Linux, asm-generic/fcntl.h.
@@ -65,8 +66,8 @@ impl Parked {
 pub(super) struct Look {
     /// Length of the content, bytes; `u64::MAX` where only reading to its end can tell.
     pub(super) size: u64,
-    /// When it was changed last, Unix milliseconds; 0 before 1970.
-    pub(super) modified_ms: u64,
+    /// What else the system says of it.
+    pub(super) looks: Looks,
 }
 
 impl Content {
@@ -149,6 +150,7 @@ impl Content {
     }
 
     pub(super) fn look(&mut self) -> io::Result<Look> {
+        looked();
         let (metadata, packed) = match self {
             Self::Plain(file) => (file.metadata()?, None),
             Self::Parked(parked) => (parked.metadata()?, None),
@@ -156,7 +158,7 @@ impl Content {
         };
         Ok(Look {
             size: packed.map_or(metadata.len(), |packed| packed.size(metadata.len())),
-            modified_ms: modified_ms(&metadata),
+            looks: Looks::of(&metadata),
         })
     }
 
@@ -234,19 +236,11 @@ impl Content {
 
 /// Opens a file for reading.
 pub(super) fn open(path: &Path) -> io::Result<File> {
+    looked();
     OpenOptions::new()
         .read(true)
         .custom_flags(O_NONBLOCK)
         .open(path)
-}
-
-/// When a file was changed last, Unix milliseconds; 0 before 1970.
-pub(super) fn modified_ms(metadata: &Metadata) -> u64 {
-    let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
-    let ms = seconds
-        .saturating_mul(1000)
-        .saturating_add(nanos / 1_000_000);
-    u64::try_from(ms).unwrap_or_default()
 }
 
 /// When a file's inode was made, Unix milliseconds; none where its file system does not tell.

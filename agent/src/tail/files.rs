@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Registry};
 use crate::clock::{Monotonic, monotonic};
 use crate::config::FileSource;
+use crate::discover::told::Told;
 use crate::discover::watch::Watch;
 use crate::orders::{Order, Orders};
 use crate::sources::SourceError;
@@ -93,21 +94,27 @@ pub fn run<R: Registry>(input: FilesInput<R>) -> Result<(), SourceError> {
         desk,
         scanned_at,
     )?;
-    let mut scan_wanted = watch.cover(&roster.folders());
+    // What happened before it was watched was not told.
+    let mut is_new = watch.cover(&roster.folders());
+    let mut scan_wanted = is_new;
+    let nothing_told = Told::default();
     while !stop.is_set() {
         let now = monotonic();
         while let Some(order) = input.orders.next() {
             obey(order, &mut roster, &input.nameless, now)?;
-            scan_wanted |= watch.cover(&roster.folders());
+            is_new |= watch.cover(&roster.folders());
+            scan_wanted |= is_new;
         }
         scan_wanted |= watch.take_scan_wanted();
         let scan_all = scan_wanted && now.since(scanned_at) >= SCAN_GAP;
-        let scanned = roster.scan(now, scan_all)?;
+        let told = if is_new { &nothing_told } else { watch.told() };
+        let scanned = roster.scan(now, scan_all, told)?;
         if scan_all {
-            (scan_wanted, scanned_at) = (false, now);
+            (scan_wanted, scanned_at, is_new) = (false, now, false);
         }
         if scanned {
-            scan_wanted |= watch.cover(&roster.folders());
+            is_new |= watch.cover(&roster.folders());
+            scan_wanted |= is_new;
         }
         // Full or not, a pass has waited for room already: no rest is needed then.
         let changed = watch.take_changed();

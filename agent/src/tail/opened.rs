@@ -6,10 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::content::{Content, born_ms, modified_ms, open, read_before};
+use super::content::{Content, born_ms, open, read_before};
 use super::locate::is_refusal;
 use super::packed::foreign;
 use crate::checkpoint::{FileIdentity, Marker};
+use crate::discover::Looks;
 use crate::discover::identity::{
     self, FINGERPRINT_BYTES, Head, Match, has_fingerprint, match_identity,
 };
@@ -36,6 +37,8 @@ pub struct Opened {
     pub packed_size: u64,
     /// When it was changed last, Unix milliseconds; 0 before 1970.
     pub modified_ms: u64,
+    /// All that the system said of it.
+    pub looks: Looks,
     /// When its inode was made, Unix milliseconds; none where the file system does not tell.
     pub born_ms: Option<u64>,
     head: Vec<u8>,
@@ -72,13 +75,15 @@ impl Opened {
         let size = content.look()?.size;
         // Many may be opened before one is read.
         content.stop_decoding();
+        let looks = Looks::of(&metadata);
         Ok(Self {
             path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
             device: metadata.dev(),
             inode: metadata.ino(),
             size,
             packed_size: metadata.len(),
-            modified_ms: modified_ms(&metadata),
+            modified_ms: looks.modified_ms,
+            looks,
             born_ms: born_ms(&metadata),
             content,
             head,

@@ -24,7 +24,7 @@ use super::siblings::path_of;
 use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::file::LastLine;
-use crate::discover::identity;
+use crate::discover::{Looks, Seen, identity};
 use crate::frame::encoding::Resolved;
 use crate::frame::frames::Framing;
 use crate::process::State;
@@ -90,6 +90,10 @@ pub struct Followed {
     /// When it was changed last, and as of when it was known to be the same file.
     modified_ms: u64,
     known_ms: u64,
+    /// As it was looked at last.
+    looks: Looks,
+    /// It was changed and nobody told: it is looked at each time.
+    unheard: bool,
     wants_turn: bool,
     linked: bool,
     /// It is a copy, and the original was cut: what was written in between is in neither.
@@ -151,6 +155,8 @@ impl Followed {
             size: opened.size,
             modified_ms: opened.modified_ms,
             known_ms: opened.modified_ms,
+            looks: opened.looks,
+            unheard: false,
             wants_turn: true,
             linked: false,
             copied: false,
@@ -209,6 +215,23 @@ impl Followed {
     /// It has its turn in the next pass if nothing more happens to it.
     pub fn wants_turn(&mut self) {
         self.wants_turn = true;
+    }
+
+    /// Something may have happened to it, and that was told.
+    pub fn was_heard_of(&mut self) {
+        (self.wants_turn, self.unheard) = (true, false);
+    }
+
+    /// What a scan says of it; it has a turn where something happened to it, or nobody would have told
+    /// (`is_told`), or it could not be read the last time. What is written by another of its names is told of
+    /// there; and what is written by way of memory (`mmap`), nowhere.
+    pub fn was_scanned(&mut self, seen: Option<&Seen>, is_told: bool) {
+        let looks = seen.and_then(|seen| seen.looks);
+        let is_told = is_told && seen.is_some();
+        let differs = looks.map(|looks| looks != self.looks);
+        self.unheard |= is_told && differs == Some(true) && !self.wants_turn;
+        let untold = !is_told || self.unheard || self.looks.links > 1;
+        self.wants_turn |= differs.unwrap_or(untold) || self.trouble.is_some();
     }
 
     /// Whether it has a turn now: something happened to it, or is due.

@@ -41,6 +41,7 @@ use crate::checkpoint::{FileIdentity, OpenGeneration, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::discover::said::Said;
+use crate::discover::told::Told;
 use crate::discover::watch;
 use crate::discover::watch::Changed;
 use crate::sources::SourceError;
@@ -68,6 +69,8 @@ pub struct Roster<R> {
     sources: Vec<Source>,
     /// When each source is scanned next.
     next_scans: Vec<Monotonic>,
+    /// When each file of each source is looked at next, told of or not.
+    next_looks: Vec<Monotonic>,
     followed: Vec<Followed>,
     /// Whose turn is next; 0 unless a pass had to end early.
     cursor: usize,
@@ -103,6 +106,7 @@ impl<R: Registry> Roster<R> {
     ) -> Result<Self, SourceError> {
         let mut roster = Self {
             next_scans: Vec::new(),
+            next_looks: Vec::new(),
             waiting: Vec::new(),
             cut: Vec::new(),
             closed: Closed::default(),
@@ -121,21 +125,20 @@ impl<R: Registry> Roster<R> {
         Ok(roster)
     }
 
-    /// Scans the sources whose time has come, or all of them.
+    /// Scans the sources whose time has come, or all of them. `told`: folders in which nothing happened that
+    /// was not heard of; what is followed there is looked at once in a while.
     ///
     /// # Errors
     /// See [`SourceError`].
-    pub fn scan(&mut self, now: Monotonic, all: bool) -> Result<bool, SourceError> {
+    pub fn scan(&mut self, now: Monotonic, all: bool, told: &Told) -> Result<bool, SourceError> {
         let mut scanned = false;
         for index in 0..self.sources.len() {
             if all || now >= self.next_scans[index] {
-                let found = self.look(index, now);
+                let found = self.look(index, now, told);
                 self.look_for_away(index, &found, now);
                 let cut = std::mem::take(&mut self.cut[index]);
                 self.adopt(index, &found, cut, now, |_| false)?;
-                // Whatever events did not tell of.
-                let ours = self.followed.iter_mut().filter(|file| file.source == index);
-                ours.for_each(Followed::wants_turn);
+                self.note_looks(index, &found, told);
                 scanned = true;
             }
         }
@@ -163,7 +166,7 @@ impl<R: Registry> Roster<R> {
     ) -> Result<Pass, SourceError> {
         // First, and of all: where the pass ends early, nothing heard of is forgotten.
         let heard_of = (self.followed.iter_mut()).filter(|file| file.is_named_in(changed));
-        heard_of.for_each(Followed::wants_turn);
+        heard_of.for_each(Followed::was_heard_of);
         let mut pass = Pass::Idle;
         if !self.say_farewells()? {
             return Ok(Pass::NoRoom);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use headwater_record::StreamId;
 use headwater_record::names::escape_path;
 
-use super::content::modified_ms;
 use crate::checkpoint::FileIdentity;
+use crate::discover::modified_ms;
 use crate::discover::rotated::{self, Rotated};
 
 /// Most rotated files of one log that are looked at: the newest.

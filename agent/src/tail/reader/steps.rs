@@ -27,7 +27,7 @@ impl Followed {
     ) -> Result<Turn, SourceError> {
         let size = match self.content.look() {
             Ok(look) => {
-                self.modified_ms = look.modified_ms;
+                (self.looks, self.modified_ms) = (look.looks, look.looks.modified_ms);
                 look.size
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.content.is_parked() => {

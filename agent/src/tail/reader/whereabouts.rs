@@ -15,6 +15,7 @@ use crate::checkpoint::FileIdentity;
 use crate::clock::Monotonic;
 use crate::discover::Found;
 use crate::discover::identity::{self, FINGERPRINT_BYTES, has_fingerprint, is_worth_storing};
+use crate::discover::told::Told;
 use crate::discover::watch::Changed;
 use crate::tail::content::read_before;
 use crate::tail::locate::{by_place, is_mounted};
@@ -127,7 +128,7 @@ impl Followed {
         self.identity.path = opened.path.as_os_str().as_bytes().to_vec();
         (self.identity.device, self.identity.inode) = opened.place();
         (self.size, self.modified_ms) = (opened.size, opened.modified_ms);
-        self.known_ms = opened.modified_ms;
+        (self.known_ms, self.looks) = (opened.modified_ms, opened.looks);
         self.content = opened.content;
         (self.quiet_since, self.wants_turn) = (now, true);
     }
@@ -155,7 +156,8 @@ impl Followed {
             return None;
         }
         let look = self.content.look().ok()?;
-        (look.modified_ms > since_ms).then_some(look.modified_ms)
+        let modified_ms = look.looks.modified_ms;
+        (modified_ms > since_ms).then_some(modified_ms)
     }
 
     /// Whether it was cut since `copy` was made: it is shorter, or holds something else. A copy under way, or
@@ -304,6 +306,14 @@ impl Followed {
         if let Some(path) = self.seen_at.as_ref().filter(|_| self.linked) {
             self.content.park(path, self.place());
         }
+    }
+
+    /// Whether each folder in which it lies is told of: that of its path, and of what that leads to.
+    pub fn is_told_of(&self, told: &Told) -> bool {
+        let own = Path::new(OsStr::from_bytes(&self.identity.path));
+        let paths = [self.seen_at.as_deref(), Some(own)];
+        let mut folders = paths.into_iter().map(|path| path?.parent());
+        folders.all(|folder| folder.is_some_and(|folder| told.of(folder)))
     }
 
     /// Whether it may be one of the files that were heard of.

@@ -13,6 +13,7 @@ use super::{Away, Roster};
 use crate::checkpoint::{OpenGeneration, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
+use crate::discover::told::Told;
 use crate::sources::SourceError;
 use crate::tail::desk::Source;
 use crate::tail::reader::Followed;
@@ -34,6 +35,7 @@ impl<R: Registry> Roster<R> {
         let first = self.sources.len();
         for plan in plans {
             self.next_scans.push(now);
+            self.next_looks.push(now);
             self.waiting.push(HashMap::new());
             self.cut.push(Vec::new());
             self.not_entered.push(Vec::new());
@@ -56,7 +58,7 @@ impl<R: Registry> Roster<R> {
         nameless: &mut HashMap<Generation, File>,
         now: Monotonic,
     ) -> Result<(), SourceError> {
-        let found = self.look(index, now);
+        let found = self.look(index, now, &Told::default());
         self.say_unmatched(index, &found);
         let mut resumed = resume(
             &self.device,
@@ -101,6 +103,7 @@ impl<R: Registry> Roster<R> {
     fn forget(&mut self, index: usize) {
         self.sources.remove(index);
         self.next_scans.remove(index);
+        self.next_looks.remove(index);
         self.waiting.remove(index);
         self.cut.remove(index);
         self.not_entered.remove(index);

@@ -11,6 +11,7 @@ mod model;
 mod processed;
 mod rig;
 mod rotation;
+mod told;
 mod unread;
 
 use std::fs;

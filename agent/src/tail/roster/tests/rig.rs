@@ -1,14 +1,14 @@
 //! A folder, a database in memory, a roster whose time the test moves, and everything it gave.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use glob::Pattern;
 use headwater_record::notice::Tail;
@@ -25,6 +25,8 @@ use crate::checkpoint::{
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::config::file::{LastLine, StartAt};
+use crate::discover::counted;
+use crate::discover::told::Told;
 use crate::discover::watch::Changed;
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
@@ -181,6 +183,9 @@ pub(super) struct Rig {
     pub(super) records: Vec<Given>,
     /// Generations in the order of their first record.
     order: Vec<Generation>,
+    /// Folders of which is told whatever happens there, and how their names looked when that was told last.
+    pub(super) told: Told,
+    heard: BTreeMap<OsString, (u64, u64, SystemTime)>,
 }
 
 impl Rig {
@@ -223,6 +228,8 @@ impl Rig {
             now: Monotonic(0),
             records: Vec::new(),
             order: Vec::new(),
+            told: Told::default(),
+            heard: BTreeMap::new(),
         }
     }
 
@@ -298,6 +305,12 @@ impl Rig {
             .collect()
     }
 
+    /// The text of every record, as they came.
+    pub(super) fn messages(&self) -> Vec<String> {
+        let data = (self.records.iter()).filter(|record| record.kind == Kind::Data);
+        data.map(|record| record.message.clone()).collect()
+    }
+
     pub(super) fn rename(&self, from: &str, to: &str) {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
@@ -333,7 +346,7 @@ impl Rig {
         fs::remove_file(self.path(from)).unwrap();
     }
 
-    pub(super) fn set_modified(&self, name: &str, time: std::time::SystemTime) {
+    pub(super) fn set_modified(&self, name: &str, time: SystemTime) {
         let file = File::options().write(true).open(self.path(name));
         file.unwrap().set_modified(time).unwrap();
     }
@@ -420,15 +433,58 @@ impl Rig {
         self.running = None;
     }
 
+    /// From now on whatever happens in these folders is told, and nothing else.
+    pub(super) fn tell_of(&mut self, folders: &[&str]) {
+        let folders: Vec<_> = folders.iter().map(|name| self.path(name)).collect();
+        self.told = Told::all_of(folders.iter().map(PathBuf::as_path));
+    }
+
+    /// What is heard of by now.
+    fn changed(&mut self) -> Changed {
+        let folder = self.path("");
+        if !self.told.of(&folder) {
+            return Changed::any();
+        }
+        let Ok(entries) = fs::read_dir(&folder) else {
+            return Changed::any();
+        };
+        let looks = |entry: &fs::DirEntry| {
+            let metadata = fs::symlink_metadata(entry.path()).unwrap();
+            (metadata.ino(), metadata.len(), metadata.modified().unwrap())
+        };
+        let now = entries.map(|entry| entry.unwrap());
+        let now: BTreeMap<_, _> = now
+            .map(|entry| (entry.file_name(), looks(&entry)))
+            .collect();
+        let before = std::mem::replace(&mut self.heard, now.clone());
+        let names = before.keys().chain(now.keys());
+        let differs = |name: &&OsString| before.get(*name) != now.get(*name);
+        Changed::of(names.filter(differs).cloned().collect::<Vec<_>>())
+    }
+
+    /// So many rescans, each of which hears of these names; and the system was asked so often for files.
+    pub(super) fn rescans(&mut self, times: u32, heard_of: &[&str]) -> u64 {
+        let before = counted::looks();
+        for _ in 0..times {
+            self.now = self.now.plus(self.source.rescan);
+            let changed = Changed::of(heard_of.iter().map(OsString::from));
+            let (roster, _) = self.running.as_mut().unwrap();
+            assert!(roster.scan(self.now, false, &self.told).unwrap());
+            while roster.pass(&changed, self.now, &Stop::new()).unwrap() == Pass::Moved {}
+        }
+        let looks = counted::looks() - before;
+        self.collect();
+        looks
+    }
+
     /// Scans and reads until nothing moves.
     pub(super) fn pump(&mut self) {
         self.collect();
         loop {
+            let changed = self.changed();
             let (roster, _) = self.running.as_mut().unwrap();
-            roster.scan(self.now, true).unwrap();
-            let pass = roster
-                .pass(&Changed::any(), self.now, &Stop::new())
-                .unwrap();
+            roster.scan(self.now, true, &self.told).unwrap();
+            let pass = roster.pass(&changed, self.now, &Stop::new()).unwrap();
             self.collect();
             if pass == Pass::Idle {
                 return;
@@ -456,7 +512,7 @@ impl Rig {
     pub(super) fn scan_holding(&mut self, secs: u64) {
         self.now = self.now.plus(Duration::from_secs(secs));
         let (roster, _) = self.running.as_mut().unwrap();
-        roster.scan(self.now, true).unwrap();
+        roster.scan(self.now, true, &self.told).unwrap();
     }
 
     /// Lets some seconds go by.
@@ -467,7 +523,7 @@ impl Rig {
     /// A scan, and one pass over all files.
     pub(super) fn scan_and_pass(&mut self) {
         let (roster, _) = self.running.as_mut().unwrap();
-        roster.scan(self.now, true).unwrap();
+        roster.scan(self.now, true, &self.told).unwrap();
         self.pass_once();
     }
 
