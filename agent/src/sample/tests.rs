@@ -1,4 +1,8 @@
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 
 use glob::Pattern;
@@ -345,4 +349,78 @@ fn an_hour_asleep_is_one_reading_and_ends_windows_and_heartbeats() {
     assert_eq!(rig.tick(3610), [told(1, 3), told(0, 3)]);
     assert_eq!(rig.tick(3611), []);
     assert_eq!(rig.sensors.idle_for(Monotonic(3_611_000)).as_secs(), 9);
+}
+
+/// Puts what is no file in the place of a sensor's.
+fn put(folder: &Path, sensor: &str, what: &str) {
+    let path = folder.join(sensor).join("value");
+    std::fs::create_dir_all(folder.join(sensor)).unwrap();
+    std::fs::remove_file(&path).ok();
+    match what {
+        "FIFO" => {
+            let made = Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+        }
+        // Its name stays when it is closed.
+        "socket" => drop(UnixListener::bind(&path).unwrap()),
+        "directory" => std::fs::create_dir(&path).unwrap(),
+        "device" => symlink("/dev/zero", &path).unwrap(),
+        "loop" => symlink(&path, &path).unwrap(),
+        what => panic!("{what}?"),
+    }
+}
+
+/// Linux, asm-generic/fcntl.h.
+const O_NONBLOCK: i32 = 0o4000;
+const NO_FILES: [&str; 5] = ["FIFO", "socket", "device", "loop", "directory"];
+
+/// Nobody writes to the FIFO, so whoever opened it as a file would wait for ever.
+#[test]
+fn what_is_no_file_is_no_sensor_and_holds_up_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for what in NO_FILES {
+        put(folder.path(), what, what);
+    }
+    write(folder.path(), "z", "20000");
+    let mut rig = rig(folder.path(), Vec::new());
+    assert_eq!(rig.tick(0), [(Is::Data, 0, 1, "21.0".into())]);
+    assert_eq!(rig.registered.0.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_sensor_whose_file_is_none_any_more_has_no_reading_and_nothing_is_taken_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "20000");
+    let mut rig = rig(folder.path(), Vec::new());
+    rig.tick(0);
+    let path = folder.path().join("a/value");
+    for (nth, what) in (1..).zip(NO_FILES) {
+        put(folder.path(), "a", what);
+        // A number lies in it, for whom it was written for.
+        let fed = (what == "FIFO").then(|| {
+            let mut both = std::fs::File::options();
+            let both = both.read(true).write(true).custom_flags(O_NONBLOCK);
+            let mut fed = both.open(&path).unwrap();
+            fed.write_all(b"48000\n").unwrap();
+            fed
+        });
+        let (at, offset) = (20 * nth, 2 * nth - 1);
+        let told = rig.tick(at);
+        assert_eq!(
+            told,
+            [(Is::Data, offset, offset + 1, "null missing".into())],
+            "{what}"
+        );
+        if let Some(mut fed) = fed {
+            let mut held = [0; 6];
+            fed.read_exact(&mut held).unwrap();
+            assert_eq!(&held, b"48000\n");
+        }
+        if what != "directory" {
+            std::fs::remove_file(&path).unwrap();
+            write(folder.path(), "a", "20000");
+            let told = rig.tick(at + 10);
+            assert_eq!(told, [(Is::Data, offset + 1, offset + 2, "21.0".into())]);
+        }
+    }
 }

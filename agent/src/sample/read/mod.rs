@@ -18,7 +18,7 @@ pub mod number;
 pub mod one_wire;
 pub mod sysfs;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::reading::Quality;
+use crate::discover::not_a_file;
 
 /// Most bytes of a sysfs attribute: a page.
 const ATTRIBUTE_BYTES_MAX: u64 = 4096;
@@ -205,7 +206,7 @@ impl Reader {
 /// The content of a sysfs attribute.
 fn attribute(path: &Path) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
-    open(path)
+    open_file(path)
         .and_then(|file| file.take(ATTRIBUTE_BYTES_MAX).read_to_end(&mut bytes))
         .map_err(ReadError::Unreadable)?;
     Ok(bytes)
@@ -223,7 +224,7 @@ fn text_beside(path: &Path, name: &str) -> Option<String> {
 /// The beginning and the end of a file, [`DOCUMENT_BYTES_MAX`] each; the same twice where it is
 /// short.
 fn both_ends(path: &Path) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let file = open(path)?;
+    let file = open_file(path)?;
     let size = file.metadata()?.len();
     let mut head = Vec::new();
     (&file).take(DOCUMENT_BYTES_MAX).read_to_end(&mut head)?;
@@ -238,6 +239,17 @@ fn both_ends(path: &Path) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let len = file.read_at(&mut tail, start)?;
     tail.truncate(len);
     Ok((head, tail))
+}
+
+/// Opens a regular file. Looked at first: with some devices (a watchdog) to open one is an act.
+fn open_file(path: &Path) -> io::Result<File> {
+    match not_a_file(&fs::metadata(path)?) {
+        None => open(path),
+        Some(what) => {
+            let text = format!("it is a {what}, not a regular file");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+        }
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {

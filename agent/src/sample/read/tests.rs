@@ -405,3 +405,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_no_file_is_told_as_such_whatever_is_looked_for_in_it() {
+    let tree = Tree::new(&[("folder/x", "")]);
+    let folder = tree.path("folder");
+    let kinds = [
+        Kind::Number,
+        Kind::Thermal,
+        Kind::Hwmon,
+        Kind::Iio,
+        Kind::OneWire,
+        Kind::PowerSupply,
+        Kind::Json,
+        Kind::Csv,
+    ];
+    for (path, what) in [
+        (folder.as_path(), "directory"),
+        (Path::new("/dev/null"), "device"),
+    ] {
+        for kind in kinds {
+            let error = reader(kind).read(path).unwrap_err();
+            let expected = format!("it is a {what}, not a regular file");
+            assert_eq!(error.to_string(), expected, "{kind:?}");
+        }
+    }
+}
