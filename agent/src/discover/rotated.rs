@@ -85,6 +85,13 @@ pub fn may_become(from: &[u8], to: &[u8]) -> bool {
         }
 }
 
+/// Whether a name is a log's with a date in it: what `dateext` makes of it, also with `extension`. A log that
+/// has a date or a number itself (one a day, one for each worker) is another's.
+pub fn is_dated_of(log: &[u8], name: &[u8]) -> bool {
+    let (of, age) = split(name);
+    of == log && matches!(age, Age::Date(_)) && split(log) == (of, Age::None)
+}
+
 /// Whether a name ends as compressed files do.
 pub fn is_packed(name: &[u8]) -> bool {
     PACKED.iter().any(|ending| name.ends_with(ending))
@@ -268,6 +275,23 @@ mod tests {
             &["worker.2.log"],
             &["worker.0.log", "worker.log"],
         );
+    }
+
+    #[test]
+    fn a_date_before_the_extension_is_the_logs_own() {
+        for (log, name, expected) in [
+            ("app.log", "app-20261124.log", true),
+            ("app.log", "app-2026-11-24.log.gz", true),
+            ("app.log", "app.log-20261124", true),
+            ("app.log", "app.1.log", false),
+            ("app.log", "app.log", false),
+            ("app.log", "b-20261124.log", false),
+            ("app-20261123.log", "app-20261124.log", false),
+            ("app.log.1", "app-20261124.log", false),
+        ] {
+            let is_dated = is_dated_of(log.as_bytes(), name.as_bytes());
+            assert_eq!(is_dated, expected, "{log}: {name}");
+        }
     }
 
     fn order(names: &[(&str, u64)]) -> Vec<String> {

@@ -69,11 +69,18 @@ pub fn may_become(from: &Path, to: &Path) -> bool {
 }
 
 /// Whether a rotated file is named after a stream's log, as what copies and cuts it (`copytruncate`) names what it
-/// makes: `app.log.1`, `app.log-20261129.gz`. `worker.2.log` is not named after `worker.1.log`.
+/// makes: `app.log.1`, `app.log-20261129.gz`, and with an `extension` `app-20261129.log`. `worker.1.log` is not named
+/// after `worker.log`: it may be the log of a worker.
 pub fn is_named_after(log: &StreamId, rotated: &Path) -> bool {
     let rotated = escape_path(rotated.as_os_str().as_bytes());
-    let more = rotated.strip_prefix(log.path());
-    more.is_some_and(|more| more.starts_with(['.', '-', '_']))
+    let has_more = |more: &str| more.starts_with(['.', '-', '_']);
+    rotated.strip_prefix(log.path()).is_some_and(has_more) || {
+        let (log, rotated) = (log.path().rsplit_once('/'), rotated.rsplit_once('/'));
+        log.zip(rotated)
+            .is_some_and(|((folder, log), (beside, name))| {
+                folder == beside && rotated::is_dated_of(log.as_bytes(), name.as_bytes())
+            })
+    }
 }
 
 /// Whether two paths are names of one log, in one folder.

@@ -174,12 +174,13 @@ fn a_file_that_grows_faster_than_it_is_read_costs_nobody_a_line() {
 fn names_are_any_text() {
     let mut rig = Rig::new("*.log");
     let long = format!("{}.log", "x".repeat(251));
-    let names: [&[u8]; 5] = [
+    let names: [&[u8]; 6] = [
         b"line\nbreak.log",
         long.as_bytes(),
         b" \t\x01.log",
         b"per%cent.log",
         b"[*?].log",
+        b"caf\xe9.log",
     ];
     for name in names {
         fs::write(rig.path_of(OsStr::from_bytes(name)), "text\n").unwrap();
@@ -190,7 +191,7 @@ fn names_are_any_text() {
     rig.crash();
     rig.start();
     rig.pump();
-    assert_eq!(rig.all_lines(), ["text"; 5]);
+    assert_eq!(rig.all_lines(), ["text"; 6]);
     let mut streams: Vec<_> = (rig.memory.open().into_iter())
         .map(|open| open.stream.as_str().to_owned())
         .collect();
@@ -198,7 +199,7 @@ fn names_are_any_text() {
     streams.dedup();
     assert_eq!(
         streams.len(),
-        5,
+        6,
         "each names a stream of its own: {streams:?}"
     );
     for stream in streams {

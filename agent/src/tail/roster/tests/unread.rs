@@ -73,6 +73,40 @@ fn what_an_empty_file_held_before_it_was_cut_is_read_from_its_copies() {
     }
 }
 
+/// logrotate's `copytruncate` with `dateext` and `extension .log`, and then compressed.
+#[test]
+fn a_copy_with_a_date_before_its_extension_is_one() {
+    for how in ["running", "stopped", "crashed"] {
+        for is_read in [false, true] {
+            let mut rig = empty("app.log");
+            if is_read {
+                rig.append("app.log", "sun\n");
+                rig.pump();
+                rig.settle_all();
+            }
+            match how {
+                "stopped" => rig.stop(),
+                "crashed" => rig.crash(),
+                _ => {}
+            }
+            for (day, names) in [("mon\n", "app-20261123.log"), ("tue\n", "app-20261124.log")] {
+                rig.append("app.log", day);
+                fs::copy(rig.path("app.log"), rig.path(names)).unwrap();
+                fs::write(rig.path("app.log"), "").unwrap();
+            }
+            rig.pack("app-20261123.log", "app-20261123.log.gz");
+            // Of another length than what was read: two times of a file system may be the same number.
+            rig.append("app.log", "wednesday\n");
+            if !rig.is_running() {
+                rig.start();
+            }
+            let expected = ["sun", "mon", "tue", "wednesday"];
+            gives(&mut rig, &expected[usize::from(!is_read)..]);
+            assert_eq!(rig.generations().len(), 3, "{how}, {is_read}");
+        }
+    }
+}
+
 #[test]
 fn a_copy_that_a_glob_leads_to_is_read_once() {
     for running in [true, false] {
@@ -178,6 +212,8 @@ fn the_log_of_another_is_no_copy_of_an_empty_file() {
         ("worker.1.log", "worker.2.log"),
         ("worker.2.log", "worker.1.log"),
         ("app-25.log", "app-24.log"),
+        ("app-20261125.log", "app-20261124.log"),
+        ("worker.log", "worker.1.log"),
     ] {
         for packed in [false, true] {
             let mut rig = empty_log(own, own);
