@@ -36,7 +36,8 @@ pub struct Desk<R> {
     pub budget: Budget,
     /// Where batches go.
     pub batches: Sender<Batch>,
-    /// Most files that are held open, but for those that no path leads to and compressed ones.
+    /// Most files that are held open, as long as there are others to let go than those that no path leads to and
+    /// compressed ones.
     pub open_max: usize,
     /// What a deleted file that is held open must leave free of its file system.
     pub floors: Floors,

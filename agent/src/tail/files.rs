@@ -32,10 +32,9 @@ const SCAN_GAP: Duration = Duration::from_millis(250);
 
 /// What Linux grants where nobody says otherwise.
 const OPEN_DEFAULT: usize = 1024;
-/// For the database, sockets, watches, and files that no path leads to any more.
+/// For the database, sockets, watches, and files that no path leads to any more; half of what is granted, where
+/// that is little.
 const OPEN_RESERVE: usize = 256;
-/// Fewer would be opened and closed all the time.
-const OPEN_LEAST: usize = 64;
 
 /// What the thread works on.
 #[derive(Debug)]
@@ -157,10 +156,8 @@ fn open_max() -> usize {
     let granted = (limits.lines())
         .find_map(|line| line.strip_prefix("Max open files"))
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    granted
-        .unwrap_or(OPEN_DEFAULT)
-        .saturating_sub(OPEN_RESERVE)
-        .max(OPEN_LEAST)
+    let granted = granted.unwrap_or(OPEN_DEFAULT);
+    granted - OPEN_RESERVE.min(granted / 2)
 }
 
 #[cfg(test)]

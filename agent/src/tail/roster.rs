@@ -47,7 +47,8 @@ use crate::discover::watch::Changed;
 use crate::sources::SourceError;
 use crate::stop::Stop;
 
-/// Turns after which surplus files are let go, so that a pass opens few above the bound.
+/// Turns after which surplus files are let go, so that a pass opens few above the bound; fewer where that is
+/// low.
 const PARK_EVERY: usize = 64;
 
 /// What came of one pass over all files.
@@ -88,6 +89,7 @@ pub struct Roster<R> {
     /// By source, new files that the database does not take yet.
     not_entered: Vec<Vec<New>>,
     said: Said,
+    crowded_said: bool,
 }
 
 impl<R: Registry> Roster<R> {
@@ -120,6 +122,7 @@ impl<R: Registry> Roster<R> {
             farewells: Vec::new(),
             gave_way: None,
             said: Said::default(),
+            crowded_said: false,
         };
         roster.take_up(plans, known, nameless, now)?;
         Ok(roster)
@@ -173,7 +176,7 @@ impl<R: Registry> Roster<R> {
         }
         // Oldest first, and none before the older ones of its stream are drained: so that the end of
         // a rotated file goes before the beginning of the next.
-        let (mut busy, mut turns) = (HashSet::new(), 0);
+        let (mut busy, mut turns) = (HashSet::new(), 0_usize);
         let mut decoding = Decoding::of(&mut self.followed);
         while let Some(file) = self.followed.get_mut(self.cursor) {
             if stop.is_set() {
@@ -227,7 +230,7 @@ impl<R: Registry> Roster<R> {
             }
             self.cursor += 1;
             turns += 1;
-            if turns % PARK_EVERY == 0 {
+            if turns.is_multiple_of(self.park_every()) {
                 self.park_surplus();
             }
         }
@@ -265,11 +268,10 @@ impl<R: Registry> Roster<R> {
 
     /// Lets go of the files that were silent longest, where more are open than may be.
     fn park_surplus(&mut self) {
-        let mut open: Vec<_> = (self.followed.iter_mut())
-            .filter(|file| file.can_park())
-            .collect();
-        let surplus = open.len().saturating_sub(self.desk.open_max);
+        let surplus = self.held().saturating_sub(self.desk.open_max);
         if surplus > 0 {
+            let open = self.followed.iter_mut();
+            let mut open: Vec<_> = open.filter(|file| file.can_park()).collect();
             open.sort_by_key(|file| file.quiet_since());
             (open.into_iter().take(surplus)).for_each(Followed::park);
         }
@@ -318,6 +320,25 @@ impl<R: Registry> Roster<R> {
     /// The files that nothing leads to any more, for whoever goes on with them.
     pub fn nameless(&self) -> impl Iterator<Item = (Generation, File)> {
         (self.followed.iter()).filter_map(|file| Some((file.generation, file.nameless()?)))
+    }
+
+    fn park_every(&self) -> usize {
+        PARK_EVERY.min(self.desk.open_max / 8).max(1)
+    }
+
+    /// How many files are held open.
+    fn held(&self) -> usize {
+        self.followed.iter().filter(|file| file.is_held()).count()
+    }
+
+    fn say_crowded(&mut self) {
+        let (followed, open_max) = (self.followed.len(), self.desk.open_max);
+        if followed > open_max && !std::mem::replace(&mut self.crowded_said, true) {
+            tracing::warn!(
+                "{followed} files are followed, and {open_max} may be open at once (LimitNOFILE=): those \
+                 that were silent longest are let go until something happens to them (said once)"
+            );
+        }
     }
 
     fn count(&self) {

@@ -296,6 +296,11 @@ impl Followed {
         leads_elsewhere
     }
 
+    /// Whether it is held open.
+    pub fn is_held(&self) -> bool {
+        !self.content.is_parked()
+    }
+
     /// Whether it may be let go until something happens to it: a path leads to it.
     pub fn can_park(&self) -> bool {
         self.linked && self.content.can_park()

@@ -151,7 +151,7 @@ impl<R: Registry> Roster<R> {
             new.linked_at = linked_at;
         }
         let mut linked = Vec::new();
-        let open = self.followed.iter().filter(|file| file.can_park()).count() + new.len();
+        let open = self.held() + new.len();
         for seen in &found.files {
             if unseen.contains_key(&(seen.device, seen.inode))
                 && let Some(mut file) = self.open_seen(index, seen, &waiting, now)
@@ -189,6 +189,7 @@ impl<R: Registry> Roster<R> {
         new.extend(linked);
         self.begin(index, new, now)?;
         self.wake_for_away(index);
+        self.say_crowded();
         self.count();
         Ok(())
     }
