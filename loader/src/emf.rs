@@ -12,7 +12,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{ItemSums, Metrics, Reading, waiting};
+use crate::metrics::{ItemSums, Metrics, Reading, RequestSums, waiting};
 use crate::partition::batch::Counts;
 
 /// What the metrics are of.
@@ -37,6 +37,8 @@ pub struct Totals {
     pub object_bytes: u64,
     /// Items for DynamoDB.
     pub items: ItemSums,
+    /// Requests to S3 and DynamoDB.
+    pub requests: RequestSums,
     /// Requests to the output that failed and were tried again.
     pub retries: u64,
     /// Memberships given up and begun anew.
@@ -53,6 +55,7 @@ impl Totals {
             objects: metrics.objects.get(),
             object_bytes: metrics.object_bytes.get(),
             items: metrics.items.sums(),
+            requests: metrics.requests.sums(),
             retries: metrics.retries.get(),
             rejoins: metrics.rejoined.get(),
             lost_offsets: metrics.lost_offsets(),
@@ -130,6 +133,7 @@ impl Emf {
             ("rejoins", "Count", since(|of| of.rejoins)),
             ("lost_offsets", "Count", since(|of| of.lost_offsets)),
         ];
+        values.extend(told(&now.requests.since(&before.requests)));
         if let Some(gauges) = gauges {
             values.extend([
                 ("durable_lag_records", "Count", gauges.lag_records),
@@ -167,6 +171,19 @@ impl Emf {
     }
 }
 
+/// Requests, summed over operations and outcomes: which they were, Prometheus tells.
+fn told(requests: &RequestSums) -> [(&'static str, &'static str, u64); 6] {
+    let RequestSums { s3, dynamodb } = requests;
+    [
+        ("s3_requests", "Count", s3.requests),
+        ("s3_requests_failed", "Count", s3.failed),
+        ("s3_requests_slowed", "Count", s3.slowed),
+        ("dynamodb_requests", "Count", dynamodb.requests),
+        ("dynamodb_requests_failed", "Count", dynamodb.failed),
+        ("dynamodb_requests_slowed", "Count", dynamodb.slowed),
+    ]
+}
+
 /// Writes a line to `out` whole. Says once that it cannot, and then writes no more: a log that is gone
 /// does not come back. It waits where `out` does: for a thread that may.
 pub fn write(out: &mut impl Write, line: &str, open: &mut bool) {
@@ -182,7 +199,7 @@ pub fn write(out: &mut impl Write, line: &str, open: &mut bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Lag, Standing};
+    use crate::metrics::{Lag, SinkSums, Standing};
 
     #[test]
     fn counters_are_what_came_since_and_gauges_are_as_they_are() {
@@ -199,6 +216,14 @@ mod tests {
                 ..Counts::default()
             },
             objects,
+            requests: RequestSums {
+                s3: SinkSums {
+                    requests: 3 * objects,
+                    failed: records,
+                    slowed: 1,
+                },
+                ..RequestSums::default()
+            },
             ..Totals::default()
         };
         let reading = |partition, records, seconds| Reading {
@@ -214,7 +239,7 @@ mod tests {
         let gauges = Gauges::of(&[reading(0, 5, 70), reading(1, 6, 30)], 1 << 20);
         let line = emf.line(
             1234,
-            (&totals(10, 8, 1, 2), &totals(25, 20, 3, 2)),
+            (&totals(10, 8, 1, 2), &totals(25, 20, 3, 4)),
             Some(&gauges),
         );
         assert_eq!(line.matches('\n').count(), 1);
@@ -223,7 +248,11 @@ mod tests {
             ("records", 15),
             ("rows", 10),
             ("dead_letters", 2),
-            ("objects", 0),
+            ("objects", 2),
+            ("s3_requests", 6),
+            ("s3_requests_failed", 15),
+            ("s3_requests_slowed", 0),
+            ("dynamodb_requests", 0),
             ("durable_lag_records", 11),
             ("durable_lag_seconds", 70),
             ("unexplained_gaps", 4),

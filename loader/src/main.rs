@@ -14,7 +14,7 @@ use headwater_loader::cli::dry_run::{Prices, Sample};
 use headwater_loader::cli::replay::{Stretch, Until};
 use headwater_loader::config::{ConfigFile, output};
 use headwater_loader::range::position::Position;
-use headwater_loader::store::{Retries, Store};
+use headwater_loader::store::Store;
 use headwater_loader::{cli, clock, lambda, supervise};
 use headwater_msk::config_file::ConfigError;
 use headwater_msk::{Bytes, Period};
@@ -455,7 +455,7 @@ async fn put_together(compact: Compact) -> anyhow::Result<ExitCode> {
         path: compact.path,
         apply: compact.apply,
     };
-    let store = supervise::open_store(&plan.output, Retries::Client).await;
+    let store = cli::open(&plan.output).await;
     cli::compact::compact(&plan, store, &wanted, compact.reading.json).await
 }
 
@@ -463,7 +463,7 @@ async fn stretch(there: There, from: Position, until: Until) -> anyhow::Result<E
     let config = &there.reading.config.config;
     let plan = cli::plan_with(config, |file| file.accounts = AccountsFile::default())?;
     let to = elsewhere(config, there.to).await?;
-    let live = supervise::open_store(&plan.output, Retries::Client).await;
+    let live = cli::open(&plan.output).await;
     let mut partitions = there.partition;
     partitions.sort_unstable();
     partitions.dedup();
@@ -484,14 +484,14 @@ async fn elsewhere(config: &Path, to: String) -> anyhow::Result<Store> {
     file.output.url = to;
     let output = output::parse(&file);
     let output = output.map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
-    Ok(supervise::open_store(&output, Retries::Client).await)
+    Ok(cli::open(&output).await)
 }
 
 async fn dead_letters(dlq: Dlq) -> anyhow::Result<ExitCode> {
     match dlq {
         Dlq::List { reading, since } => {
             let plan = cli::plan_from(&reading.config.config)?;
-            let store = supervise::open_store(&plan.output, Retries::Client).await;
+            let store = cli::open(&plan.output).await;
             let since_ms = since.map_or(0, |since| {
                 clock::now().wall_ms.saturating_sub(since.as_millis())
             });
@@ -500,7 +500,7 @@ async fn dead_letters(dlq: Dlq) -> anyhow::Result<ExitCode> {
         Dlq::Replay { reading, to } => {
             let plan = cli::plan_from(&reading.config.config)?;
             let to = elsewhere(&reading.config.config, to).await?;
-            let store = supervise::open_store(&plan.output, Retries::Client).await;
+            let store = cli::open(&plan.output).await;
             cli::dlq::replay(&plan, &store, &to, reading.json).await
         }
     }

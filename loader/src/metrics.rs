@@ -22,12 +22,14 @@ mod board;
 mod credentials;
 mod items;
 mod registry;
+mod requests;
 mod tables;
 
 use board::{Board, Post, Waits};
 pub use board::{Ends, Lag, Reading, Standing, lag};
 pub use credentials::Credentials;
 pub use items::{ItemCounts, ItemSums};
+pub use requests::{Outcome, RequestSums, Requests, Sink, SinkSums};
 pub use tables::Tables;
 
 /// One partition's label.
@@ -67,6 +69,8 @@ pub struct Metrics {
     pub retries: Counter,
     /// Items for DynamoDB's tables.
     pub items: ItemCounts,
+    /// Requests to S3 and DynamoDB.
+    pub requests: Requests,
     /// Memberships that were given up and begun anew.
     pub rejoined: Counter,
     /// Batches closed before they were due, because memory was short.

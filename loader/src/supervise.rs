@@ -18,6 +18,7 @@ use crate::clock;
 use crate::config::{Output, Plan};
 use crate::consume::prefetch::Prefetch;
 use crate::http;
+use crate::metrics::{Metrics, Requests};
 use crate::recover::{Pipelines, store_pipeline};
 use crate::staging::{Staging, Tally};
 use crate::status::Status;
@@ -34,12 +35,12 @@ use crate::worker::{self, Shared};
 /// How long standard output may take the last metrics at a stop.
 const EMF_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Opens the output that a plan names.
-pub async fn open_store(output: &Output, retries: Retries) -> Store {
+/// Opens the output that a plan names. What is asked of it is counted in `requests`.
+pub async fn open_store(output: &Output, retries: Retries, requests: &Requests) -> Store {
     match output {
-        Output::S3(settings) => {
-            Store::S3(Box::new(S3::new(settings.as_ref().clone(), retries).await))
-        }
+        Output::S3(settings) => Store::S3(Box::new(
+            S3::new(settings.as_ref().clone(), retries, requests).await,
+        )),
         Output::Folder(root) => Store::Folder(Folder::new(root.clone())),
     }
 }
@@ -82,8 +83,10 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     let (flush, flushed) = watch::channel(0);
     tokio::spawn(pass_on(usr1, flush));
     let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
-    let store = open_store(&plan.output, Retries::Caller).await;
-    let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));
+    let metrics = Arc::<Metrics>::default();
+    let requests = &metrics.requests;
+    let store = open_store(&plan.output, Retries::Caller, requests).await;
+    let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone(), requests.clone()));
     tokio::select! {
         ready = prepare(&store, &tables, &plan) => ready?,
         () = signals.next() => {
@@ -105,7 +108,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
         staging,
         prefetch,
         tally: Tally::default(),
-        metrics: Arc::default(),
+        metrics,
         status: Status::default(),
         polled_ms: Arc::default(),
         refusal_lasts: worker::REFUSAL_LASTS,

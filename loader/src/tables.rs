@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::Plan;
 use crate::config::file::Tables;
+use crate::metrics::Requests;
 use crate::pipeline::{Pipeline, content_hash};
 use crate::recover::store_pipeline;
 use crate::store::s3::{S3, S3Settings};
@@ -34,17 +35,17 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads all tables. Blocks.
+    /// Reads all tables; what is asked of S3 is counted in `requests`. Blocks.
     ///
     /// # Errors
     /// One line for each that cannot be read.
-    pub fn read(&self) -> Result<Tables, Vec<String>> {
+    pub fn read(&self, requests: &Requests) -> Result<Tables, Vec<String>> {
         let mut tables = Tables::new();
         let mut problems = Vec::new();
         for path in &self.paths {
             let name = path.to_string_lossy().into_owned();
             let read = match name.strip_prefix("s3://") {
-                Some(place) => self.read_s3(place),
+                Some(place) => self.read_s3(place, requests),
                 None => read_bounded(path, TABLE_BYTES_MAX).map_err(|error| error.to_string()),
             };
             match read {
@@ -60,7 +61,7 @@ impl Sources {
         }
     }
 
-    fn read_s3(&self, place: &str) -> Result<Vec<u8>, String> {
+    fn read_s3(&self, place: &str, requests: &Requests) -> Result<Vec<u8>, String> {
         let (bucket, key) = place
             .split_once('/')
             .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
@@ -73,7 +74,7 @@ impl Sources {
         bucket.clone_into(&mut settings.bucket);
         settings.prefix.clear();
         let get = async {
-            let store = S3::new(settings, Retries::Client).await;
+            let store = S3::new(settings, Retries::Client, requests).await;
             store.get_bounded(key, TABLE_BYTES_MAX).await
         };
         // A thread of its own: the caller may be inside a runtime, or outside of any.
@@ -120,11 +121,9 @@ pub async fn keep_fresh(
         tokio::time::sleep(every).await;
         let running = Arc::clone(&current.borrow());
         let store = &shared.store;
+        let sources = (&shared.plan.table_sources, &shared.metrics.requests);
         versions.count(&shared.pipelines.in_use().await);
-        match versions
-            .read_again(&shared.plan.table_sources, store, &running)
-            .await
-        {
+        match versions.read_again(sources, store, &running).await {
             Ok(None) => metrics.read(clock::now().wall_ms),
             Ok(Some(pipeline)) => {
                 metrics.read(clock::now().wall_ms);
@@ -182,13 +181,16 @@ impl Versions {
     /// They cannot be read, make no sense, have no room, or cannot be stored.
     pub async fn read_again(
         &mut self,
-        sources: &Sources,
+        (sources, requests): (&Sources, &Requests),
         store: &Store,
         running: &Arc<Pipeline>,
     ) -> Result<Option<Arc<Pipeline>>, String> {
-        let (sources, before) = (sources.clone(), Arc::clone(running));
+        let (sources, requests) = (sources.clone(), requests.clone());
+        let before = Arc::clone(running);
         let made = tokio::task::spawn_blocking(move || {
-            let tables = sources.read().map_err(|problems| problems.join("; "))?;
+            let tables = sources
+                .read(&requests)
+                .map_err(|problems| problems.join("; "))?;
             with_tables(&before, tables)
         });
         let Some((pipeline, tables)) = made.await.map_err(|error| error.to_string())?? else {

@@ -1,6 +1,7 @@
 //! Promise 3, for people: the status page of a running loader tells what its proofs would, in a real
-//! browser, on a phone, whatever devices are called.
+//! browser, on a phone, whatever devices are called. And for machines: metrics, and what a probe asks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_tests::browser::Browser;
@@ -9,7 +10,7 @@ use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::{Loading, page};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::free_address;
-use headwater_tests::s3::S3;
+use headwater_tests::s3::{Fault, Kind, Op, Request, S3};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -151,4 +152,155 @@ fn metrics_for_cloudwatch_stand_alone_on_standard_output_and_sum_up() {
         "fleet/logs"
     );
     assert_eq!(told().last().expect("it said so")["durable_lag_records"], 0);
+}
+
+/// Requests by operation and what came of them.
+type Requests = BTreeMap<(String, String), u64>;
+
+/// As the store saw them.
+fn seen(s3: &S3) -> Requests {
+    let mut seen = Requests::new();
+    for Request {
+        op, status, fault, ..
+    } in s3.requests()
+    {
+        let operation = match op {
+            Op::Put => "PutObject",
+            Op::Get => "GetObject",
+            Op::Head => "HeadObject",
+            Op::List => "ListObjectsV2",
+            Op::Delete => "DeleteObject",
+            Op::CreateMultipart => "CreateMultipartUpload",
+            Op::UploadPart => "UploadPart",
+            Op::CompleteMultipart => "CompleteMultipartUpload",
+            Op::AbortMultipart => "AbortMultipartUpload",
+            Op::Other => "ListMultipartUploads",
+            other => panic!("a loader asks for {other:?}"),
+        };
+        let outcome = match (fault, status) {
+            (Some(Kind::SlowDown), _) => "slow_down",
+            (Some(Kind::Timeout), _) => "timed_out",
+            (Some(Kind::HangUp | Kind::HangUpAfterCommit), _) => "no_answer",
+            (_, Some(200..300)) => "ok",
+            (_, Some(403)) => "denied",
+            (_, Some(404)) => "not_found",
+            (_, Some(409)) => "conflict",
+            (_, Some(412)) => "condition_failed",
+            (_, Some(500..)) => "server_error",
+            other => panic!("{op:?} came to {other:?}"),
+        };
+        *seen.entry((operation.into(), outcome.into())).or_default() += 1;
+    }
+    seen
+}
+
+/// As the loader counts them.
+fn counted(listen: &str) -> Requests {
+    let (_, text) = page(listen, "/metrics").unwrap_or_default();
+    let requests = text.lines().filter_map(|line| {
+        let labels = line.strip_prefix("headwater_loader_requests_total{sink=\"s3\",")?;
+        let quoted: Vec<&str> = labels.split('"').collect();
+        let [_, operation, _, outcome, count] = quoted.as_slice() else {
+            return None;
+        };
+        let count = count.strip_prefix("} ")?.parse().ok()?;
+        Some((((*operation).to_owned(), (*outcome).to_owned()), count))
+    });
+    requests.collect()
+}
+
+#[test]
+fn each_request_is_counted_as_the_store_saw_it() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "requests", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    let mut produce = |bytes: usize| {
+        let line = "x".repeat(bytes);
+        kafka.produce(&loading.topic, (0..60).map(|_| device.line(&line)));
+    };
+    // Each kind of trouble once, the first of them the oldest; then it works.
+    let of_data = format!("{}+0+", loading.topic);
+    for (op, kind) in [
+        (Op::Put, Kind::SlowDown),
+        (Op::Put, Kind::Http500),
+        (Op::Put, Kind::Denied),
+        (Op::Put, Kind::HangUp),
+        (Op::Put, Kind::Timeout),
+        (Op::Put, Kind::Conflict409),
+        // What was there after all.
+        (Op::Put, Kind::HangUpAfterCommit),
+        (Op::UploadPart, Kind::Http503),
+        (Op::CompleteMultipart, Kind::SlowDown),
+    ] {
+        s3.fault(Fault::on(op, kind).times(1).for_keys_with(&of_data));
+    }
+    let listen = free_address();
+    let more = format!(
+        "path = \"all\"\ncompression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\ntimeout = \"10s\"\n\
+         [flush]\nrecords = 60\n[http]\nlisten = \"{listen}\"\n[emf]\nnamespace = \"n\"\nevery = \"1s\"\n"
+    );
+    let loader = loading
+        .loader_as("session_timeout = \"30s\"", &more)
+        .start();
+    produce(10);
+    wait_until("small objects are there", 2 * PATIENCE, || {
+        loading.stored().len() == 60
+    });
+    produce(100_000);
+    wait_until("a large one is there", 2 * PATIENCE, || {
+        loading.stored().len() == 120
+    });
+    wait_until("both count the same", PATIENCE, || {
+        counted(&listen) == seen(&s3)
+    });
+    let counted = counted(&listen);
+    let of = |operation: &str, outcome: &str| {
+        let of = (operation.to_owned(), outcome.to_owned());
+        counted.get(&of).copied().unwrap_or(0)
+    };
+    for outcome in [
+        "slow_down",
+        "server_error",
+        "denied",
+        "timed_out",
+        "conflict",
+        "condition_failed",
+    ] {
+        assert_eq!(of("PutObject", outcome), 1, "{outcome} {counted:?}");
+    }
+    assert_eq!(of("PutObject", "no_answer"), 2, "{counted:?}");
+    for (operation, outcome) in [
+        ("UploadPart", "server_error"),
+        ("CompleteMultipartUpload", "slow_down"),
+        ("CompleteMultipartUpload", "ok"),
+        ("AbortMultipartUpload", "ok"),
+        ("HeadObject", "not_found"),
+        ("ListObjectsV2", "ok"),
+    ] {
+        assert!(
+            of(operation, outcome) >= 1,
+            "{operation} {outcome} {counted:?}"
+        );
+    }
+    // What CloudWatch gets is the sum, to the last one.
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let told = |name: &str| -> u64 {
+        let lines = loader.stdout();
+        let lines = lines.lines().map(|line| -> Value {
+            serde_json::from_str(line).expect("nothing else is on standard output")
+        });
+        lines.filter_map(|line| line[name].as_u64()).sum()
+    };
+    let (all, slowed) = (seen(&s3), 2);
+    assert_eq!(told("s3_requests"), all.values().sum::<u64>(), "{all:?}");
+    assert_eq!(told("s3_requests_slowed"), slowed);
+    let answers = ["ok", "not_found", "condition_failed", "conflict"];
+    let failed = all
+        .iter()
+        .filter(|((_, outcome), _)| !answers.contains(&outcome.as_str()));
+    assert_eq!(
+        told("s3_requests_failed"),
+        failed.map(|(_, count)| count).sum::<u64>(),
+        "{all:?}"
+    );
 }

@@ -21,15 +21,14 @@ use headwater_record::ledger::scan::Part;
 use self::collect::{Collected, Line, device_of};
 use self::merge::{Merged, shorten};
 use self::report::{Joined, print};
-use crate::cli::Progress;
+use crate::cli::{Progress, open};
 use crate::config::{Output, Plan};
 use crate::name::{snapshot_end, state_folder, topic_state_folder};
 use crate::range::manifest::Manifest;
 use crate::recover::newest_snapshot;
 use crate::state::{SnapshotError, scan};
 use crate::status::devices::Device;
-use crate::store::{Reading, Retries, Store};
-use crate::supervise::open_store;
+use crate::store::{Reading, Store};
 
 /// How often the newest snapshot of a partition may be gone before it is read: a loader at work
 /// removes one with each batch.
@@ -102,7 +101,7 @@ impl Choice {
 /// The output cannot be read, or holds no ledger of this topic; what was read cannot wait in a
 /// temporary file.
 pub async fn audit(plan: &Plan, choice: &Choice) -> anyhow::Result<ExitCode> {
-    let store = open_store(&plan.output, Retries::Client).await;
+    let store = open(&plan.output).await;
     let topic = plan.kafka.topic.as_str();
     let newest = newest(&store, topic).await?;
     anyhow::ensure!(

@@ -15,8 +15,11 @@ pub mod verify;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use crate::config::{ConfigFile, Plan, plan};
+use crate::config::{ConfigFile, Output, Plan, plan};
 use crate::memory;
+use crate::metrics::Requests;
+use crate::store::{Retries, Store};
+use crate::supervise::open_store;
 
 /// Reads a configuration and makes a plan of it.
 ///
@@ -42,8 +45,15 @@ pub fn plan_with(path: &Path, change: impl FnOnce(&mut ConfigFile)) -> anyhow::R
         )
     };
     plan::read_programs(&mut file).map_err(wrong)?;
-    let tables = plan::table_sources(&file).read().map_err(wrong)?;
+    let tables = plan::table_sources(&file)
+        .read(&Requests::default())
+        .map_err(wrong)?;
     Plan::new(&file, tables, memory::there()).map_err(wrong)
+}
+
+/// Opens an output for a command: its client tries again, and nobody asks what that came to.
+pub async fn open(output: &Output) -> Store {
+    open_store(output, Retries::Client, &Requests::default()).await
 }
 
 /// A line that counts on a terminal, and nothing in a pipe.

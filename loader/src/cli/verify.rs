@@ -18,13 +18,12 @@ use compacted::Compacted;
 
 use crate::cli::audit::shown;
 use crate::cli::compact::settled;
-use crate::cli::{Progress, print};
+use crate::cli::{Progress, open, print};
 use crate::config::Plan;
 use crate::name::{OWN_FOLDER, ObjectName, topic_state_folder};
 use crate::partition::intent::Committed;
 use crate::range::manifest::{Manifest, done};
-use crate::store::{Retries, Store};
-use crate::supervise::open_store;
+use crate::store::Store;
 
 /// Which objects of a batch were seen.
 #[derive(Debug, Default)]
@@ -64,7 +63,7 @@ struct Report {
 /// # Errors
 /// The output cannot be listed, or holds no object of this topic.
 pub async fn verify(plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
-    let store = open_store(&plan.output, Retries::Client).await;
+    let store = open(&plan.output).await;
     let mut partitions: BTreeMap<i32, Batches> = BTreeMap::new();
     let mut foreign = 0;
     // Before the objects are listed: see above.

@@ -31,7 +31,7 @@ use crate::clock;
 use crate::config::{Output, Plan};
 use crate::emf::{self, Totals};
 use crate::fetched::Fetched;
-use crate::metrics::ItemCounts;
+use crate::metrics::{ItemCounts, RequestSums, Requests};
 use crate::pipeline::Pipeline;
 use crate::store::dynamodb::DynamoDb;
 use crate::store::{Retries, Store};
@@ -49,6 +49,8 @@ struct Function {
     plan: Plan,
     store: Arc<Store>,
     tables: Arc<DynamoDb>,
+    /// What was asked of them.
+    requests: Requests,
 }
 
 /// The pipeline over the tables as they are now, as far as that is known.
@@ -81,7 +83,7 @@ impl Fresh {
         }
         self.read_ms = now_ms;
         let share = invocation.deadline_ms.saturating_sub(now_ms) / RELOAD_SHARE;
-        let sources = &function.plan.table_sources;
+        let sources = (&function.plan.table_sources, &function.requests);
         let read = (self.versions).read_again(sources, &function.store, &self.pipeline);
         let reason = match tokio::time::timeout(Duration::from_millis(share), read).await {
             Ok(Ok(None)) => return,
@@ -117,10 +119,11 @@ pub async fn run(plan: Plan, api: &str) -> anyhow::Result<()> {
         }
     };
     let mut fresh = Fresh::new(&function.plan);
+    let mut told = RequestSums::default();
     loop {
         let invocation = runtime.next().await?;
         fresh.refresh(&function, &invocation).await;
-        match answer(&function, &fresh.pipeline, &invocation).await {
+        match answer(&function, &fresh.pipeline, &invocation, &mut told).await {
             Ok(answer) => runtime.respond(&invocation, answer).await?,
             Err(error) => {
                 tracing::error!("{error:#}; Lambda hands the records over again");
@@ -143,21 +146,25 @@ async fn start(plan: Plan) -> anyhow::Result<Function> {
         "accounts.daily = \"device\": what is due at the end of a day has to be written before the next record is \
          stored, and an object for each device may take longer than an invocation has: take \"partition\""
     );
-    let store = Arc::new(open_store(&plan.output, Retries::Caller).await);
-    let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone()));
+    let requests = Requests::default();
+    let store = Arc::new(open_store(&plan.output, Retries::Caller, &requests).await);
+    let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone(), requests.clone()));
     prepare(&store, &tables, &plan).await?;
     Ok(Function {
         plan,
         store,
         tables,
+        requests,
     })
 }
 
-/// Stores an event's records, its partitions side by side, and says what came of it.
+/// Stores an event's records, its partitions side by side, and says what came of it. `told`: the requests that
+/// metrics have told.
 async fn answer(
     function: &Arc<Function>,
     pipeline: &Arc<Pipeline>,
     invocation: &Invocation,
+    told: &mut RequestSums,
 ) -> anyhow::Result<String> {
     let items = ItemCounts::default();
     let left = invocation
@@ -201,6 +208,9 @@ async fn answer(
     }
     sum.items = items.sums();
     if let Some((emf, _)) = &function.plan.emf {
+        let requests = function.requests.sums();
+        sum.requests = requests.since(told);
+        *told = requests;
         let line = emf.line(clock::now().wall_ms, (&Totals::default(), &sum), None);
         let write = move || emf::write(&mut std::io::stdout().lock(), &line, &mut true);
         tokio::task::spawn_blocking(write).await?;

@@ -69,6 +69,7 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         self.items.register(&mut registry);
+        self.requests.register(&mut registry);
         self.tables.register(&mut registry);
         self.register_gauges(&mut registry);
         self.register_troubles(&mut registry);

@@ -19,6 +19,8 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use crate::items::attributes::attributes;
 use crate::items::{ORDER, TableFile};
+use crate::metrics::{Requests, Sink};
+use crate::store::counted::Counted;
 use crate::store::{Retries, StoreError, aws};
 
 /// An item is put where there is none of its key, or an earlier one.
@@ -41,6 +43,7 @@ pub struct DynamoSettings {
 #[derive(Debug)]
 pub struct DynamoDb {
     settings: DynamoSettings,
+    requests: Requests,
     client: OnceCell<Client>,
     /// KiB of memory that requests may still take.
     room: Semaphore,
@@ -67,12 +70,14 @@ pub enum PutError {
 }
 
 impl DynamoDb {
-    /// A client to be, with credentials from the environment as AWS's tools find them.
-    pub fn new(settings: DynamoSettings) -> Self {
+    /// A client to be, with credentials from the environment as AWS's tools find them. What it asks is counted
+    /// in `requests`.
+    pub fn new(settings: DynamoSettings, requests: Requests) -> Self {
         let kib = settings.under_way / 1024;
         let room_kib = u32::try_from(kib).unwrap_or(u32::MAX).max(1);
         Self {
             settings,
+            requests,
             client: OnceCell::new(),
             room: Semaphore::new(usize::try_from(room_kib).unwrap_or(Semaphore::MAX_PERMITS)),
             room_kib,
@@ -91,7 +96,9 @@ impl DynamoDb {
     }
 
     async fn client(&self) -> &Client {
-        self.client.get_or_init(|| connect(&self.settings)).await
+        self.client
+            .get_or_init(|| connect(&self.settings, &self.requests))
+            .await
     }
 
     /// Whether a table is there and its key is the one that items will have.
@@ -171,10 +178,11 @@ fn texts(request: &WriteRequest) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-async fn connect(settings: &DynamoSettings) -> Client {
+async fn connect(settings: &DynamoSettings, requests: &Requests) -> Client {
     let region = settings.region.as_deref();
     let shared = aws::config(region, settings.timeout, Retries::Caller).await;
-    let mut config = aws_sdk_dynamodb::config::Builder::from(&shared);
+    let mut config = aws_sdk_dynamodb::config::Builder::from(&shared)
+        .interceptor(Counted::new(Sink::DynamoDb, requests));
     if let Some(endpoint) = &settings.endpoint {
         config = config.endpoint_url(endpoint);
     }
@@ -331,10 +339,13 @@ mod tests {
 
     #[tokio::test]
     async fn requests_wait_for_room_and_a_large_one_goes_alone() {
-        let tables = DynamoDb::new(DynamoSettings {
-            under_way: 10 * 1024,
-            ..DynamoSettings::default()
-        });
+        let tables = DynamoDb::new(
+            DynamoSettings {
+                under_way: 10 * 1024,
+                ..DynamoSettings::default()
+            },
+            Requests::default(),
+        );
         let soon = Duration::from_millis(20);
         let waits = async |bytes| {
             let room = tokio::time::timeout(soon, tables.room(bytes)).await;

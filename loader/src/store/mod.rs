@@ -5,6 +5,7 @@
 //! holds is what was to be written.
 
 mod aws;
+mod counted;
 pub mod dynamodb;
 pub mod folder;
 mod reading;

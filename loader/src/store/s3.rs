@@ -27,8 +27,10 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
 use crate::encode::Content;
+use crate::metrics::{Requests, Sink};
 use crate::name::OWN_FOLDER;
 use crate::store::aws::{self, Retries};
+use crate::store::counted::Counted;
 use crate::store::s3::failure::failure;
 use crate::store::s3::options::{S3Options, described};
 use crate::store::{Listed, Reading, StoreError, Stored, Version};
@@ -61,13 +63,15 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// A client for a bucket, with credentials from the environment as AWS's tools find them.
-    pub async fn new(settings: S3Settings, retries: Retries) -> Self {
+    /// A client for a bucket, with credentials from the environment as AWS's tools find them. What it asks
+    /// is counted in `requests`.
+    pub async fn new(settings: S3Settings, retries: Retries, requests: &Requests) -> Self {
         let region = settings.region.as_deref();
         let shared = aws::config(region, settings.options.timeout, retries).await;
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
             .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
-            .force_path_style(settings.path_style);
+            .force_path_style(settings.path_style)
+            .interceptor(Counted::new(Sink::S3, requests));
         if let Some(endpoint) = &settings.endpoint {
             config = config.endpoint_url(endpoint);
         }

@@ -11,6 +11,7 @@ use crate::config::file::Tables;
 use crate::consume::CommitError;
 use crate::consume::tenure::{Tenant, tenure};
 use crate::fetched::{Fetched, Identity};
+use crate::metrics::Requests;
 use crate::partition::intent::Committed;
 use crate::state::State;
 use crate::store::folder::Folder;
@@ -60,7 +61,7 @@ impl Loader {
             pipeline,
             pipelines: Pipelines::default(),
             store: Store::Folder(Folder::new(root.into())),
-            tables: Arc::new(DynamoDb::new(plan.dynamodb.clone())),
+            tables: Arc::new(DynamoDb::new(plan.dynamodb.clone(), Requests::default())),
             staging: Staging::new(bound),
             prefetch: Arc::new(Prefetch::new(1 << 20)),
             tally: Tally::default(),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::Requests;
 
 const GOOD: &str = r#"
     [kafka]
@@ -12,7 +13,7 @@ const GOOD: &str = r#"
 
 fn plan(text: &str) -> Result<Plan, Vec<String>> {
     let file: ConfigFile = headwater_msk::config_file::parse(text).map_err(|error| vec![error])?;
-    let tables = table_sources(&file).read()?;
+    let tables = table_sources(&file).read(&Requests::default())?;
     Plan::new(&file, tables, None)
 }
 
