@@ -35,8 +35,8 @@ use crate::worker::Shared;
 const CONNECTIONS: usize = 32;
 /// How long a client may take over its request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The poll thread looks up every few milliseconds; silent for this long it hangs.
-const POLL_SILENT_MAX_MS: u64 = 60_000;
+/// The poll thread looks up every few milliseconds, a worker twice a second; silent for this long they hang.
+const SILENT_MAX_MS: u64 = 60_000;
 
 /// Listens and answers until the runtime ends.
 ///
@@ -98,12 +98,9 @@ fn answer(
     }
     match request.uri().path() {
         "/metrics" => metrics(shared, registry),
-        "/healthz" => match silent_ms(shared) {
-            silent if silent > POLL_SILENT_MAX_MS => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("the poll thread is silent for {silent} ms\n"),
-            ),
-            _ => text(StatusCode::OK, "alive\n".into()),
+        "/healthz" => match hangs(shared) {
+            Some(what) => text(StatusCode::SERVICE_UNAVAILABLE, what),
+            None => text(StatusCode::OK, "alive\n".into()),
         },
         "/readyz" => match shared.metrics.not_ready() {
             None => text(StatusCode::OK, "ready\n".into()),
@@ -186,6 +183,18 @@ fn of_page(kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
             .insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// What does not go on though nothing keeps it from that.
+fn hangs(shared: &Shared) -> Option<String> {
+    let silent = silent_ms(shared);
+    if silent > SILENT_MAX_MS {
+        return Some(format!("the poll thread is silent for {silent} ms\n"));
+    }
+    let (partition, silent) = shared.metrics.hung(SILENT_MAX_MS)?;
+    Some(format!(
+        "the worker of partition {partition} is silent for {silent} ms\n"
+    ))
 }
 
 fn silent_ms(shared: &Shared) -> u64 {

@@ -154,15 +154,29 @@ impl Metrics {
                 since_ms: clock::now().mono_ms,
             }),
             end,
+            looked_ms: None,
         };
         self.board().workers.insert(partition, post);
     }
 
-    /// Notes how far a worker is that loads.
+    /// Notes how far a worker is that loads, and that it looks up.
     pub fn stands(&self, who: (i32, u64), standing: Standing) {
         if let Some(post) = self.board().of(who) {
             post.standing = standing;
+            post.looked_ms = Some(clock::now().mono_ms);
         }
+    }
+
+    /// Notes that a worker ends.
+    pub fn looks_no_more(&self, who: (i32, u64)) {
+        if let Some(post) = self.board().of(who) {
+            post.looked_ms = None;
+        }
+    }
+
+    /// A partition whose worker has not looked up for longer than `most_ms`, and for how long.
+    pub fn hung(&self, most_ms: u64) -> Option<(i32, u64)> {
+        self.board().hung(clock::now().mono_ms, most_ms)
     }
 
     /// Notes that nothing keeps a worker any more.

@@ -112,6 +112,39 @@ fn the_page_shows_partitions_devices_and_dead_letters_on_a_phone() {
     );
 }
 
+/// A loader hangs at a point once it has loaded, and `/healthz` says so; the rest goes on to answer.
+fn assert_it_is_told(point: &str, says: &str) {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "hangs", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    kafka.produce(&loading.topic, vec![device.line("first")]);
+    let listen = free_address();
+    let http = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
+    let setup = loading.loader(&http);
+    let now = setup.dir().join("now");
+    let armed = format!("{point}:{}", now.display());
+    let loader = setup.env("HEADWATER_HANG_POINT", &armed).start();
+    wait_until("it loads", PATIENCE, || loading.stored().len() == 1);
+    assert_eq!(page(&listen, "/healthz"), Some((200, "alive\n".to_owned())));
+    std::fs::write(&now, "").expect("a file");
+    kafka.produce(&loading.topic, vec![device.line("second")]);
+    wait_until("it hangs, and says so", 3 * PATIENCE, || {
+        let said = page(&listen, "/healthz");
+        said.is_some_and(|(status, text)| status == 503 && text.starts_with(says))
+    });
+    let metrics = page(&listen, "/metrics");
+    assert_eq!(metrics.map(|(status, _)| status), Some(200));
+    loader.kill9();
+}
+
+#[test]
+fn a_thread_that_hangs_is_told() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_it_is_told("poll", "the poll thread is silent for "));
+        scope.spawn(|| assert_it_is_told("feed", "the worker of partition 0 is silent for "));
+    });
+}
+
 #[test]
 fn metrics_for_cloudwatch_stand_alone_on_standard_output_and_sum_up() {
     let (kafka, s3) = (Kafka::shared(), S3::start());

@@ -37,6 +37,8 @@ pub(super) struct Post {
     pub(super) waits: Option<Waits>,
     /// Where its partition ends, as it was told: while nothing is fetched the client hears nothing of that.
     pub(super) end: Option<u64>,
+    /// When it last looked up, monotonic milliseconds; none before it loads, and when it ends.
+    pub(super) looked_ms: Option<u64>,
 }
 
 impl Board {
@@ -85,6 +87,16 @@ impl Board {
             text += &format!("and {beyond} more\n");
         }
         (!text.is_empty()).then_some(text)
+    }
+
+    /// A partition whose worker looked up once, and has not for longer than `most_ms`, and for how long. It looks
+    /// up twice a second, whatever it waits for: one that does not is held up by something that never ends.
+    pub(super) fn hung(&self, now_ms: u64, most_ms: u64) -> Option<(i32, u64)> {
+        let silent = |(partition, post): (&i32, &Post)| {
+            let silent_ms = now_ms.saturating_sub(post.looked_ms?);
+            (silent_ms > most_ms).then_some((*partition, silent_ms))
+        };
+        self.workers.iter().find_map(silent)
     }
 
     /// How many of these were not counted yet.
@@ -227,6 +239,24 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_hangs_that_looked_up_once_and_does_not_any_more() {
+        let mut board = Board::default();
+        let post = |looked_ms| Post {
+            epoch: 1,
+            standing: Standing::default(),
+            waits: None,
+            end: None,
+            looked_ms,
+        };
+        board.workers.insert(1, post(None));
+        board.workers.insert(2, post(Some(9_000)));
+        assert_eq!(board.hung(69_000, 60_000), None);
+        assert_eq!(board.hung(69_001, 60_000), Some((2, 60_001)));
+        board.of((2, 1)).unwrap().looked_ms = None;
+        assert_eq!(board.hung(69_001, 60_000), None);
+    }
+
+    #[test]
     fn one_that_waits_has_a_lag_and_a_reason_and_an_old_worker_changes_neither() {
         let mut board = Board {
             joined: true,
@@ -246,6 +276,7 @@ mod tests {
                 since_ms: 0,
             }),
             end: Some(25),
+            looked_ms: None,
         };
         board.workers.insert(1, post(7, Some("no state")));
         board.workers.insert(2, post(8, None));

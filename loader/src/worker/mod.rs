@@ -141,6 +141,7 @@ async fn load(
         said_full: false,
     };
     let ended = worker.work().await;
+    seat.looks_no_more();
     // A commit that is under way cannot be cut off.
     worker.under_way.shutdown().await;
     ended
@@ -225,6 +226,7 @@ impl Worker<'_> {
         let end = |error: PartitionError| Ended::Stopped(error.to_string());
         self.machine.use_pipeline(&self.shared.pipeline.borrow());
         if let Some((handed, at)) = &mut self.pending {
+            crash::hang("feed");
             *at += self
                 .machine
                 .take(&handed.fetched, *at, clock::now())

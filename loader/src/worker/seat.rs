@@ -56,6 +56,11 @@ impl<'a> Seat<'a> {
         self.shared.metrics.stands(self.who, standing);
     }
 
+    /// It ends: what it waits for now may take its time.
+    pub(super) fn looks_no_more(&self) {
+        self.shared.metrics.looks_no_more(self.who);
+    }
+
     pub(super) fn waits(&self, reason: String) {
         self.shared.metrics.waits(self.who, reason);
     }
