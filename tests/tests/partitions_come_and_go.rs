@@ -252,6 +252,50 @@ fn moved(group: &str, options: &str) {
     loading.assert_proven();
 }
 
+/// A stop meets a rebalance that takes everything away: what is under way then is stored by the one that stops, and
+/// nobody does it again.
+#[test]
+fn what_is_open_is_written_where_a_stop_meets_a_rebalance() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "stop-meets", 2);
+    let listen = free_address();
+    let loader = |listen: &str| {
+        let more = format!("[flush]\nage = \"1h\"\n[http]\nlisten = \"{listen}\"\n");
+        let config = loading.config_as("session_timeout = \"20s\"", &more);
+        // It hears soon that there is another one.
+        let options = "[kafka.options]\n\"heartbeat.interval.ms\" = \"200\"";
+        let config = config.replace("[kafka.options]", options);
+        Loader::with(&config).envs(s3.env()).start()
+    };
+    let first = loader(&listen);
+    let lines = [0, 1].map(|partition| give(&loading, partition, "open", 20));
+    let lines = lines.concat();
+    wait_until("all are read, and open", PATIENCE, || {
+        metric(&listen, "headwater_loader_durable_lag_records") == Some(40)
+            && metric(&listen, "headwater_loader_batch_memory_bytes") > Some(0)
+    });
+    // Long enough for the other to come, and shorter than what is waited for at a rebalance.
+    let slow = Fault::on(Op::Put, Kind::Delay(Duration::from_millis(2500)));
+    s3.fault(slow.for_keys_with("source="));
+    let second = loader(&free_address());
+    assert_eq!(first.sigterm_and_wait(PATIENCE).code(), Some(0));
+    wait_until("the other has both", PATIENCE, || {
+        second.stderr().matches("partition taken up").count() >= 2
+    });
+    wait_until("all is stored", PATIENCE, || {
+        all_is_stored(&loading, &lines)
+    });
+    assert_eq!(second.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let puts = s3.count_by_key(Op::Put, &loading.bucket);
+    for partition in [0, 1] {
+        let data = format!("{}+{partition}+", loading.topic);
+        let of = puts.iter().filter(|(key, _)| key.contains(&data));
+        assert_eq!(of.map(|(_, n)| n).sum::<usize>(), 1, "{puts:?}");
+    }
+    loading.report(lines).assert_exact();
+    loading.assert_proven();
+}
+
 /// Its worker stands still, so it is paused; then it is given to the same loader once more.
 #[test]
 fn a_partition_that_was_paused_is_read_on_behind_a_rebalance() {

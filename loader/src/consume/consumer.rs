@@ -27,6 +27,7 @@ use crate::consume::options::client_config;
 use crate::consume::prefetch::Prefetch;
 use crate::consume::raw::{headers, metadata};
 use crate::consume::{Assigned, Commit, CommitError};
+use crate::crash;
 use crate::fetched::Identity;
 use crate::metrics::Metrics;
 use crate::partition::intent::Committed;
@@ -162,6 +163,7 @@ impl Member {
             failure: Mutex::default(),
             beyond: Mutex::default(),
             is_assigned: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
             voice: Voice::default(),
             known: Known::default(),
             cluster: Arc::clone(cluster),
@@ -218,8 +220,10 @@ impl Member {
         let mut member_ms = None;
         while !stop.load(Ordering::Acquire) {
             polled_ms.store(clock::now().mono_ms.max(1), Ordering::Release);
+            crash::hang("poll");
             if hold.load(Ordering::Acquire) && !holding {
                 holding = true;
+                self.consumer.context().ends.store(true, Ordering::Release);
                 self.pause_all();
             }
             self.look_for_group(&mut member_ms);

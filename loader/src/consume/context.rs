@@ -56,6 +56,8 @@ pub(super) struct Context {
     pub(super) beyond: Mutex<BTreeMap<i32, String>>,
     /// Whether the last rebalance said what is ours.
     pub(super) is_assigned: AtomicBool,
+    /// Whether the membership is being ended: nothing of it comes back to this process.
+    pub(super) ends: AtomicBool,
     pub(super) voice: Voice,
     pub(super) known: Known,
     pub(super) cluster: Arc<Cluster>,
@@ -120,7 +122,7 @@ impl ConsumerContext for Context {
                 })
         } else {
             let lost = consumer.assignment_lost();
-            if cooperative && !lost {
+            if (cooperative || self.ends.load(Ordering::Acquire)) && !lost {
                 self.finish(partitions);
             }
             self.revoke(partitions);
@@ -284,7 +286,7 @@ impl Context {
 
     /// Lets the workers of partitions that are about to go write what is open, as far as that is soon done: the
     /// next owner need not read it again then. Not where all of them go and most come back at once (the eager
-    /// protocol): that would make small objects of everything at each rebalance.
+    /// protocol), unless the membership ends: that would make small objects of everything at each rebalance.
     fn finish(&self, partitions: &TopicPartitionList) {
         let elements = partitions.elements();
         let going: BTreeSet<i32> = elements.iter().map(|going| going.partition()).collect();

@@ -27,6 +27,7 @@ fn context() -> Context {
         failure: Mutex::default(),
         beyond: Mutex::default(),
         is_assigned: AtomicBool::new(false),
+        ends: AtomicBool::new(false),
         voice: Voice::default(),
         known: Known::default(),
         cluster: Cluster::open(&kafka, &CredentialSettings::default(), "loader").unwrap(),
