@@ -9,6 +9,11 @@ use crate::s3::S3;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+/// Keys of `[group]`: members assign partitions among themselves.
+pub const CLASSIC: &str = "session_timeout = \"2s\"";
+/// Keys of `[group]`: the broker assigns (KIP-848).
+pub const KIP_848: &str = "protocol = \"consumer\"";
+
 /// Topic, group and bucket of one test.
 #[derive(Debug)]
 pub struct Loading<'a> {
@@ -21,6 +26,7 @@ pub struct Loading<'a> {
     /// The bucket.
     pub bucket: String,
     group: String,
+    keys: String,
 }
 
 impl<'a> Loading<'a> {
@@ -45,7 +51,15 @@ impl<'a> Loading<'a> {
             bucket: s3.bucket(&unique(name)),
             group: unique(name),
             topic,
+            keys: CLASSIC.to_owned(),
         }
+    }
+
+    /// Its loaders are of a group with these keys of `[group]`, where nothing else is said.
+    #[must_use]
+    pub fn of(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.keys);
+        self
     }
 
     /// The consumer group.
@@ -55,7 +69,7 @@ impl<'a> Loading<'a> {
 
     /// A loader's configuration. `more`: further sections, after `[output]`'s own keys.
     pub fn config(&self, more: &str) -> String {
-        self.config_as("session_timeout = \"2s\"", more)
+        self.config_as(&self.keys, more)
     }
 
     /// The same with other keys of `[group]`.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use headwater_record::{Kind, Notice};
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::{CLASSIC, KIP_848};
 use headwater_tests::oracle::{decompress, stored_in_folder, wait_until};
 use headwater_tests::outside::unique;
 use headwater_tests::process::{Loader, Setup};
@@ -27,7 +28,7 @@ const CONFIG: &str = r#"
     allow_plaintext = true
     [group]
     id = "@topic"
-    session_timeout = "2s"
+    @group
     [output]
     url = "file://@out"
     path = "hour={ingest:%Y-%m-%dT%H}"
@@ -234,6 +235,15 @@ fn end(
 
 #[test]
 fn through_kills_and_a_clock_that_steps() {
+    kills_and_a_clock(CLASSIC);
+}
+
+#[test]
+fn through_kills_and_a_clock_that_steps_when_the_broker_assigns() {
+    kills_and_a_clock(KIP_848);
+}
+
+fn kills_and_a_clock(group: &str) {
     let kafka = Kafka::shared();
     let topic = unique("hours");
     kafka.create_topic(&topic, PARTITIONS, &[]);
@@ -243,6 +253,7 @@ fn through_kills_and_a_clock_that_steps() {
     let config = CONFIG
         .replace("@brokers", &kafka.brokers())
         .replace("@topic", &topic)
+        .replace("@group", group)
         .replace("@out", &out.display().to_string());
     let clock = folder.path().join("clock");
     let set = |hours: i64| {

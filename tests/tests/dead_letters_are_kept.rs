@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine;
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::{Loading, metric};
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading, metric};
 use headwater_tests::oracle::{decompress, stored_in_folder, wait_until};
 use headwater_tests::outside::free_address;
 use headwater_tests::s3::S3;
@@ -52,8 +52,17 @@ fn letters(loading: &Loading) -> Vec<(Option<String>, Vec<u8>)> {
 
 #[test]
 fn a_record_that_fails_is_kept_once_and_comes_back_when_it_is_mended() {
+    failing_record(CLASSIC);
+}
+
+#[test]
+fn a_record_that_fails_is_kept_once_and_comes_back_when_it_is_mended_when_the_broker_assigns() {
+    failing_record(KIP_848);
+}
+
+fn failing_record(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "dead", 1);
+    let loading = Loading::new(kafka, &s3, "dead", 1).of(group);
     let mut device = Device::new("pi-7", "/var/log/app", 1);
     let mut records: Vec<Record> = Vec::new();
     let mut bad = Vec::new();
@@ -175,8 +184,17 @@ fn snapshot(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
 /// A text that is not of its format is kept apart, counted, and back once the step is another.
 #[test]
 fn a_text_that_cannot_be_parsed_is_kept_and_counted() {
+    unparsed_text(CLASSIC);
+}
+
+#[test]
+fn a_text_that_cannot_be_parsed_is_kept_and_counted_when_the_broker_assigns() {
+    unparsed_text(KIP_848);
+}
+
+fn unparsed_text(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "unparsed", 1);
+    let loading = Loading::new(kafka, &s3, "unparsed", 1).of(group);
     let listen = free_address();
     let steps = |on_error: &str| {
         format!(

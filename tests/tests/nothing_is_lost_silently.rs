@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use headwater_tests::kafka::Kafka;
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{KIP_848, Loading};
 use headwater_tests::oracle::{Report, stored, wait_until, wait_until_complete};
 use headwater_tests::process::{Process, Setup};
 use headwater_tests::s3::S3;
@@ -77,7 +77,7 @@ fn a_steady_flow_of_200_000_lines_with_rotation() {
 #[test]
 fn an_agent_killed_twenty_times() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "agentkill", 2);
+    let loading = Loading::new(kafka, &s3, "agentkill", 2).of(KIP_848);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut writer = Writer::new(folder.path().join("app.log"), "w", 5).in_pieces();
     let loader = loading.start();
@@ -168,7 +168,7 @@ fn an_agent_killed_at_each_point() {
 #[test]
 fn bad_input_costs_nobody_else_a_line() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "badinput", 1);
+    let loading = Loading::new(kafka, &s3, "badinput", 1).of(KIP_848);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
     fs::create_dir(path("folder.log")).expect("a folder");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::{Loading, metric, page};
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading, metric, page};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::{Address, free_address};
 use headwater_tests::process::{Loader, Setup};
@@ -59,8 +59,17 @@ fn complete(loading: &Loading, fleet: &Fleet) -> bool {
 
 #[test]
 fn resends_are_skipped_and_each_object_is_put_once() {
+    resends(CLASSIC);
+}
+
+#[test]
+fn resends_are_skipped_and_each_object_is_put_once_when_the_broker_assigns() {
+    resends(KIP_848);
+}
+
+fn resends(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "resends", 3);
+    let loading = Loading::new(kafka, &s3, "resends", 3).of(group);
     let mut fleet = Fleet::new(5);
     kafka.produce(&loading.topic, fleet.lines(700));
     let loader = loading.start();
@@ -86,9 +95,6 @@ fn resends_are_skipped_and_each_object_is_put_once() {
     }
 }
 
-/// `[group]` keys of the two protocols.
-const CLASSIC: &str = "session_timeout = \"2s\"";
-const KIP_848: &str = "protocol = \"consumer\"";
 /// Not a key: the classic protocol with another strategy.
 const COOPERATIVE: &str = "cooperative-sticky";
 
@@ -201,8 +207,17 @@ fn a_static_member_goes_on_at_once_after_it_was_killed() {
 
 #[test]
 fn what_a_transaction_aborted_is_never_stored() {
+    aborted(CLASSIC);
+}
+
+#[test]
+fn what_a_transaction_aborted_is_never_stored_when_the_broker_assigns() {
+    aborted(KIP_848);
+}
+
+fn aborted(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "aborted", 1);
+    let loading = Loading::new(kafka, &s3, "aborted", 1).of(group);
     let mut fleet = Fleet::new(2);
     let mut aborted = Fleet::new(1);
     kafka.produce(&loading.topic, fleet.lines(20));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::{Loading, metric, page};
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading, metric, page};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::{Address, free_address};
 use headwater_tests::process::Loader;
@@ -33,8 +33,17 @@ fn all_is_stored(loading: &Loading<'_>, written: &[String]) -> bool {
 /// Until its state can be read it is not ready, and says why, and how much waits.
 #[test]
 fn a_partition_that_cannot_be_taken_up_is_told() {
+    cannot_be_taken_up(CLASSIC);
+}
+
+#[test]
+fn a_partition_that_cannot_be_taken_up_is_told_when_the_broker_assigns() {
+    cannot_be_taken_up(KIP_848);
+}
+
+fn cannot_be_taken_up(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "late", 2);
+    let loading = Loading::new(kafka, &s3, "late", 2).of(group);
     let listen = free_address();
     let http = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
     let mut written = give(&loading, 0, "first", 5);
@@ -65,8 +74,17 @@ fn a_partition_that_cannot_be_taken_up_is_told() {
 /// What only a person can mend stops one partition alone. It is said, and goes on once it is mended.
 #[test]
 fn a_partition_with_a_broken_state_holds_up_no_other() {
+    broken_state(CLASSIC);
+}
+
+#[test]
+fn a_partition_with_a_broken_state_holds_up_no_other_when_the_broker_assigns() {
+    broken_state(KIP_848);
+}
+
+fn broken_state(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "broken", 2);
+    let loading = Loading::new(kafka, &s3, "broken", 2).of(group);
     let listen = free_address();
     let http = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
     let both = |name: &str| {
@@ -114,8 +132,17 @@ fn a_partition_with_a_broken_state_holds_up_no_other() {
 /// looks, and the other is loaded.
 #[test]
 fn a_partition_that_stands_behind_its_end_is_told() {
+    behind_its_end(CLASSIC);
+}
+
+#[test]
+fn a_partition_that_stands_behind_its_end_is_told_when_the_broker_assigns() {
+    behind_its_end(KIP_848);
+}
+
+fn behind_its_end(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "behind", 2);
+    let loading = Loading::new(kafka, &s3, "behind", 2).of(group);
     let listen = free_address();
     let http = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
     let written = give(&loading, 0, "first", 5);
@@ -216,7 +243,7 @@ fn what_is_open_is_written_first_where_a_partition_moves() {
 
 #[test]
 fn what_is_open_is_written_first_where_the_broker_moves_a_partition() {
-    moved("protocol = \"consumer\"", "");
+    moved(KIP_848, "");
 }
 
 fn moved(group: &str, options: &str) {
@@ -360,7 +387,7 @@ fn noise(bytes: usize, seed: u64) -> String {
 #[test]
 fn a_standby_is_ready_whoever_assigns() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    for group in ["session_timeout = \"2s\"", "protocol = \"consumer\""] {
+    for group in [CLASSIC, KIP_848] {
         let loading = Loading::new(kafka, &s3, "spare", 1);
         let addresses = [free_address(), free_address()];
         let loaders = addresses.each_ref().map(|listen| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use headwater_tests::device::Device;
 use headwater_tests::kafka::Kafka;
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading};
 use headwater_tests::oracle::{decompress, wait_until};
 use headwater_tests::outside::free_address;
 use headwater_tests::process::Process;
@@ -169,9 +169,18 @@ fn at_a_start_a_broken_table_is_refused(enriched: &Enriched<'_>) {
 
 #[test]
 fn a_batch_has_one_version_through_reloads_and_a_kill() {
+    reloads_and_a_kill(CLASSIC);
+}
+
+#[test]
+fn a_batch_has_one_version_through_reloads_and_a_kill_when_the_broker_assigns() {
+    reloads_and_a_kill(KIP_848);
+}
+
+fn reloads_and_a_kill(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let mut enriched = Enriched {
-        loading: Loading::new(kafka, &s3, "tables", 1),
+        loading: Loading::new(kafka, &s3, "tables", 1).of(group),
         device: Device::new("pi-7", "/var/log/app", 7),
         written: Vec::new(),
     };
