@@ -47,19 +47,7 @@ fi
 
 package=$target_dir/lambda/headwater-loader-$arch.zip
 mkdir -p "$target_dir/lambda"
-# The same bytes from the same build: one time for all.
-python3 - "$package" "$binary" "$config" <<'EOF'
-import sys, zipfile
-package, binary, config = sys.argv[1:]
-with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
-    for path, name, mode in [(binary, "bootstrap", 0o755), (config, "loader.toml", 0o644)]:
-        if path:
-            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.external_attr, info.compress_type = (0o100000 | mode) << 16, zipfile.ZIP_DEFLATED
-            info.create_system = 3
-            with open(path, "rb") as file:
-                out.writestr(info, file.read())
-EOF
+python3 tests/lambda-package.py pack "$package" "$binary" "$config"
 size=$(stat -c %s "$package")
 unpacked=$(stat -c %s "$binary")
 echo "$package: $size bytes, unpacked $unpacked"
@@ -70,11 +58,7 @@ fi
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-python3 - "$package" "$folder/packed" <<'EOF'
-import sys, zipfile
-zipfile.ZipFile(sys.argv[1]).extract("bootstrap", sys.argv[2])
-EOF
-chmod +x "$folder/packed/bootstrap"
+python3 tests/lambda-package.py unpack "$package" "$folder/packed"
 # The harness starts "headwater-loader" from a folder, by whichever name.
 if [ "$target" = "$(rustc -vV | sed -n 's/^host: //p')" ]; then
     ln -s packed/bootstrap "$folder/headwater-loader"

@@ -1,7 +1,9 @@
 //! Promises 1 to 3 behind a Kafka trigger of AWS Lambda, which hands records over at least once, again
 //! after a failure, cut shorter, in halves, and to an invocation that was taken for dead.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use headwater_tests::device::Device;
@@ -344,24 +346,52 @@ fn what_makes_no_row_is_a_dead_letter_once() {
     assert_eq!(letter["value_base64"], "bm8gSlNPTiBhdCBhbGw=");
 }
 
+/// What `make lambda` packs, here of the binary that is tested, as Lambda unpacks it.
+fn unpacked(folder: &Path, config: &str) -> PathBuf {
+    let written = folder.join("written.toml");
+    std::fs::write(&written, config).expect("a configuration");
+    let (package, unpacked) = (folder.join("package.zip"), folder.join("unpacked"));
+    let python = |arguments: &[&OsStr]| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lambda-package.py");
+        let mut python = Command::new("python3");
+        let ran = python.arg(script).args(arguments).output();
+        let ran = ran.expect("python3 runs");
+        assert!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        String::from_utf8(ran.stdout).expect("text")
+    };
+    let binary = headwater_tests::process::binary("headwater-loader");
+    let (pack, fast) = (OsStr::new("pack"), OsStr::new("1"));
+    python(&[
+        pack,
+        package.as_ref(),
+        binary.as_ref(),
+        written.as_ref(),
+        fast,
+    ]);
+    let there = python(&["unpack".as_ref(), package.as_ref(), unpacked.as_ref()]);
+    assert_eq!(there, "755 bootstrap\n644 loader.toml\n");
+    unpacked
+}
+
 #[test]
 fn as_bootstrap_it_finds_its_configuration_and_says_why_it_cannot_start() {
     let rig = Rig::new(5);
     let lambda = Lambda::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let binary = headwater_tests::process::binary("headwater-loader");
-    let bootstrap: PathBuf = folder.path().join("bootstrap");
-    std::os::unix::fs::symlink(binary, &bootstrap).expect("a link");
-    let start = |config: &str| {
-        std::fs::write(folder.path().join("loader.toml"), config).expect("a configuration");
-        std::process::Command::new(&bootstrap)
+    let unpacked = unpacked(folder.path(), &rig.config(""));
+    let start = || {
+        Command::new(unpacked.join("bootstrap"))
             .envs(rig.s3.env())
             .envs(lambda.env())
-            .env("LAMBDA_TASK_ROOT", folder.path())
+            .env("LAMBDA_TASK_ROOT", &unpacked)
             .spawn()
             .expect("it starts")
     };
-    let mut function = start(&rig.config(""));
+    let mut function = start();
     let number = lambda.hand_over(&rig.whole(), TIMEOUT);
     wait_until("it has answered", PATIENCE, || {
         lambda.outcome(number).is_some()
@@ -371,7 +401,8 @@ fn as_bootstrap_it_finds_its_configuration_and_says_why_it_cannot_start() {
     assert_eq!(lambda.outcome(number), Some(all_stored()));
     rig.assert_exact();
     let elsewhere = rig.config("").replace(&rig.bucket, "no-such-bucket");
-    let mut function = start(&elsewhere);
+    std::fs::write(unpacked.join("loader.toml"), elsewhere).expect("a configuration");
+    let mut function = start();
     assert_eq!(function.wait().expect("it ends").code(), Some(1));
     let said = lambda.no_start().expect("it said so");
     assert!(said.contains("does not exist"), "{said}");

@@ -154,10 +154,26 @@ fn killed_at_any_point(group: &str, rounds: u64) {
 /// Their names tile as those of batches do: what was skipped is covered by the next one.
 #[test]
 fn an_object_for_each_record_is_there_once() {
+    object_for_each_record(CLASSIC);
+}
+
+#[test]
+fn an_object_for_each_record_is_there_once_when_the_broker_assigns() {
+    object_for_each_record(KIP_848);
+}
+
+fn object_for_each_record(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "records", 2);
+    let loading = Loading::new(kafka, &s3, "records", 2).of(group);
     let mut fleet = Fleet::new(5);
     let config = "path = \"\"\nlayout = \"record\"\n[flush]\nage = \"300ms\"\nobjects = 40\n";
+    // It is said what that costs, before it costs it; where it costs nothing, nothing is said.
+    let price = "a million records are a million PUTs, 5.00 dollars at 0.005 for 1000";
+    for (config, costs) in [(config, true), ("", false)] {
+        let checked = loading.loader(config).run("check", &[]);
+        assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+        assert_eq!(checked.stdout.contains(price), costs, "{}", checked.stdout);
+    }
     for point in ["intent-committed", "object-stored:9", "batch-stored"] {
         kafka.produce(&loading.topic, fleet.lines(21));
         let status = loading
