@@ -2,8 +2,9 @@
 //! docs/loader.md names each of them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
+use headwater_tests::clock;
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::loading::{Loading, metric, page};
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: &str = include_str!("../../docs/loader.md");
 
 fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = clock::wall().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -47,13 +48,8 @@ fn stored(loading: &Loading<'_>) -> (Vec<(String, u64)>, Vec<String>) {
     (keys, lines)
 }
 
-#[test]
-fn they_say_what_happened() {
-    let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "metrics", 1);
-    let listen = free_address();
-    let of = |name: &str| metric(&listen, &format!("headwater_loader_{name}"));
-    let mut whole = Device::new("pi-7", "/var/log/app", 1);
+/// What comes: of each kind a few. `whole`: the device that goes on behind it.
+fn records(whole: &mut Device) -> Vec<Record> {
     let mut torn = Device::new("pi-8", "/var/log/app", 1);
     let mut records: Vec<Record> = (0..30).map(|i| whole.line(&format!("line {i}"))).collect();
     records.extend((0..5).map(|_| whole.line("noise")));
@@ -75,6 +71,81 @@ fn they_say_what_happened() {
     };
     records.push(plain(Vec::new()));
     records.push(plain(vec![("hw-span".to_owned(), b"x".to_vec())]));
+    records
+}
+
+/// What became of them, as they were made and as the store has it.
+fn assert_counts(loading: &Loading<'_>, listen: &str, bytes: u64) {
+    let of = |name: &str| metric(listen, &format!("headwater_loader_{name}"));
+    let expected = [
+        ("written", 30 + 1 + 2 + 2),
+        ("filtered", 5),
+        ("duplicate", 3),
+        ("dead_letter", 1),
+        ("overlap", 1),
+        ("refused_headers", 1),
+        // No line is JSON, and that is only marked.
+        ("unparsed", 30 + 1 + 2 + 2),
+    ];
+    let expected = expected.map(|(outcome, n)| (outcome.to_owned(), n));
+    assert_eq!(outcomes(listen), BTreeMap::from(expected));
+    assert_eq!(of("bytes_total"), Some(bytes));
+    assert_eq!(of("dead_letters_total"), Some(1));
+    let (objects, lines) = stored(loading);
+    assert_eq!(
+        of("objects_total"),
+        Some(objects.len() as u64),
+        "{objects:?}"
+    );
+    let sizes = objects.iter().map(|(_, size)| size).sum();
+    assert_eq!(of("object_bytes_total"), Some(sizes), "{objects:?}");
+    let windows = lines.iter().filter(|line| line.contains("window_end"));
+    assert_eq!(of("window_rows_total").unwrap_or(0), windows.count() as u64);
+}
+
+/// The parts within their bounds, and the whole as the kernel has it: `most` bytes at its most.
+fn assert_memory(of: &impl Fn(&str) -> Option<u64>, most: u64) {
+    let (held, bound) = (of("state_memory_bytes"), of("state_memory_bytes_max"));
+    assert!(held > Some(0) && held <= bound, "{held:?} of {bound:?}");
+    let batches = of("batch_memory_bytes_max").expect("it is told");
+    let all = batches + held.unwrap_or(0);
+    assert_eq!(bound, Some(all / 4 * 3), "a quarter is for batches alone");
+    assert!(of("ledger_memory_bytes") > Some(0) && of("fetched_memory_bytes") == Some(0));
+    let resident = of("resident_memory_bytes").expect("it is told");
+    assert!(
+        resident <= most && 2 * resident > most,
+        "{resident} of {most}"
+    );
+}
+
+/// Whoever sees a metric finds it in the document.
+fn assert_documented(listen: &str) {
+    let (_, text) = page(listen, "/metrics").expect("it answers");
+    let kinds = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE headwater_loader_"));
+    let families = kinds.filter_map(|line| line.split_once(' '));
+    let mut seen = 0;
+    for (name, kind) in families {
+        seen += 1;
+        let total = if kind == "counter" { "_total" } else { "" };
+        let named = ["`", "{"].map(|end| format!("`{name}{total}{end}"));
+        assert!(
+            named.iter().any(|named| PAGE.contains(named)),
+            "docs/loader.md does not name {name}{total}"
+        );
+    }
+    assert!(seen > 30, "only {seen} metrics are there");
+}
+
+#[test]
+fn they_say_what_happened() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "metrics", 1);
+    let listen = free_address();
+    let of = |name: &str| metric(&listen, &format!("headwater_loader_{name}"));
+    let mut whole = Device::new("pi-7", "/var/log/app", 1);
+    let records = records(&mut whole);
     let bytes: usize = records.iter().map(|record| record.value.len()).sum();
     kafka.produce(&loading.topic, records);
 
@@ -100,30 +171,7 @@ fn they_say_what_happened() {
     wait_until("all is taken in, and nothing waits", PATIENCE, || {
         of("batches_total") > Some(0) && of("durable_lag_records") == Some(0)
     });
-    let expected = [
-        ("written", 30 + 1 + 2 + 2),
-        ("filtered", 5),
-        ("duplicate", 3),
-        ("dead_letter", 1),
-        ("overlap", 1),
-        ("refused_headers", 1),
-        // No line is JSON, and that is only marked.
-        ("unparsed", 30 + 1 + 2 + 2),
-    ];
-    let expected = expected.map(|(outcome, n)| (outcome.to_owned(), n));
-    assert_eq!(outcomes(&listen), BTreeMap::from(expected));
-    assert_eq!(of("bytes_total"), Some(bytes as u64));
-    assert_eq!(of("dead_letters_total"), Some(1));
-    let (objects, lines) = stored(&loading);
-    assert_eq!(
-        of("objects_total"),
-        Some(objects.len() as u64),
-        "{objects:?}"
-    );
-    let sizes = objects.iter().map(|(_, size)| size).sum();
-    assert_eq!(of("object_bytes_total"), Some(sizes), "{objects:?}");
-    let windows = lines.iter().filter(|line| line.contains("window_end"));
-    assert_eq!(of("window_rows_total").unwrap_or(0), windows.count() as u64);
+    assert_counts(&loading, &listen, bytes as u64);
     // One window is open at the least: nothing came behind it.
     assert!(of("windows") > Some(0) && of("window_memory_bytes") > Some(0));
     assert_eq!((of("streams"), of("unexplained_gaps")), (Some(2), Some(1)));
@@ -135,19 +183,7 @@ fn they_say_what_happened() {
     assert_eq!(of("accounts"), Some(2));
     assert_eq!(of("rejoins_total"), Some(0));
 
-    // Memory: the parts within their bounds, and the whole as the kernel has it.
-    let (held, bound) = (of("state_memory_bytes"), of("state_memory_bytes_max"));
-    assert!(held > Some(0) && held <= bound, "{held:?} of {bound:?}");
-    let batches = of("batch_memory_bytes_max").expect("it is told");
-    let all = batches + held.unwrap_or(0);
-    assert_eq!(bound, Some(all / 4 * 3), "a quarter is for batches alone");
-    assert!(of("ledger_memory_bytes") > Some(0) && of("fetched_memory_bytes") == Some(0));
-    let resident = of("resident_memory_bytes").expect("it is told");
-    let most = loader.rss_kib_max() * 1024;
-    assert!(
-        resident <= most && 2 * resident > most,
-        "{resident} of {most}"
-    );
+    assert_memory(&of, loader.rss_kib_max() * 1024);
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
 
     // What is not stored is lag: so many records, and as old as the first of them.
@@ -171,22 +207,6 @@ fn they_say_what_happened() {
         after >= 2
     });
 
-    // Whoever sees a metric finds it in the document.
-    let (_, text) = page(&listen, "/metrics").expect("it answers");
-    let kinds = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE headwater_loader_"));
-    let families = kinds.filter_map(|line| line.split_once(' '));
-    let mut seen = 0;
-    for (name, kind) in families {
-        seen += 1;
-        let total = if kind == "counter" { "_total" } else { "" };
-        let named = ["`", "{"].map(|end| format!("`{name}{total}{end}"));
-        assert!(
-            named.iter().any(|named| PAGE.contains(named)),
-            "docs/loader.md does not name {name}{total}"
-        );
-    }
-    assert!(seen > 30, "only {seen} metrics are there");
+    assert_documented(&listen);
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
 }

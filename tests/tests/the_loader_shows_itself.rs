@@ -242,6 +242,27 @@ fn counted(listen: &str) -> Requests {
     requests.collect()
 }
 
+/// What CloudWatch got is the sum of these, to the last one.
+fn assert_told(lines: &str, all: &Requests) {
+    let told = |name: &str| -> u64 {
+        let lines = lines.lines().map(|line| -> Value {
+            serde_json::from_str(line).expect("nothing else is on standard output")
+        });
+        lines.filter_map(|line| line[name].as_u64()).sum()
+    };
+    assert_eq!(told("s3_requests"), all.values().sum::<u64>(), "{all:?}");
+    assert_eq!(told("s3_requests_slowed"), 2);
+    let answers = ["ok", "not_found", "condition_failed", "conflict"];
+    let failed = all
+        .iter()
+        .filter(|((_, outcome), _)| !answers.contains(&outcome.as_str()));
+    assert_eq!(
+        told("s3_requests_failed"),
+        failed.map(|(_, count)| count).sum::<u64>(),
+        "{all:?}"
+    );
+}
+
 #[test]
 fn each_request_is_counted_as_the_store_saw_it() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
@@ -315,25 +336,6 @@ fn each_request_is_counted_as_the_store_saw_it() {
             "{operation} {outcome} {counted:?}"
         );
     }
-    // What CloudWatch gets is the sum, to the last one.
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
-    let told = |name: &str| -> u64 {
-        let lines = loader.stdout();
-        let lines = lines.lines().map(|line| -> Value {
-            serde_json::from_str(line).expect("nothing else is on standard output")
-        });
-        lines.filter_map(|line| line[name].as_u64()).sum()
-    };
-    let (all, slowed) = (seen(&s3), 2);
-    assert_eq!(told("s3_requests"), all.values().sum::<u64>(), "{all:?}");
-    assert_eq!(told("s3_requests_slowed"), slowed);
-    let answers = ["ok", "not_found", "condition_failed", "conflict"];
-    let failed = all
-        .iter()
-        .filter(|((_, outcome), _)| !answers.contains(&outcome.as_str()));
-    assert_eq!(
-        told("s3_requests_failed"),
-        failed.map(|(_, count)| count).sum::<u64>(),
-        "{all:?}"
-    );
+    assert_told(&loader.stdout(), &seen(&s3));
 }
