@@ -79,14 +79,12 @@ impl Signals {
 pub async fn run(plan: Plan) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     // From the start on, too: without anybody who listens it would end the process.
-    let usr1 = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
-    let (flush, flushed) = watch::channel(0);
-    tokio::spawn(pass_on(usr1, flush));
+    let flushed = flushes()?;
     let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
     let metrics = Arc::<Metrics>::default();
-    let requests = &metrics.requests;
-    let store = open_store(&plan.output, Retries::Caller, requests).await;
-    let tables = Arc::new(DynamoDb::new(plan.dynamodb.clone(), requests.clone()));
+    let store = open_store(&plan.output, Retries::Caller, &metrics.requests).await;
+    let tables = DynamoDb::new(plan.dynamodb.clone(), metrics.requests.clone());
+    let tables = Arc::new(tables);
     tokio::select! {
         ready = prepare(&store, &tables, &plan) => ready?,
         () = signals.next() => {
@@ -153,6 +151,14 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
 /// Says that nobody looked what a crash left: what was begun is known of an assignment.
 fn say_unknown(when: &str) {
     tracing::warn!("{when}: it may be that a begun batch waits to be finished");
+}
+
+/// What changes with each SIGUSR1.
+fn flushes() -> anyhow::Result<watch::Receiver<u64>> {
+    let usr1 = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    let (flush, flushed) = watch::channel(0);
+    tokio::spawn(pass_on(usr1, flush));
+    Ok(flushed)
 }
 
 /// Tells all workers of each SIGUSR1.

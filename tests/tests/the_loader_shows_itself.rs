@@ -242,6 +242,12 @@ fn counted(listen: &str) -> Requests {
     requests.collect()
 }
 
+/// How many requests of an operation came to this.
+fn count(requests: &Requests, operation: &str, outcome: &str) -> u64 {
+    let of = (operation.to_owned(), outcome.to_owned());
+    requests.get(&of).copied().unwrap_or(0)
+}
+
 /// What CloudWatch got is the sum of these, to the last one.
 fn assert_told(lines: &str, all: &Requests) {
     let told = |name: &str| -> u64 {
@@ -263,17 +269,8 @@ fn assert_told(lines: &str, all: &Requests) {
     );
 }
 
-#[test]
-fn each_request_is_counted_as_the_store_saw_it() {
-    let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "requests", 1);
-    let mut device = Device::new("pi-7", "/var/log/app", 1);
-    let mut produce = |bytes: usize| {
-        let line = "x".repeat(bytes);
-        kafka.produce(&loading.topic, (0..60).map(|_| device.line(&line)));
-    };
-    // Each kind of trouble once, the first of them the oldest; then it works.
-    let of_data = format!("{}+0+", loading.topic);
+/// Each kind of trouble once, the first of them the oldest; then it works. `of_data`: a part of the keys that meet it.
+fn order_trouble(s3: &S3, of_data: &str) {
     for (op, kind) in [
         (Op::Put, Kind::SlowDown),
         (Op::Put, Kind::Http500),
@@ -286,8 +283,20 @@ fn each_request_is_counted_as_the_store_saw_it() {
         (Op::UploadPart, Kind::Http503),
         (Op::CompleteMultipart, Kind::SlowDown),
     ] {
-        s3.fault(Fault::on(op, kind).times(1).for_keys_with(&of_data));
+        s3.fault(Fault::on(op, kind).times(1).for_keys_with(of_data));
     }
+}
+
+#[test]
+fn each_request_is_counted_as_the_store_saw_it() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "requests", 1);
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    let mut produce = |bytes: usize| {
+        let line = "x".repeat(bytes);
+        kafka.produce(&loading.topic, (0..60).map(|_| device.line(&line)));
+    };
+    order_trouble(&s3, &format!("{}+0+", loading.topic));
     let listen = free_address();
     let more = format!(
         "path = \"all\"\ncompression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\ntimeout = \"10s\"\n\
@@ -308,10 +317,6 @@ fn each_request_is_counted_as_the_store_saw_it() {
         counted(&listen) == seen(&s3)
     });
     let counted = counted(&listen);
-    let of = |operation: &str, outcome: &str| {
-        let of = (operation.to_owned(), outcome.to_owned());
-        counted.get(&of).copied().unwrap_or(0)
-    };
     for outcome in [
         "slow_down",
         "server_error",
@@ -320,9 +325,13 @@ fn each_request_is_counted_as_the_store_saw_it() {
         "conflict",
         "condition_failed",
     ] {
-        assert_eq!(of("PutObject", outcome), 1, "{outcome} {counted:?}");
+        assert_eq!(
+            count(&counted, "PutObject", outcome),
+            1,
+            "{outcome} {counted:?}"
+        );
     }
-    assert_eq!(of("PutObject", "no_answer"), 2, "{counted:?}");
+    assert_eq!(count(&counted, "PutObject", "no_answer"), 2, "{counted:?}");
     for (operation, outcome) in [
         ("UploadPart", "server_error"),
         ("CompleteMultipartUpload", "slow_down"),
@@ -332,7 +341,7 @@ fn each_request_is_counted_as_the_store_saw_it() {
         ("ListObjectsV2", "ok"),
     ] {
         assert!(
-            of(operation, outcome) >= 1,
+            count(&counted, operation, outcome) >= 1,
             "{operation} {outcome} {counted:?}"
         );
     }
