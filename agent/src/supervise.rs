@@ -293,6 +293,9 @@ impl<'a> Agent<'a> {
         while !self.edge.is_done() {
             let wake = self.wait().await;
             self.edge.look_at_clock();
+            if self.edge.take_suspended() {
+                self.sources.was_suspended();
+            }
             match wake {
                 Wake::Batch(Some(batch)) => {
                     self.taps.show(&batch);

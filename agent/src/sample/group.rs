@@ -107,8 +107,23 @@ impl Group {
             }
         }
         if !opens.is_empty() {
-            registry.register(&opens)?;
-            self.sensors.extend(sensors);
+            match registry.try_register(&opens)? {
+                Ok(()) => {
+                    sensors.iter().for_each(|sensor| {
+                        said.is_over(&sensor.path);
+                    });
+                    self.sensors.extend(sensors);
+                }
+                // Those that are known go on, and so does a reload.
+                Err(refused) => {
+                    let text = refused.to_string();
+                    if (sensors.iter()).any(|sensor| said.is_news(&sensor.path, &text)) {
+                        tracing::warn!(
+                            "cannot enter a new file or sensor into the spool: {refused}; it waits, and is tried again"
+                        );
+                    }
+                }
+            }
         }
         Ok(())
     }

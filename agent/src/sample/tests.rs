@@ -14,15 +14,23 @@ use super::read::{Kind, Reader};
 use super::reading::Conversion;
 use super::schedule::Beat;
 use super::*;
-use crate::checkpoint::{FileIdentity, Marker, StoreStopped};
+use crate::checkpoint::{Entered, FileIdentity, Marker, Refused, StoreStopped};
 
+/// What was entered, and whether the disk refuses.
 #[derive(Debug, Clone, Default)]
-struct Registered(Arc<Mutex<Vec<OpenGeneration>>>);
+struct Registered(Arc<Mutex<Vec<OpenGeneration>>>, Arc<AtomicBool>);
 
 impl Registry for Registered {
     fn register(&self, new: &[OpenGeneration]) -> Result<(), StoreStopped> {
         self.0.lock().unwrap().extend_from_slice(new);
         Ok(())
+    }
+
+    fn try_register(&self, new: &[OpenGeneration]) -> Result<Entered, StoreStopped> {
+        if self.1.load(Ordering::Relaxed) {
+            return Ok(Err(Refused("the disk is full")));
+        }
+        self.register(new).map(Ok)
     }
 
     fn identify(&self, _: &[(Generation, FileIdentity)]) -> Result<(), StoreStopped> {
@@ -423,4 +431,27 @@ fn a_sensor_whose_file_is_none_any_more_has_no_reading_and_nothing_is_taken_from
             assert_eq!(told, [(Is::Data, offset + 1, offset + 2, "21.0".into())]);
         }
     }
+}
+
+#[test]
+fn where_the_disk_refuses_a_new_sensor_the_others_and_a_reload_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", "0");
+    let mut rig = rig_with(folder.path(), Vec::new(), |_| {});
+    let ok = |start, end| (Is::Data, start, end, "1.0".to_owned());
+    assert_eq!(rig.tick(0), [ok(0, 1)]);
+    rig.registered.1.store(true, Ordering::Relaxed);
+    write(folder.path(), "b", "0");
+    assert_eq!(rig.tick(10), [ok(1, 2)]);
+    let mut other = rig.sensors.groups[0].plan.clone();
+    other.id = "other".parse().unwrap();
+    rig.sensors.take_up(vec![other], Monotonic(10_000));
+    assert_eq!(rig.tick(15), []);
+    let (done, mut answer) = tokio::sync::oneshot::channel();
+    let sources = vec!["other".parse().unwrap()];
+    let order = Order::LetGo { sources, done };
+    rig.sensors.obey(order, Monotonic(16_000)).unwrap();
+    assert_eq!(answer.try_recv(), Ok(()));
+    rig.registered.1.store(false, Ordering::Relaxed);
+    assert_eq!(rig.tick(20), [ok(2, 3), ok(0, 1)], "the new one, too");
 }

@@ -38,8 +38,9 @@ pub(super) struct Edge<'a> {
     device: &'a DeviceId,
     key: &'a Key,
     undated: Undated,
-    /// How long the device had been suspended when that was looked at last.
+    /// How long the device had been suspended when that was looked at last, and whether that is news.
     suspended: Duration,
+    was_suspended: bool,
     done: bool,
 }
 
@@ -66,6 +67,7 @@ impl<'a> Edge<'a> {
             key,
             undated,
             suspended: clock::suspended(),
+            was_suspended: false,
             done: false,
         }
     }
@@ -91,6 +93,7 @@ impl<'a> Edge<'a> {
     /// suspended; returns whether the clock is set.
     pub(super) fn look_at_clock(&mut self) -> bool {
         if let Some(slept) = slept(&mut self.suspended, clock::suspended()) {
+            self.was_suspended = true;
             self.apply(Event::Slept(slept));
         }
         let set = clock::is_set();
@@ -109,6 +112,11 @@ impl<'a> Edge<'a> {
             self.apply(Event::Wall(wall_ms));
         }
         set
+    }
+
+    /// Whether the device was suspended since this was asked last.
+    pub(super) fn take_suspended(&mut self) -> bool {
+        std::mem::take(&mut self.was_suspended)
     }
 
     fn apply_clock(&mut self, set: bool) {

@@ -168,8 +168,15 @@ impl Sources {
             stop: stop.clone(),
         };
         match part {
-            Part::Files => self.start_files(give)?,
-            Part::Sensors => self.start_sensors(give)?,
+            // What was ordered of an earlier thread is not for this one: it starts with all of the plan.
+            Part::Files => {
+                self.to_files = Orders::default();
+                self.start_files(give)?;
+            }
+            Part::Sensors => {
+                self.to_sensors = Orders::default();
+                self.start_sensors(give)?;
+            }
             Part::Journal(id) => self.start_journal(id, give)?,
         }
         self.running.push((part.clone(), stop));
@@ -309,6 +316,11 @@ impl Sources {
             Part::Journal(_) => {}
         }
         self.wake(part);
+    }
+
+    /// The device was suspended: the time that a thread waits is counted without that, when a sensor is due is not.
+    pub(super) fn was_suspended(&self) {
+        self.wake(&Part::Sensors);
     }
 
     fn wake(&self, part: &Part) {

@@ -11,7 +11,6 @@ use std::fs::File;
 use headwater_record::notice::reason;
 use headwater_record::{DeviceId, Generation, StreamId};
 
-use super::decoding::{bound_decoding, keep_decoding};
 use super::desk::Source;
 use super::locate::{Located, by_content, by_place};
 use super::opened::Opened;
@@ -84,7 +83,6 @@ pub fn resume(
     let by_inode = ours.partition_point(|(_, identity)| identity.fingerprint_len > 0);
     let (mut taken, mut held) = (HashSet::new(), HashSet::new());
     let mut located: Vec<Located> = Vec::new();
-    let mut decoding = 0;
     for ours in [&ours[..by_inode], &ours[by_inode..]] {
         let first = located.len();
         for (open, identity) in ours {
@@ -92,7 +90,7 @@ pub fn resume(
                 .map(|file| file.filter(|file| !taken.contains(&file.place())));
             if let Ok(Some(file)) = &mut file {
                 taken.insert(file.place());
-                keep_decoding(file, &mut decoding);
+                file.content.stop_decoding();
                 // There may be more of them than files can be open.
                 if located.len() >= open_max {
                     file.park();
@@ -105,7 +103,8 @@ pub fn resume(
             if matches!(file, Ok(Some(_))) {
                 continue;
             }
-            if let Some(is_it) = nameless.and_then(|file| still_held(open, identity, file)) {
+            if let Some(mut is_it) = nameless.and_then(|file| still_held(open, identity, file)) {
+                is_it.content.stop_decoding();
                 held.insert(open.generation);
                 *file = Ok(Some(is_it));
                 continue;
@@ -113,7 +112,7 @@ pub fn resume(
             if matches!(file, Ok(None)) {
                 *file = by_content(identity, open.marker.as_ref(), &taken);
                 if let Ok(Some(file)) = file {
-                    keep_decoding(file, &mut decoding);
+                    file.content.stop_decoding();
                 }
                 taken.extend(file.iter().flatten().map(Opened::place));
             }
@@ -125,9 +124,9 @@ pub fn resume(
         resumed.streams.insert(open.stream.clone());
         let framing = &source.plan.framing;
         match take_up((index, framing), open, identity, file, now) {
-            TakenUp::Followed(file) => {
+            TakenUp::Followed(mut file) => {
+                file.stop_decoding();
                 resumed.followed.push(*file);
-                bound_decoding(&mut resumed.followed);
             }
             TakenUp::Gone(reason) => resumed.gone.push(((*open).clone(), reason)),
             TakenUp::Away(why) => {

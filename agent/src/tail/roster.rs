@@ -33,7 +33,7 @@ use self::adopt::{New, Waiting};
 use self::away::Away;
 use self::give_way::Farewell;
 use super::closed::Closed;
-use super::decoding::Decoding;
+use super::decoding::{bound_decoding, may_decode};
 use super::desk::{Desk, Source};
 use super::reader::{Followed, Turn};
 use super::resume::Left;
@@ -177,14 +177,17 @@ impl<R: Registry> Roster<R> {
         // Oldest first, and none before the older ones of its stream are drained: so that the end of
         // a rotated file goes before the beginning of the next.
         let (mut busy, mut turns) = (HashSet::new(), 0_usize);
-        let mut decoding = Decoding::of(&mut self.followed);
-        while let Some(file) = self.followed.get_mut(self.cursor) {
+        let is_whole = self.cursor == 0;
+        bound_decoding(&mut self.followed);
+        while let Some(file) = self.followed.get(self.cursor) {
             if stop.is_set() {
                 return Ok(pass);
             }
-            let source = &self.sources[file.source];
-            let has_turn = file.has_turn(source, now);
-            if busy.contains(&file.stream) || has_turn && decoding.holds_up(file) {
+            let has_turn = file.has_turn(&self.sources[file.source], now);
+            let is_held_up = busy.contains(&file.stream)
+                || has_turn && !may_decode(&mut self.followed, self.cursor, &self.sources, now);
+            let file = &mut self.followed[self.cursor];
+            if is_held_up {
                 busy.insert(file.stream.clone());
                 file.wants_turn();
                 self.cursor += 1;
@@ -194,7 +197,6 @@ impl<R: Registry> Roster<R> {
                 self.cursor += 1;
                 continue;
             }
-            let was_decoding = file.is_decoding();
             let turn = match self.before_turn(self.cursor, now)? {
                 Some(turn) => turn,
                 None => {
@@ -203,7 +205,6 @@ impl<R: Registry> Roster<R> {
                 }
             };
             let file = &self.followed[self.cursor];
-            decoding.turned(was_decoding, file.is_decoding());
             match turn {
                 Turn::Behind if !file.is_linked() => {
                     busy.insert(file.stream.clone());
@@ -222,7 +223,6 @@ impl<R: Registry> Roster<R> {
                 }
                 Turn::NoRoom => return Ok(Pass::NoRoom),
                 Turn::Ended { cut } => {
-                    decoding.turned(file.is_decoding(), false);
                     self.end(cut, now);
                     pass = Pass::Moved;
                     continue;
@@ -236,8 +236,8 @@ impl<R: Registry> Roster<R> {
         }
         self.cursor = 0;
         self.park_surplus();
-        // One that is compressed waited for another that is done by now.
-        if decoding.is_room() {
+        // It began in the middle: those before that may wait for their turns.
+        if !is_whole {
             pass = Pass::Moved;
         }
         Ok(pass)

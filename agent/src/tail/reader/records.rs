@@ -53,6 +53,9 @@ impl Followed {
                 turn => {
                     self.position.examined(start + read.len as u64);
                     self.known_ms = self.modified_ms;
+                    if turn == Turn::Idle {
+                        self.content.rest();
+                    }
                     return Ok(turn);
                 }
             }

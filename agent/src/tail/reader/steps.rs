@@ -218,6 +218,8 @@ impl Followed {
     }
 
     pub(super) fn in_trouble(&mut self, what: &str, error: &dyn fmt::Display) -> Turn {
+        // Others are not to wait for as long as the trouble lasts.
+        self.content.stop_decoding();
         let text = error.to_string();
         if self.trouble.as_ref() != Some(&text) {
             tracing::warn!(

@@ -130,6 +130,7 @@ impl Followed {
         (self.size, self.modified_ms) = (opened.size, opened.modified_ms);
         (self.known_ms, self.looks) = (opened.modified_ms, opened.looks);
         self.content = opened.content;
+        self.content.stop_decoding();
         (self.quiet_since, self.wants_turn) = (now, true);
     }
 

@@ -24,7 +24,6 @@ use crate::clock::Monotonic;
 use crate::config::file::StartAt;
 use crate::discover::{Found, Seen, rotated};
 use crate::sources::{SourceError, draw_generation};
-use crate::tail::decoding::bound_decoding;
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::Left;
@@ -222,11 +221,8 @@ impl<R: Registry> Roster<R> {
                         open.generation,
                         path.display()
                     );
-                    let is_decoding = file.is_decoding();
+                    file.stop_decoding();
                     self.followed.push(file);
-                    if is_decoding {
-                        bound_decoding(&mut self.followed);
-                    }
                 }
                 // It is registered, so it goes on once it can be read.
                 Err(error) => {

@@ -167,7 +167,8 @@ impl<R: Registry> Roster<R> {
 
     fn came_back(&mut self, mut away: Away, taken_up: TakenUp, now: Monotonic) {
         match taken_up {
-            TakenUp::Followed(file) => {
+            TakenUp::Followed(mut file) => {
+                file.stop_decoding();
                 let lay_at = away.identity().map(path_of);
                 if away.is_youngest && lay_at.is_some_and(|path| path != file.path()) {
                     // Others may have come and gone at its path.

@@ -544,6 +544,13 @@ impl Rig {
         self.collect();
     }
 
+    /// One pass over those that have a turn by themselves: nothing was heard of any.
+    pub(super) fn pass_unheard(&mut self) {
+        let (roster, _) = self.running.as_mut().unwrap();
+        (roster.pass(&Changed::default(), self.now, &Stop::new())).unwrap();
+        self.collect();
+    }
+
     /// Lets some seconds go by, and reads.
     pub(super) fn seconds_later(&mut self, secs: u64) {
         self.now = self.now.plus(Duration::from_secs(secs));
