@@ -18,7 +18,7 @@ use std::time::Duration;
 use headwater_record::StreamId;
 
 use super::Roster;
-use super::away::Away;
+use super::away::{Away, may_hold_one};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::file::StartAt;
@@ -276,7 +276,7 @@ impl<R: Registry> Roster<R> {
         }
         let close_after = plan.close_after;
         let mut file = self.take_back(index, file, &seen.path, now)?;
-        let mut may_be_copy = false;
+        let mut may_be_copy = may_hold_one(&mut self.away, index, &mut file, waiting);
         for known in self
             .followed
             .iter_mut()

@@ -2,13 +2,14 @@
 //! not mounted. They stay open, and are looked for until it is certain what became of them. The bytes
 //! that a file may hold are not worth a guess: taken for gone, it would be read twice once it is back.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use headwater_record::StreamId;
 
 use super::Roster;
+use super::adopt::Waiting;
 use super::give_way::Farewell;
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
@@ -204,6 +205,25 @@ pub(super) fn is_among(all: &mut [Away], index: usize, file: &mut Opened) -> boo
     let mut ours = all.iter_mut().filter(|away| away.source == index);
     let found = ours.find(|away| away.is(file) || away.may_lie_in(file));
     found.map(|away| away.next = Monotonic(0)).is_some()
+}
+
+/// Whether a file may be a copy of one that is away. That is looked for at once then, the first time: where it is not
+/// among those that wait already.
+pub(super) fn may_hold_one(
+    all: &mut [Away],
+    index: usize,
+    file: &mut Opened,
+    waiting: &HashMap<(u64, u64), Waiting>,
+) -> bool {
+    let is_first = !waiting.contains_key(&file.place());
+    let mut ours = all.iter_mut().filter(|away| away.source == index);
+    let found = ours.find(|away| away.may_lie_in(file));
+    found.is_some_and(|away| {
+        if is_first {
+            away.next = Monotonic(0);
+        }
+        true
+    })
 }
 
 #[cfg(test)]

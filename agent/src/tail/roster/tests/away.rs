@@ -181,3 +181,39 @@ fn a_folder_that_is_away_while_its_file_is_held_closes_nothing() {
     assert_eq!(rig.all_lines()[2..], ["last", "more"]);
     assert_eq!((rig.generations().len(), rig.closes().len()), (1, 0));
 }
+
+/// Its log was cut since, and out of reach when the agent came back; its globs lead to the copy.
+#[test]
+fn what_was_out_of_reach_goes_on_in_its_copy_and_that_is_not_read_beside_it() {
+    for is_full in [false, true] {
+        let mut rig = Rig::new("logs/app.log*");
+        rig.base = "logs";
+        fs::create_dir(rig.path("")).unwrap();
+        rig.append("app.log", "one\n");
+        rig.start();
+        rig.pump();
+        rig.settle_all();
+        fs::copy(rig.path("app.log"), rig.path("app.log.1")).unwrap();
+        fs::write(rig.path("app.log"), "two\n").unwrap();
+        rig.memory.fill(is_full);
+        rig.crash();
+        rig.refuse("logs");
+        rig.start();
+        // So long that it is not looked for at once when its folder is there again.
+        for _ in 0..4 {
+            rig.pass_time();
+        }
+        rig.grant("logs");
+        for _ in 0..10 {
+            rig.pump();
+            rig.seconds_later(1);
+        }
+        rig.memory.fill(false);
+        for _ in 0..10 {
+            rig.pass_time();
+        }
+        assert_eq!(rig.out_of_reach(), 0);
+        assert_eq!(rig.all_lines(), ["one", "two"], "{is_full}");
+        assert_eq!(rig.generations().len(), 2, "{is_full}");
+    }
+}
