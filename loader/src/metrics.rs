@@ -255,6 +255,11 @@ impl Metrics {
         self.board().ends = ends;
     }
 
+    /// Whether all that a partition holds was taken, as far as was heard.
+    pub fn is_all_taken(&self, partition: i32) -> bool {
+        self.board().is_all_taken(partition)
+    }
+
     /// Notes that the group has given us partitions, or that there are none for us.
     pub fn joined(&self, joined: bool) {
         self.board().joined = joined;
@@ -368,6 +373,7 @@ mod tests {
             Ends {
                 end: 9,
                 reached: Some(4),
+                waiting: 0,
             },
         )]));
         metrics.lost(7, 10..15);

@@ -289,7 +289,6 @@ pub async fn recover(
         state,
         replay,
     )?;
-    machine.close_when_quiet();
     if end.is_none() {
         machine.hold_pages();
     }

@@ -48,9 +48,10 @@ pub async fn replace(store: &Arc<Store>, group: &[Candidate]) -> anyhow::Result<
         let (object, name, taken) = join(store, rest).await?;
         let (now, then) = rest.split_at(taken);
         rest = then;
-        if now.len() < 2 {
+        // What covers no offset has no name together, and stays as it is.
+        let (Some(name), true) = (name, now.len() > 1) else {
             continue;
-        }
+        };
         let replaces = now.iter().map(|c| c.name.to_string()).collect();
         let account = Account::new(&name, replaces);
         account.claim(store, &name).await?;
@@ -64,11 +65,12 @@ pub async fn replace(store: &Arc<Store>, group: &[Candidate]) -> anyhow::Result<
     Ok(done)
 }
 
-/// Puts objects together, as many as have the same columns: the object, its name, and how many.
+/// Puts objects together, as many as have the same columns: the object, its name (none where they cover no offset),
+/// and how many.
 async fn join(
     store: &Store,
     group: &[Candidate],
-) -> anyhow::Result<(Object, CompactedName, usize)> {
+) -> anyhow::Result<(Object, Option<CompactedName>, usize)> {
     let extension = group.first().map_or("", |first| &first.name.extension);
     let mut joining = Joining::new(extension);
     let mut taken = 0;
@@ -83,9 +85,9 @@ async fn join(
         taken += 1;
     }
     let names: Vec<&ObjectName> = group[..taken].iter().map(|c| &c.name).collect();
-    let name = CompactedName::of(&names).context("a group of none")?;
+    let name = CompactedName::of(&names);
     let (bytes, content) = joining.finish()?;
-    let key = name.to_string();
+    let key = name.as_ref().map(ToString::to_string).unwrap_or_default();
     Ok((
         Object {
             key,

@@ -93,6 +93,7 @@ impl ClientContext for Context {
             let ends = Ends {
                 end: offset(partition.ls_offset)?,
                 reached: offset(partition.eof_offset),
+                waiting: offset(partition.fetchq_cnt).unwrap_or(0),
             };
             Some((*id, ends))
         });

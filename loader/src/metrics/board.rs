@@ -58,7 +58,10 @@ impl Board {
                     end: heard.end.max(told.unwrap_or(0)),
                     ..heard
                 }),
-                (None, told) => told.map(|end| Ends { end, reached: None }),
+                (None, told) => told.map(|end| Ends {
+                    end,
+                    ..Ends::default()
+                }),
             };
             Reading {
                 partition: *partition,
@@ -97,6 +100,11 @@ impl Board {
             (silent_ms > most_ms).then_some((*partition, silent_ms))
         };
         self.workers.iter().find_map(silent)
+    }
+
+    /// Whether all that a partition holds was taken. Not as long as nothing was heard of where it ends.
+    pub(super) fn is_all_taken(&self, partition: i32) -> bool {
+        self.ends.get(&partition).is_some_and(Ends::is_all_taken)
     }
 
     /// How many of these were not counted yet.
@@ -145,6 +153,15 @@ pub struct Ends {
     pub end: u64,
     /// The end that the client has read up to, markers of transactions included.
     pub reached: Option<u64>,
+    /// Records that the client holds, and nobody has taken.
+    pub waiting: u64,
+}
+
+impl Ends {
+    /// Whether all that there is was taken, as far as the client has heard.
+    fn is_all_taken(&self) -> bool {
+        self.waiting == 0 && self.reached.is_some_and(|at| at >= self.end)
+    }
 }
 
 /// A partition's durable lag.
@@ -200,7 +217,11 @@ mod tests {
             durable_ms: Some(40_000),
             ..Standing::default()
         };
-        let ends = |end, reached| Ends { end, reached };
+        let ends = |end, reached| Ends {
+            end,
+            reached,
+            waiting: 0,
+        };
         for (name, standing, ends, records, seconds) in [
             ("idle", standing(70, 70), ends(70, Some(70)), 0, 0),
             // Markers of transactions: offsets without records.
@@ -290,7 +311,15 @@ mod tests {
         assert_eq!((waits(0), waits(1)), (Some("no state"), None));
         // What the client heard when it last fetched is older than what the worker asked.
         let reached = Some(12);
-        board.ends.insert(1, Ends { end: 12, reached });
+        let waiting = 0;
+        board.ends.insert(
+            1,
+            Ends {
+                end: 12,
+                reached,
+                waiting,
+            },
+        );
         assert_eq!(board.readings(100_000)[0].lag, Some(lag));
         assert!(board.of((1, 6)).is_none());
         let said = board.not_ready();
@@ -306,5 +335,28 @@ mod tests {
         let many = (0..30).map(|partition| (partition, post(1, Some("x"))));
         board.workers = many.collect();
         assert_eq!(board.not_ready().unwrap().lines().count(), NAMED + 1);
+    }
+
+    /// Windows of a partition must not be closed as quiet while its records wait.
+    #[test]
+    fn all_is_taken_where_nothing_waits_and_the_end_was_heard_of() {
+        let mut board = Board::default();
+        assert!(!board.is_all_taken(1), "nothing was heard");
+        for (end, reached, waiting, is_all_taken) in [
+            (9, None, 0, false),
+            (9, Some(8), 0, false),
+            (9, Some(9), 3, false),
+            (9, Some(9), 0, true),
+            (0, Some(0), 0, true),
+        ] {
+            let ends = Ends {
+                end,
+                reached,
+                waiting,
+            };
+            board.ends.insert(1, ends);
+            assert_eq!(board.is_all_taken(1), is_all_taken, "{ends:?}");
+            assert!(!board.is_all_taken(2));
+        }
     }
 }

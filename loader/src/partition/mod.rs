@@ -327,9 +327,15 @@ impl Partition {
         self.pages_held = true;
     }
 
-    /// Closes windows of groups that are quiet where no record comes, too. For who is asked the time again and again.
-    pub fn close_when_quiet(&mut self) {
-        self.closes_quiet = true;
+    /// Whether it has windows that wait for more.
+    pub fn has_open_windows(&self) -> bool {
+        self.quiet_from_ms.is_some()
+    }
+
+    /// Closes windows of groups that are quiet where no record comes, too, or from now on does not: as long as the
+    /// partition's records wait somewhere, nobody knows who is quiet.
+    pub fn close_when_quiet(&mut self, is_all_taken: bool) {
+        self.closes_quiet = is_all_taken;
     }
 
     /// Makes the next batches by this pipeline, which is stored already. The open batch and one that is

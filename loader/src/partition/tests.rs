@@ -196,7 +196,7 @@ impl World {
         });
         let mut partition =
             Partition::recover((TOPIC, 0), limits, current, committed, state, replay).unwrap();
-        partition.close_when_quiet();
+        partition.close_when_quiet(true);
         Worker {
             partition,
             epoch: self.epoch,

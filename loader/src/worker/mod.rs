@@ -104,7 +104,11 @@ pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Ass
     // What is declared first is dropped last.
     let seat = Seat::take(&shared, &assigned);
     let ended = match caught(load(&seat, &shared, &member, &mut assigned)).await {
-        Ended::Stopped(reason) => stand_by(&seat, &shared, &member, assigned, reason).await,
+        Ended::Stopped(reason) => {
+            // Nor does it behind a panic.
+            seat.looks_no_more();
+            stand_by(&seat, &shared, &member, assigned, reason).await
+        }
         ended => ended,
     };
     match ended {
@@ -211,6 +215,7 @@ impl Worker<'_> {
                 self.seat.goes_on();
             }
             if let Some(event) = event {
+                self.look_for_quiet();
                 let applied = self.machine.apply(event, clock::now());
                 // Whatever ends it next: a batch that is done is begun no more.
                 self.seat.begins(self.machine.has_begun());
@@ -268,6 +273,16 @@ impl Worker<'_> {
         self.look_at_devices();
         self.seat.stands(self.machine.standing());
         Ok(())
+    }
+
+    /// Windows close without a record only where no record waits anywhere.
+    fn look_for_quiet(&mut self) {
+        if self.machine.has_open_windows() {
+            let is_all_taken = self.pending.is_none()
+                && self.assigned.records.is_empty()
+                && self.shared.metrics.is_all_taken(self.assigned.partition);
+            self.machine.close_when_quiet(is_all_taken);
+        }
     }
 
     /// Looks through the ledger for the status page, where there is one, every now and then: it takes

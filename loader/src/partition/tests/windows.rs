@@ -186,7 +186,7 @@ fn with_open_windows(groups: &[&str]) -> (Partition, Arc<Pipeline>, Now) {
     let current = Arc::clone(&pipeline);
     let mut partition =
         Partition::recover((TOPIC, 0), limits, current, start, state, None).unwrap();
-    partition.close_when_quiet();
+    partition.close_when_quiet(true);
     let now = Now {
         mono_ms: 0,
         wall_ms: EIGHT_MS,
