@@ -124,10 +124,11 @@ impl Compressor {
 
     /// A frame of `tail`, in memory that the next one overwrites.
     fn frame<'a>(&'a mut self, target: &Target, tail: &'a [u8]) -> Result<&'a [u8], EncodeError> {
-        // Packed rows are compressed only to wait in memory.
-        let (compression, level) = match &target.table {
-            Some(_) => (Compression::Zstd, 1),
-            None => (target.compression, ZSTD_LEVEL),
+        // Packed rows are compressed only to wait in memory; not where the file will not be, so that it takes no more
+        // than they do.
+        let (compression, level) = match (&target.table, target.compression) {
+            (Some(_), Compression::Zstd | Compression::Gzip) => (Compression::Zstd, 1),
+            (_, compression) => (compression, ZSTD_LEVEL),
         };
         self.frame.clear();
         match compression {
@@ -263,7 +264,12 @@ impl Encoder {
         let pieces = self.frames.iter().map(|(compressed, plain)| {
             let (frame, behind) = rest.split_at(*compressed);
             rest = behind;
-            Ok(decompressor.decompress(frame, *plain)?)
+            match target.compression {
+                Compression::None => Ok(frame.to_vec()),
+                Compression::Zstd | Compression::Gzip => {
+                    Ok(decompressor.decompress(frame, *plain)?)
+                }
+            }
         });
         Ok((table.file(pieces)?, self.content))
     }

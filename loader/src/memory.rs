@@ -8,6 +8,7 @@
 //! | fetch | librdkafka's queue (`queued.max.messages.kbytes`); small records take four times their bytes there |
 //! | hand-over | [`crate::consume::prefetch`]; up to twice its bound |
 //! | tables | those of `lookup`; with `tables.reload` four versions: the first, the one in use, a new one, and room to grow ([`crate::tables`]) |
+//! | parquet | files that are made when a batch closes: as many at once as it has room for ([`crate::encode::parquet`]) |
 //! | items | requests to DynamoDB that are under way, over all partitions ([`crate::store::dynamodb`]) |
 //! | batches | [`crate::staging`]: open and closing batches of all partitions, and what is known of these: ledgers, open windows, accounts |
 //! | gaps | nobody: memory that was given back between what lives, and that nothing fits in |
@@ -29,6 +30,13 @@ const BATCH_TENTHS: u64 = 7;
 const TABLE_VERSIONS: u64 = 4;
 /// Room for tables that are read again and are small now.
 const TABLES_MIN: u64 = 4 * MIB;
+/// What one Parquet file takes while it is made beside its packed row group: four bytes for each cell, of which one in
+/// eight bytes at most, and the pages of a column.
+const PAGES: u64 = 8 * MIB;
+/// What row groups are made no larger than where nothing is set: what Athena's guide advises.
+const ROW_GROUP_MAX: u64 = 128 * MIB;
+/// And no smaller.
+const ROW_GROUP_MIN: u64 = MIB;
 /// The least that leaves enough for batches to make more than tiny objects.
 const TOTAL_MIN: u64 = 80 * MIB;
 /// The least that `flush.bytes` may be.
@@ -47,6 +55,12 @@ pub struct MemoryPlan {
     pub tables: u64,
     /// Requests to DynamoDB that are under way; 0 where there are none.
     pub items: u64,
+    /// Parquet files that are being made, all together; 0 where there are none.
+    pub parquet: u64,
+    /// Packed bytes of a row group.
+    pub row_group: u64,
+    /// Parquet files that are made at once.
+    pub makers: u64,
     /// Open and closing batches, and the state of partitions.
     pub batches: u64,
 }
@@ -62,6 +76,10 @@ pub struct Needs {
     pub reload: bool,
     /// Whether rows go to DynamoDB, too.
     pub items: bool,
+    /// Where rows are written as Parquet: by how many cores, at most,
+    pub parquet: Option<u64>,
+    /// and the size of a row group that is set.
+    pub row_group: Option<u64>,
 }
 
 /// A plan that does not fit.
@@ -84,7 +102,7 @@ pub enum MemoryError {
     /// Two batches do not fit.
     #[error(
         "flush.bytes is {}, and limits.memory leaves {} for batches{}: one that fills and one that closes must fit. Set {}limits.memory to {} at least",
-        headwater_msk::Bytes(*.flush), headwater_msk::Bytes(*.batches), beside(*.tables, *.items), smaller(*.batches), headwater_msk::Bytes(*.least)
+        headwater_msk::Bytes(*.flush), headwater_msk::Bytes(*.batches), beside(*.tables, *.items, *.parquet), smaller(*.batches), headwater_msk::Bytes(*.least)
     )]
     Flush {
         /// `flush.bytes`.
@@ -95,6 +113,8 @@ pub enum MemoryError {
         tables: u64,
         /// What requests to DynamoDB take.
         items: u64,
+        /// What Parquet files take while they are made.
+        parquet: u64,
         /// What `limits.memory` would have to be.
         least: u64,
     },
@@ -121,6 +141,7 @@ impl MemoryPlan {
                 batches,
                 tables: plan.tables,
                 items: plan.items,
+                parquet: plan.parquet,
                 least: Self::least(total, needs),
             });
         }
@@ -142,12 +163,18 @@ impl MemoryPlan {
         };
         let elsewhere = BASE + FETCH_COST * fetch + HAND_OVER_COST * hand_over + items;
         let left = total.saturating_sub(elsewhere).saturating_sub(tables);
+        let (row_group, makers) = needs.parquet(left);
+        let parquet = makers.saturating_mul(maker(row_group));
+        let left = left.saturating_sub(parquet);
         Self {
             total,
             fetch,
             hand_over,
             tables,
             items,
+            parquet,
+            row_group,
+            makers,
             batches: left / 10 * BATCH_TENTHS / 1024 * 1024,
         }
     }
@@ -164,14 +191,39 @@ impl MemoryPlan {
     }
 }
 
+impl Needs {
+    /// Packed bytes of a row group, and how many Parquet files are made at once, of what is `left` for them and batches:
+    /// a third, where batches do without it.
+    fn parquet(&self, left: u64) -> (u64, u64) {
+        let Some(cores) = self.parquet else {
+            return (ROW_GROUP_MIN, 0);
+        };
+        let batches = self.flush.saturating_mul(2) / BATCH_TENTHS * 10;
+        let third = left.saturating_mul(35) / 100;
+        let spare = third.min(left.saturating_sub(batches));
+        let fits = spare.saturating_sub(PAGES) / 3 * 2 / MIB * MIB;
+        let row_group = self
+            .row_group
+            .unwrap_or(fits.clamp(ROW_GROUP_MIN, ROW_GROUP_MAX));
+        (row_group, (spare / maker(row_group)).clamp(1, cores.max(1)))
+    }
+}
+
+/// What making one Parquet file takes: see [`PAGES`].
+fn maker(row_group: u64) -> u64 {
+    (row_group / 2).saturating_mul(3).saturating_add(PAGES)
+}
+
 /// What took the room of batches, for a message.
-fn beside(tables: u64, items: u64) -> String {
+fn beside(tables: u64, items: u64, parquet: u64) -> String {
     let bytes = headwater_msk::Bytes;
     let of = |n: u64, what: &str| match n {
         0 => String::new(),
         n => format!(", {what} {}", bytes(n)),
     };
-    of(tables, "beside tables of") + &of(items, "beside requests to DynamoDB of")
+    of(tables, "beside tables of")
+        + &of(items, "beside requests to DynamoDB of")
+        + &of(parquet, "beside Parquet's row groups of")
 }
 
 /// What `flush.bytes` could be, where it could.
@@ -238,6 +290,7 @@ mod tests {
             tables,
             reload,
             items,
+            ..Needs::default()
         };
         let plan = |needs: Needs| MemoryPlan::new(256 * MIB, None, needs);
         let split = |needs: Needs| plan(needs).map(|plan| (plan.tables, plan.items, plan.batches));
@@ -268,6 +321,42 @@ mod tests {
             assert!(MemoryPlan::new(least, None, needs).is_ok());
             assert!(MemoryPlan::new(least - 2 * MIB, None, needs).is_err());
         }
+    }
+
+    #[test]
+    fn row_groups_are_as_large_as_memory_allows() {
+        let needs = |row_group: Option<u64>| Needs {
+            flush: 32 * MIB,
+            parquet: Some(4),
+            row_group,
+            ..Needs::default()
+        };
+        let plan = |total: u64, row_group: Option<u64>| -> Result<_, MemoryError> {
+            let plan = MemoryPlan::new(total * MIB, None, needs(row_group))?;
+            Ok((plan.row_group / MIB, plan.makers, plan.parquet / MIB))
+        };
+        assert_eq!(plan(256, None), Ok((32, 1, 56)));
+        assert_eq!(plan(1024, None), Ok((128, 1, 200)));
+        assert_eq!(plan(8192, None), Ok((128, 4, 800)));
+        // What batches need goes first, and files are made all the same.
+        assert_eq!(plan(200, None), Ok((10, 1, 23)));
+        // What is set is what is made, and refused where it does not fit.
+        assert_eq!(plan(256, Some(16 * MIB)), Ok((16, 1, 32)));
+        assert_eq!(plan(1024, Some(16 * MIB)), Ok((16, 4, 128)));
+        let said = plan(256, Some(64 * MIB)).unwrap_err().to_string();
+        assert!(
+            said.contains("beside Parquet's row groups of 104MiB"),
+            "{said}"
+        );
+        let lines = MemoryPlan::new(
+            256 * MIB,
+            None,
+            Needs {
+                parquet: None,
+                ..needs(None)
+            },
+        );
+        assert_eq!(lines.map(|plan| plan.parquet), Ok(0));
     }
 
     #[test]

@@ -152,9 +152,10 @@ fn produce(loading: &Loading, rows: &[(Value, Value)]) {
 /// Runs a loader until all rows are committed.
 fn load(loading: &Loading, config: &str, group: &str) {
     let loader = Loader::start(config);
+    let depth = loading.kafka.depth(&loading.topic);
     wait_until("all is committed", PATIENCE, || {
         let committed = loading.kafka.committed(group, &loading.topic);
-        committed.iter().filter_map(|held| held.offset).sum::<i64>() >= 400
+        committed.iter().filter_map(|held| held.offset).sum::<i64>() >= depth
     });
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
 }
@@ -284,4 +285,76 @@ fn columns_that_were_found_in_the_topic_hold_every_value() {
             assert_eq!(seen, expected, "{reader}: {}", found.stdout);
         }
     }
+}
+
+/// Row groups are as large as `row_group` says, and each says what it holds: so a reader leaves out what it need not
+/// read.
+#[test]
+fn row_groups_have_the_size_that_is_set_and_say_what_they_hold() {
+    const ROWS: i64 = 20_000;
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "groups", 1);
+    let text = |n: i64| format!("{n:06} {}", "lorem ipsum ".repeat(25));
+    let rows = (0..ROWS).map(|n| {
+        let row = json!({"time": "2026-11-24T08:00:00Z", "n": n, "s": text(n), "f": if n < 10 { Value::Null } else { json!(n) }});
+        (row, Value::Null)
+    });
+    produce(&loading, &rows.collect::<Vec<_>>());
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&loading, ("parquet", "zstd"), &declared(), folder.path());
+    let config = config
+        .replace(
+            "format = \"parquet\"",
+            "format = \"parquet\"\nrow_group = \"1MiB\"",
+        )
+        .replace(
+            "age = \"300ms\"\nrecords = 60",
+            &format!("age = \"1h\"\nrecords = {ROWS}"),
+        );
+    let group = format!("{}-parquet", loading.topic);
+    load(&loading, &config, &group);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("formats/groups.py");
+    let printed = READERS.run(&script, &[&folder.path().display().to_string()]);
+    let columns: Vec<Value> = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("the script prints JSON"))
+        .collect();
+    let of = |name: &'static str| {
+        columns
+            .iter()
+            .filter(move |column| column["column"] == name)
+    };
+    // A row packs into 9 bytes for its number, its text and 9, and some 60 for the rest.
+    let least = ROWS * 316 / (1 << 20);
+    let groups = i64::try_from(of("n").count()).expect("a small number");
+    assert!(
+        (least..=2 * least).contains(&groups),
+        "{groups} row groups, not {least}"
+    );
+    let mut next = 0;
+    for (n, s) in of("n").zip(of("s")) {
+        let (first, last) = (next, next + n["rows"].as_i64().expect("a count") - 1);
+        assert_eq!(n["least"], first.to_string());
+        assert_eq!(n["most"], last.to_string());
+        assert_eq!(n["duckdb"], json!([first.to_string(), last.to_string()]));
+        assert_eq!(n["nulls"], 0);
+        // Long texts are cut: what is said is at or below the least, at or above the greatest.
+        let said = |name: &str| s[name].as_str().expect("a text").to_owned();
+        assert!(
+            said("least") <= text(first) && said("most") >= text(last),
+            "{s}"
+        );
+        assert!(
+            said("least").starts_with(&format!("{first:06} lorem")),
+            "{s}"
+        );
+        next = last + 1;
+    }
+    assert_eq!(next, ROWS);
+    assert!(
+        columns.iter().all(|column| column["pages"] == true),
+        "{columns:?}"
+    );
+    let nulls: i64 = of("f").filter_map(|column| column["nulls"].as_i64()).sum();
+    assert_eq!(nulls, 10);
 }

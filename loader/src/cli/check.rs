@@ -93,13 +93,21 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     };
     let tables_memory = more(memory.tables, "tables");
     let items_memory = more(memory.items, "requests to DynamoDB");
+    let parquet_memory = match memory.makers {
+        0 => String::new(),
+        n => format!(
+            ", Parquet {} ({n} at once, row groups of {})",
+            bytes(memory.parquet),
+            bytes(memory.row_group)
+        ),
+    };
     let said = said(file.accounts) + &unparsed(&file.transform);
     let tables: String = plan.pipeline.items().iter().map(about).collect();
     print(&format!(
         "# Effective configuration, defaults filled in.\n\
          # Pipeline {}.\n\
          # Memory: {} in all. Batches {}, records fetched and not yet taken in {}, librdkafka's queue {}\n\
-         # (small records take four times that there){tables_memory}{items_memory}, the rest for the program.\n\
+         # (small records take four times that there){tables_memory}{items_memory}{parquet_memory}, the rest for the program.\n\
          # Ledgers, open windows and accounts come out of what batches have, up to three quarters of it: some 450 bytes a\n\
          # stream. Beyond that nothing bounds their sum; limits.ledger and the steps' `memory` bound each partition's.\n{layout}{said}{tables}{effective}",
         plan.pipeline.hash(),

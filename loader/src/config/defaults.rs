@@ -32,6 +32,8 @@ pub const PATH: &str = "source={source}/date={time:%Y-%m-%d}/hour={time:%H}";
 pub const MULTIPART_ABOVE: Bytes = Bytes::mib(64);
 /// How long S3 may take to answer a request: a 64 MiB object at 10 Mbit/s.
 pub const S3_TIMEOUT: Period = Period::secs(60);
+/// What a row group may be set to, packed: smaller ones are mostly their own statistics, and readers hold a whole one.
+pub const ROW_GROUP_RANGE: (Bytes, Bytes) = (Bytes::mib(1), Bytes::mib(512));
 /// How often metrics are written for CloudWatch: its own resolution.
 pub const EMF_EVERY: Period = Period::secs(60);
 /// How long DynamoDB may take to answer a request: it mostly takes milliseconds.

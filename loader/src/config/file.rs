@@ -176,6 +176,9 @@ pub struct Output {
     /// The field that a raw line is; "" for the record's whole value.
     #[serde(default = "raw_field")]
     pub raw_field: String,
+    /// Bytes of a row group of Parquet before it is encoded; as large as memory allows by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_group: Option<Bytes>,
     /// How objects lie in S3.
     #[serde(default)]
     pub s3: S3File,

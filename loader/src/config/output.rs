@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::config::defaults::ROW_GROUP_RANGE;
 use crate::config::file::{ConfigFile, EncryptionFile, S3File};
 use crate::encode::Compression;
 use crate::format::{Format, Kind};
@@ -43,6 +44,18 @@ pub(super) fn format(file: &ConfigFile) -> Result<Format, Vec<String>> {
     let mut problems = format.problems();
     if output.format == Kind::Parquet && output.compression == Compression::Gzip {
         problems.push("output.compression: Parquet is written with zstd or none".into());
+    }
+    match output.row_group {
+        Some(_) if output.format != Kind::Parquet => {
+            problems.push("output.row_group: only Parquet has row groups".into());
+        }
+        Some(bytes) if !(ROW_GROUP_RANGE.0..=ROW_GROUP_RANGE.1).contains(&bytes) => {
+            let (least, most) = ROW_GROUP_RANGE;
+            problems.push(format!(
+                "output.row_group is {bytes}: it is {least} to {most}"
+            ));
+        }
+        _ => {}
     }
     if output.format == Kind::Parquet && output.layout == Layout::Record {
         problems.push(

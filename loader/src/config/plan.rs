@@ -190,7 +190,14 @@ fn needs(file: &ConfigFile, tables: &Tables, pipeline: Option<&Pipeline>) -> Nee
         tables: (raw + held) as u64,
         reload: file.tables.reload.is_some() && !tables.is_empty(),
         items: !file.output.dynamodb.table.is_empty(),
+        parquet: (file.output.format == Kind::Parquet).then(cores),
+        row_group: file.output.row_group.map(|bytes| bytes.0),
     }
+}
+
+/// As many threads make batches.
+fn cores() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
 }
 
 fn limits(flush: &Flush) -> crate::partition::Limits {

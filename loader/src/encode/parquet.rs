@@ -2,10 +2,19 @@
 //!
 //! While a batch is open its rows lie packed and compressed, like lines; the file is made when the
 //! batch closes, row group by row group, so that five hundred open objects need no five hundred
-//! writers. Every column is optional and flat; statistics are written for each, so that Athena skips
-//! row groups; texts are dictionary-encoded while that pays.
+//! writers. Every column is optional and flat; statistics are written for each and for its pages, so that
+//! Athena skips row groups; texts are dictionary-encoded while that pays.
+//!
+//! A row group is as large as the memory plan allows ([`crate::memory`]), and so are made as many files at once
+//! ([`Making`]). It takes its packed bytes, four for each cell, and the pages of one column.
+
+mod making;
+
+pub use making::Making;
 
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use parquet::basic::TimeUnit;
 use parquet::basic::{
@@ -14,19 +23,18 @@ use parquet::basic::{
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
-use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type as SchemaType, TypePtr};
 
 use crate::encode::{Compression, EncodeError};
 use crate::format::{ColumnType, Format, Packed, unpack};
 
-/// Packed bytes of one row group. Athena's advice is large ones, memory's is small ones: at this size
-/// a row group of log lines holds about a hundred thousand rows.
-const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
-/// Most cells of one row group. While it is written each takes 24 bytes, and a null packs into one: a
-/// table of many columns, most of them empty, would otherwise take hundreds of MiB.
-const ROW_GROUP_CELLS: usize = 1024 * 1024;
+/// Packed bytes of a cell, at the least, on average: while a row group is written each cell takes four bytes of its own,
+/// and a null packs into one, so a table of many columns, most of them empty, has smaller row groups.
+const CELL_BYTES: usize = 8;
+/// Cells that are handed to a column's writer at once.
+const SOME_CELLS: usize = 4096;
 
 /// What every Parquet object of a pipeline shares.
 #[derive(Debug, Clone)]
@@ -68,6 +76,8 @@ impl Table {
         let properties = WriterProperties::builder()
             .set_created_by("headwater".to_owned())
             .set_compression(codec)
+            // Of row groups and of pages.
+            .set_statistics_enabled(EnabledStatistics::Page)
             .build();
         Ok(Self {
             schema: Arc::new(schema),
@@ -84,67 +94,98 @@ impl Table {
         &self,
         pieces: impl Iterator<Item = Result<Vec<u8>, EncodeError>>,
     ) -> Result<Vec<u8>, EncodeError> {
+        let making = Making::of_process();
+        let _place = making.place();
+        self.file_of(making.row_group(), pieces)
+    }
+
+    fn file_of(
+        &self,
+        row_group: usize,
+        pieces: impl Iterator<Item = Result<Vec<u8>, EncodeError>>,
+    ) -> Result<Vec<u8>, EncodeError> {
         let mut file = SerializedFileWriter::new(
             Vec::new(),
             Arc::clone(&self.schema),
             Arc::clone(&self.properties),
         )
         .map_err(wrong)?;
-        let mut group = Vec::new();
+        let mut group: Vec<u8> = Vec::new();
         for piece in pieces {
-            group.extend_from_slice(&piece?);
-            if group.len() >= ROW_GROUP_BYTES {
-                self.group(&mut file, &group)?;
-                group.clear();
+            let piece = piece?;
+            if !group.is_empty() && group.len() + piece.len() > row_group {
+                group = self.groups(&mut file, group, row_group)?;
             }
+            group.extend_from_slice(&piece);
         }
-        if !group.is_empty() {
-            self.group(&mut file, &group)?;
-        }
+        self.groups(&mut file, group, row_group)?;
         file.into_inner().map_err(wrong)
     }
 
-    fn group(
+    /// Writes packed rows: one row group, or several where they have more cells than one may. Returns the memory that
+    /// they took, to be filled again.
+    fn groups(
         &self,
         file: &mut SerializedFileWriter<Vec<u8>>,
-        rows: &[u8],
-    ) -> Result<(), EncodeError> {
-        let mut rest = rows;
-        let rows_max = (ROW_GROUP_CELLS / self.columns.max(1)).max(1);
+        rows: Vec<u8>,
+        row_group: usize,
+    ) -> Result<Vec<u8>, EncodeError> {
+        let rows = Bytes::from(rows);
+        let rows_max = (row_group / CELL_BYTES / self.columns.max(1)).max(1);
+        // Where in the rows each cell begins, row after row.
+        let mut starts: Vec<u32> = Vec::new();
+        let mut rest = &rows[..];
         while !rest.is_empty() {
-            let mut cells: Vec<Vec<Packed<'_>>> = vec![Vec::new(); self.columns];
-            for _ in 0..rows_max {
-                if rest.is_empty() {
-                    break;
-                }
-                for column in &mut cells {
-                    let cell = unpack(&mut rest).ok_or_else(|| {
-                        EncodeError::from(std::io::Error::other("a packed row ends in the middle"))
-                    })?;
-                    column.push(cell);
+            starts.clear();
+            while !rest.is_empty() && starts.len() < rows_max * self.columns {
+                for _ in 0..self.columns {
+                    starts.push(u32::try_from(rows.len() - rest.len()).map_err(|_| too_large())?);
+                    unpack(&mut rest).ok_or_else(cut)?;
                 }
             }
-            Self::write_group(file, &cells)?;
+            self.write_group(file, &rows, &starts)?;
         }
-        Ok(())
+        // Nobody else holds it by now.
+        let mut memory = rows.try_into_mut().map(Vec::from).unwrap_or_default();
+        memory.clear();
+        Ok(memory)
     }
 
     fn write_group(
+        &self,
         file: &mut SerializedFileWriter<Vec<u8>>,
-        cells: &[Vec<Packed<'_>>],
+        rows: &Bytes,
+        starts: &[u32],
     ) -> Result<(), EncodeError> {
         let mut group = file.next_row_group().map_err(wrong)?;
-        for column in cells {
+        let mut cells = Vec::with_capacity(SOME_CELLS);
+        for column in 0..self.columns {
             let mut writer = group
                 .next_column()
                 .map_err(wrong)?
                 .ok_or_else(|| wrong(ParquetError::General("a column too many".into())))?;
-            write_column(writer.untyped(), column).map_err(wrong)?;
+            let mut of_column = starts.iter().skip(column).step_by(self.columns).peekable();
+            while of_column.peek().is_some() {
+                cells.clear();
+                for start in of_column.by_ref().take(SOME_CELLS) {
+                    let mut cell = rows.get(*start as usize..).ok_or_else(cut)?;
+                    cells.push(unpack(&mut cell).ok_or_else(cut)?);
+                }
+                write_cells(writer.untyped(), rows, &cells).map_err(wrong)?;
+            }
             writer.close().map_err(wrong)?;
         }
         group.close().map_err(wrong)?;
         Ok(())
     }
+}
+
+fn cut() -> EncodeError {
+    EncodeError::from(std::io::Error::other("a packed row ends in the middle"))
+}
+
+fn too_large() -> EncodeError {
+    EncodeError::from(std::io::Error::other("a row group of more than 4 GiB"))
 }
 
 fn field(name: &str, kind: ColumnType) -> Result<SchemaType, ParquetError> {
@@ -166,7 +207,12 @@ fn field(name: &str, kind: ColumnType) -> Result<SchemaType, ParquetError> {
         .build()
 }
 
-fn write_column(writer: &mut ColumnWriter<'_>, cells: &[Packed<'_>]) -> Result<(), ParquetError> {
+/// Writes cells of a column. Texts are no copies: they lie in `rows`.
+fn write_cells(
+    writer: &mut ColumnWriter<'_>,
+    rows: &Bytes,
+    cells: &[Packed<'_>],
+) -> Result<(), ParquetError> {
     let levels: Vec<i16> = cells
         .iter()
         .map(|cell| i16::from(*cell != Packed::Null))
@@ -177,7 +223,7 @@ fn write_column(writer: &mut ColumnWriter<'_>, cells: &[Packed<'_>]) -> Result<(
             let values: Vec<ByteArray> = cells
                 .iter()
                 .filter_map(|cell| match cell {
-                    Packed::Text(text) => Some(text.to_vec().into()),
+                    Packed::Text(text) => Some(rows.slice_ref(text).into()),
                     _ => None,
                 })
                 .collect();
@@ -221,31 +267,96 @@ fn write_column(writer: &mut ColumnWriter<'_>, cells: &[Packed<'_>]) -> Result<(
 #[cfg(test)]
 mod tests {
     use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::file::statistics::Statistics;
 
     use super::*;
     use crate::format::{Column, Kind};
 
-    #[test]
-    fn row_groups_are_bounded_in_cells_whatever_they_pack_into() {
-        let column = |name: &str| Column {
-            name: name.into(),
-            kind: ColumnType::Int,
+    fn table(columns: &[(&str, ColumnType)], compression: Compression) -> Table {
+        let column = |(name, kind): &(&str, ColumnType)| Column {
+            name: (*name).into(),
+            kind: *kind,
         };
         let format = Format {
             kind: Kind::Parquet,
-            columns: vec![column("a"), column("b"), column("c")],
+            columns: columns.iter().map(column).collect(),
             ..Format::default()
         };
-        let table = Table::new(&format, Compression::None).unwrap();
+        Table::new(&format, compression).unwrap()
+    }
+
+    fn read(file: Vec<u8>) -> SerializedFileReader<Bytes> {
+        SerializedFileReader::new(Bytes::from(file)).unwrap()
+    }
+
+    #[test]
+    fn row_groups_are_bounded_in_cells_whatever_they_pack_into() {
+        let ints = ["a", "b", "c"].map(|name| (name, ColumnType::Int));
+        let table = table(&ints, Compression::None);
         // Nulls, a byte each.
         let rows = 400_000;
         let packed = vec![0_u8; 3 * rows];
-        let file = table.file([Ok(packed)].into_iter()).unwrap();
-        let file = SerializedFileReader::new(bytes::Bytes::from(file)).unwrap();
+        let file = read(table.file_of(8 << 20, [Ok(packed)].into_iter()).unwrap());
         let groups = file.metadata().row_groups();
         assert_eq!(groups.len(), 2);
         let counts: Vec<i64> = groups.iter().map(|group| group.num_rows()).collect();
         assert_eq!(counts.iter().sum::<i64>(), 400_000);
         assert!(counts[0] * 3 <= 1024 * 1024);
+    }
+
+    /// They are filled as far as pieces go, never above what was asked for, and say what they hold.
+    #[test]
+    fn row_groups_are_of_the_size_that_is_asked_for() {
+        let columns = [("n", ColumnType::Int), ("s", ColumnType::String)];
+        let table = table(&columns, Compression::Zstd);
+        let format = Format {
+            kind: Kind::Parquet,
+            columns: columns
+                .map(|(name, kind)| Column {
+                    name: name.into(),
+                    kind,
+                })
+                .into(),
+            ..Format::default()
+        };
+        let mut line = Vec::new();
+        let mut pieces = Vec::new();
+        for piece in 0..40 {
+            let mut packed = Vec::new();
+            for n in 0..100 {
+                let n = piece * 100 + n;
+                let row = serde_json::json!({ "n": n, "s": format!("{n:05} {}", "x".repeat(200)) });
+                let row = serde_json::from_value(row).unwrap();
+                format.write(&row, &mut line).unwrap();
+                packed.extend_from_slice(&line);
+            }
+            pieces.push(packed);
+        }
+        let (piece, total) = (pieces[0].len(), pieces.iter().map(Vec::len).sum::<usize>());
+        for row_group in [piece, 3 * piece, 8 * piece + 1, total] {
+            let file = table
+                .file_of(row_group, pieces.iter().cloned().map(Ok))
+                .unwrap();
+            let file = read(file);
+            let groups = file.metadata().row_groups();
+            let pieces = (row_group / piece).max(1);
+            assert_eq!(groups.len(), 40_usize.div_ceil(pieces), "{row_group}");
+            let pieces = i64::try_from(pieces).unwrap();
+            let mut next = 0_i64;
+            for group in groups {
+                assert_eq!(group.num_rows(), 100 * pieces.min(40 - next / 100));
+                let Some(Statistics::Int64(numbers)) = group.column(0).statistics() else {
+                    panic!("no statistics")
+                };
+                assert_eq!(numbers.min_opt(), Some(&next));
+                next += group.num_rows();
+                assert_eq!(numbers.max_opt(), Some(&(next - 1)));
+                assert!(
+                    group.column(1).column_index_offset().is_some(),
+                    "nor of pages"
+                );
+            }
+            assert_eq!(next, 4000);
+        }
     }
 }
