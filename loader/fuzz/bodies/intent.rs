@@ -19,7 +19,7 @@ pub(crate) fn run(bytes: &[u8]) {
         committed
             .intent
             .as_ref()
-            .is_none_or(|intent| intent.end > offset)
+            .is_none_or(|intent| intent.end >= offset)
     );
     assert_eq!(
         Committed::parse(offset, &committed.metadata()),
