@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading};
 use headwater_tests::oracle::{decompress, wait_until};
 use headwater_tests::s3::{Fault, Kind, Op, S3};
 use serde_json::Value;
@@ -20,9 +20,6 @@ const DEVICES: u64 = 3;
 const MINUTES: u64 = 6;
 /// Readings of one device in a minute: two minutes of them have bits of their own.
 const READINGS: u64 = 20;
-/// `[group]` keys of the two protocols.
-const CLASSIC: &str = "session_timeout = \"2s\"";
-const KIP_848: &str = "protocol = \"consumer\"";
 
 /// Both steps compute the same; the second one says a window anew when something comes late.
 fn config() -> String {

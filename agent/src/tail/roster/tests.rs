@@ -155,11 +155,7 @@ fn copy_and_truncate_is_told_by_what_lies_before_the_offset() {
         rig.start();
         rig.pump();
         rig.settle_all();
-        match how {
-            "stopped" => rig.stop(),
-            "crashed" => rig.crash(),
-            _ => {}
-        }
+        rig.comes_to_be(how);
         fs::write(rig.path("app.log"), &new).unwrap();
         if !rig.is_running() {
             rig.start();
@@ -250,11 +246,7 @@ fn a_symlink_that_is_switched_leads_to_a_new_generation() {
         rig.start();
         rig.pump();
         rig.settle_all();
-        match how {
-            "stopped" => rig.stop(),
-            "crashed" => rig.crash(),
-            _ => {}
-        }
+        rig.comes_to_be(how);
         fs::remove_file(rig.path("current")).unwrap();
         symlink(rig.path("b"), rig.path("current")).unwrap();
         rig.append("a", "last\n");

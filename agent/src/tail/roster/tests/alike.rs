@@ -143,11 +143,7 @@ fn small_files_that_hold_the_same_are_each_read() {
             rig.append(first, "start\n");
             rig.start();
             rig.pump();
-            match how {
-                "stopped" => rig.stop(),
-                "crashed" => rig.crash(),
-                _ => {}
-            }
+            rig.comes_to_be(how);
             // Made while the first is there, so that it does not get its inode.
             rig.append("new", "start\n");
             match becomes {

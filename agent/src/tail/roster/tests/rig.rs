@@ -413,6 +413,16 @@ impl Rig {
             .unwrap();
     }
 
+    /// The agent goes on ("running"), has ended in order ("stopped"), or was killed ("crashed").
+    pub(super) fn comes_to_be(&mut self, how: &str) {
+        match how {
+            "running" => {}
+            "stopped" => self.stop(),
+            "crashed" => self.crash(),
+            how => panic!("{how}?"),
+        }
+    }
+
     /// Another configuration takes effect: one thread ends, and another begins.
     pub(super) fn reload(&mut self) {
         if let Some((mut roster, _)) = self.running.take() {

@@ -164,11 +164,7 @@ fn copy_and_truncate_loses_nothing_that_is_in_the_copy() {
             rig.start();
             rig.pump();
             rig.settle_all();
-            match how {
-                "stopped" => rig.stop(),
-                "crashed" => rig.crash(),
-                _ => {}
-            }
+            rig.comes_to_be(how);
             rig.append("app.log", "two\nthree");
             fs::copy(rig.path("app.log"), rig.path("app.log.1")).unwrap();
             // Longer than before, and the same beginning.

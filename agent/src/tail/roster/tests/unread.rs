@@ -47,11 +47,7 @@ fn what_an_empty_file_held_before_it_was_cut_is_read_from_its_copies() {
     for how in ["running", "stopped", "crashed"] {
         for last in ["", "now\n", "more than there was in any of the copies\n"] {
             let mut rig = empty("app.log");
-            match how {
-                "stopped" => rig.stop(),
-                "crashed" => rig.crash(),
-                _ => {}
-            }
+            rig.comes_to_be(how);
             rig.append("app.log", "mon\n");
             copy_and_cut(&rig, "tue\nand a part");
             rig.pack("app.log.1", "app.log.2.gz");
@@ -84,11 +80,7 @@ fn a_copy_with_a_date_before_its_extension_is_one() {
                 rig.pump();
                 rig.settle_all();
             }
-            match how {
-                "stopped" => rig.stop(),
-                "crashed" => rig.crash(),
-                _ => {}
-            }
+            rig.comes_to_be(how);
             for (day, names) in [("mon\n", "app-20261123.log"), ("tue\n", "app-20261124.log")] {
                 rig.append("app.log", day);
                 fs::copy(rig.path("app.log"), rig.path(names)).unwrap();
