@@ -41,3 +41,4 @@ mod child;
 mod folder;
 mod loopback;
 mod ports;
+mod served;

@@ -138,14 +138,13 @@ fn assert_exact(tables: &Tables<'_>, fleet: &Fleet) {
     assert!(devices.iter().all(|item| item["gone"]["N"].is_string()));
 }
 
-fn killed_at_any_point(peer: Peer) {
-    let (kafka, s3) = (Kafka::shared(), S3::start_peer(peer));
-    let tables = Tables::behind_faults(&s3);
+fn killed_at_any_point(s3: &S3, tables: &Tables<'_>) {
+    let kafka = Kafka::shared();
     tables.create("devices", &["device"]);
     tables.create("readings", &["of", "at"]);
-    let loading = Loading::new(kafka, &s3, "items", 2);
+    let loading = Loading::new(kafka, s3, "items", 2);
     let mut fleet = Fleet::new(4);
-    let config = section(&tables, "age = \"300ms\"\nrecords = 60\n");
+    let config = section(tables, "age = \"300ms\"\nrecords = 60\n");
     for point in [
         "intent-committed",
         "batch-stored",
@@ -169,7 +168,7 @@ fn killed_at_any_point(peer: Peer) {
         tables.scan("readings").len() == fleet.sent.len()
     });
     assert_eq!(last.sigterm_and_wait(PATIENCE).code(), Some(0));
-    assert_exact(&tables, &fleet);
+    assert_exact(tables, &fleet);
     loading.assert_proven();
     for kind in ["throttled", "lost", "error", "part"] {
         assert!(tables.faults(kind) > 0, "no {kind} was met");
@@ -178,12 +177,21 @@ fn killed_at_any_point(peer: Peer) {
 
 #[test]
 fn moto_holds_each_item_once() {
-    killed_at_any_point(Peer::Moto);
+    let s3 = S3::start_peer(Peer::Moto);
+    killed_at_any_point(&s3, &Tables::behind_faults(&s3));
 }
 
 #[test]
 fn ministack_holds_each_item_once() {
-    killed_at_any_point(Peer::MiniStack);
+    let s3 = S3::start_peer(Peer::MiniStack);
+    killed_at_any_point(&s3, &Tables::behind_faults(&s3));
+}
+
+#[test]
+#[ignore = "its licence wants an AWS account of yours: make test DYNAMODB_LOCAL=accepted"]
+fn dynamodb_local_holds_each_item_once() {
+    let s3 = S3::start();
+    killed_at_any_point(&s3, &Tables::on_dynamodb_local(&s3));
 }
 
 #[test]

@@ -62,17 +62,22 @@ fn fetch(folder: &Path) -> Result<()> {
     say(&format!(
         "fetching Apache Kafka {VERSION} with mvn into the cache (54 MB, once)"
     ));
+    copy_dependencies(folder, &format!("kafka_2.13-{VERSION}.jar"))
+}
+
+/// Has Maven copy what `pom.xml` in `folder` names, and all that this needs, into `libs` beside it. One of
+/// the files that must come is `jar`.
+pub(crate) fn copy_dependencies(folder: &Path, jar: &str) -> Result<()> {
     let libs = folder.join("libs");
     let output = Command::new("mvn")
         .args(["-q", "-B", "dependency:copy-dependencies", "-f"])
-        .arg(&pom)
+        .arg(folder.join("pom.xml"))
         .arg(format!("-DoutputDirectory={}", libs.display()))
         .output()
         .context("cannot run mvn: the tests need Maven and Java 17 or later")?;
-    let jar = libs.join(format!("kafka_2.13-{VERSION}.jar"));
-    if !output.status.success() || !jar.is_file() {
+    if !output.status.success() || !libs.join(jar).is_file() {
         bail!(
-            "mvn could not fetch Apache Kafka {VERSION} ({}):\n{}{}",
+            "mvn could not fetch {jar} ({}):\n{}{}",
             output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)

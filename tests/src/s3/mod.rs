@@ -23,6 +23,7 @@ pub use peer::Peer;
 pub use store::{Attributes, Object};
 
 use crate::outside::var;
+use crate::served::Served;
 use anyhow::{Context, Result};
 use faults::Desk;
 use std::collections::BTreeMap;
@@ -48,7 +49,7 @@ pub struct S3 {
     client: aws_sdk_s3::Client,
     ours: Option<Ours>,
     /// Somebody else's: it runs as long as this handle.
-    peer: Option<peer::Running>,
+    peer: Option<Served>,
     /// Runs our server, and the calls to an outside one. `None` only while dropping.
     runtime: Option<Runtime>,
 }
