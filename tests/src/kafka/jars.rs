@@ -14,9 +14,24 @@ pub(super) const VERSION: &str = "4.3.1";
 
 const POM: &str = include_str!("../../kafka/pom.xml");
 
+const CONNECT_POM: &str = include_str!("../../connect/pom.xml");
+
 /// Returns the folder that holds the jars, after fetching them if need be.
 pub(super) fn folder() -> Result<PathBuf> {
     kept(&format!("kafka-{VERSION}"), fetch)
+}
+
+/// Kafka Connect of the same version, for the bench.
+pub(super) fn connect() -> Result<PathBuf> {
+    let fetch = |folder: &Path| {
+        say(&format!(
+            "fetching Kafka Connect {VERSION} with mvn into the cache (33 MB, once)"
+        ));
+        let pom = folder.join("pom.xml");
+        fs::write(&pom, CONNECT_POM).with_context(|| format!("cannot write {}", pom.display()))?;
+        copy_dependencies(folder, &format!("connect-file-{VERSION}.jar"))
+    };
+    Ok(kept(&format!("kafka-connect-{VERSION}"), fetch)?.join("libs"))
 }
 
 /// Returns the folder `name` of the cache, after filling it with `fill` if it is not there.
@@ -91,11 +106,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pom_fetches_the_version_that_the_cache_is_named_after() {
-        assert_eq!(
-            POM.matches(&format!("<version>{VERSION}</version>"))
-                .count(),
-            2
-        );
+    fn the_poms_fetch_the_version_that_the_cache_is_named_after() {
+        let version = format!("<version>{VERSION}</version>");
+        for pom in [POM, CONNECT_POM] {
+            assert_eq!(pom.matches(&version).count(), 2, "{pom}");
+        }
     }
 }

@@ -37,6 +37,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::thread::{scope, sleep};
 use std::time::Duration;
@@ -45,6 +46,14 @@ use std::time::Duration;
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The folder with the jars of Kafka Connect and its sink to a file, fetched once: for the bench.
+///
+/// # Panics
+/// If they cannot be fetched.
+pub fn connect_libs() -> PathBuf {
+    jars::connect().unwrap_or_else(|error| panic!("cannot get Kafka Connect: {error:#}"))
+}
 
 /// A Kafka cluster: our own, or an outside one that cannot be cut.
 #[derive(Debug)]

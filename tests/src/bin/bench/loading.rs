@@ -6,6 +6,7 @@ use headwater_tests::loading::Loading;
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::unique;
 
+use super::consumers::CONSUMERS;
 use super::input::Input;
 use super::measure::{as_f64, cpu_of, end, number};
 use super::{Bench, PATIENCE};
@@ -35,6 +36,7 @@ pub(crate) fn run(bench: &Bench) {
         LINES,
         "path = ''\n",
     );
+    peers(bench, "an agent's records", &loading.topic, LINES);
     small(bench);
 }
 
@@ -83,6 +85,7 @@ fn small(bench: &Bench) {
     ] {
         measure(bench, what, &topic, SMALL, &config);
     }
+    peers(bench, "small ones", &topic, SMALL);
     let one = topic_of_small(bench, 1);
     measure(
         bench,
@@ -147,6 +150,22 @@ fn measure(bench: &Bench, what: &str, topic: &str, records: u64, config: &str) {
         as_f64(rss_kib) / 1024.0,
         as_f64(value_bytes) / 1e6 / cpu
     );
+}
+
+/// What others use for the same topic, once each: it is told apart by far more than the noise.
+fn peers(bench: &Bench, what: &str, topic: &str, records: u64) {
+    for (who, run) in CONSUMERS {
+        let used = run(bench, topic, records);
+        let millions = as_f64(records) / 1e6;
+        let floor = floor(bench, topic);
+        println!(
+            "| {who}: {what} | {:.2} | {:.2} | {:.2} | {:.1} | |",
+            used.cpu / millions,
+            floor / millions,
+            used.cpu / floor,
+            used.rss_mib
+        );
+    }
 }
 
 fn of_loader(bench: &Bench, topic: &str, records: u64, config: &str) -> Run {

@@ -6,12 +6,14 @@
 //!
 //! - kcat is the floor: the plainest user of librdkafka, which follows nothing, accounts for nothing,
 //!   and stores nothing.
-//! - rsyslog (imfile, omkafka, a queue in memory) is what is there already, without a guarantee.
+//! - rsyslog (imfile, omkafka, a queue in memory) is what is there already, without a guarantee; beside
+//!   the loader the same with imkafka, and Kafka Connect.
 //!
 //! `headwater-bench [PART…]`: all parts, or those that are named.
 #![expect(clippy::print_stdout, reason = "figures are printed")]
 
 mod backlog;
+mod consumers;
 mod following;
 mod input;
 mod loading;
