@@ -8,7 +8,7 @@ CARGO ?= cargo
 TESTED := --locked --workspace --features headwater-agent/crash-points,headwater-loader/crash-points
 export CROSS_CONFIG := cross.toml
 
-.PHONY: all demo test bins lint deny arm lambda bench fuzz tools clean
+.PHONY: all demo test bins lint deny release arm lambda bench fuzz tools clean
 
 all: bins
 
@@ -35,6 +35,12 @@ lint: tools
 deny:
 	command -v cargo-deny >/dev/null || { echo "installing cargo-deny, once"; $(CARGO) install --locked cargo-deny; }
 	$(CARGO) deny check licenses bans sources
+
+# What is installed on x86-64, stripped or with line tables: target/release-fast/headwater-agent and
+# target/release/headwater-loader. For devices with aarch64: `make arm`.
+release: tools
+	$(CARGO) build --locked -p headwater-agent --profile release-fast
+	$(CARGO) build --locked -p headwater-loader --release
 
 # The agent for aarch64, and a short follow-deliver-resume run of it under qemu-user.
 arm: tools bins

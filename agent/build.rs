@@ -1,4 +1,4 @@
-//! Links the agent that is released (profile `release-small`) without unwind tables.
+//! Links the agent that is released (profiles `release-small` and `release-fast`) without unwind tables.
 //!
 //! They are a seventh of it: those of the C libraries, and those of the standard library, which comes
 //! compiled with them whatever the profile says. Nothing reads them where a panic aborts: that it does
@@ -22,7 +22,9 @@ fn main() {
         .as_deref()
         .and_then(|out| out.ancestors().nth(3)?.file_name());
     let is_linux = env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "linux");
-    if profile.is_some_and(|profile| profile == "release-small") && is_linux {
+    let is_released =
+        profile.is_some_and(|profile| profile == "release-small" || profile == "release-fast");
+    if is_released && is_linux {
         let folder = env!("CARGO_MANIFEST_DIR");
         println!("cargo:rustc-link-arg-bins=-Wl,-T,{folder}/without-unwind-tables.ld");
         println!("cargo:rustc-cfg=without_unwind_tables");
