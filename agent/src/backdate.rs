@@ -7,6 +7,8 @@
 //! record of an earlier boot cannot be placed: it gets the moment at which the present boot began,
 //! which is later than any of its own, and the mark `"time_estimated":true`.
 //!
+//! A line that goes as its own bytes (`value = "raw"`) has no time, and gets none.
+//!
 //! Pure. A record sent twice may be given times a few milliseconds apart; its span is the same, so
 //! only the first that arrives is stored.
 
@@ -14,6 +16,7 @@ use std::borrow::Cow;
 
 use headwater_record::value::{rfc3339, unset_time};
 
+use crate::batch::RecordRef;
 use crate::spool::BatchId;
 use crate::spool::boot::InLanes;
 
@@ -27,8 +30,13 @@ pub struct Backdate {
 }
 
 impl Backdate {
-    /// The value as it goes to Kafka: with a time, where it has none yet.
-    pub fn value<'a>(&self, id: BatchId, value: &'a [u8]) -> Cow<'a, [u8]> {
+    /// A record's value as it goes to Kafka: with a time, where it has none yet. A line's own bytes stay as
+    /// they are, whatever they look like.
+    pub fn value<'a>(&self, id: BatchId, record: RecordRef<'a>) -> Cow<'a, [u8]> {
+        let value = record.value;
+        if record.raw {
+            return Cow::Borrowed(value);
+        }
         let Some((at, since_boot_ms)) = unset_time(value) else {
             return Cow::Borrowed(value);
         };
@@ -49,6 +57,7 @@ impl Backdate {
 #[cfg(test)]
 mod tests {
     use headwater_record::value::{Piece, SINCE_BOOT_MS_MAX, ValueWriter};
+    use headwater_record::{Kind, Span};
     use proptest::prelude::*;
 
     use super::*;
@@ -63,11 +72,21 @@ mod tests {
     }
 
     fn dated(id: u64, value: &[u8]) -> String {
+        dated_as(id, value, false)
+    }
+
+    fn dated_as(id: u64, value: &[u8], raw: bool) -> String {
         let backdate = Backdate {
             booted_ms: BOOTED,
             first_of_boot: [10, 1 << 60, 2 << 60].map(BatchId),
         };
-        String::from_utf8(backdate.value(BatchId(id), value).into_owned()).unwrap()
+        let record = RecordRef {
+            span: Span::empty_at(0),
+            kind: Kind::Data,
+            value,
+            raw,
+        };
+        String::from_utf8(backdate.value(BatchId(id), record).into_owned()).unwrap()
     }
 
     #[test]
@@ -84,6 +103,13 @@ mod tests {
             dated(9, &line(61_500, b"x")),
             r#"{"device":"pi-7","source":"app","time":"2026-11-18T11:06:40.000Z","message":"x","time_estimated":true}"#
         );
+    }
+
+    #[test]
+    fn a_line_that_goes_as_it_is_is_never_dated() {
+        let like_ours = line(61_500, b"x");
+        assert_eq!(dated_as(10, &like_ours, true).into_bytes(), like_ours);
+        assert_eq!(dated_as(9, &like_ours, true).into_bytes(), like_ours);
     }
 
     proptest! {

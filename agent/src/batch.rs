@@ -33,6 +33,8 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// Their values, one behind the other.
     pub values: Vec<u8>,
+    /// Whether its data are lines' bytes as they are, and no JSON objects. Notices are JSON all the same.
+    pub raw: bool,
     /// What the batch holds of the RAM window; none once it came back from the spool.
     pub permit: Option<Permit>,
 }
@@ -44,23 +46,16 @@ pub struct RecordRef<'a> {
     pub span: Span,
     /// Data or notice.
     pub kind: Kind,
-    /// Its JSON value.
+    /// Its value: a JSON object, or the bytes of a line.
     pub value: &'a [u8],
+    /// Whether it is the bytes of a line.
+    pub raw: bool,
 }
 
 impl Batch {
     /// The records, in order.
     pub fn records(&self) -> impl Iterator<Item = RecordRef<'_>> {
-        let (mut start, mut from) = (self.start, 0);
-        self.entries.iter().map(move |entry| {
-            let record = RecordRef {
-                span: Span::new(start, entry.end).unwrap_or(Span::empty_at(start)),
-                kind: entry.kind,
-                value: &self.values[from..entry.value_end as usize],
-            };
-            (start, from) = (entry.end, entry.value_end as usize);
-            record
-        })
+        records(self.start, &self.entries, &self.values, self.raw)
     }
 
     /// Offset behind the last record's span.
@@ -74,4 +69,24 @@ impl Batch {
             .last()
             .is_some_and(|entry| entry.kind == Kind::Close)
     }
+}
+
+/// The records that `entries` and `values` are, the first one's span starting at `start`.
+pub(crate) fn records<'a>(
+    mut start: u64,
+    entries: &'a [Entry],
+    values: &'a [u8],
+    raw: bool,
+) -> impl Iterator<Item = RecordRef<'a>> {
+    let mut from = 0;
+    entries.iter().map(move |entry| {
+        let record = RecordRef {
+            span: Span::new(start, entry.end).unwrap_or(Span::empty_at(start)),
+            kind: entry.kind,
+            value: &values[from..entry.value_end as usize],
+            raw: raw && entry.kind == Kind::Data,
+        };
+        (start, from) = (entry.end, entry.value_end as usize);
+        record
+    })
 }

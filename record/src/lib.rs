@@ -14,6 +14,7 @@
 //!
 //! This crate is pure: no I/O, no clock, no Kafka, no randomness.
 
+pub mod escape;
 pub mod headers;
 pub mod ledger;
 pub mod names;

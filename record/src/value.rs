@@ -1,4 +1,5 @@
-//! A record's value: one JSON object that any consumer can read alone.
+//! A record's value: one JSON object that any consumer can read alone. (With `value = "raw"` it is a line's own
+//! bytes, and nothing here is about it; notices are JSON all the same.)
 //!
 //! ```text
 //! {"device":"pi-7","source":"syslog","time":"2026-11-24T08:15:00.123Z","message":"…"}
@@ -106,22 +107,8 @@ impl ValueWriter {
         piece: Piece,
     ) {
         self.begin(out, time_ms);
-        out.extend_from_slice(b",\"message\":");
-        let raw = match std::str::from_utf8(line) {
-            Ok(text) => {
-                write_text(out, text);
-                raw
-            }
-            Err(_) => {
-                write_text(out, &String::from_utf8_lossy(line));
-                raw.or(Some(line))
-            }
-        };
-        if let Some(raw) = raw {
-            out.extend_from_slice(b",\"message_base64\":\"");
-            out.extend_from_slice(STANDARD.encode(raw).as_bytes());
-            out.push(b'"');
-        }
+        out.push(b',');
+        write_decoded(out, "message", line, raw);
         if piece.continued {
             out.extend_from_slice(b",\"continued\":true");
         }
@@ -184,6 +171,36 @@ impl ValueWriter {
         if let Some(time) = value.get_mut(at..at + TIME_BYTES) {
             time.copy_from_slice(&time_text(time_ms));
         }
+    }
+}
+
+/// Appends bytes to `out` as a field: `"name":"…"`, and where they are not UTF-8 `,"name_base64":"…"` behind it,
+/// which holds them exactly. `name` is a plain word.
+pub fn write_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+    write_decoded(out, name, bytes, None);
+}
+
+/// As [`write_bytes`]. `raw`: the bytes that `line` was decoded from, if it shows U+FFFD for some of them.
+fn write_decoded(out: &mut Vec<u8>, name: &str, line: &[u8], raw: Option<&[u8]>) {
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    let raw = match std::str::from_utf8(line) {
+        Ok(text) => {
+            write_text(out, text);
+            raw
+        }
+        Err(_) => {
+            write_text(out, &String::from_utf8_lossy(line));
+            raw.or(Some(line))
+        }
+    };
+    if let Some(raw) = raw {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"_base64\":\"");
+        out.extend_from_slice(STANDARD.encode(raw).as_bytes());
+        out.push(b'"');
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every kind of source to S3, through an outage: lines through steps, a rate limit with its notice,
-//! sensors on a tree as the kernel's sysfs has it, the journal; and the lanes, in their order.
+//! sensors on a tree as the kernel's sysfs has it, the journal; and the lanes, in their order. And lines that go
+//! as the bytes that they are, through a clock that is not set and the spool.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use headwater_tests::device_clock::DeviceClock;
 use headwater_tests::kafka::Kafka;
 use headwater_tests::loading::Loading;
 use headwater_tests::oracle::{decompress, wait_until};
@@ -290,5 +292,110 @@ fn steps_sensors_and_the_journal_through_an_outage_in_the_order_of_lanes() {
     });
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     assert_rows(&rows(&s3, &loading.bucket));
+    loading.assert_proven();
+}
+
+/// Lines that no JSON holds as they are, and some that look like headwater's own: an undated record, and a notice.
+fn odd_lines() -> Vec<Vec<u8>> {
+    let mut lines = vec![
+        b"plain".to_vec(),
+        Vec::new(),
+        b"NUL \0\0\0 and \x1b[2J".to_vec(),
+        b"\xff\xfe no UTF-8 \xc3".to_vec(),
+        "\u{fffd} \u{10feff} \u{1f980}".as_bytes().to_vec(),
+        br#"{"device":"pi-7","source":"app","time":"boot+00000000000001.000s","message":"x"}"#.to_vec(),
+        br#"{"device":"pi-7","source":"app","time":"2026-11-24T08:15:00.123Z","notice":"loss","reason":"x"}"#.to_vec(),
+        b" \t \r in it".to_vec(),
+    ];
+    // Every byte but LF, and enough of them for several batches.
+    for n in 0..3000_usize {
+        let bytes = (0..40).map(|at| u8::try_from((n * 7 + at * 13) % 256).unwrap_or_default());
+        let bytes = bytes.map(|byte| if byte == b'\n' { b'_' } else { byte });
+        lines.push(
+            [
+                format!("{n} ").as_bytes(),
+                &bytes.collect::<Vec<u8>>(),
+                b".",
+            ]
+            .concat(),
+        );
+    }
+    lines
+}
+
+#[test]
+fn lines_go_as_the_bytes_that_they_are() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "raw", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let lines = odd_lines();
+    let file = folder.path().join("app.log");
+    let joined = |lines: &[Vec<u8>]| -> Vec<u8> {
+        let ended = lines.iter().flat_map(|line| [line.as_slice(), b"\n"]);
+        ended.flatten().copied().collect()
+    };
+    fs::write(&file, joined(&lines)).expect("a file can be written");
+    // While the clock is unset all of it goes through the spool, where times are set that are not ours.
+    let device_clock = DeviceClock::unset();
+    let paths = file.display().to_string();
+    let more = "value = \"raw\"\n[spool]\nafter = \"300ms\"\n";
+    let setup = loading.agent(&paths, more);
+    let agent = setup.envs(device_clock.env()).start();
+    wait_until("all is in the spool", PATIENCE, || {
+        let told = status(&agent);
+        let counters = &told["counters"];
+        counters["records"] == lines.len() && counters["spooled"] == counters["batches"]
+    });
+    let export = agent.ask("spool export", &[]);
+    assert_eq!(export.code, Some(0), "{}", export.stderr);
+    let shown: Vec<Value> = (export.stdout.lines())
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect();
+    assert_eq!(shown.len(), lines.len());
+    assert_eq!(shown[0]["value"], "plain");
+    assert_eq!(shown[2]["value"], "NUL \0\0\0 and \x1b[2J");
+    assert_eq!(shown[3]["value_base64"], "//4gbm8gVVRGLTggww==");
+
+    let agent = agent.restart();
+    device_clock.set();
+    let raw = "format = \"raw\"\nraw_field = \"\"\npath = \"lines\"\n[flush]\nage = \"300ms\"\n";
+    let loader = loading.loader(raw).start();
+    let stored = || -> Vec<u8> {
+        let objects = s3.objects(&loading.bucket, "data/lines/");
+        let texts = (objects.iter()).map(|(key, bytes)| decompress(key, bytes));
+        texts.collect::<Vec<_>>().concat()
+    };
+    wait_until("all is stored", PATIENCE, || {
+        stored().len() >= joined(&lines).len()
+    });
+    // One is deleted: its close is JSON, and no line.
+    fs::remove_file(&file).expect("it is there");
+    wait_until("the file is closed", PATIENCE, || {
+        let records = kafka.records(&loading.topic);
+        (records.iter()).any(|record| record.header("hw-kind").as_deref() == Some("close"))
+    });
+    wait_until("the ledger is complete", PATIENCE, || {
+        loading.audit().code == Some(0)
+    });
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert!(stored() == joined(&lines), "other bytes are stored");
+    let records = kafka.records(&loading.topic);
+    let (notices, data): (Vec<_>, Vec<_>) =
+        (records.iter()).partition(|record| record.header("hw-kind").is_some());
+    let values: Vec<_> = data.iter().map(|record| record.value.clone()).collect();
+    assert!(values == lines, "the topic holds other values");
+    for notice in &notices {
+        let value: Value = serde_json::from_slice(&notice.value).expect("a notice is JSON");
+        assert!(
+            value["time"]
+                .as_str()
+                .is_some_and(|time| time.starts_with("20")),
+            "{value}"
+        );
+    }
+    assert!(!notices.is_empty());
+    let dead = s3.objects(&loading.bucket, "data/_dead_letters/");
+    assert!(dead.is_empty(), "{dead:?}");
     loading.assert_proven();
 }

@@ -28,7 +28,7 @@ pub(crate) fn run(bytes: &[u8]) {
     let [kinds, start, length, plain @ ..] = bytes else {
         return;
     };
-    let (start, kinds) = (u64::from(*start), Kinds(kinds & 0xf));
+    let (start, kinds) = (u64::from(*start), Kinds(kinds & 0x1f));
     let (keys, range) = (Keys::default(), (start, start + u64::from(*length)));
     for sealed in [false, true] {
         let raw = row(plain.to_vec(), range, kinds, sealed);
@@ -42,6 +42,7 @@ pub(crate) fn run(bytes: &[u8]) {
         let mut packer = Packer::new(Arc::default()).expect("memory for it");
         let again = packer.pack(BatchId(1), &batch).expect("memory for it");
         let again = again.unpack(&keys).expect("what was packed");
+        assert_eq!(again.raw, batch.raw);
         assert_eq!((again.entries, again.values), (batch.entries, batch.values));
     }
 }

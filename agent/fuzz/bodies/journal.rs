@@ -1,10 +1,13 @@
-//! A line of journalctl's: an entry whose cursor reads back, or none.
+//! A line of journalctl's: an entry whose cursor reads back, or none; however its message is written.
 
-use headwater_agent::journal::entry::{Cursor, parse};
+use headwater_agent::journal::entry::{Cursor, Malformed, parse};
 
 pub(crate) fn run(bytes: &[u8]) {
     let more = ["_UID".to_owned(), "DEVICE".to_owned()];
-    if let Ok(entry) = parse(bytes, &more, true) {
+    let escaped = parse(bytes, &more, Malformed::Escaped);
+    let beside = parse(bytes, &more, Malformed::Beside);
+    assert_eq!(escaped.is_ok(), beside.is_ok());
+    for entry in [escaped, beside].into_iter().flatten() {
         assert!(entry.row.contains_key("message"));
         assert!(!entry.row.contains_key("device"));
         assert_eq!(Cursor::parse(&entry.cursor.argument()), Some(entry.cursor));

@@ -3,9 +3,10 @@
 
 use std::fmt::Write;
 
+use headwater_record::value::write_bytes;
 use tokio::sync::mpsc::Sender;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, RecordRef};
 
 /// Most watchers at a time.
 pub const TAPS_MAX: usize = 4;
@@ -80,7 +81,7 @@ fn wants(tap: &Tap, batch: &Batch) -> bool {
     (tap.source.as_deref()).is_none_or(|source| batch.stream.source() == source)
 }
 
-/// One line a record: its headers as the wire has them, and its value.
+/// One line a record: its headers as the wire has them, and its value as [`write_value`] shows it.
 pub(crate) fn render(batch: &Batch, out: &mut Vec<u8>) {
     let stream = serde_json::to_string(batch.stream.as_str()).unwrap_or_default();
     let mut head = String::new();
@@ -90,15 +91,26 @@ pub(crate) fn render(batch: &Batch, out: &mut Vec<u8>) {
         let kind = record.kind.header().unwrap_or("data");
         let written = write!(
             head,
-            "{{\"stream\":{stream},\"span\":\"{}:{}+{}\",\"kind\":\"{kind}\",\"value\":",
+            "{{\"stream\":{stream},\"span\":\"{}:{}+{}\",\"kind\":\"{kind}\",",
             batch.generation,
             span.start(),
             span.end() - span.start()
         );
         debug_assert!(written.is_ok(), "a String takes every text");
         out.extend_from_slice(head.as_bytes());
-        out.extend_from_slice(record.value);
+        write_value(record, out);
         out.extend_from_slice(b"}\n");
+    }
+}
+
+/// A record's value as a field: `"value":{…}`. The bytes of a line are a text, in which nothing can steer a
+/// terminal that JSON escapes; where they are not UTF-8, their base64 stands beside it.
+pub(crate) fn write_value(record: RecordRef<'_>, out: &mut Vec<u8>) {
+    if record.raw {
+        write_bytes(out, "value", record.value);
+    } else {
+        out.extend_from_slice(b"\"value\":");
+        out.extend_from_slice(record.value);
     }
 }
 
@@ -124,6 +136,7 @@ mod tests {
             start: 10,
             entries: vec![entry(14, 7, Kind::Data), entry(14, 9, Kind::Close)],
             values: b"{\"a\":1}{}".to_vec(),
+            raw: false,
             permit: None,
         }
     }
@@ -162,6 +175,30 @@ mod tests {
         );
         assert!(of_one.try_recv().is_err());
         assert_eq!(next(&mut of_all).len() + next(&mut of_all).len(), 4);
+    }
+
+    #[test]
+    fn bytes_of_lines_are_shown_as_text_and_exactly() {
+        let mut raw = batch("app");
+        (raw.raw, raw.values) = (true, b"{\"ab\xff\0\"{}".to_vec());
+        let mut out = Vec::new();
+        render(&raw, &mut out);
+        let lines: Vec<Value> = out
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        assert_eq!(lines[0]["value"], "{\"ab\u{fffd}\0\"");
+        assert_eq!(lines[0]["value_base64"], "eyJhYv8AIg==");
+        // A notice is JSON all the same.
+        assert_eq!(
+            (&lines[1]["value"], lines[1].get("value_base64")),
+            (&json!({}), None)
+        );
+        raw.values = b"plain{}{}".to_vec();
+        out.clear();
+        render(&raw, &mut out);
+        assert!(out.starts_with(br#"{"stream":"pi-7/app//a","span":"0000000000000007:10+4","kind":"data","value":"plain{}"}"#));
     }
 
     #[test]

@@ -280,6 +280,7 @@ mod tests {
                 kind: Kind::Data,
             }],
             values,
+            raw: false,
             permit: None,
         })
     }

@@ -1,6 +1,7 @@
 //! `headwater-agent test --config FILE --source ID < SAMPLE`: what a source makes of a sample.
 //!
-//! Standard output has a line for each record, as it would be sent; standard error says how many
+//! Standard output has a line for each record, as it would be sent (of `value = "raw"` a JSON object with
+//! the text, and the base64 of what is no UTF-8); standard error says how many
 //! lines became what. Nothing is connected to, and nothing is remembered. The sample of a journal is
 //! entries as `journalctl -o json` writes them.
 
@@ -12,6 +13,7 @@ use anyhow::bail;
 use headwater_record::Generation;
 use headwater_record::value::ValueWriter;
 
+use crate::admin::tap::write_value;
 use crate::clock::{monotonic, wall_ms};
 use crate::config::{FileSource, Host, Plan};
 use crate::frame::frames::{Chunk, Frames};
@@ -139,13 +141,23 @@ fn said(n_records: u64, tally: Tally) -> String {
     )
 }
 
-/// Writes the draft's records, and begins another where it ends.
+/// Writes the draft's records, and begins another where it ends. The bytes of a line are shown as `tap` shows
+/// them.
 fn show(draft: &mut Draft, out: &mut impl Write) -> io::Result<u64> {
     let full = std::mem::replace(draft, Draft::new(draft.end()));
     let mut n_records = 0;
-    for value in full.values() {
-        out.write_all(value)?;
-        out.write_all(b"\n")?;
+    let mut shown = Vec::new();
+    for record in full.records() {
+        shown.clear();
+        if record.raw {
+            shown.push(b'{');
+            write_value(record, &mut shown);
+            shown.push(b'}');
+        } else {
+            shown.extend_from_slice(record.value);
+        }
+        shown.push(b'\n');
+        out.write_all(&shown)?;
         n_records += 1;
     }
     Ok(n_records)
@@ -203,6 +215,20 @@ mod tests {
             "6 lines: 4 records; 1 filtered, 2 repeats, 0 cut by the rate limit, 0 too large; \
              1 could not be parsed\n"
         );
+    }
+
+    #[test]
+    fn bytes_of_lines_are_shown_so_that_a_terminal_can_bear_them() {
+        let source = "value = \"raw\"\nencoding = \"latin1\"\n\
+                      [[file.process]]\nstep = \"drop\"\nfield = \"message\"\nmatches = \"^x\"\n";
+        let (values, said) = tested(source, "a\u{1b}[2J\r\nx\n\u{e9}\n").unwrap();
+        let expected = [
+            serde_json::json!({"value": "a\u{1b}[2J"}),
+            // Two bytes in the sample, which is UTF-8.
+            serde_json::json!({"value": "\u{e9}"}),
+        ];
+        assert_eq!(values, expected);
+        assert!(said.starts_with("3 lines: 2 records; 1 filtered"), "{said}");
     }
 
     #[test]

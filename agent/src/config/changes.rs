@@ -161,6 +161,9 @@ mod tests {
         assert_eq!(changes, expected);
         assert!(changes.concerns("j") && !changes.concerns("stays") && !changes.concerns("s"));
         assert_eq!(Changes::between(&new, &new), Ok(Changes::default()));
+        let raw = plan("KAFKA[[file]]\nid = 'a'\npaths = ['/a']\nvalue = 'raw'\n");
+        let json = plan("KAFKA[[file]]\nid = 'a'\npaths = ['/a']\n");
+        assert_eq!(Changes::between(&json, &raw).unwrap().changed, ["a"]);
     }
 
     #[test]

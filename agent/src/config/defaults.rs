@@ -6,6 +6,7 @@ use headwater_msk::{Bytes, Period};
 
 use super::file::{LastLine, StartAt};
 use crate::delivery::uplink::Session;
+use crate::process::Form;
 use crate::sample::read::Kind;
 use crate::spool::{Lane, WhenFull};
 
@@ -114,8 +115,15 @@ defaults! {
     /// Longer than a program pauses within a line; used where `last_line` is not "wait".
     "file.last_line_after" LAST_LINE_AFTER: Period = Period::secs(5);
 
+    /// Any consumer can read it alone, and it says when and by which device. "raw" is for who wants a line's
+    /// bytes and nothing else.
+    "file.value" FILE_VALUE: Form = Form::Json;
+
     /// As with files: nothing that is there is left out unless somebody says so.
     "journal.start_at" JOURNAL_START_AT: StartAt = StartAt::Beginning;
+
+    /// As with files.
+    "journal.value" JOURNAL_VALUE: Form = Form::Json;
 
     /// The simplest that there is: a number in a file.
     "sensor.kind" KIND: Kind = Kind::Number;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use super::plan::JournalSource;
 use super::problems::Check;
 use super::{defaults, file, process};
+use crate::journal::entry::NAMES;
+use crate::process::Form;
 
 impl Check {
     /// Checks the journal source at `key`.
@@ -42,6 +44,16 @@ impl Check {
                 "and start_at say two things: keep one",
             );
         }
+        let form = source.value.unwrap_or(defaults::JOURNAL_VALUE);
+        if form == Form::Raw {
+            self.raw(key, &source.process, source.repeats, &NAMES);
+            if !source.fields.is_empty() {
+                self.problem(
+                    &format!("{key}.fields"),
+                    "value = \"raw\" passes the message alone on: leave them out, or take value = \"json\"",
+                );
+            }
+        }
         Some(JournalSource {
             units: source.units,
             priority: source.priority,
@@ -49,7 +61,12 @@ impl Check {
             start_at: source.start_at.unwrap_or(defaults::JOURNAL_START_AT),
             directory,
             fields: source.fields,
-            process: self.process(key, source.process, source.repeats, source.rate_limit),
+            process: self.process(
+                (key, form),
+                source.process,
+                source.repeats,
+                source.rate_limit,
+            ),
             id: id?,
         })
     }
@@ -68,6 +85,7 @@ impl JournalSource {
                 .as_ref()
                 .map(|path| path.to_string_lossy().into_owned()),
             fields: self.fields.clone(),
+            value: Some(self.process.form),
             repeats: process::written_repeats(&self.process),
             rate_limit: process::written_limit(&self.process),
             process: self.process.steps.written().to_vec(),

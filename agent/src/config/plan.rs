@@ -338,6 +338,7 @@ impl FileSource {
             last_line: Some(self.last_line),
             last_line_after: Some(Period(self.last_line_after)),
             multiline: self.effective_multiline(),
+            value: Some(self.process.form),
             repeats: process::written_repeats(&self.process),
             rate_limit: process::written_limit(&self.process),
             process: self.process.steps.written().to_vec(),

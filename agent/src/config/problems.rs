@@ -12,12 +12,14 @@ use headwater_record::{DeviceId, SourceId};
 
 use super::file::LastLine;
 use super::plan::{FileSource, JournalSource, SensorSource};
+use super::process::LINE_NAMES;
 use super::{Host, Listen, defaults, file, memory};
 use crate::delivery::allowance::Budgets;
 use crate::delivery::uplink::{self, Hours, UplinkSettings};
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::frame::multiline::{self, Multiline};
+use crate::process::Form;
 use crate::produce::key::Key;
 use crate::spool::sealing::KeyFiles;
 
@@ -258,6 +260,11 @@ impl Check {
                 LastLine::Wait | LastLine::Complete => AtCut::Complete,
             },
         };
+        let form = source.value.unwrap_or(defaults::FILE_VALUE);
+        if form == Form::Raw {
+            self.raw(key, &source.process, source.repeats, &LINE_NAMES);
+            self.redacts_bytes(key, &source.process, framing.encoding);
+        }
         let multiline_timeout = self.interval(
             &format!("{key}.multiline.timeout"),
             source.multiline.and_then(|written| written.timeout),
@@ -281,7 +288,12 @@ impl Check {
                 source.close_after,
                 defaults::CLOSE_AFTER,
             ),
-            process: self.process(key, source.process, source.repeats, source.rate_limit),
+            process: self.process(
+                (key, form),
+                source.process,
+                source.repeats,
+                source.rate_limit,
+            ),
             id: id?,
             paths,
         })

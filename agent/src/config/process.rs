@@ -5,13 +5,17 @@ use headwater_record::steps::{RESERVED, StepFile, Steps};
 
 use super::file;
 use super::problems::Check;
-use crate::process::{ProcessPlan, RateLimit};
+use crate::frame::encoding::Encoding;
+use crate::process::{Form, ProcessPlan, RateLimit};
+
+/// What steps find in the row of a file's line, before a step has made anything else.
+pub(super) const LINE_NAMES: [&str; 3] = ["message", "continued", "continues"];
 
 impl Check {
-    /// Checks `process`, `repeats` and `rate_limit` of the source at `key`.
+    /// Checks `process`, `repeats` and `rate_limit` of the source at `key`, whose values are of this form.
     pub(super) fn process(
         &mut self,
-        key: &str,
+        (key, form): (&str, Form),
         written: Vec<StepFile>,
         repeats: Option<file::Repeats>,
         rate_limit: Option<file::RateLimit>,
@@ -54,10 +58,86 @@ impl Check {
             }
         });
         ProcessPlan {
+            form,
             steps,
             repeats,
             rate_limit,
             ..ProcessPlan::default()
+        }
+    }
+}
+
+// `value = "raw"`: the value is a line's bytes. A step may say whether the line goes, and cover parts of it;
+// there is no place for what it makes.
+impl Check {
+    /// Checks what a source at `key` does with lines that go as they are. `names`: the fields that steps find.
+    pub(super) fn raw(
+        &mut self,
+        key: &str,
+        written: &[StepFile],
+        repeats: Option<file::Repeats>,
+        names: &[&str],
+    ) {
+        for (index, step) in written.iter().enumerate() {
+            let key = format!("{key}.process[{index}]");
+            let asked = match step {
+                StepFile::Parse(_)
+                | StepFile::Rename(_)
+                | StepFile::Remove(_)
+                | StepFile::Add(_) => {
+                    self.problem(
+                        &key,
+                        "it makes or changes fields, and value = \"raw\" sends the line's bytes alone: leave the \
+                         step to the loader, or take value = \"json\"",
+                    );
+                    continue;
+                }
+                StepFile::Keep(step) | StepFile::Drop(step) => vec![step.field.as_str()],
+                StepFile::Sample(step) => step.field.as_deref().into_iter().collect(),
+                StepFile::Redact(step) => {
+                    let fields = step.fields.iter().flatten();
+                    fields.map(String::as_str).collect()
+                }
+            };
+            // Of what is redacted, only the message goes.
+            let known = match step {
+                StepFile::Redact(_) => &names[..1],
+                _ => names,
+            };
+            let unknown = |field: &&str| !known.contains(&field.strip_prefix('/').unwrap_or(field));
+            if let Some(field) = asked.into_iter().find(unknown) {
+                self.problem(
+                    &key,
+                    format!(
+                        "with value = \"raw\" there is no field {field:?}, but {}: name one of these, or take \
+                         value = \"json\"",
+                        known.join(", ")
+                    ),
+                );
+            }
+        }
+        if repeats.is_some() {
+            self.problem(
+                &format!("{key}.repeats"),
+                "a record that stands for several says so in a field, and value = \"raw\" has none: leave it out, \
+                 or take value = \"json\"",
+            );
+        }
+    }
+
+    /// What is covered of a line is put back into its bytes: that is done for UTF-8 alone.
+    pub(super) fn redacts_bytes(&mut self, key: &str, written: &[StepFile], encoding: Encoding) {
+        let redacts = |step: &StepFile| matches!(step, StepFile::Redact(_));
+        if let Some(index) = written.iter().position(redacts)
+            && encoding != Encoding::UTF_8
+        {
+            self.problem(
+                &format!("{key}.process[{index}]"),
+                format!(
+                    "with value = \"raw\" what is covered is put back into the line's bytes, which is done for \
+                     UTF-8 alone, and the encoding is {encoding}: leave the step out, or take value = \"json\""
+                ),
+            );
         }
     }
 }

@@ -16,6 +16,7 @@ pub fn give_up(batch: &Batch, now_ms: u64) -> Batch {
         start: batch.start,
         entries: Vec::new(),
         values: Vec::new(),
+        raw: false,
         permit: None,
     };
     let (mut records, mut end) = (0, batch.start);
@@ -41,6 +42,7 @@ pub fn loss(like: &Batch, (start, end): (u64, u64), records: u64, now_ms: u64) -
         start,
         entries: Vec::new(),
         values: Vec::new(),
+        raw: false,
         permit: None,
     };
     push_loss(&mut batch, end, records, now_ms);
@@ -93,6 +95,7 @@ mod tests {
                 start,
                 entries: Vec::new(),
                 values: Vec::new(),
+                raw: false,
                 permit: None,
             };
             let mut end = start;

@@ -78,6 +78,7 @@ impl Rig {
                 kind,
             }],
             values: vec![b'x'; bytes],
+            raw: false,
             permit: self.budget.try_take(bytes),
         }
     }

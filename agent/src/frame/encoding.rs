@@ -46,7 +46,9 @@ enum Units {
 pub struct Text<'a> {
     /// UTF-8, but for malformed bytes of a file in UTF-8: those are left to the one who writes it.
     pub bytes: Cow<'a, [u8]>,
-    /// The line as it lies in the file, if `bytes` shows U+FFFD for some of it.
+    /// The line as it lies in the file.
+    pub exact: &'a [u8],
+    /// The same, if `bytes` shows U+FFFD for some of it.
     pub raw: Option<&'a [u8]>,
 }
 
@@ -204,6 +206,7 @@ impl Resolved {
         if self.of == UTF_8 {
             return Text {
                 bytes: Cow::Borrowed(line),
+                exact: line,
                 raw: None,
             };
         }
@@ -213,6 +216,7 @@ impl Resolved {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
             },
+            exact: line,
             raw: malformed.then_some(line),
         }
     }

@@ -76,7 +76,9 @@ pub struct Line<'a> {
     pub end: u64,
     /// Its text, without the end mark; UTF-8, but for malformed bytes of a file in UTF-8.
     pub bytes: &'a [u8],
-    /// The bytes that it was decoded from, if the text shows U+FFFD for some of them.
+    /// The bytes that it was decoded from: as it lies in the file, without the end mark.
+    pub exact: &'a [u8],
+    /// The same, if the text shows U+FFFD for some of them.
     pub raw: Option<&'a [u8]>,
     /// Which piece of a line it is.
     pub piece: Piece,
@@ -89,6 +91,7 @@ impl Frame<'_> {
             FrameKind::Line(content) => Some(Line {
                 end: self.end,
                 bytes: &content.text.bytes,
+                exact: content.text.exact,
                 raw: content.text.raw,
                 piece: content.piece,
             }),

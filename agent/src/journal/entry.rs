@@ -9,9 +9,12 @@
 //! A value is a text, a list of bytes where it is not UTF-8, or a list of either where a field stands
 //! several times. Source: systemd, `docs/JOURNAL_EXPORT_FORMATS.md`.
 
+use headwater_record::escape;
 use headwater_record::steps::{RESERVED, Row};
 use headwater_record::value::{Piece, line_row};
 use serde_json::{Map, Value};
+
+use crate::process::{Form, ProcessPlan};
 
 /// Fields that every record has, where the entry has them: ours, and the journal's.
 const FIELDS: [(&str, &str); 5] = [
@@ -20,6 +23,17 @@ const FIELDS: [(&str, &str); 5] = [
     ("pid", "_PID"),
     ("host", "_HOSTNAME"),
     ("boot", "_BOOT_ID"),
+];
+
+/// What steps find in every row.
+pub(crate) const NAMES: [&str; 7] = [
+    "message",
+    "priority",
+    FIELDS[0].0,
+    FIELDS[1].0,
+    FIELDS[2].0,
+    FIELDS[3].0,
+    FIELDS[4].0,
 ];
 
 /// What journalctl is asked for beside `more`: the cursor comes unasked.
@@ -81,12 +95,35 @@ pub struct Entry {
     pub row: Row,
 }
 
+/// How a message that is not UTF-8 stands in the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// As a text with U+FFFD for what cannot be read.
+    Shown,
+    /// So, and its exact bytes beside it.
+    Beside,
+    /// As a text that its bytes are made of again: see [`escape`].
+    Escaped,
+}
+
+impl Malformed {
+    /// As a source's lines want it.
+    pub fn of(process: &ProcessPlan) -> Self {
+        match process.form {
+            Form::Raw => Self::Escaped,
+            // The exact bytes would show what redaction covers.
+            Form::Json if process.steps.redacts() => Self::Shown,
+            Form::Json => Self::Beside,
+        }
+    }
+}
+
 /// Reads a line of journalctl's. `more`: fields that are passed on besides, by their own names, in
-/// lower case. `exact`: whether the bytes of a message that is not UTF-8 go beside its text.
+/// lower case.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(line: &[u8], more: &[String], exact: bool) -> Result<Entry, &'static str> {
+pub fn parse(line: &[u8], more: &[String], malformed: Malformed) -> Result<Entry, &'static str> {
     let object: Map<String, Value> =
         serde_json::from_slice(line).map_err(|_| "it is no JSON object")?;
     let text = |field: &str| object.get(field).and_then(Value::as_str);
@@ -94,7 +131,13 @@ pub fn parse(line: &[u8], more: &[String], exact: bool) -> Result<Entry, &'stati
         .and_then(Cursor::parse)
         .ok_or("it has no cursor")?;
     let message = object.get("MESSAGE").map(bytes).unwrap_or_default();
-    let mut row = line_row(&message, Piece::default(), exact);
+    let mut row = match malformed {
+        Malformed::Escaped => {
+            let text = escape::text(&message);
+            line_row(text.as_bytes(), Piece::default(), false)
+        }
+        other => line_row(&message, Piece::default(), other == Malformed::Beside),
+    };
     if let Some(priority) = text("PRIORITY").and_then(|text| text.parse::<u8>().ok()) {
         row.insert("priority".into(), priority.into());
     }
@@ -174,7 +217,7 @@ mod tests {
             r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1764000000123456"{fields}}}"#
         );
         let more: Vec<_> = more.iter().map(|field| (*field).to_owned()).collect();
-        let entry = parse(line.as_bytes(), &more, true)?;
+        let entry = parse(line.as_bytes(), &more, Malformed::Beside)?;
         Ok(Value::from(entry.row).to_string())
     }
 
@@ -206,14 +249,14 @@ mod tests {
         ] {
             assert_eq!(shown(fields, more).as_deref(), Ok(row));
         }
-        assert!(parse(b"{}", &[], true).is_err());
-        assert!(parse(b"-- No entries --", &[], true).is_err());
+        assert!(parse(b"{}", &[], Malformed::Beside).is_err());
+        assert!(parse(b"-- No entries --", &[], Malformed::Beside).is_err());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_an_entry_or_none(bytes in prop::collection::vec(any::<u8>(), 0..60), text in ".{0,40}") {
-            prop_assert!(parse(&bytes, &[], true).is_err());
+            prop_assert!(parse(&bytes, &[], Malformed::Beside).is_err());
             Cursor::parse(&text);
             let message = Value::from(text.clone());
             let row = shown(&format!(r#","MESSAGE":{message}"#), &[]).unwrap();

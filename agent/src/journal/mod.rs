@@ -34,7 +34,7 @@ use tokio::sync::mpsc::Sender;
 pub use self::child::BYTES_MAX;
 use self::child::Running;
 pub(crate) use self::child::{Output, Whole};
-use self::entry::{Cursor, Entry};
+use self::entry::{Cursor, Entry, Malformed};
 pub(crate) use self::place::is_journal;
 use self::place::{Place, marker_of};
 use self::sequence::Sequence;
@@ -217,7 +217,7 @@ impl<R: Registry> Journal<R> {
             .split(|byte| *byte == b'\n')
             .next()
             .unwrap_or_default();
-        let found = entry::parse(first, &[], false)
+        let found = entry::parse(first, &[], Malformed::Shown)
             .ok()
             .map(|entry| entry.cursor);
         current.found(found.as_ref());
@@ -243,12 +243,12 @@ impl<R: Registry> Journal<R> {
     /// Takes whole lines; `false` where the agent stops.
     fn take(&mut self, lines: &[u8], too_long: &mut bool) -> Result<bool, SourceError> {
         let mut batch = None;
+        let malformed = Malformed::of(&self.source.process);
         for line in lines
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
         {
-            let exact = !self.source.process.steps.redacts();
-            let entry = match entry::parse(line, &self.source.fields, exact) {
+            let entry = match entry::parse(line, &self.source.fields, malformed) {
                 Ok(entry) => entry,
                 Err(why) => {
                     tracing::debug!("source {}: a line of journalctl's: {why}", self.source.id);

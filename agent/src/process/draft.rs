@@ -4,7 +4,7 @@ use headwater_record::notice::Notice;
 use headwater_record::value::ValueWriter;
 use headwater_record::{Generation, Kind, StreamId};
 
-use crate::batch::{Batch, Entry};
+use crate::batch::{Batch, Entry, RecordRef, records};
 use crate::budget::Permit;
 use crate::frame::frames::Line;
 
@@ -27,6 +27,7 @@ pub struct Draft {
     start: u64,
     entries: Vec<Entry>,
     values: Vec<u8>,
+    raw: bool,
 }
 
 impl Draft {
@@ -36,6 +37,7 @@ impl Draft {
             start,
             entries: Vec::new(),
             values: Vec::new(),
+            raw: false,
         }
     }
 
@@ -55,6 +57,15 @@ impl Draft {
         self.push(line.end, Kind::Data, |values| {
             writer.decoded_line(values, time_ms, line.bytes, line.raw, line.piece);
         })
+    }
+
+    /// Adds a line that goes as its bytes are, or returns that there is no room for it. A draft holds lines of
+    /// one form only.
+    #[must_use]
+    pub fn raw(&mut self, end: u64, bytes: &[u8]) -> bool {
+        let added = self.push(end, Kind::Data, |values| values.extend_from_slice(bytes));
+        self.raw |= added;
+        added
     }
 
     /// Adds a record of any kind whose span ends at `end`, or returns that there is no room for it.
@@ -97,13 +108,9 @@ impl Draft {
         self.push(end, kind, |values| writer.notice(values, time_ms, notice))
     }
 
-    /// The values of its records, in order.
-    pub fn values(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = [0]
-            .into_iter()
-            .chain(self.entries.iter().map(|entry| entry.value_end));
-        (starts.zip(&self.entries))
-            .map(|(start, entry)| &self.values[start as usize..entry.value_end as usize])
+    /// Its records, in order.
+    pub fn records(&self) -> impl Iterator<Item = RecordRef<'_>> {
+        records(self.start, &self.entries, &self.values, self.raw)
     }
 
     /// What it takes of the RAM window, bytes.
@@ -132,6 +139,7 @@ impl Draft {
             start: self.start,
             entries: self.entries,
             values: self.values,
+            raw: self.raw,
             permit: permit.map(|mut permit| {
                 permit.shrink(bytes);
                 permit
@@ -160,6 +168,7 @@ mod tests {
         Line {
             end,
             bytes,
+            exact: bytes,
             raw: None,
             piece: Piece::default(),
         }

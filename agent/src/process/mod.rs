@@ -21,6 +21,8 @@
 //! much, a `filtered` notice stands for every 4 MiB of nothing but dropped lines. What the rate limit
 //! cuts is covered by a loss notice. What was held back and is not told yet is not settled either.
 //!
+//! **Raw values** are the lines' own bytes. Steps look at a text of them, and decide; what goes is the bytes.
+//!
 //! **Redaction comes first.** Steps run before anything of a line is in a batch, so what they cover
 //! reaches neither the spool nor a queue.
 
@@ -30,5 +32,5 @@ pub mod plan;
 pub mod stage;
 
 pub use self::draft::{BATCH_BYTES, BATCH_RECORDS_MAX, BATCH_VALUES_MAX, Draft};
-pub use self::plan::{Counters, ProcessPlan, RateLimit};
+pub use self::plan::{Counters, Form, ProcessPlan, RateLimit};
 pub use self::stage::{Stage, State, Tally};

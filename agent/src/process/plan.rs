@@ -5,13 +5,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use headwater_record::steps::Steps;
+use serde::{Deserialize, Serialize};
 
 use super::Tally;
+
+/// What the value of a record is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// A JSON object that any consumer can read alone.
+    #[default]
+    Json,
+    /// The line's bytes, as they lie in the file.
+    Raw,
+}
 
 /// What one source does with its lines.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessPlan {
-    /// The steps, in order.
+    /// What its records' values are.
+    pub form: Form,
+    /// The steps, in order. Where values are raw they decide which lines go, and cover what must not leave.
     pub steps: Steps,
     /// Equal lines, one after the other, are counted for so long before they are told as one.
     pub repeats: Option<Duration>,
@@ -24,7 +38,7 @@ pub struct ProcessPlan {
 impl PartialEq for ProcessPlan {
     /// What was counted does not count.
     fn eq(&self, other: &Self) -> bool {
-        let of = |plan: &Self| (plan.repeats, plan.rate_limit);
+        let of = |plan: &Self| (plan.form, plan.repeats, plan.rate_limit);
         self.steps == other.steps && of(self) == of(other)
     }
 }

@@ -3,13 +3,16 @@
 //! All or nothing for each line: where the batch has no room for what becomes of it, the stage says
 //! so, and the line is offered again to the next batch, as if it had not been seen.
 
+use std::borrow::Cow;
+
+use headwater_record::escape;
 use headwater_record::notice::{Notice, reason};
 use headwater_record::steps::{Ran, Row};
 use headwater_record::value::{Piece, ValueWriter, append_number, decoded_row, line_row};
 use headwater_record::{Generation, Kind};
 
 use super::gates::{KEPT_BYTES_MAX, Limit, Pass, Repeats};
-use super::{Draft, ProcessPlan};
+use super::{Draft, Form, ProcessPlan};
 use crate::clock::Monotonic;
 use crate::frame::frames::Line;
 
@@ -98,7 +101,10 @@ impl<'a> Stage<'a> {
     #[must_use]
     pub fn line(&mut self, draft: &mut Draft, line: &Line<'_>) -> bool {
         if self.plan.is_plain() {
-            return draft.line(self.writer, self.time_ms, line);
+            return match self.plan.form {
+                Form::Json => draft.line(self.writer, self.time_ms, line),
+                Form::Raw => draft.raw(line.end, line.exact),
+            };
         }
         let is_due = |at: Monotonic| at <= self.now;
         if self.state.due_at(self.plan).is_some_and(is_due) && !self.tell(draft) {
@@ -111,7 +117,8 @@ impl<'a> Stage<'a> {
         self.take(draft, line.end, ran, may_repeat, value)
     }
 
-    /// As [`Stage::line`], for what is a row already: it ends at `end`.
+    /// As [`Stage::line`], for what is a row already: it ends at `end`. Where values are raw, `message` is a
+    /// text of [`escape::text`].
     #[must_use]
     pub fn row(&mut self, draft: &mut Draft, end: u64, time_ms: u64, mut row: Row) -> bool {
         let is_due = |at: Monotonic| at <= self.now;
@@ -123,7 +130,10 @@ impl<'a> Stage<'a> {
         value.clear();
         let ran = self.plan.steps.run(&mut row, self.generation.0 ^ end);
         if !ran.dropped {
-            self.writer.row(&mut value, time_ms, &row);
+            match self.plan.form {
+                Form::Json => self.writer.row(&mut value, time_ms, &row),
+                Form::Raw => value.extend_from_slice(&message_of(&row)),
+            }
         }
         self.take(draft, end, ran, true, value)
     }
@@ -174,6 +184,9 @@ impl<'a> Stage<'a> {
     /// Runs the steps, and writes the value of what they leave.
     fn make(&self, value: &mut Vec<u8>, line: &Line<'_>) -> Ran {
         let (steps, piece) = (&self.plan.steps, line.piece);
+        if self.plan.form == Form::Raw {
+            return self.make_raw(value, line);
+        }
         if steps.is_empty() {
             let (bytes, raw) = (line.bytes, line.raw);
             (self.writer).decoded_line(value, self.time_ms, bytes, raw, piece);
@@ -192,6 +205,29 @@ impl<'a> Stage<'a> {
         let ran = steps.run(&mut row, self.generation.0 ^ line.end);
         if !ran.dropped {
             self.writer.row(value, self.time_ms, &row);
+        }
+        ran
+    }
+
+    /// As [`Stage::make`], where the value is the line's bytes: the steps see a text of them, and change
+    /// it only by covering what must not leave.
+    fn make_raw(&self, value: &mut Vec<u8>, line: &Line<'_>) -> Ran {
+        let (steps, piece) = (&self.plan.steps, line.piece);
+        if steps.is_empty() {
+            value.extend_from_slice(line.exact);
+            return Ran::default();
+        }
+        let text = match steps.redacts() && piece != Piece::default() {
+            true => PIECE.into(),
+            false => escape::text(line.bytes),
+        };
+        let mut row = line_row(text.as_bytes(), piece, false);
+        let ran = steps.run(&mut row, self.generation.0 ^ line.end);
+        if !ran.dropped {
+            match steps.redacts() {
+                true => value.extend_from_slice(&message_of(&row)),
+                false => value.extend_from_slice(line.exact),
+            }
         }
         ran
     }
@@ -244,7 +280,10 @@ impl<'a> Stage<'a> {
             self.tally.too_large += u64::from(added);
             added
         } else {
-            draft.push(end, Kind::Data, |out| out.extend_from_slice(value))
+            match self.plan.form {
+                Form::Json => draft.push(end, Kind::Data, |out| out.extend_from_slice(value)),
+                Form::Raw => draft.raw(end, value),
+            }
         };
         if added {
             self.state.limit.pass();
@@ -285,6 +324,12 @@ impl<'a> Stage<'a> {
         }
         told
     }
+}
+
+/// The bytes of a row's message, as a text of [`escape::text`].
+fn message_of(row: &Row) -> Cow<'_, [u8]> {
+    let message = row.get("message").and_then(serde_json::Value::as_str);
+    escape::bytes(message.unwrap_or_default())
 }
 
 fn loss(reason: &str) -> Notice {

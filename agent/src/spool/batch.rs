@@ -8,7 +8,8 @@
 //!
 //! Where there is a key, the blob is sealed with it ([`super::sealing`]).
 //!
-//! Kinds: 0 data, 1 loss, 2 close. Id, stream, generation and start stand in columns beside it, and
+//! Kinds: 0 data, 1 loss, 2 close, 3 filtered. Whether the values of data are lines' own bytes stands among
+//! the row's kinds: nothing is made of such a value on its way. Id, stream, generation and start stand in columns beside it, and
 //! one CRC-32C covers them and the blob: a row is right as a whole or not at all. What is read is
 //! hostile: lengths are checked before they are believed, and memory grows with what the blob
 //! really holds, never with what it claims.
@@ -70,6 +71,8 @@ impl Kinds {
     pub const CLOSE: Self = Self(4);
     /// Notices of ranges that configuration dropped.
     pub const FILTERED: Self = Self(8);
+    /// The data are lines' own bytes.
+    pub const RAW: Self = Self(16);
 
     /// Of a batch.
     pub fn of(batch: &Batch) -> Self {
@@ -79,12 +82,18 @@ impl Kinds {
             Kind::Close => Self::CLOSE.0,
             Kind::Filtered => Self::FILTERED.0,
         };
+        let form = if batch.raw { Self::RAW.0 } else { 0 };
         Self(
             batch
                 .entries
                 .iter()
-                .fold(0, |bits, entry| bits | bit(entry)),
+                .fold(form, |bits, entry| bits | bit(entry)),
         )
+    }
+
+    /// Whether it holds data, and nothing else.
+    pub fn is_data_alone(self) -> bool {
+        self.0 & !Self::RAW.0 == Self::DATA.0
     }
 
     /// Whether all of `other` is among them.
@@ -276,6 +285,7 @@ impl Row {
             start: self.start,
             entries,
             values: plain,
+            raw: self.kinds.has(Kinds::RAW),
             permit: None,
         };
         if batch.end() != self.end || Kinds::of(&batch) != self.kinds {
@@ -370,13 +380,15 @@ mod tests {
             ),
             1..40,
         );
-        (any::<u64>(), 0_u64..1 << 50, records).prop_map(|(generation, start, records)| {
+        let columns = (any::<u64>(), 0_u64..1 << 50, any::<bool>());
+        (columns, records).prop_map(|((generation, start, raw), records)| {
             let mut batch = Batch {
                 stream: StreamId::parse("d/s//p").unwrap(),
                 generation: Generation(generation),
                 start,
                 entries: Vec::new(),
                 values: Vec::new(),
+                raw,
                 permit: None,
             };
             for (length, kind, value) in records {
@@ -492,7 +504,7 @@ mod tests {
             prop_assert_eq!(row.sealed, sealed);
             let back = row.unpack(&keys).unwrap();
             prop_assert_eq!((&back.stream, back.generation, back.start), (&batch.stream, batch.generation, batch.start));
-            prop_assert_eq!((&back.entries, &back.values), (&batch.entries, &batch.values));
+            prop_assert_eq!((&back.entries, &back.values, back.raw), (&batch.entries, &batch.values, batch.raw));
             let at = at.index(row.blob.len());
             row.blob[at] ^= 1_u8 << bit;
             prop_assert_eq!(row.unpack(&keys).unwrap_err(), Unreadable::Checksum);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use headwater_record::Generation;
 use rusqlite::Connection;
 
-use super::batch::{Kinds, Packer, Row};
+use super::batch::{Packer, Row};
 use super::store::Failure;
 use super::{BatchId, Evict, Evicted, Lane, rows};
 use crate::batch::Batch;
@@ -112,7 +112,7 @@ impl Evicting {
         }
         let sum = &mut sums[row.id.lane().index()];
         self.evicted.rows += 1;
-        if row.kinds != Kinds::DATA {
+        if !row.kinds.is_data_alone() {
             self.joined.remove(&row.generation);
             // Sealed with a key that is not here, say: it stays as it is.
             let Ok(batch) = row.unpack(packer.keys()) else {
@@ -183,6 +183,7 @@ impl Evicting {
                 start: joined.start,
                 entries: Vec::new(),
                 values: Vec::new(),
+                raw: false,
                 permit: None,
             };
             let notice = loss(&like, (joined.start, joined.end), joined.records, now_ms);

@@ -295,6 +295,7 @@ pub(super) fn loss(
         start,
         entries: Vec::new(),
         values: Vec::new(),
+        raw: false,
         permit: None,
     };
     let close = Notice::Close {

@@ -228,6 +228,7 @@ mod tests {
             start: 0,
             entries: Vec::new(),
             values: vec![0; 10],
+            raw: false,
             permit: None,
         }
     }

@@ -1,9 +1,10 @@
 //! A line through every parser, and through a redaction behind it. What must hold for any line:
 //! nothing panics; a text that is not of a format stays as it is; headwater's own fields are never
-//! taken; what a pattern finds is not left.
+//! taken; what a pattern finds is not left. And any bytes come back from the text that raw values are searched as.
 
 use std::sync::LazyLock;
 
+use headwater_record::escape;
 use headwater_record::steps::{Engine, Pattern, RESERVED, Row, StepFile, Steps};
 
 const PARSERS: [&str; 10] = [
@@ -33,6 +34,7 @@ static STEPS: LazyLock<[Steps; PARSERS.len()]> = LazyLock::new(|| {
 });
 
 pub(crate) fn run(bytes: &[u8]) {
+    assert_eq!(*escape::bytes(&escape::text(bytes)), *bytes);
     let text = String::from_utf8_lossy(bytes);
     for steps in STEPS.iter() {
         let mut row = Row::new();

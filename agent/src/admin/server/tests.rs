@@ -61,6 +61,7 @@ fn batch() -> Batch {
             kind: Kind::Data,
         }],
         values: b"{}".to_vec(),
+        raw: false,
         permit: None,
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn entries(
     let mut state = State::default();
     let moment = (stamp_ms(), monotonic());
     let mut stage = Stage::new(&source.process, &writer, Generation(0), &mut state, moment);
-    let exact = !source.process.steps.redacts();
+    let malformed = entry::Malformed::of(&source.process);
     let mut draft = Draft::new(0);
     let (mut n_entries, mut n_records, mut n_too_long) = (0_u64, 0_u64, 0_u64);
     let (mut n_others, mut why) = (0_u64, None);
@@ -44,7 +44,7 @@ pub(super) fn entries(
                 if line.is_empty() {
                     continue;
                 }
-                let entry = match entry::parse(line, &source.fields, exact) {
+                let entry = match entry::parse(line, &source.fields, malformed) {
                     Ok(entry) => entry,
                     Err(trouble) => {
                         n_others += 1;
@@ -147,6 +147,23 @@ mod tests {
             "4 entries: 3 records; 1 filtered, 1 repeats, 0 cut by the rate limit, 0 too large; \
              1 could not be parsed\n"
         );
+    }
+
+    #[test]
+    fn a_raw_value_is_the_message_and_steps_see_the_other_fields() {
+        let sample = [
+            entry(1, "app.service", "a\\u001b key=1"),
+            entry(2, "ssh.service", "b"),
+        ]
+        .join("\n");
+        let sample = sample.replace("\"a\\u001b key=1\"", "[255,32,107,101,121,61,49]");
+        let (values, _) = tested(
+            "value = \"raw\"\n[[journal.process]]\nstep = \"keep\"\nfield = \"unit\"\nin = [\"app.service\"]\n\
+             [[journal.process]]\nstep = \"redact\"\npattern = \"key=.\"\nreplace = \"*\"\n",
+            &sample,
+        );
+        let expected = serde_json::json!({"value": "\u{fffd} *", "value_base64": "/yAq"});
+        assert_eq!(values, [expected]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use headwater_record::steps::StepFile;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::multiline::Preset;
+use crate::process::Form;
 use crate::sample::policy::RollupWhen;
 use crate::sample::read::Kind;
 use crate::spool::Lane;
@@ -104,6 +105,9 @@ pub struct File {
     /// Which lines belong together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiline: Option<Multiline>,
+    /// What the value of a record is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Form>,
     /// Lines that are the same as the one before them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
@@ -139,6 +143,9 @@ pub struct Journal {
     /// Fields of the journal that are passed on besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
+    /// What the value of a record is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Form>,
     /// Entries that are the same as the one before them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::process::Form;
 
 const KAFKA: &str = "[kafka]\nbrokers = [\"localhost:9092\"]\ntopic = \"logs\"\n";
 
@@ -55,7 +56,11 @@ fn the_effective_configuration_gives_the_same_plan() {
          [[file]]\nid = \"e\"\npaths = [\"/e\"]\nrepeats = {{ within = \"30s\" }}\n\
          rate_limit = {{ records = 10, per = \"1m\" }}\n\
          [[file.process]]\nstep = \"parse\"\nformat = \"csv\"\ncolumns = [\"a\"]\n\
-         [[file.process]]\nstep = \"keep\"\nfield = \"a\"\nat_least = 3\n"
+         [[file.process]]\nstep = \"keep\"\nfield = \"a\"\nat_least = 3\n\
+         [[file]]\nid = \"r\"\npaths = [\"/r\"]\nvalue = \"raw\"\nrate_limit = {{ records = 1, per = \"1s\" }}\n\
+         [[file.process]]\nstep = \"drop\"\nfield = \"message\"\nmatches = \"^DEBUG\"\n\
+         [[file.process]]\nstep = \"redact\"\npattern = \"a\"\n\
+         [[journal]]\nid = \"k\"\nvalue = \"raw\"\n[[journal.process]]\nstep = \"keep\"\nfield = \"unit\"\nexists = true\n"
     ))
     .unwrap();
     let text = toml::to_string(&first.effective()).unwrap();
@@ -106,6 +111,82 @@ fn every_problem_is_told_at_once_with_its_key() {
         "sensor[0].interval",
     ];
     assert_eq!(keys, expected, "{problems:#?}");
+}
+
+/// Settings of a `[[file]]` with raw values, the key that is refused, and a part of why.
+const NO_PLACE_IN_RAW: &[(&str, &str, &str)] = &[
+    (
+        "[[file.process]]\nstep = 'parse'\nformat = 'json'",
+        "process[0]",
+        "value = \"json\"",
+    ),
+    (
+        "[[file.process]]\nstep = 'rename'\nfrom = 'a'\nto = 'b'",
+        "process[0]",
+        "value = \"json\"",
+    ),
+    (
+        "[[file.process]]\nstep = 'remove'\nfields = ['a']",
+        "process[0]",
+        "value = \"json\"",
+    ),
+    (
+        "[[file.process]]\nstep = 'add'\nfield = 'a'\nvalue = 1",
+        "process[0]",
+        "value = \"json\"",
+    ),
+    (
+        "[[file.process]]\nstep = 'drop'\nfield = '/level'\nin = ['debug']",
+        "process[0]",
+        "no field \"/level\", but message, continued, continues",
+    ),
+    (
+        "[[file.process]]\nstep = 'sample'\nrate = 0.5\nfield = 'user'",
+        "process[0]",
+        "no field \"user\"",
+    ),
+    (
+        "[[file.process]]\nstep = 'redact'\nfields = ['message', 'user']",
+        "process[0]",
+        "no field \"user\", but message:",
+    ),
+    (
+        "repeats = { within = '30s' }",
+        "repeats",
+        "value = \"json\"",
+    ),
+    (
+        "encoding = 'utf-16'\n[[file.process]]\nstep = 'redact'\npattern = 'a'",
+        "process[0]",
+        "the encoding is utf-16",
+    ),
+];
+
+#[test]
+fn what_has_no_place_in_raw_values_is_refused() {
+    let with = |source: &str| {
+        let problems = plan(&format!("{KAFKA}{source}")).unwrap_err();
+        let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        told.join("\n")
+    };
+    let file = "[[file]]\nid = 'a'\npaths = ['/a']\nvalue = 'raw'\n";
+    for (source, key, what) in NO_PLACE_IN_RAW {
+        let told = with(&format!("{file}{source}\n"));
+        let begin = format!("file[0].{key}: ");
+        assert!(told.starts_with(&begin) && told.contains(what), "{told}");
+    }
+    let journal = with("[[journal]]\nid = 'j'\nvalue = 'raw'\nfields = ['_UID']\n");
+    assert!(journal.starts_with("journal[0].fields: "), "{journal}");
+    let sensor = format!("{KAFKA}[[sensor]]\nid = 's'\npaths = ['/s']\nvalue = 'raw'\n");
+    let refused = headwater_msk::config_file::parse::<ConfigFile>(&sensor).unwrap_err();
+    assert!(
+        refused.to_string().contains("unknown field `value`"),
+        "{refused}"
+    );
+    // Which lines go may be asked of any encoding.
+    let keep = "[[file.process]]\nstep = 'keep'\nfield = '/message'\nmatches = 'a'\n";
+    let good = plan(&format!("{KAFKA}{file}encoding = 'utf-16'\n{keep}")).unwrap();
+    assert_eq!(good.files[0].process.form, Form::Raw);
 }
 
 #[test]

@@ -162,6 +162,7 @@ pub(super) fn copy(batch: &Batch) -> Batch {
         start: batch.start,
         entries: batch.entries.clone(),
         values: batch.values.clone(),
+        raw: batch.raw,
         permit: None,
     }
 }
@@ -174,6 +175,7 @@ pub(super) fn empty(stream: StreamId, generation: Generation, start: u64) -> Bat
         start,
         entries: Vec::new(),
         values: Vec::new(),
+        raw: false,
         permit: None,
     }
 }

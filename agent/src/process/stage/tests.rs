@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::process::RateLimit;
+use crate::process::{Form, RateLimit};
 
 fn plan(steps: &Value, repeats_s: Option<u64>, limit: Option<(u32, u64)>) -> ProcessPlan {
     let files = serde_json::from_value(steps.clone()).unwrap();
@@ -18,6 +18,13 @@ fn plan(steps: &Value, repeats_s: Option<u64>, limit: Option<(u32, u64)>) -> Pro
             per: Duration::from_secs(per_s),
         }),
         ..ProcessPlan::default()
+    }
+}
+
+fn raw(steps: &Value, limit: Option<(u32, u64)>) -> ProcessPlan {
+    ProcessPlan {
+        form: Form::Raw,
+        ..plan(steps, None, limit)
     }
 }
 
@@ -75,6 +82,7 @@ impl Stream {
                     &Line {
                         end,
                         bytes,
+                        exact: bytes,
                         raw: None,
                         piece
                     }
@@ -273,6 +281,95 @@ fn what_steps_make_too_large_is_a_loss() {
     );
     assert_eq!(stream.tally.too_large, 1);
     assert_eq!(stream.lines(1, &["a"])[0].2["twice"], "aaaa");
+}
+
+/// What a plan makes of lines whose text, and whose bytes in the file, are these.
+fn raw_values(plan: &ProcessPlan, lines: &[(&[u8], &[u8], Piece)]) -> Vec<(Kind, bool, Vec<u8>)> {
+    let (mut state, mut draft, writer) = (State::default(), Draft::new(0), writer());
+    let mut stage = Stage::new(plan, &writer, Generation(7), &mut state, (0, Monotonic(0)));
+    let mut end = 0;
+    for (bytes, exact, piece) in lines {
+        end += exact.len() as u64 + 1;
+        let line = Line {
+            end,
+            bytes,
+            exact,
+            raw: None,
+            piece: *piece,
+        };
+        assert!(stage.line(&mut draft, &line), "there is room");
+    }
+    assert!(stage.tell(&mut draft));
+    let stream = headwater_record::StreamId::parse("pi-7/app//a").unwrap();
+    let batch = draft.finish(&stream, Generation(7), None).unwrap();
+    let records = batch.records();
+    records
+        .map(|record| (record.kind, record.raw, record.value.to_vec()))
+        .collect()
+}
+
+/// A line that is its own bytes.
+fn own(bytes: &[u8]) -> (&[u8], &[u8], Piece) {
+    (bytes, bytes, Piece::default())
+}
+
+fn data(bytes: &[u8]) -> (Kind, bool, Vec<u8>) {
+    (Kind::Data, true, bytes.to_vec())
+}
+
+#[test]
+fn raw_values_are_the_bytes_of_the_lines() {
+    let lines = [own(b"a\0\xff\r"), own(b""), own(b"{\"time\":1}")];
+    let utf_16: (&[u8], &[u8], Piece) = (b"ab", b"a\0b\0", Piece::default());
+    let plain = raw_values(&raw(&json!([]), None), &[&lines[..], &[utf_16]].concat());
+    let expected = [
+        data(b"a\0\xff\r"),
+        data(b""),
+        data(b"{\"time\":1}"),
+        data(b"a\0b\0"),
+    ];
+    assert_eq!(plain, expected);
+    // Steps that only decide see the text, and change nothing.
+    let keep = json!([{"step": "keep", "field": "message", "matches": "^a"}]);
+    let kept = raw_values(&raw(&keep, None), &[&lines[..], &[utf_16]].concat());
+    assert_eq!(kept, [data(b"a\0\xff\r"), data(b"a\0b\0")]);
+}
+
+#[test]
+fn redaction_covers_bytes_and_leaves_the_others() {
+    let redact = json!([{"step": "redact", "pattern": "key=\\S+"}]);
+    let part = Piece {
+        continued: false,
+        continues: true,
+    };
+    let lines = [
+        own(b"\xfea key=1\xff2 b\xc3\xa9\xff"),
+        own(b"\xff nothing"),
+        (&b"a key="[..], &b"a key="[..], part),
+    ];
+    let told = raw_values(&raw(&redact, None), &lines);
+    let expected = [
+        data(b"\xfea [redacted] b\xc3\xa9\xff"),
+        data(b"\xff nothing"),
+        data(PIECE.as_bytes()),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_is_cut_of_raw_values_is_told_in_json() {
+    let lines = [own(b"\xff1"), own(b"\xff2"), own(b"\xff3")];
+    let told = raw_values(&raw(&json!([]), Some((1, 60))), &lines);
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0], data(b"\xff1"));
+    assert_eq!((told[1].0, told[1].1), (Kind::Loss, false));
+    assert_eq!(
+        Notice::parse(&told[1].2),
+        Some(Notice::Loss {
+            reason: reason::RATE_LIMITED.to_owned(),
+            records: Some(2),
+        })
+    );
 }
 
 /// One batch of a property: seconds that passed, its lines, and whether it is thrown away and read

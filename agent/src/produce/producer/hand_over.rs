@@ -33,7 +33,7 @@ pub(super) fn hand_over(
     for record in batch.records().skip(waiting.taken) {
         let value = match &backdate {
             None => Cow::Borrowed(record.value),
-            Some(backdate) => backdate.value(waiting.tally.id(), record.value),
+            Some(backdate) => backdate.value(waiting.tally.id(), record),
         };
         // No timestamp: librdkafka stamps the time of sending. A week-old backlog with the times of
         // its events would fall to time retention at once.

@@ -69,6 +69,7 @@ fn batch(start: u64, values: &[&str]) -> Arc<Batch> {
         start,
         entries: Vec::new(),
         values: Vec::new(),
+        raw: false,
         permit: None,
     };
     for value in values {

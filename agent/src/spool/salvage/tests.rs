@@ -47,6 +47,7 @@ fn batch(nth: u64) -> Batch {
             kind: Kind::Data,
         }],
         values,
+        raw: false,
         permit: None,
     }
 }

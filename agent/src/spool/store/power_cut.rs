@@ -139,6 +139,7 @@ fn batch(start: u64, jitter: &mut Jitter) -> Arc<Batch> {
             kind: Kind::Data,
         }],
         values,
+        raw: false,
         permit: None,
     })
 }

@@ -79,6 +79,7 @@ fn batch(start: u64, kinds: &[Kind]) -> Arc<Batch> {
         start,
         entries: Vec::new(),
         values: Vec::new(),
+        raw: false,
         permit: None,
     };
     for kind in kinds {
