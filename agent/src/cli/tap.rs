@@ -8,6 +8,7 @@ use anyhow::bail;
 
 use super::load_plan;
 use crate::admin::client;
+use crate::config::Plan;
 
 /// Prints each record that passes, as a line of JSON, until `count` lines are there, the agent ends,
 /// or the reader goes. `source`: only records of this one.
@@ -18,9 +19,7 @@ use crate::admin::client;
 pub fn run(config: &Path, source: Option<&str>, count: Option<u64>) -> anyhow::Result<ExitCode> {
     let plan = load_plan(config)?;
     if let Some(source) = source {
-        let files = plan.files.iter().map(|file| file.id.as_str());
-        let ids: Vec<_> =
-            (files.chain(plan.sensors.iter().map(|sensor| sensor.id.as_str()))).collect();
+        let ids = ids(&plan);
         if !ids.contains(&source) {
             bail!(
                 "there is no source {source:?}; there are: {}",
@@ -56,6 +55,15 @@ pub fn run(config: &Path, source: Option<&str>, count: Option<u64>) -> anyhow::R
     }
 }
 
+/// The sources of the configuration.
+fn ids(plan: &Plan) -> Vec<&str> {
+    let files = plan.files.iter().map(|source| &source.id);
+    let journals = plan.journals.iter().map(|source| &source.id);
+    let sensors = plan.sensors.iter().map(|source| &source.id);
+    let ids = files.chain(journals).chain(sensors);
+    ids.map(|id| id.as_str()).collect()
+}
+
 /// An id as a query has it: everything but letters, digits and `-._~` as `%XX` (RFC 3986, 2.3).
 fn escape(id: &str) -> String {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -72,6 +80,18 @@ fn escape(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Host;
+
+    #[test]
+    fn every_kind_of_source_can_be_watched() {
+        let file = headwater_msk::config_file::parse(
+            "device = \"pi-7\"\n[kafka]\nbrokers = [\"localhost:9092\"]\ntopic = \"logs\"\n\
+             [[sensor]]\nid = \"s\"\npaths = [\"/s\"]\n[[file]]\nid = \"f\"\npaths = [\"/f\"]\n\
+             [[journal]]\nid = \"j\"\n",
+        );
+        let plan = Plan::new(file.unwrap(), &Host::default()).unwrap();
+        assert_eq!(ids(&plan), ["f", "j", "s"]);
+    }
 
     #[test]
     fn ids_are_escaped() {
