@@ -1,6 +1,8 @@
 //! The budgets of uplink and flash, and the sessions: what was used, what is left, and when the agent
 //! connects for that.
 
+use std::time::Duration;
+
 use super::Delivery;
 use super::allowance::BudgetUse;
 use super::event::{Action, News};
@@ -95,6 +97,15 @@ impl Delivery {
     pub fn wall_ms(&self, now: Monotonic) -> u64 {
         let (at, wall_ms) = self.wall;
         wall_ms.saturating_add(now.0.saturating_sub(at.0))
+    }
+
+    /// The world went on while the device was suspended: so have its clock, the budget of flash, and the
+    /// cycle. What it says is looked at right behind this; until then hours are not judged by the time before.
+    pub(super) fn slept(&mut self, period: Duration) {
+        let ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+        self.wall.1 = self.wall.1.saturating_add(ms);
+        self.flash.slept(period);
+        self.uplink.slept(period);
     }
 
     pub(super) fn turn_uplink(&mut self, now: Monotonic) {

@@ -859,6 +859,38 @@ fn a_cycle_connects_for_what_there_is_and_spools_meanwhile() {
 }
 
 #[test]
+fn a_session_whose_place_was_slept_through_begins_at_waking_in_its_hours_alone() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let cycle = |hours: Option<&str>| {
+        let mut rig = Rig::new(Settings {
+            uplink: UplinkSettings {
+                session: Session::Cycle,
+                every: 4 * HOUR,
+                hours: hours.map(|hours| hours.parse().unwrap()),
+                ..UplinkSettings::default()
+            },
+            ..settings()
+        });
+        rig.apply(Event::Wall(WALL));
+        rig.queue();
+        rig.wait(2000);
+        rig.committed(1);
+        rig
+    };
+    let mut rig = cycle(None);
+    assert_eq!(rig.apply(Event::Slept(3 * HOUR)), [""; 0]);
+    assert_eq!(rig.apply(Event::Slept(HOUR)), ["recreate", "load 0..1"]);
+    // It is ten past five; at eleven nothing may be sent, whatever was allowed before.
+    let mut rig = cycle(Some("05:00-09:00"));
+    assert_eq!(rig.apply(Event::Slept(6 * HOUR)), [""; 0]);
+    assert_eq!(rig.apply(Event::Wall(WALL + 6 * 3_600_000)), [""; 0]);
+    assert_eq!(
+        rig.apply(Event::Slept(19 * HOUR)),
+        ["recreate", "load 0..1"]
+    );
+}
+
+#[test]
 fn an_outage_is_noticed_in_a_session_and_lasts_until_one_is_answered() {
     let mut rig = Rig::new(Settings {
         uplink: UplinkSettings {

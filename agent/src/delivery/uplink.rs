@@ -161,8 +161,10 @@ enum State {
 pub(super) struct Uplink {
     settings: UplinkSettings,
     state: State,
-    /// The next session begins then, in a cycle.
+    /// The next session begins then, in a cycle: by [`Uplink::in_cycle`].
     begins: Option<Monotonic>,
+    /// How long the device was suspended since the start, as far as it was told.
+    asleep: Duration,
     /// When the state may change though nothing happens.
     next: Option<Monotonic>,
 }
@@ -180,8 +182,20 @@ impl Uplink {
             },
             settings,
             begins: None,
+            asleep: Duration::ZERO,
             next: (!settings.connects_at_start()).then_some(Monotonic(0)),
         }
+    }
+
+    /// The device was suspended for so long. A cycle goes on meanwhile, and a session whose place was passed
+    /// begins at once; what a session waits for could not move, and is not late for it.
+    pub(super) fn slept(&mut self, period: Duration) {
+        self.asleep = self.asleep.saturating_add(period);
+    }
+
+    /// A moment as cycles count: suspensions are a part of them.
+    fn in_cycle(&self, now: Monotonic) -> Monotonic {
+        now.plus(self.asleep)
     }
 
     /// Whether anything may be handed to the client.
@@ -247,7 +261,8 @@ impl Uplink {
             self.begins = self.next_begin(now);
         }
         let own = match self.state {
-            State::Closed => self.begins,
+            // As far as it is not suspended until then.
+            State::Closed => (self.begins).map(|at| now.plus(at.since(self.in_cycle(now)))),
             State::Open { began, idle } if self.settings.session == Session::Cycle => {
                 Some(idle.map_or(moved(began, work).plus(GIVE_UP), |since| since.plus(LINGER)))
             }
@@ -265,11 +280,11 @@ impl Uplink {
     fn is_due(&self, now: Monotonic) -> bool {
         match self.settings.session {
             Session::Always => true,
-            Session::Cycle => self.begins.is_some_and(|at| at <= now),
+            Session::Cycle => self.begins.is_some_and(|at| at <= self.in_cycle(now)),
         }
     }
 
-    /// The next place of this device in a cycle, behind `now`.
+    /// The next place of this device in a cycle, behind `now`, as cycles count.
     fn next_begin(&self, now: Monotonic) -> Option<Monotonic> {
         if self.settings.session == Session::Always {
             return None;
@@ -277,6 +292,7 @@ impl Uplink {
         let every = u64::try_from(self.settings.every.as_millis())
             .unwrap_or(u64::MAX)
             .max(1);
+        let now = self.in_cycle(now);
         let place = self.settings.place % every;
         let since = now.0.wrapping_sub(place) % every;
         let passed = if now.0 < place {
@@ -432,6 +448,38 @@ mod tests {
             uplink.turn(moving, None, Monotonic(247_000), 0),
             Some(Change::Connect)
         );
+    }
+
+    #[test]
+    fn a_cycle_goes_on_while_the_device_is_suspended() {
+        let mut uplink = cycle(7_000);
+        uplink.turn(WORK, None, Monotonic(0), 0);
+        // A part of the wait is slept through, and then all of the rest.
+        uplink.slept(Duration::from_secs(4));
+        assert_eq!(uplink.turn(WORK, None, Monotonic(1_000), 0), None);
+        assert_eq!(uplink.next(), Some(Monotonic(3_000)));
+        let gate = uplink.gate(None, Monotonic(1_000), 0);
+        assert_eq!(
+            (gate.by, gate.changes_in_ms),
+            (Some(By::Cycle), Some(2_000))
+        );
+        uplink.slept(Duration::from_secs(200));
+        assert_eq!(
+            uplink.turn(WORK, None, Monotonic(1_000), 0),
+            Some(Change::Connect)
+        );
+        // A session is not given up for a sleep in the middle of it, nor does it linger less.
+        uplink.slept(Duration::from_secs(500));
+        assert_eq!(uplink.turn(WORK, None, Monotonic(2_000), 0), None);
+        assert_eq!(uplink.turn(NONE, None, Monotonic(3_000), 0), None);
+        uplink.slept(Duration::from_secs(5));
+        assert_eq!(uplink.turn(NONE, None, Monotonic(4_900), 0), None);
+        assert_eq!(
+            uplink.turn(NONE, None, Monotonic(5_000), 0),
+            Some(Change::Disconnect)
+        );
+        // 714 s of the cycle have passed; its places are at 7 s and every minute behind.
+        assert_eq!(uplink.next(), Some(Monotonic(5_000 + 13_000)));
     }
 
     #[test]

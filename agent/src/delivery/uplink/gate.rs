@@ -76,7 +76,7 @@ impl Uplink {
         };
         let in_session = matches!(self.state, State::Open { .. });
         let next_session = (self.settings.session == Session::Cycle && !in_session)
-            .then(|| self.begins.map_or(0, |at| ms(at.since(now))))
+            .then(|| self.begins.map_or(0, |at| ms(at.since(self.in_cycle(now)))))
             .filter(|wait| *wait > 0);
         let closed = [
             (!in_hours).then_some((By::Hours, turns_ms)),
