@@ -12,6 +12,7 @@ use headwater_record::SourceId;
 use tokio::sync::oneshot;
 
 use crate::checkpoint::OpenGeneration;
+use crate::config::changes::only_in;
 
 /// One order. `S` is a source as configured.
 #[derive(Debug)]
@@ -49,6 +50,29 @@ impl<S> Orders<S> {
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Order<S>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Clone + PartialEq> Orders<S> {
+    /// Orders to let go of what `old` has and `new` has not, or has otherwise; none where that is nothing.
+    pub fn let_go(
+        &self,
+        (old, new): (&[S], &[S]),
+        id: impl Fn(&S) -> SourceId,
+    ) -> Option<oneshot::Receiver<()>> {
+        let sources: Vec<_> = only_in(old, new).map(id).collect();
+        if sources.is_empty() {
+            return None;
+        }
+        let (done, answer) = oneshot::channel();
+        self.give(Order::LetGo { sources, done });
+        Some(answer)
+    }
+
+    /// Orders to take up what `new` has and `old` has not, or has otherwise.
+    pub fn take_up(&self, (old, new): (&[S], &[S]), known: Vec<OpenGeneration>) {
+        let sources = only_in(new, old).cloned().collect();
+        self.give(Order::TakeUp { sources, known });
     }
 }
 

@@ -15,10 +15,9 @@ use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{OpenGeneration, Origin};
 use crate::clock::Monotonic;
-use crate::config::changes::only_in;
 use crate::config::{FileSource, Plan, SensorSource};
 use crate::journal::{self, JOURNALCTL, JournalInput};
-use crate::orders::{Order, Orders};
+use crate::orders::Orders;
 use crate::sample::{self, SensorsInput};
 use crate::sources::SourceError;
 use crate::spool::store::Store;
@@ -270,26 +269,15 @@ impl Sources {
         part: &Part,
         (old, new): (&Plan, &Plan),
     ) -> Option<oneshot::Receiver<()>> {
-        let (done, answer) = oneshot::channel();
-        match part {
+        let answer = match part {
             Part::Files => {
-                let gone = only_in(&old.files, &new.files).map(|source| source.id.clone());
-                let sources: Vec<_> = gone.collect();
-                if sources.is_empty() {
-                    return None;
-                }
-                self.to_files.give(Order::LetGo { sources, done });
+                (self.to_files).let_go((&old.files, &new.files), |source| source.id.clone())
             }
             Part::Sensors => {
-                let gone = only_in(&old.sensors, &new.sensors).map(|source| source.id.clone());
-                let sources: Vec<_> = gone.collect();
-                if sources.is_empty() {
-                    return None;
-                }
-                self.to_sensors.give(Order::LetGo { sources, done });
+                (self.to_sensors).let_go((&old.sensors, &new.sensors), |source| source.id.clone())
             }
-            Part::Journal(_) => return None,
-        }
+            Part::Journal(_) => None,
+        }?;
         self.wake(part);
         Some(answer)
     }
@@ -303,15 +291,11 @@ impl Sources {
     ) {
         match part {
             Part::Files => {
-                let sources = only_in(&new.files, &old.files).cloned().collect();
-                let known = known.to_vec();
-                self.to_files.give(Order::TakeUp { sources, known });
+                (self.to_files).take_up((&old.files, &new.files), known.to_vec());
             }
+            // A sensor's generation ends where its source is let go of: nothing of it is open.
             Part::Sensors => {
-                let sources = only_in(&new.sensors, &old.sensors).cloned().collect();
-                // A sensor's generation ends where its source is let go of.
-                let known = Vec::new();
-                self.to_sensors.give(Order::TakeUp { sources, known });
+                (self.to_sensors).take_up((&old.sensors, &new.sensors), Vec::new());
             }
             Part::Journal(_) => {}
         }
