@@ -1,0 +1,148 @@
+//! What is kept of files, and of budgets.
+
+use super::*;
+
+#[test]
+fn every_field_of_a_generation_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let registry = rig.store.registry(Stop::new(), 1);
+    let old = generation(u64::MAX, Origin::File(file(b"/a\xff")));
+    let sensor = generation(1, Origin::Sensor);
+    let gone = generation(2, Origin::Sensor);
+    registry
+        .register(&[old.clone(), sensor.clone(), gone])
+        .unwrap();
+    registry.register(std::slice::from_ref(&old)).unwrap();
+    registry.identify(&[(old.generation, file(b"/b"))]).unwrap();
+    for cut in [u64::MAX - 3, 77, 78, 78] {
+        registry.cut(old.generation, cut).unwrap();
+    }
+    let marker = Marker {
+        end: u64::MAX,
+        len: 64,
+        sum: u32::MAX,
+    };
+    registry.mark(old.generation, marker, 1 << 63);
+    let at = |n, settled, closed| Checkpoint {
+        generation: Generation(n),
+        settled,
+        closed,
+    };
+    let checkpoints = vec![at(u64::MAX, 77, false), at(1, 5, false), at(2, 9, true)];
+    rig.commit(Transaction {
+        checkpoints,
+        ..Transaction::default()
+    });
+    rig.commit(Transaction {
+        checkpoints: vec![at(1, 4, false)],
+        ..Transaction::default()
+    });
+    rig.store.close();
+    assert!(
+        registry.cut(Generation(1), 1).is_err(),
+        "the store has stopped"
+    );
+
+    let rig = Rig::start(dir.path());
+    let mut known = rig.found.known;
+    known.sort_by_key(|known| known.generation);
+    let sensor = OpenGeneration {
+        settled: 5,
+        ..sensor
+    };
+    let old = OpenGeneration {
+        settled: 77,
+        cuts: vec![78, u64::MAX - 3],
+        marker: Some(marker),
+        origin: Origin::File(FileIdentity {
+            since_ms: 1 << 63,
+            ..file(b"/b")
+        }),
+        ..old
+    };
+    assert_eq!(known, [sensor, old]);
+    rig.store.close();
+}
+
+#[test]
+fn when_a_file_was_changed_last_goes_with_its_marker_but_for_one_that_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    let registry = rig.store.registry(Stop::new(), 1);
+    let as_of = |since_ms, fingerprint_len| FileIdentity {
+        fingerprint_len,
+        since_ms,
+        ..file(b"/a")
+    };
+    let empty = generation(3, Origin::File(as_of(5, 0)));
+    registry.register(std::slice::from_ref(&empty)).unwrap();
+    for identity in [as_of(6, 0), as_of(7, 1)] {
+        registry.identify(&[(empty.generation, identity)]).unwrap();
+    }
+    rig.store.close();
+
+    let rig = Rig::start(dir.path());
+    let begun = OpenGeneration {
+        origin: Origin::File(as_of(6, 1)),
+        ..empty
+    };
+    assert_eq!(rig.found.known, [begun]);
+    rig.store.close();
+}
+
+#[test]
+fn a_registry_stops_waiting_when_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    let stop = Stop::new();
+    let registry = rig.store.registry(stop.clone(), 1);
+    let other = Connection::open(dir.path().join("spool.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let waiter = std::thread::spawn(move || registry.register(&[generation(1, Origin::Sensor)]));
+    std::thread::sleep(Duration::from_millis(10));
+    stop.set();
+    assert!(waiter.join().unwrap().is_err());
+    drop(other);
+    rig.store.close();
+}
+
+#[test]
+fn what_was_used_of_budgets_survives_a_restart_and_a_salvage() {
+    let dir = tempfile::tempdir().unwrap();
+    let used = |budget, bytes| Used {
+        budget,
+        at_ms: u64::MAX - 1,
+        bytes,
+    };
+    let mut rig = Rig::start(dir.path());
+    assert_eq!(rig.found.usage, []);
+    for bytes in [1, -7] {
+        rig.commit(Transaction {
+            usage: vec![used(0, 5), used(3, bytes)],
+            rows: spooled(u64::from(bytes == 1)..=1),
+            ..Transaction::default()
+        });
+    }
+    rig.store.close();
+    let mut rig = Rig::start(dir.path());
+    assert_eq!(rig.found.usage, [used(0, 5), used(3, -7)]);
+    rig.store.heal(Healing::default()).unwrap();
+    assert!(matches!(
+        rig.replies.blocking_recv(),
+        Some(Reply::Healed { .. })
+    ));
+    rig.store.close();
+    let database = Connection::open(dir.path().join("spool.db")).unwrap();
+    database
+        .execute("UPDATE usage SET bytes = 6 WHERE budget = 0", [])
+        .unwrap();
+    drop(database);
+    let rig = Rig::start(dir.path());
+    assert_eq!(
+        rig.found.usage,
+        [used(3, -7)],
+        "one that is not whole is none"
+    );
+    rig.store.close();
+}
