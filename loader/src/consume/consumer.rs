@@ -139,7 +139,8 @@ impl Commit for Member {
 }
 
 impl Member {
-    /// Joins the group of `cluster`. Assignments come through `assigned`.
+    /// Joins the group of `cluster`. Assignments come through `assigned`. `polled_ms`: when the poll thread last
+    /// looked up, on the monotonic clock.
     ///
     /// # Errors
     /// A configuration that librdkafka refuses, or a file of a secret that cannot be used.
@@ -147,7 +148,7 @@ impl Member {
         plan: &Plan,
         cluster: &Arc<Cluster>,
         assigned: mpsc::Sender<Assigned>,
-        (prefetch, metrics): (Arc<Prefetch>, Arc<Metrics>),
+        (prefetch, metrics, polled_ms): (Arc<Prefetch>, Arc<Metrics>, Arc<AtomicU64>),
     ) -> Result<Self, ConsumerError> {
         let fatal =
             |error: KafkaError| ConsumerError::Fatal(format!("cannot make a consumer: {error}"));
@@ -161,6 +162,7 @@ impl Member {
             metrics,
             lanes: Mutex::default(),
             failure: Mutex::default(),
+            polled_ms,
             beyond: Mutex::default(),
             is_assigned: AtomicBool::new(false),
             ends: AtomicBool::new(false),
@@ -205,17 +207,12 @@ impl Member {
 
     /// Polls until `stop`, or until the membership is no good any more. While `hold` is set nothing
     /// more is handed over, but the membership is kept alive, doubtful as it may be: what is open is being
-    /// written. `polled_ms`: when it last looked up, on the
-    /// monotonic clock.
+    /// written.
     ///
     /// # Errors
     /// See [`ConsumerError`].
-    pub fn poll(
-        &self,
-        stop: &AtomicBool,
-        hold: &AtomicBool,
-        polled_ms: &AtomicU64,
-    ) -> Result<(), ConsumerError> {
+    pub fn poll(&self, stop: &AtomicBool, hold: &AtomicBool) -> Result<(), ConsumerError> {
+        let polled_ms = &self.consumer.context().polled_ms;
         let mut holding = false;
         let mut member_ms = None;
         while !stop.load(Ordering::Acquire) {

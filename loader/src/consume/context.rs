@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use headwater_msk::context::Voice;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use crate::clock;
+use crate::consume::asking::{Asking, PATIENCE};
 use crate::consume::gate::Gate;
 use crate::consume::lane::{Lane, Lanes};
 use crate::consume::prefetch::Prefetch;
@@ -27,13 +28,6 @@ use crate::consume::raw::metadata;
 use crate::consume::tenure::tenure;
 use crate::consume::{Assigned, CHANNEL, CommittedOffset};
 use crate::metrics::{Ends, Metrics};
-
-/// How long the broker may take to answer a question in a callback.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// After so long in one callback nobody is asked any more: the poll thread has to poll.
-const PATIENCE_TOGETHER: Duration = Duration::from_secs(60);
-/// How long the brokers may take to say where a partition starts, once another had no leader to say so.
-const PATIENCE_WITHOUT_LEADER: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a worker has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -51,6 +45,8 @@ pub(super) struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Mutex<Lanes>,
     pub(super) failure: Mutex<Option<String>>,
+    /// When the poll thread last looked up, on the monotonic clock, milliseconds.
+    pub(super) polled_ms: Arc<AtomicU64>,
     /// Partitions in which the group stands behind the end, as of their assignment, and what that means. None of
     /// them is known yet to be unreadable.
     pub(super) beyond: Mutex<BTreeMap<i32, String>>,
@@ -178,19 +174,13 @@ impl Context {
         }
         let answered = consumer.committed_offsets(asked, PATIENCE)?;
         let mut held = metadata::of(&answered);
-        let mut patience = PATIENCE;
-        let begun_ms = clock::now().mono_ms;
+        let mut asking = Asking::begin(|| clock::now().mono_ms, &self.polled_ms);
         for element in answered.elements() {
             element.error()?;
             let partition = element.partition();
             self.beyond().remove(&partition);
-            let asked_ms = u128::from(clock::now().mono_ms.saturating_sub(begun_ms));
-            let ends = match asked_ms < PATIENCE_TOGETHER.as_millis() {
-                true => consumer.fetch_watermarks(&self.topic, partition, patience),
-                false => Err(KafkaError::MetadataFetch(
-                    RDKafkaErrorCode::OperationTimedOut,
-                )),
-            };
+            let ends =
+                asking.ask(|patience| consumer.fetch_watermarks(&self.topic, partition, patience));
             let (low, end) = match ends {
                 Ok((low, end)) => (u64::try_from(low).unwrap_or(0), u64::try_from(end).ok()),
                 Err(error) => {
@@ -199,8 +189,6 @@ impl Context {
                         %error,
                         "it is not known where this partition starts and ends (has it no leader?); it is read when it has one"
                     );
-                    // The callback holds up the others.
-                    patience = PATIENCE_WITHOUT_LEADER;
                     (0, None)
                 }
             };

@@ -5,6 +5,7 @@
 //! [`gate::Gate`], which makes sure that none is under way, and none can start, once a partition was
 //! taken from us.
 
+mod asking;
 pub mod consumer;
 mod context;
 pub mod gate;

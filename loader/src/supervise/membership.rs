@@ -39,8 +39,7 @@ pub(super) async fn member(
     stop: &watch::Sender<bool>,
 ) -> anyhow::Result<Left> {
     let (sender, mut assigned) = mpsc::channel::<Assigned>(ASSIGNED);
-    let ours = (Arc::clone(&shared.prefetch), Arc::clone(&shared.metrics));
-    let member = match Member::join(&shared.plan, cluster, sender, ours) {
+    let member = match join(shared, cluster, sender) {
         Ok(member) => Arc::new(member),
         Err(ConsumerError::Again(reason)) => return Ok(Left::Again(reason)),
         Err(error) => return Err(error.into()),
@@ -108,6 +107,19 @@ pub(super) async fn member(
     left
 }
 
+fn join(
+    shared: &Shared,
+    cluster: &Arc<Cluster>,
+    assigned: mpsc::Sender<Assigned>,
+) -> Result<Member, ConsumerError> {
+    let ours = (
+        Arc::clone(&shared.prefetch),
+        Arc::clone(&shared.metrics),
+        Arc::clone(&shared.polled_ms),
+    );
+    Member::join(&shared.plan, cluster, assigned, ours)
+}
+
 /// The membership is given up, and begun anew behind that.
 fn in_doubt(reason: String, stop_grace: Duration) -> Ending {
     tracing::warn!(reason, "leaving the group: writing what is open");
@@ -163,7 +175,7 @@ fn poll_thread(
     std::thread::Builder::new()
         .name("poll".into())
         .spawn(move || {
-            let polled = member.poll(&halt, &hold, &polled_ms);
+            let polled = member.poll(&halt, &hold);
             polled_ms.store(0, Ordering::Release);
             drop(member);
             if ended.send(polled).is_err() {

@@ -25,6 +25,7 @@ fn context() -> Context {
         metrics: Arc::default(),
         lanes: Mutex::default(),
         failure: Mutex::default(),
+        polled_ms: Arc::default(),
         beyond: Mutex::default(),
         is_assigned: AtomicBool::new(false),
         ends: AtomicBool::new(false),
