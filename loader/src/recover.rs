@@ -15,11 +15,15 @@ use crate::name::{ObjectName, snapshot_end, state_folder};
 use crate::partition::intent::{Committed, IntentError};
 use crate::partition::{Partition, PartitionError, Replay};
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::state::{Carried, Snapshot, SnapshotError};
+use crate::state::{Carried, Rank, Snapshot, SnapshotError};
 use crate::store::{Store, StoreError};
 
 /// A batch clock this much ahead is told: machines' clocks differ by less.
 const AHEAD_MS: u64 = 60_000;
+/// How many snapshots are looked into for the one to go on from, where the group does not say: all of the highest
+/// offset, and from below as many as make this number. There is one, and one for each crash between storing and
+/// committing it; more are of batches long ago that nobody could remove.
+const RANKED: usize = 8;
 
 mod pipelines;
 
@@ -129,25 +133,53 @@ async fn load_snapshot(store: &Store, folder: &str, name: &str) -> Result<Snapsh
     snapshot.map_err(|source| RecoverError::Snapshot { key, source })
 }
 
-/// The newest snapshot of a partition's folder at or below `limit`.
+/// The snapshot of a partition's folder that knows of most, at or below `limit`, and what it is the state of. Where
+/// there are several, it is read what they know ([`Rank`]).
 ///
 /// # Errors
-/// See [`StoreError`].
+/// See [`RecoverError`].
 pub async fn newest_snapshot(
     store: &Store,
     folder: &str,
     limit: u64,
-) -> Result<Option<(u64, String)>, StoreError> {
+) -> Result<Option<(u64, String)>, RecoverError> {
+    let mut found = snapshots(store, folder, limit).await?;
+    found.sort_unstable();
+    let highest = found.last().map(|(end, _)| *end);
+    let before = found.partition_point(|(end, _)| Some(*end) < highest);
+    let from = before.min(found.len().saturating_sub(RANKED));
+    let candidates = found.split_off(from);
+    if candidates.len() < 2 {
+        return Ok(candidates.into_iter().next());
+    }
     let mut newest = None;
+    for (end, name) in candidates {
+        let key = format!("{folder}{name}");
+        // One that is gone by now was removed by somebody who has a later one.
+        if let Some(object) = store.open(&key).await? {
+            let rank = object.through(Rank::read).await?;
+            let rank = rank.map_err(|source| RecoverError::Snapshot { key, source })?;
+            newest = newest.max(Some((rank, end, name)));
+        }
+    }
+    Ok(newest.map(|(_, end, name)| (end, name)))
+}
+
+/// All snapshots of a partition's folder at or below `limit`: what each is the state of, and its name.
+async fn snapshots(
+    store: &Store,
+    folder: &str,
+    limit: u64,
+) -> Result<Vec<(u64, String)>, StoreError> {
+    let mut found = Vec::new();
     store
         .list(folder, |listed| {
             let name = listed.key.trim_start_matches(folder);
-            if let Some(end) = snapshot_end(name).filter(|end| *end <= limit) {
-                newest = newest.take().max(Some((end, name.to_owned())));
-            }
+            let end = snapshot_end(name).filter(|end| *end <= limit);
+            found.extend(end.map(|end| (end, name.to_owned())));
         })
         .await?;
-    Ok(newest)
+    Ok(found)
 }
 
 /// The state that a snapshot holds; an empty one where there is none yet.
@@ -170,7 +202,7 @@ pub async fn load_state(
 /// # Errors
 /// See [`StoreError`].
 pub async fn has_group_state(store: &Store, folder: &str) -> Result<bool, StoreError> {
-    Ok(newest_snapshot(store, folder, u64::MAX).await?.is_some())
+    Ok(!snapshots(store, folder, u64::MAX).await?.is_empty())
 }
 
 /// What stands in the group, made sense of. Where somebody set the offset by hand, or the group lost
@@ -246,10 +278,12 @@ pub async fn recover(
     if store.get(&head_key(topic, partition)).await?.is_some() {
         return Err(RecoverError::OfLambda(partition));
     }
-    let mut committed = make_sense(store, partition, committed, (low, end), &folder).await?;
+    let committed = make_sense(store, partition, committed, (low, end), &folder).await?;
     let lost = committed.offset..committed.offset.max(low);
     if !lost.is_empty() {
-        if committed.intent.is_some() {
+        // One without a record needs none to be made again.
+        let begun = committed.intent.as_ref();
+        if begun.is_some_and(|intent| intent.end > committed.offset) {
             return Err(RecoverError::Gone {
                 partition,
                 offset: committed.offset,
@@ -264,7 +298,6 @@ pub async fn recover(
             lost.start,
             lost.end
         );
-        (committed.offset, committed.names_from) = (low, low);
     }
     let state = load_state(store, &folder, committed.snapshot.as_deref()).await?;
     warn_of_clock(partition, &plan.pipeline, state.clock_ms);
@@ -279,7 +312,7 @@ pub async fn recover(
     if committed.intent.is_some() {
         abort_uploads(store, topic, partition).await;
     }
-    let from = committed.offset;
+    let from = lost.end;
     let pipeline = Arc::clone(&plan.pipeline);
     let mut machine = Partition::recover(
         (topic, partition),
@@ -289,6 +322,9 @@ pub async fn recover(
         state,
         replay,
     )?;
+    if !lost.is_empty() {
+        machine.pass_over(lost.end);
+    }
     if end.is_none() {
         machine.hold_pages();
     }
@@ -357,8 +393,107 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::partition::intent::Intent;
+    use crate::partition::{Action, Event};
     use crate::store::folder::Folder;
     use crate::store::plain_content;
+
+    /// Three states of one offset, and one ahead of them that a loader without a row left behind: the one that knows of
+    /// the last row, whatever they are called.
+    #[tokio::test]
+    async fn where_the_group_says_nothing_the_state_that_knows_of_all_rows_is_gone_on_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::Folder(Folder::new(folder.path().into()));
+        for order in [[0, 1, 2], [2, 1, 0]] {
+            // What the states say beside that decides how they are called.
+            let state = |end: u64, rows_ms: u64, clock_ms: u64| {
+                let snapshot = Snapshot {
+                    topic: "logs".into(),
+                    partition: 0,
+                    end,
+                    clock_ms,
+                    rows_ms,
+                    ledger: <_>::default(),
+                    windows: <_>::default(),
+                    books: <_>::default(),
+                };
+                snapshot.encode().unwrap()
+            };
+            let mut same: Vec<_> = (0..3)
+                .map(|at| state(9, 5 + order[at], 20 + at as u64))
+                .collect();
+            let wanted = same[order.iter().position(|rows| *rows == 2).unwrap()]
+                .0
+                .clone();
+            same.push(state(12, 6, 50));
+            let place = format!("{}/", order[0]);
+            for (name, bytes) in same {
+                let content = plain_content(&bytes);
+                let key = format!("{place}{name}");
+                store.put_new(&key, bytes, content).await.unwrap();
+            }
+            let newest = newest_snapshot(&store, &place, u64::MAX).await.unwrap();
+            assert_eq!(newest, Some((9, wanted)));
+        }
+    }
+
+    /// Retention passed the offset of a begun batch: one without a record needs none, any other one does.
+    #[tokio::test]
+    async fn only_a_begun_batch_that_has_records_needs_them() {
+        let root = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='file://{}'\npath='all'\n",
+            root.path().display()
+        );
+        let file = headwater_msk::config_file::parse(&text).unwrap();
+        let plan = Plan::new(&file, crate::config::file::Tables::new(), None).unwrap();
+        let (store, pipelines) = (
+            Store::Folder(Folder::new(root.path().into())),
+            Pipelines::default(),
+        );
+        pipelines.know(&plan.pipeline).await;
+        let begun = |end: u64| {
+            let committed = Committed {
+                intent: Some(Intent {
+                    end,
+                    clock_ms: 5,
+                    pipeline: plan.pipeline.hash().to_owned(),
+                    windows: None,
+                }),
+                ..Committed::at(7)
+            };
+            CommittedOffset {
+                offset: 7,
+                metadata: committed.metadata(),
+            }
+        };
+        let (quiet, with_records) = (begun(7), begun(8));
+        let place = (&store, &pipelines);
+        let gone = recover(&plan, place, 0, Some(&with_records), (20, Some(30))).await;
+        assert!(matches!(
+            gone,
+            Err(RecoverError::Gone {
+                offset: 7,
+                low: 20,
+                ..
+            })
+        ));
+        let mut taken = recover(&plan, place, 0, Some(&quiet), (20, Some(30)))
+            .await
+            .unwrap();
+        assert_eq!((taken.from, taken.lost), (20, 7..20));
+        let mut done = None;
+        while let Some(action) = taken.machine.next_action() {
+            if let Action::Commit(committed) = action {
+                done = Some(committed.offset);
+            }
+            taken
+                .machine
+                .apply(Event::ActionDone, clock::now())
+                .unwrap();
+        }
+        assert_eq!((done, taken.machine.committed_offset()), (Some(20), 20));
+    }
 
     /// A slow loader that lost the partition tidies up by what it knows: what its successor committed at
     /// the same offset stays.

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! _headwater/state/<topic>/<partition>/<offset, 20 digits>-<hash>.json.zst
-//! {"v":1,"topic":"logs","partition":2,"end":51234,"clock_ms":…,"ledger":{"streams":{…}}}
+//! {"v":1,"topic":"logs","partition":2,"end":51234,"clock_ms":…,"rows_ms":…,"ledger":{"streams":{…}}}
 //! ```
+//!
+//! A crash, or a removal that failed, leaves more than the one that the group names. Where the group has lost that,
+//! `rows_ms` tells which of them knows of all that was written ([`Rank`]).
 //!
 //! With open windows the version is 2, and `windows` holds them: a loader that knows no windows must
 //! not go on without them. With accounts it is 3, and `books` holds these.
@@ -21,7 +24,7 @@ use crate::aggregate::Windows;
 use crate::books::Books;
 use crate::name::snapshot_name;
 
-pub use read::{SNAPSHOT_BYTES_MAX, scan};
+pub use read::{Rank, SNAPSHOT_BYTES_MAX, scan};
 
 /// The version of a state without windows.
 const VERSION: u32 = 1;
@@ -41,6 +44,8 @@ pub struct Snapshot {
     pub end: u64,
     /// Clock of the batch that ended there, Unix milliseconds.
     pub clock_ms: u64,
+    /// As [`Carried::rows_ms`].
+    pub rows_ms: u64,
     /// What has come of every stream.
     pub ledger: Ledger,
     /// The windows that are open.
@@ -54,6 +59,9 @@ pub struct Snapshot {
 pub struct Carried {
     /// Clock of the last batch, Unix milliseconds.
     pub clock_ms: u64,
+    /// Clock of the last batch that had a row, Unix milliseconds, or as much more as it takes to be later than that
+    /// of each before it, whatever machines' clocks said.
+    pub rows_ms: u64,
     /// What has come of every stream.
     pub ledger: Ledger,
     /// The windows that are open.
@@ -66,6 +74,7 @@ impl From<Snapshot> for Carried {
     fn from(snapshot: Snapshot) -> Self {
         Self {
             clock_ms: snapshot.clock_ms,
+            rows_ms: snapshot.rows_ms,
             ledger: snapshot.ledger,
             windows: snapshot.windows,
             books: snapshot.books,
@@ -84,6 +93,8 @@ pub struct State<'a> {
     pub end: u64,
     /// Clock of the batch that ended there, Unix milliseconds.
     pub clock_ms: u64,
+    /// As [`Carried::rows_ms`].
+    pub rows_ms: u64,
     /// What has come of every stream.
     pub ledger: &'a Ledger,
     /// The windows that are open.
@@ -192,6 +203,7 @@ impl Snapshot {
             partition: self.partition,
             end: self.end,
             clock_ms: self.clock_ms,
+            rows_ms: self.rows_ms,
             ledger: &self.ledger,
             windows: &self.windows,
             books: &self.books,
@@ -215,6 +227,7 @@ mod tests {
             partition: 2,
             end: 77,
             clock_ms: 5,
+            rows_ms: 4,
             ledger,
             windows: Windows::default(),
             books: Books::default(),

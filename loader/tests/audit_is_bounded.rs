@@ -56,6 +56,7 @@ fn write_snapshots(folder: &Path, streams: usize) -> usize {
             topic: "logs",
             partition: i32::try_from(partition).unwrap(),
             end: 9,
+            rows_ms: 1,
             clock_ms: 1,
             ledger: &ledger,
             windows: &Windows::default(),

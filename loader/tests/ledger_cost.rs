@@ -69,6 +69,7 @@ fn what_a_snapshot_costs() {
             partition: 0,
             end: 9,
             clock_ms: 1,
+            rows_ms: 1,
             ledger: &ledger,
             windows: &Windows::default(),
             books: &Books::default(),

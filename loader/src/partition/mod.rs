@@ -165,6 +165,8 @@ pub struct Partition {
     books: Books,
     /// Clock of the last batch that was opened, or of the one before what is committed.
     clock_ms: u64,
+    /// As [`Carried::rows_ms`].
+    rows_ms: u64,
     compressor: Compressor,
     next: u64,
     /// Where the open batch starts: the end of the closing one, or what is committed.
@@ -208,6 +210,7 @@ impl Partition {
     ) -> Result<Self, PartitionError> {
         let Carried {
             clock_ms,
+            rows_ms,
             ledger,
             windows,
             books,
@@ -233,6 +236,7 @@ impl Partition {
             complete_ms,
             books,
             clock_ms,
+            rows_ms,
             is_last: false,
             pages_held: false,
             closes_quiet: false,
@@ -319,6 +323,17 @@ impl Partition {
             self.close_if_due(now)?;
         }
         Ok(fetched.entries.len().saturating_sub(from))
+    }
+
+    /// Goes on from `low`, right behind [`Self::recover`]: what lies below is gone from the topic. A begun batch
+    /// without a record is made again before that.
+    pub fn pass_over(&mut self, low: u64) {
+        let stands = match &mut self.closing {
+            Some(closing) => &mut closing.done,
+            None => &mut self.committed,
+        };
+        (stands.offset, stands.names_from) = (low, low);
+        (self.next, self.start, self.names_from) = (low, low, low);
     }
 
     /// Turns no page of the books before a record came: where the partition starts is not known, and a batch
@@ -574,11 +589,15 @@ impl Partition {
         let rejects = std::mem::take(&mut batch.rejects);
         let retention = pipeline.spec().ledger_retention.as_millis();
         self.ledger.retire(clock_ms.saturating_sub(retention));
+        if batch.objects() > 0 {
+            self.rows_ms = clock_ms.max(self.rows_ms.saturating_add(1));
+        }
         let state = State {
             topic: &self.topic,
             partition: self.id,
             end,
             clock_ms,
+            rows_ms: self.rows_ms,
             ledger: &self.ledger,
             windows: &self.windows,
             books: &self.books,

@@ -39,6 +39,7 @@ impl Snapshot {
             partition: parts.partition.ok_or_else(|| missing("partition"))?,
             end: parts.end.ok_or_else(|| missing("end"))?,
             clock_ms: parts.clock_ms.ok_or_else(|| missing("clock_ms"))?,
+            rows_ms: parts.rows_ms.or(parts.clock_ms).unwrap_or_default(),
             ledger: parts.ledger.ok_or_else(|| missing("ledger"))?,
             windows: parts.windows.unwrap_or_default(),
             books: parts.books.unwrap_or_default(),
@@ -58,6 +59,63 @@ impl Snapshot {
     /// See [`SnapshotError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         Self::read(bytes)
+    }
+}
+
+/// Which of several states of one partition to go on from, where nothing names one of them: the greatest. Each batch
+/// with a row has a later `rows_ms`, and only one of its states is ever written, so what has the latest knows of all
+/// rows. The others differ in what has none, which may be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    rows_ms: u64,
+    end: u64,
+    clock_ms: u64,
+}
+
+impl Rank {
+    /// Reads that of a snapshot; the rest of it is passed over.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`]. A failure of `reader` itself is one, too.
+    pub fn read(reader: impl Read) -> Result<Self, SnapshotError> {
+        let mut clocks = Clocks::default();
+        read_fields(reader, &Room::default(), &mut clocks)?;
+        let Clocks {
+            end: Some(end),
+            clock_ms: Some(clock_ms),
+            rows_ms,
+        } = clocks
+        else {
+            return Err(SnapshotError::Damaged("it says no end, or no clock".into()));
+        };
+        Ok(Self {
+            // An older loader wrote it.
+            rows_ms: rows_ms.unwrap_or(clock_ms),
+            end,
+            clock_ms,
+        })
+    }
+}
+
+/// The fields that rank a snapshot.
+#[derive(Default)]
+struct Clocks {
+    end: Option<u64>,
+    clock_ms: Option<u64>,
+    rows_ms: Option<u64>,
+}
+
+impl Fields for Clocks {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "end" => self.end = Some(map.next_value()?),
+            "clock_ms" => self.clock_ms = Some(map.next_value()?),
+            "rows_ms" => self.rows_ms = Some(map.next_value()?),
+            _ => {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -95,6 +153,7 @@ struct Parts {
     partition: Option<i32>,
     end: Option<u64>,
     clock_ms: Option<u64>,
+    rows_ms: Option<u64>,
     ledger: Option<headwater_record::Ledger>,
     windows: Option<crate::aggregate::Windows>,
     books: Option<crate::books::Books>,
@@ -107,6 +166,7 @@ impl Fields for Parts {
             "partition" => self.partition = Some(map.next_value()?),
             "end" => self.end = Some(map.next_value()?),
             "clock_ms" => self.clock_ms = Some(map.next_value()?),
+            "rows_ms" => self.rows_ms = Some(map.next_value()?),
             "ledger" => self.ledger = Some(map.next_value()?),
             "windows" => self.windows = Some(map.next_value()?),
             "books" => self.books = Some(map.next_value()?),
@@ -314,6 +374,30 @@ mod tests {
         }
         let cut = compressed(&format!(r#"{{"v":1,{rest},{ledger}}}"#));
         assert!(seen(&cut[..cut.len() - 3]).is_err());
+    }
+
+    /// The later rows, then the later end, then the later clock; what an older loader wrote has its clock.
+    #[test]
+    fn the_state_that_knows_of_all_rows_is_the_greatest() {
+        let rank = |end: u64, clocks: &str| {
+            let json = format!(r#"{{"v":1,"end":{end},"clock_ms":{clocks},"ledger":[]}}"#);
+            Rank::read(&*compressed(&json)).unwrap()
+        };
+        let ranks = [
+            rank(9, r#"9,"rows_ms":1"#),
+            rank(9, "2"),
+            rank(9, r#"7,"rows_ms":3"#),
+            rank(9, r#"8,"rows_ms":3"#),
+            rank(10, r#"1,"rows_ms":3"#),
+            rank(8, r#"1,"rows_ms":4"#),
+        ];
+        assert!(ranks.is_sorted() && ranks[0] < ranks[5], "{ranks:?}");
+        let older =
+            r#"{"v":1,"topic":"t","partition":1,"end":9,"clock_ms":2,"ledger":{"streams":{}}}"#;
+        assert_eq!(Snapshot::decode(&compressed(older)).unwrap().rows_ms, 2);
+        for damaged in [r#"{"v":1,"end":9}"#, r#"{"v":1,"clock_ms":9}"#] {
+            assert!(Rank::read(&*compressed(damaged)).is_err());
+        }
     }
 
     #[test]

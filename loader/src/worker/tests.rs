@@ -523,6 +523,7 @@ async fn one_whose_accounts_are_refused_gives_its_memory_too() {
         partition: 0,
         end: 5,
         clock_ms: 3_600_000,
+        rows_ms: 3_600_000,
         ledger: &ledger,
         windows: &Windows::default(),
         books: &books,

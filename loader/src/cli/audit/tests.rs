@@ -22,6 +22,7 @@ fn printed(ledgers: &[Ledger], choice: &Choice, is_stretch: bool) -> (String, co
             partition,
             end: 9,
             clock_ms: 1,
+            rows_ms: 1,
             ledger: ledger.clone(),
             windows: Windows::default(),
             books: Books::default(),

@@ -249,6 +249,53 @@ fn a_clock_that_was_set_back_closes_nothing() {
     }
 }
 
+/// The topic's retention passed the offset of such a batch: it needs no record. What is gone is in no name behind it.
+#[test]
+fn a_batch_without_a_record_is_made_again_though_its_offset_is_gone() {
+    let (mut partition, pipeline, mut now) = with_open_windows(&["a"]);
+    now.wall_ms += 300_000;
+    partition.apply(Event::Tick, now).unwrap();
+    let Some(Action::Commit(begun)) = partition.next_action() else {
+        panic!("a boundary comes first")
+    };
+    let mut again = taken_up(begun, pipeline);
+    again.pass_over(40);
+    let mut log = Fetched::default();
+    log.push(
+        41,
+        0,
+        Some(br#"{"g":"b","time":"2026-11-28T08:00:00Z"}"#),
+        Identity::Foreign,
+    );
+    assert_eq!(again.take(&log, 0, now).unwrap(), 1);
+    again.apply(Event::Flush, now).unwrap();
+    let (mut committed, mut stored) = (Vec::new(), Vec::new());
+    while let Some(action) = again.next_action() {
+        let is_awaited = action.is_awaited();
+        match action {
+            Action::Commit(at) => committed.push((at.offset, at.names_from, at.intent.is_some())),
+            Action::Upload(objects) => {
+                let names = objects
+                    .iter()
+                    .map(|object| ObjectName::parse(&object.key).unwrap());
+                stored.extend(names.map(|name| (name.path, name.start, name.end)));
+            }
+            _ => {}
+        }
+        if is_awaited {
+            again.apply(Event::ActionDone, now).unwrap();
+        }
+    }
+    assert_eq!(
+        stored,
+        [("w/a".into(), 1, 1), ("elsewhere".to_owned(), 40, 42)]
+    );
+    assert_eq!(
+        committed,
+        [(40, 40, false), (40, 40, true), (42, 42, false)]
+    );
+}
+
 /// Whoever takes such a batch up makes it again before it takes a record, at the clock and by the pipeline that it
 /// was begun with.
 #[test]
@@ -266,6 +313,19 @@ fn a_batch_without_a_record_is_made_again() {
     let (before, metadata) = (begun.clone(), begun.metadata());
     let begun = Committed::parse(begun.offset, &metadata).unwrap();
     assert_eq!(begun, before);
+    let mut again = taken_up(begun, pipeline);
+    let mut log = Fetched::default();
+    log.push(1, 0, Some(b"{}"), Identity::Foreign);
+    now.wall_ms += 1000;
+    assert_eq!(again.take(&log, 0, now).unwrap(), 1);
+    assert_eq!(again.next_action(), Some(Action::Upload(objects)));
+    again.apply(Event::ActionDone, now).unwrap();
+    perform(&mut again, now);
+    assert!(!again.has_begun() && again.committed_offset() == 1);
+}
+
+/// Whoever takes up what was begun from the state of [`with_open_windows`] for one group, with another pipeline.
+fn taken_up(begun: Committed, pipeline: Arc<Pipeline>) -> Partition {
     let intent = begun.intent.clone().unwrap();
     let mut windows = with_open_windows(&["a"]).0.windows;
     windows.align(std::iter::empty());
@@ -276,14 +336,5 @@ fn a_batch_without_a_record_is_made_again() {
     };
     let replay = Replay { intent, pipeline };
     let other = Arc::new(super::pipeline("", "elsewhere"));
-    let mut again =
-        Partition::recover((TOPIC, 0), Limits::NONE, other, begun, state, Some(replay)).unwrap();
-    let mut log = Fetched::default();
-    log.push(1, 0, Some(b"{}"), Identity::Foreign);
-    now.wall_ms += 1000;
-    assert_eq!(again.take(&log, 0, now).unwrap(), 1);
-    assert_eq!(again.next_action(), Some(Action::Upload(objects)));
-    again.apply(Event::ActionDone, now).unwrap();
-    perform(&mut again, now);
-    assert!(!again.has_begun() && again.committed_offset() == 1);
+    Partition::recover((TOPIC, 0), Limits::NONE, other, begun, state, Some(replay)).unwrap()
 }
