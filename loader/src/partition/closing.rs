@@ -5,14 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headwater_record::Ledger;
 
-use super::{Action, Partition, Publishing};
 use crate::aggregate::Windows;
 use crate::books::Books;
 use crate::encode::EncodeError;
 use crate::items::batch::Items;
-use crate::partition::batch::{Counts, Object, OpenBatch};
-use crate::partition::intent::Committed;
+use crate::partition::batch::{Counts, Finished, Object, OpenBatch};
+use crate::partition::intent::{Committed, Intent};
+use crate::partition::publishing::Publishing;
 use crate::partition::rejects::Rejects;
+use crate::partition::{Action, Open, Partition, PartitionError};
+use crate::state::State;
 
 /// The steps of a batch that closes, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,127 @@ impl Accounts {
 }
 
 impl Partition {
+    /// The batch that closes, where one does.
+    pub fn closing(&self) -> Option<&Closing> {
+        self.closing.as_ref()
+    }
+
+    /// Whether a batch closes, what it brought to be said included.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some() || self.publishing.is_some()
+    }
+
+    /// Closes the open batch at what was read last. The ledger at this point is the state behind it.
+    pub(super) fn close(&mut self) -> Result<(), PartitionError> {
+        let Some(Open { mut batch, .. }) = self.open.take() else {
+            return Ok(());
+        };
+        self.flushing = false;
+        let (end, clock_ms) = (self.next, batch.clock_ms);
+        let pipeline = Arc::clone(&batch.pipeline);
+        let times_ms = batch.times_ms();
+        let windows = self.close_windows(&mut batch, end)?;
+        self.quiet_from_ms = self.windows.quiet_from();
+        let counts = batch.counts;
+        self.books.close(&counts, times_ms);
+        let rejects = std::mem::take(&mut batch.rejects);
+        let retention = pipeline.spec().ledger_retention.as_millis();
+        self.ledger.retire(clock_ms.saturating_sub(retention));
+        self.note_rows(&batch);
+        let state = State {
+            topic: &self.topic,
+            partition: self.id,
+            end,
+            clock_ms,
+            rows_ms: self.rows_ms,
+            ledger: &self.ledger,
+            windows: &self.windows,
+            books: &self.books,
+        };
+        let snapshot = state.encode()?;
+        let who = (self.topic.as_str(), self.id);
+        let Finished {
+            objects,
+            items,
+            names_from,
+        } = batch.finish(who, self.names_from, end, &mut self.compressor)?;
+        let done = Committed {
+            offset: end,
+            names_from,
+            snapshot: Some(snapshot.0.clone()),
+            intent: None,
+        };
+        let step = match (objects.is_empty(), self.replay.take()) {
+            // Nothing will be seen of this batch: there is no boundary to protect.
+            (true, _) => Step::Snapshot,
+            (false, Some(_)) => Step::Upload,
+            (false, None) => Step::Intent,
+        };
+        let intent = Intent {
+            end,
+            clock_ms,
+            pipeline: pipeline.hash().to_owned(),
+            windows,
+        };
+        let begun = Committed {
+            intent: Some(intent),
+            ..self.committed.clone()
+        };
+        (self.start, self.names_from) = (end, done.names_from);
+        let closing = Closing {
+            step,
+            begun,
+            objects: Arc::new(objects),
+            items: Arc::new(items),
+            snapshot,
+            done,
+            counts,
+            rejects,
+            times_ms,
+            accounts: Accounts::of(&self.ledger, &self.windows, &self.books),
+            publishing: Publishing::of(&self.books),
+        };
+        self.actions.push_back(closing.action());
+        self.closing = Some(closing);
+        Ok(())
+    }
+
+    pub(super) fn advance(&mut self) {
+        let Some(mut closing) = self.closing.take() else {
+            if let Some(said) = self.publishing.take() {
+                self.complete_ms = said.complete_ms;
+            }
+            return;
+        };
+        match closing.next_step() {
+            Some(step) => closing.step = step,
+            None => {
+                let before = std::mem::replace(&mut self.committed, closing.done);
+                let old = before
+                    .snapshot
+                    .filter(|name| self.committed.snapshot.as_ref() != Some(name));
+                self.actions.extend(old.map(Action::RemoveSnapshot));
+                self.publishing = closing.publishing;
+                self.actions
+                    .extend(self.publishing.as_ref().map(Publishing::action));
+                self.finished_counts.push(closing.counts);
+                self.finished_rejects.merge(closing.rejects);
+                self.accounts = closing.accounts;
+                self.durable_ms = closing.times_ms.map(|times| times.1).or(self.durable_ms);
+                return;
+            }
+        }
+        self.actions.push_back(closing.action());
+        self.closing = Some(closing);
+    }
+
+    /// Moves the clock of rows on, where a batch has some.
+    fn note_rows(&mut self, batch: &OpenBatch) {
+        if batch.objects() > 0 {
+            self.rows_ms = batch.clock_ms.max(self.rows_ms.saturating_add(1));
+        }
+    }
+
     /// Closes the windows that end with a batch that ends at `end`. Returns how many, where they were so many
     /// that the oldest went first; there may have been room for all.
     pub(super) fn close_windows(
