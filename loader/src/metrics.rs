@@ -374,6 +374,7 @@ mod tests {
                 end: 9,
                 reached: Some(4),
                 waiting: 0,
+                is_near: true,
             },
         )]));
         metrics.lost(7, 10..15);

@@ -85,11 +85,18 @@ impl ClientContext for Context {
         let offset = |offset: i64| u64::try_from(offset).ok();
         let topic = statistics.topics.get(&self.topic);
         let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
+        let group = statistics.cgrp.as_ref();
+        let has_group = group.is_some_and(|group| group.state == "up");
+        let is_up = |broker: i32| {
+            let mut all = statistics.brokers.values();
+            all.any(|known| known.nodeid == broker && matches!(&*known.state, "UP" | "UPDATE"))
+        };
         let ends = partitions.filter_map(|(id, partition)| {
             let ends = Ends {
                 end: offset(partition.ls_offset)?,
                 reached: offset(partition.eof_offset),
                 waiting: offset(partition.fetchq_cnt).unwrap_or(0),
+                is_near: has_group && is_up(partition.broker),
             };
             Some((*id, ends))
         });

@@ -155,12 +155,14 @@ pub struct Ends {
     pub reached: Option<u64>,
     /// Records that the client holds, and nobody has taken.
     pub waiting: u64,
+    /// Whether the client has a connection to the broker that it fetches from, and to the group's coordinator.
+    pub is_near: bool,
 }
 
 impl Ends {
-    /// Whether all that there is was taken, as far as the client has heard.
+    /// Whether all that there is was taken, as far as the client has heard, and goes on to hear.
     fn is_all_taken(&self) -> bool {
-        self.waiting == 0 && self.reached.is_some_and(|at| at >= self.end)
+        self.is_near && self.waiting == 0 && self.reached.is_some_and(|at| at >= self.end)
     }
 }
 
@@ -221,6 +223,7 @@ mod tests {
             end,
             reached,
             waiting: 0,
+            is_near: true,
         };
         for (name, standing, ends, records, seconds) in [
             ("idle", standing(70, 70), ends(70, Some(70)), 0, 0),
@@ -318,6 +321,7 @@ mod tests {
                 end: 12,
                 reached,
                 waiting,
+                is_near: true,
             },
         );
         assert_eq!(board.readings(100_000)[0].lag, Some(lag));
@@ -342,17 +346,20 @@ mod tests {
     fn all_is_taken_where_nothing_waits_and_the_end_was_heard_of() {
         let mut board = Board::default();
         assert!(!board.is_all_taken(1), "nothing was heard");
-        for (end, reached, waiting, is_all_taken) in [
-            (9, None, 0, false),
-            (9, Some(8), 0, false),
-            (9, Some(9), 3, false),
-            (9, Some(9), 0, true),
-            (0, Some(0), 0, true),
+        for (end, reached, waiting, is_near, is_all_taken) in [
+            (9, None, 0, true, false),
+            (9, Some(8), 0, true, false),
+            (9, Some(9), 3, true, false),
+            (9, Some(9), 0, true, true),
+            (0, Some(0), 0, true, true),
+            // Nobody hears what comes meanwhile, nor could it be committed that a window is closed.
+            (9, Some(9), 0, false, false),
         ] {
             let ends = Ends {
                 end,
                 reached,
                 waiting,
+                is_near,
             };
             board.ends.insert(1, ends);
             assert_eq!(board.is_all_taken(1), is_all_taken, "{ends:?}");
