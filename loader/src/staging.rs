@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::partition::batch::Counts;
+use crate::pipeline::Pipeline;
 
 /// One bound over all partitions, in bytes. Above it nobody reads further, and the partition that
 /// holds most closes its batch early, until there is room again.
@@ -17,6 +18,9 @@ use crate::partition::batch::Counts;
 /// Out of the same bound comes what is known of the partitions: their state (ledgers, open windows, accounts of the
 /// day), which grows with the fleet, and which closing a batch does not give back. What is left of the bound is the
 /// room of batches: a quarter of it at least, so that there is always some progress, in smaller batches.
+///
+/// And the tables of pipelines that are the configuration's no more: batches that were begun by them are made with
+/// those, and the memory plan knows the configuration's alone.
 ///
 /// What a worker holds is entered at its [`Place`], and gone when that is dropped: however a worker ends, nothing
 /// of it stays counted.
@@ -33,6 +37,8 @@ type Who = (i32, u64);
 struct Held {
     bytes: BTreeMap<Who, usize>,
     state: BTreeMap<Who, usize>,
+    /// Pipelines whose tables no plan has, as long as somebody uses them.
+    unplanned: Vec<Weak<Pipeline>>,
     /// Whether it was said that the state takes most of it.
     said: bool,
     /// Those that make a begun batch again.
@@ -90,6 +96,17 @@ impl Staging {
         }
     }
 
+    /// Counts the tables of a pipeline that the memory plan does not have, once, for as long as something is made
+    /// with it.
+    pub fn unplanned(&self, pipeline: &Arc<Pipeline>) {
+        let mut held = self.lock();
+        held.unplanned.retain(|known| known.strong_count() > 0);
+        let pipeline = Arc::downgrade(pipeline);
+        if !held.unplanned.iter().any(|known| known.ptr_eq(&pipeline)) {
+            held.unplanned.push(pipeline);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,6 +153,13 @@ impl Drop for Place<'_> {
 }
 
 impl Held {
+    /// What is known of partitions, and tables that no plan has.
+    fn beside_batches(&self) -> usize {
+        let tables = self.unplanned.iter().filter_map(Weak::upgrade);
+        let tables: usize = tables.map(|pipeline| pipeline.tables_held()).sum();
+        self.state.values().sum::<usize>() + tables
+    }
+
     /// Whose turn it is to make a begun batch to its end: of those that hold most, the partition with the
     /// lowest number.
     fn turn(&self) -> Option<Who> {
@@ -159,15 +183,14 @@ impl Staging {
         (held.bytes.values().sum(), self.room(&held))
     }
 
-    /// What the state of all partitions takes now, and for how much of that there is room beside batches.
+    /// What the state of all partitions takes now, tables of old pipelines with it, and for how much of that there is room beside batches.
     pub fn state(&self) -> (usize, usize) {
-        (self.lock().state.values().sum(), self.state_max())
+        (self.lock().beside_batches(), self.state_max())
     }
 
     /// What there is for batches beside the state.
     fn room(&self, held: &Held) -> usize {
-        let state: usize = held.state.values().sum();
-        self.limit - state.min(self.state_max())
+        self.limit - held.beside_batches().min(self.state_max())
     }
 
     fn state_max(&self) -> usize {
@@ -176,7 +199,7 @@ impl Staging {
 
     /// Says once that there is little room for batches any more.
     fn warn(&self, held: &mut Held) {
-        let state: usize = held.state.values().sum();
+        let state = held.beside_batches();
         if state <= self.limit / 2 || std::mem::replace(&mut held.said, true) {
             return;
         }
@@ -224,6 +247,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::tests::pipeline_over;
 
     #[test]
     fn the_bound_is_over_all() {
@@ -239,6 +263,26 @@ mod tests {
         assert_eq!(hold(2, 70), Room::CloseYours);
         assert_eq!(hold(1, 60), Room::Wait);
         assert_eq!(hold(2, 0), Room::Free);
+    }
+
+    /// A pipeline of before, which several partitions finish their batches with.
+    #[test]
+    fn tables_that_no_plan_has_take_the_room_of_batches_once_while_they_are_used() {
+        let table = format!("id,site\n1,{}\n", "x".repeat(10_000)).into_bytes();
+        let tables = [("t".to_owned(), table)].into();
+        let steps = "[[transform]]\nstep='lookup'\ntable='t'\nfield='id'\n";
+        let old = Arc::new(pipeline_over(steps, "all", &tables));
+        let staging = Staging::new(100_000);
+        let (state, room) = (staging.state().0, staging.held().1);
+        for _ in 0..3 {
+            staging.unplanned(&old);
+        }
+        let held = old.tables_held();
+        assert!(held > 10_000);
+        assert_eq!(staging.state().0, state + held);
+        assert_eq!(staging.held().1, room - held);
+        drop(old);
+        assert_eq!((staging.state().0, staging.held().1), (state, room));
     }
 
     #[test]

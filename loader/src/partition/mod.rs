@@ -300,6 +300,11 @@ impl Partition {
         self.stopping && self.open.is_none() && !self.is_closing()
     }
 
+    /// What a begun batch is made again by.
+    pub fn begun_by(&self) -> Option<&Arc<Pipeline>> {
+        self.replay.as_ref().map(|replay| &replay.pipeline)
+    }
+
     /// Whether it makes a begun batch again.
     pub fn is_replaying(&self) -> bool {
         self.replay.is_some()

@@ -103,12 +103,9 @@ pub enum Ended {
 pub async fn run(shared: Arc<Shared>, member: Arc<dyn Commit>, mut assigned: Assigned) -> Ended {
     // What is declared first is dropped last.
     let seat = Seat::take(&shared, &assigned);
-    let ended = match caught(load(&seat, &shared, &member, &mut assigned)).await {
-        Ended::Stopped(reason) => {
-            // Nor does it behind a panic.
-            seat.looks_no_more();
-            stand_by(&seat, &shared, &member, assigned, reason).await
-        }
+    let loading = load(&seat, &shared, &member, &mut assigned);
+    let ended = match caught(&seat, loading).await {
+        Ended::Stopped(reason) => stand_by(&seat, &shared, &member, assigned, reason).await,
         ended => ended,
     };
     match ended {
@@ -152,11 +149,13 @@ async fn load(
 }
 
 /// A panic is no more than a trouble of the partition that it came of.
-async fn caught(load: impl Future<Output = Ended>) -> Ended {
+async fn caught(seat: &Seat<'_>, load: impl Future<Output = Ended>) -> Ended {
     let mut load = pin!(load);
     poll_fn(|context| {
         // Nothing of it is looked at behind a panic: it is dropped.
         catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))).unwrap_or_else(|_| {
+            // Or it would seem to hang from then on.
+            seat.looks_no_more();
             let reason = "its worker panicked (see the log): this is a fault of the loader";
             Poll::Ready(Ended::Stopped(reason.to_owned()))
         })

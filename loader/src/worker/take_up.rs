@@ -121,6 +121,16 @@ async fn ask(seat: &Seat<'_>, member: &Arc<dyn Commit>, partition: i32) -> Infal
     }
 }
 
+/// The tables of a begun batch that are not the plan's. Where tables are read again there is room for some versions,
+/// and they are counted among those.
+fn count_tables(shared: &Shared, machine: &Partition) {
+    let begun = machine.begun_by();
+    let begun = begun.filter(|begun| !Arc::ptr_eq(begun, &shared.plan.pipeline));
+    if let Some(begun) = begun.filter(|_| shared.plan.table_reload.is_none()) {
+        shared.staging.unplanned(begun);
+    }
+}
+
 /// What may work later is tried again.
 async fn try_on(
     seat: &Seat<'_>,
@@ -144,6 +154,7 @@ async fn try_on(
                 lost,
             }) => {
                 tracing::info!(partition, from, "partition taken up");
+                count_tables(shared, &machine);
                 if !lost.is_empty() {
                     shared.metrics.lost(partition, lost);
                 }

@@ -11,7 +11,7 @@ use crate::config::file::Tables;
 use crate::consume::CommitError;
 use crate::consume::tenure::{Tenant, tenure};
 use crate::fetched::{Fetched, Identity};
-use crate::metrics::Requests;
+use crate::metrics::{Requests, Standing};
 use crate::partition::intent::Committed;
 use crate::state::State;
 use crate::store::folder::Folder;
@@ -452,12 +452,6 @@ async fn a_task_that_panics_stops_its_partition_alone() {
     assert!(!worker.is_finished());
 }
 
-#[tokio::test]
-async fn a_panic_is_a_trouble_like_another() {
-    let panics = async { panic!("on purpose") };
-    assert!(matches!(caught(panics).await, Ended::Stopped(_)));
-}
-
 /// The output refuses its objects, and memory is short: it gives its own, and says why.
 #[tokio::test]
 async fn one_that_is_refused_gives_its_memory_to_those_that_are_not() {
@@ -603,4 +597,29 @@ async fn what_was_refused_and_is_stored_is_no_trouble_any_more() {
     let (stored, ()) = tokio::join!(put(&loader.shared, &object, seat.who, 0), mend);
     assert!(stored.is_ok());
     assert_eq!(metrics.why_it_waits(seat.who), None);
+}
+
+/// A panic is a trouble like another. It was at work when it came: what stands by for it does not hang.
+#[tokio::test]
+async fn one_that_panicked_looks_no_more_and_is_stopped() {
+    let root = tempfile::tempdir().unwrap();
+    let loader = Loader::into(root.path());
+    let (assigned, _lane) = loader.assign();
+    let seat = Seat::take(&loader.shared, &assigned);
+    let metrics = &loader.shared.metrics;
+    let hangs = async || {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        metrics.hung(0).map(|(partition, _)| partition)
+    };
+    seat.stands(Standing::default());
+    assert_eq!(hangs().await, Some(0));
+    let panics = async {
+        tokio::task::yield_now().await;
+        panic!("in the middle of it")
+    };
+    let Ended::Stopped(reason) = caught(&seat, panics).await else {
+        panic!("it is stopped")
+    };
+    assert!(reason.contains("its worker panicked"), "{reason}");
+    assert_eq!(hangs().await, None);
 }
