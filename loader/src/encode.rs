@@ -9,10 +9,13 @@
 pub mod parquet;
 
 use std::io::Write;
+use std::sync::Arc;
 
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::encode::parquet::Making;
 
 /// Most uncompressed bytes that become one frame. Measured on log lines, zstd -3: frames of 256 KiB
 /// are within a few per cent of one whole frame.
@@ -100,6 +103,7 @@ pub struct EncodeError(#[from] std::io::Error);
 pub struct Compressor {
     zstd: zstd::bulk::Compressor<'static>,
     frame: Vec<u8>,
+    making: Arc<Making>,
 }
 
 impl std::fmt::Debug for Compressor {
@@ -109,16 +113,25 @@ impl std::fmt::Debug for Compressor {
 }
 
 impl Compressor {
-    /// A compressor with its context, about 1 MiB.
+    /// A compressor with its context, about 1 MiB, of one who makes Parquet files as no plan says.
     ///
     /// # Errors
     /// No memory for it.
     pub fn new() -> Result<Self, EncodeError> {
+        Self::by(Arc::default())
+    }
+
+    /// The same, of one who makes Parquet files together with all others that have this `making`.
+    ///
+    /// # Errors
+    /// No memory for it.
+    pub fn by(making: Arc<Making>) -> Result<Self, EncodeError> {
         let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
         zstd.include_checksum(true)?;
         Ok(Self {
             zstd,
             frame: Vec::new(),
+            making,
         })
     }
 
@@ -271,7 +284,7 @@ impl Encoder {
                 }
             }
         });
-        Ok((table.file(pieces)?, self.content))
+        Ok((table.file(&compressor.making, pieces)?, self.content))
     }
 }
 

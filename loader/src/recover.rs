@@ -316,7 +316,7 @@ pub async fn recover(
     let pipeline = Arc::clone(&plan.pipeline);
     let mut machine = Partition::recover(
         (topic, partition),
-        plan.flush,
+        plan.bounds(),
         pipeline,
         committed,
         state,

@@ -204,7 +204,7 @@ impl<'a> DryRun<'a> {
         let committed = Committed::at(start);
         let machine = Partition::recover(
             (&plan.kafka.topic, partition),
-            plan.flush,
+            plan.bounds(),
             Arc::clone(&plan.pipeline),
             committed,
             Carried::default(),

@@ -16,7 +16,6 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use crate::config::{ConfigFile, Output, Plan, plan};
-use crate::encode::parquet::Making;
 use crate::memory;
 use crate::metrics::Requests;
 use crate::store::{Retries, Store};
@@ -49,12 +48,7 @@ pub fn plan_with(path: &Path, change: impl FnOnce(&mut ConfigFile)) -> anyhow::R
     let tables = plan::table_sources(&file)
         .read(&Requests::default())
         .map_err(wrong)?;
-    let plan = Plan::new(&file, tables, memory::there()).map_err(wrong)?;
-    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    if plan.memory.makers > 0 {
-        Making::plan(size(plan.memory.row_group), size(plan.memory.makers));
-    }
-    Ok(plan)
+    Plan::new(&file, tables, memory::there()).map_err(wrong)
 }
 
 /// Opens an output for a command: its client tries again, and nobody asks what that came to.

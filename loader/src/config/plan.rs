@@ -13,8 +13,10 @@ use crate::config::file::{ConfigFile, DynamoFile, Flush, Protocol, Tables};
 use crate::config::output::{self, Output};
 use crate::config::sections;
 use crate::emf::Emf;
+use crate::encode::parquet::Making;
 use crate::format::Kind;
 use crate::memory::{MemoryPlan, Needs};
+use crate::partition::Bounds;
 use crate::pipeline::{Pipeline, PipelineSpec, content_hash};
 use crate::route::PathTemplate;
 use crate::store::dynamodb::DynamoSettings;
@@ -47,6 +49,8 @@ pub struct Plan {
     pub flush: crate::partition::Limits,
     /// What memory is for.
     pub memory: MemoryPlan,
+    /// How Parquet files are made in it.
+    pub making: Arc<Making>,
     /// How long a stop may take.
     pub stop_grace: Period,
     /// Where metrics and health are told.
@@ -110,6 +114,14 @@ pub fn table_sources(file: &ConfigFile) -> Sources {
 }
 
 impl Plan {
+    /// What bounds the batches of a partition.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            limits: self.flush,
+            making: Arc::clone(&self.making),
+        }
+    }
+
     /// Makes a plan of what is written. `memory_there`: bytes that this process may use, where that is
     /// known.
     ///
@@ -158,6 +170,7 @@ impl Plan {
             output,
             dynamodb: dynamodb(&file.output.dynamodb, memory.items),
             flush: limits(&file.flush),
+            making: Arc::new(making(&memory)),
             memory,
             stop_grace: file.limits.stop_grace,
             listen,
@@ -192,6 +205,15 @@ fn needs(file: &ConfigFile, tables: &Tables, pipeline: Option<&Pipeline>) -> Nee
         items: !file.output.dynamodb.table.is_empty(),
         parquet: (file.output.format == Kind::Parquet).then(cores),
         row_group: file.output.row_group.map(|bytes| bytes.0),
+    }
+}
+
+/// Of a plan without Parquet: as a batch wants it that was begun by another configuration.
+fn making(memory: &MemoryPlan) -> Making {
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    match memory.makers {
+        0 => Making::default(),
+        makers => Making::new(size(memory.row_group), size(makers)),
     }
 }
 

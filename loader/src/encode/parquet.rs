@@ -92,9 +92,9 @@ impl Table {
     /// See [`EncodeError`].
     pub fn file(
         &self,
+        making: &Making,
         pieces: impl Iterator<Item = Result<Vec<u8>, EncodeError>>,
     ) -> Result<Vec<u8>, EncodeError> {
-        let making = Making::of_process();
         let _place = making.place();
         self.file_of(making.row_group(), pieces)
     }

@@ -27,7 +27,7 @@ use crate::metrics::ItemCounts;
 use crate::name::state_folder;
 use crate::partition::batch::{Counts, Object};
 use crate::partition::intent::Committed;
-use crate::partition::{Action, Event, Limits, Partition, PartitionError};
+use crate::partition::{Action, Bounds, Event, Limits, Partition, PartitionError};
 use crate::pipeline::Pipeline;
 use crate::recover::{RecoverError, has_group_state, load_state, tidy};
 use crate::store::dynamodb::DynamoDb;
@@ -108,10 +108,14 @@ const FINISH_AT_ONCE: usize = 64;
 const ITEMS_AT_ONCE: usize = 500;
 
 /// Everything of an event is one batch, unless it would make more objects than a batch may.
-fn limits(plan: &Plan) -> Limits {
-    Limits {
+fn bounds(plan: &Plan) -> Bounds {
+    let limits = Limits {
         objects: plan.flush.objects,
         ..Limits::NONE
+    };
+    Bounds {
+        limits,
+        ..plan.bounds()
     }
 }
 
@@ -274,7 +278,7 @@ impl Work<'_> {
         committed.intent = None;
         let mut machine = Partition::recover(
             (&self.plan.kafka.topic, self.partition),
-            limits(self.plan),
+            bounds(self.plan),
             Arc::clone(self.pipeline),
             committed,
             state,

@@ -1,6 +1,26 @@
 //! When a batch is closed.
 
+use std::sync::Arc;
+
 use crate::books::{AccountsFile, until_hour};
+use crate::encode::parquet::Making;
+
+/// What bounds the batches of a partition.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// When each is closed.
+    pub limits: Limits,
+    /// How its Parquet files are made.
+    pub making: Arc<Making>,
+}
+
+/// Of one who makes Parquet files as no plan says.
+impl From<Limits> for Bounds {
+    fn from(limits: Limits) -> Self {
+        let making = Arc::default();
+        Self { limits, making }
+    }
+}
 
 /// When a batch is closed, whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

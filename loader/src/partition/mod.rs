@@ -43,7 +43,7 @@ mod taking;
 mod watching;
 
 pub use closing::Accounts;
-pub use limits::{Limits, Now};
+pub use limits::{Bounds, Limits, Now};
 pub use objects::Layout;
 
 use std::collections::VecDeque;
@@ -203,12 +203,13 @@ impl Partition {
     /// No memory for a compressor.
     pub fn recover(
         (topic, id): (&str, i32),
-        limits: Limits,
+        bounds: impl Into<Bounds>,
         pipeline: Arc<Pipeline>,
         committed: Committed,
         carried: Carried,
         replay: Option<Replay>,
     ) -> Result<Self, PartitionError> {
+        let Bounds { limits, making } = bounds.into();
         let Carried {
             clock_ms,
             rows_ms,
@@ -225,7 +226,7 @@ impl Partition {
             limits,
             pipeline,
             replay,
-            compressor: Compressor::new()?,
+            compressor: Compressor::by(making)?,
             next: committed.offset,
             start: committed.offset,
             names_from: committed.names_from,

@@ -23,7 +23,7 @@ use crate::fetched::Fetched;
 use crate::name::state_folder;
 use crate::partition::batch::{Counts, Object};
 use crate::partition::intent::Committed;
-use crate::partition::{Action, Event, Limits, Partition};
+use crate::partition::{Action, Bounds, Event, Limits, Partition};
 use crate::range::drive::Drive;
 use crate::range::manifest::{BatchSize, Manifest, done, set_done};
 use crate::range::reader::Reader;
@@ -110,9 +110,13 @@ pub async fn replay(
         objects: manifest.batch.objects,
         ..Limits::NONE
     };
+    let bounds = Bounds {
+        limits,
+        ..plan.bounds()
+    };
     let pipeline = Arc::clone(&plan.pipeline);
     let id = (topic, partition);
-    let machine = Partition::recover(id, limits, pipeline, committed.clone(), state, None)?;
+    let machine = Partition::recover(id, bounds, pipeline, committed.clone(), state, None)?;
     let mut writer = Writer {
         plan,
         store,

@@ -13,6 +13,7 @@ use super::{keys, open};
 use crate::aggregate::Windows;
 use crate::cli::print;
 use crate::config::Plan;
+use crate::encode::parquet::Making;
 use crate::encode::{Compressor, Encoder, frame_bytes};
 use crate::fetched::Entry;
 use crate::name::ObjectName;
@@ -46,7 +47,12 @@ pub async fn replay(
     let mut sum = Replayed::default();
     for (key, name) in keys(store, &plan.kafka.topic, 0).await? {
         let object = open(store, &key).await?;
-        let replaying = Replaying::new(Arc::clone(&plan.pipeline), name, sum)?;
+        let replaying = Replaying::new(
+            Arc::clone(&plan.pipeline),
+            name,
+            sum,
+            Arc::clone(&plan.making),
+        )?;
         let place = key.clone();
         let made = object.through(move |pieces| replaying.all(&place, pieces));
         let context = || format!("replaying {key}");
@@ -92,13 +98,14 @@ impl Replaying {
         pipeline: Arc<Pipeline>,
         name: ObjectName,
         sum: Replayed,
+        making: Arc<Making>,
     ) -> anyhow::Result<Self> {
         let mut windows = Windows::default();
         windows.align(pipeline.aggregates());
         Ok(Self {
             pipeline,
             name,
-            compressor: Compressor::new()?,
+            compressor: Compressor::by(making)?,
             objects: BTreeMap::new(),
             windows,
             last_ms: 0,

@@ -1,15 +1,13 @@
-//! How Parquet files are made in this process: how large their row groups are, and how many are made at once. Both come
+//! How Parquet files are made: how large their row groups are, and how many are made at once. Both come
 //! of the memory plan, and neither is a part of what a file holds: a batch that is made again may have other row groups,
 //! and is known by its rows (see [`crate::encode::Content`]).
 
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Where no plan says anything: a command that makes one file after another.
 const ROW_GROUP: usize = 32 * 1024 * 1024;
 
-static OF_PROCESS: OnceLock<Making> = OnceLock::new();
-
-/// See the module's head.
+/// Shared by all who make files under one plan. See the module's head.
 #[derive(Debug)]
 pub struct Making {
     row_group: usize,
@@ -22,23 +20,20 @@ pub struct Making {
 #[derive(Debug)]
 pub(super) struct Place<'a>(&'a Making);
 
+impl Default for Making {
+    fn default() -> Self {
+        Self::new(ROW_GROUP, 1)
+    }
+}
+
 impl Making {
-    fn new(row_group: usize, at_once: usize) -> Self {
+    /// Row groups of so many packed bytes, and so many files at once: one at the least.
+    pub fn new(row_group: usize, at_once: usize) -> Self {
         Self {
             row_group,
             free: Mutex::new(at_once.max(1)),
             freed: Condvar::new(),
         }
-    }
-
-    /// Sets it for this process, before the first file is made.
-    pub fn plan(row_group: usize, at_once: usize) {
-        OF_PROCESS.get_or_init(|| Self::new(row_group, at_once));
-    }
-
-    /// As it is in this process.
-    pub(super) fn of_process() -> &'static Self {
-        OF_PROCESS.get_or_init(|| Self::new(ROW_GROUP, 1))
     }
 
     /// Packed bytes of a row group.
