@@ -3,7 +3,8 @@ an answer lost after the write, an error after the write, a part of a batch left
 
     faulty.py PORT UPSTREAM_PORT LOG
 
-Each fault is a line of LOG.
+Each request is a line of LOG: the fault (or "pass"), the operation, the status (0: no answer), the kind of the
+error (or "-"), how many items there were to be put, and how many were left undone.
 """
 
 import http.client
@@ -31,13 +32,13 @@ class Handler(BaseHTTPRequestHandler):
                 fault = next(turns)
         if fault == "part" and operation != "BatchWriteItem":
             fault = "pass"
-        if fault != "pass":
-            log.write(f"{fault} {operation}\n")
+        request = json.loads(body)
+        batch = request.get("RequestItems", {})
+        self.about = (fault, operation, sum(map(len, batch.values())) or int(operation == "PutItem"))
         if fault == "throttled":
             return self.fail(400, "ProvisionedThroughputExceededException")
         left = None
         if fault == "part":
-            request = json.loads(body)
             left = {}
             for table, puts in request["RequestItems"].items():
                 half = len(puts) // 2
@@ -54,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         answered = answer.read()
         connection.close()
         if fault == "lost":
+            self.note(0, b"")
             self.close_connection = True
             return self.connection.close()
         if fault == "error":
@@ -66,7 +68,15 @@ class Handler(BaseHTTPRequestHandler):
         body = {"__type": f"com.amazonaws.dynamodb.v20120810#{kind}", "message": "a test asked for it"}
         self.answer(status, json.dumps(body).encode())
 
+    def note(self, status, body):
+        fault, operation, items = self.about
+        said = json.loads(body) if body else {}
+        kind = said.get("__type", "-").rpartition("#")[2]
+        left = sum(map(len, said.get("UnprocessedItems", {}).values()))
+        log.write(f"{fault} {operation} {status} {kind} {items} {left}\n")
+
     def answer(self, status, body):
+        self.note(status, body)
         self.send_response(status)
         self.send_header("Content-Type", "application/x-amz-json-1.0")
         self.send_header("Content-Length", str(len(body)))

@@ -395,6 +395,14 @@ fn five_hundred_paths_a_partition_stay_within_the_memory_that_was_granted() {
         committed() >= Bulk::RECORDS / 2
     });
     let first = loader.rss_kib_max();
+    // Nothing else closes one: not its age, nor its bytes, nor the end.
+    let of = |name: &str| metric(&listen, &format!("headwater_loader_{name}"));
+    let (whole, early) = (of("batches_total"), of("early_batches_total"));
+    assert!(
+        whole > Some(0) && early >= whole,
+        "{whole:?} batches, {early:?} early"
+    );
+    assert!(early <= whole.map(|whole| whole + Bulk::PARTITIONS));
     loader.kill9();
     drop(loader);
     let loader = loading.loader(&config("1s")).start();

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use headwater_tests::device::Device;
-use headwater_tests::dynamodb::Tables;
+use headwater_tests::dynamodb::{Asked, Tables};
 use headwater_tests::kafka::{Kafka, Record};
 use headwater_tests::lambda::{Lambda, Outcome, event};
 use headwater_tests::loading::{Loading, metric, page};
@@ -136,6 +136,79 @@ fn assert_exact(tables: &Tables<'_>, fleet: &Fleet) {
         .collect();
     assert_eq!(held, fleet.latest());
     assert!(devices.iter().all(|item| item["gone"]["N"].is_string()));
+}
+
+/// What a loader says of its requests: by operation and what came of them, and of items.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counted {
+    requests: BTreeMap<(String, String), u64>,
+    /// Put, put already, left undone.
+    items: [u64; 3],
+    /// Requests that met a capacity, and that were refused.
+    troubles: [u64; 2],
+}
+
+impl Counted {
+    /// As the proxy before the tables saw it.
+    fn seen(asked: &[Asked]) -> Self {
+        let mut seen = Self::default();
+        for asked in asked {
+            let outcome = match (asked.status, asked.kind.as_str()) {
+                (0, _) => "no_answer",
+                (200, _) => "ok",
+                (500, _) => "server_error",
+                (_, "ProvisionedThroughputExceededException") => "slow_down",
+                (_, "ConditionalCheckFailedException") => "condition_failed",
+                (_, "ResourceNotFoundException") => "not_found",
+                other => panic!("{asked:?} came to {other:?}"),
+            };
+            let of = (asked.operation.clone(), outcome.to_owned());
+            *seen.requests.entry(of).or_default() += 1;
+            let [written, superseded, undone] = &mut seen.items;
+            let [throttled, refused] = &mut seen.troubles;
+            match outcome {
+                "ok" => *written += asked.items - asked.left,
+                "condition_failed" => *superseded += 1,
+                "slow_down" => *throttled += 1,
+                "not_found" => *refused += 1,
+                _ => {}
+            }
+            *undone += asked.left;
+        }
+        seen
+    }
+
+    /// As its page of metrics has it.
+    fn told(listen: &str) -> Self {
+        let (_, text) = page(listen, "/metrics").unwrap_or_default();
+        let requests = text.lines().filter_map(|line| {
+            let labels = line.strip_prefix("headwater_loader_requests_total{sink=\"dynamodb\",")?;
+            let quoted: Vec<&str> = labels.split('"').collect();
+            let [_, operation, _, outcome, count] = quoted.as_slice() else {
+                return None;
+            };
+            let count = count.strip_prefix("} ")?.parse().ok()?;
+            Some((((*operation).to_owned(), (*outcome).to_owned()), count))
+        });
+        let of = |name: &str| metric(listen, &format!("headwater_loader_{name}")).unwrap_or(0);
+        let outcome = |outcome: &str| of(&format!("items_total{{outcome=\"{outcome}\"}}"));
+        Self {
+            requests: requests.collect(),
+            items: [
+                outcome("written"),
+                outcome("superseded"),
+                of("items_unprocessed_total"),
+            ],
+            troubles: [of("items_throttled_total"), of("items_refused_total")],
+        }
+    }
+
+    /// How many requests came to one of these.
+    fn came_to(&self, outcomes: &[&str]) -> u64 {
+        let of = self.requests.iter();
+        let of = of.filter(|((_, outcome), _)| outcomes.contains(&outcome.as_str()));
+        of.map(|(_, count)| count).sum()
+    }
 }
 
 fn killed_at_any_point(s3: &S3, tables: &Tables<'_>) {
@@ -312,8 +385,52 @@ fn a_table_that_is_gone_is_told_until_it_is_there_again() {
     wait_until("all is stored, and it is ready", PATIENCE, || {
         page(&listen, "/readyz") == Some((200, "ready\n".to_owned())) && all_is_there(&fleet)
     });
+    // Whoever sees an item may be faster than the count of it.
+    wait_until(
+        "each request is counted as the tables saw it",
+        PATIENCE,
+        || Counted::told(&listen) == Counted::seen(&tables.requests()),
+    );
+    let counted = Counted::told(&listen);
+    for outcome in ["ok", "no_answer", "server_error", "slow_down", "not_found"] {
+        assert!(counted.came_to(&[outcome]) > 0, "{outcome}: {counted:?}");
+    }
+    assert!(counted.items[0] > 0, "{counted:?}");
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.assert_proven();
+}
+
+/// What CloudWatch gets of three invocations: a line for each, and together what the tables saw.
+fn assert_told(lines: &str, seen: &Counted) {
+    // A line for each invocation: the repeat of what is there puts nothing.
+    let told: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of metrics"))
+        .collect();
+    let number = |line: &Value, name: &str| line[name].as_u64().expect("a number");
+    let rows: Vec<(u64, u64)> = told
+        .iter()
+        .map(|line| (number(line, "items_written"), number(line, "rows")))
+        .collect();
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    assert!(rows[1].0 >= rows[1].1 && rows[1].1 > 0, "{rows:?}");
+    assert_eq!(rows[2], (0, 0), "{rows:?}");
+    // Together they tell what the tables saw.
+    let sum = |name: &str| told.iter().map(|line| number(line, name)).sum::<u64>();
+    let requests = seen.requests.values().sum::<u64>();
+    let failed = seen.came_to(&["no_answer", "server_error", "slow_down"]);
+    for (name, expected) in [
+        ("dynamodb_requests", requests),
+        ("dynamodb_requests_failed", failed),
+        ("dynamodb_requests_slowed", seen.came_to(&["slow_down"])),
+        ("items_written", seen.items[0]),
+        ("items_superseded", seen.items[1]),
+        ("items_unprocessed", seen.items[2]),
+        ("items_throttled", seen.troubles[0]),
+    ] {
+        assert_eq!(sum(name), expected, "{name}: {told:?} {seen:?}");
+    }
+    assert!(failed > 0 && seen.troubles[0] > 0, "{seen:?}");
 }
 
 /// As a function: cut off anywhere, and handed a part of the same records again, or more of them.
@@ -370,23 +487,15 @@ fn a_function_puts_each_item_once() {
         let outcome = lambda.invoke(&killed, &handed(20 * (at + 1)), PATIENCE);
         assert_eq!(outcome, Outcome::Gone, "{point}");
     }
+    // What those asked that were killed has been answered.
+    sleep(Duration::from_millis(500));
+    let before = tables.requests().len();
     let last = function().start_as("lambda");
     for to in [100, records.len(), 40] {
         let outcome = lambda.invoke(&last, &handed(to), PATIENCE);
         assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
     }
-    // A line for each invocation: the repeat of what is there puts nothing.
-    let told = last.stdout();
-    let told: Vec<(u64, u64)> = told
-        .lines()
-        .map(|line| {
-            let line: Value = serde_json::from_str(line).expect("a line of metrics");
-            let number = |name: &str| line[name].as_u64().expect("a number");
-            (number("items_written"), number("rows"))
-        })
-        .collect();
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[1].0 >= told[1].1 && told[1].1 > 0, "{told:?}");
-    assert_eq!(told[2], (0, 0), "{told:?}");
+    let seen = Counted::seen(&tables.requests()[before..]);
+    assert_told(&last.stdout(), &seen);
     assert_exact(&tables, &fleet);
 }

@@ -190,10 +190,15 @@ fn through_kills_and_batches_cut_otherwise_each_time() {
     }
     rig.assert_exact();
     assert!(kills >= 2 * POINTS.len(), "{kills} kills");
-    // All of it once more, whole and in pieces: not one byte changes.
+    repeats_change_nothing(&rig, &lambda, &mut state);
+}
+
+/// All of it once more, whole and in pieces: not one byte changes.
+fn repeats_change_nothing(rig: &Rig, lambda: &Lambda, state: &mut u64) {
     let before = rig.objects();
+    rig.s3.forget_requests();
     let emf = "[emf]\nnamespace = \"headwater\"\n";
-    let function = rig.function(&lambda, emf).start_as("lambda");
+    let function = rig.function(lambda, emf).start_as("lambda");
     assert_eq!(
         lambda.invoke(&function, &rig.whole(), TIMEOUT),
         all_stored()
@@ -204,7 +209,7 @@ fn through_kills_and_batches_cut_otherwise_each_time() {
     assert!(told.contains(r#""records":0"#), "{told}");
     for _ in 0..10 {
         let parts = [0, 1].map(|n: usize| {
-            let start = next(&mut state, rig.records[n].len());
+            let start = next(state, rig.records[n].len());
             start..(start + 30).min(rig.records[n].len())
         });
         assert_eq!(
@@ -213,6 +218,16 @@ fn through_kills_and_batches_cut_otherwise_each_time() {
         );
     }
     assert_eq!(rig.objects(), before);
+    // And of each request that it made, once.
+    let told = function.stdout();
+    let told: u64 = told
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).expect("a line of metrics");
+            line["s3_requests"].as_u64().expect("a number")
+        })
+        .sum();
+    assert_eq!(told, rig.s3.requests().len() as u64);
 }
 
 /// Hands an event to a function that stands still while it waits for the answer to so many requests.

@@ -2,6 +2,7 @@
 //! docs/loader.md names each of them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use headwater_tests::clock;
@@ -118,6 +119,52 @@ fn assert_memory(of: &impl Fn(&str) -> Option<u64>, most: u64) {
     );
 }
 
+/// A clock that is so many hours ahead.
+fn set_clock(file: &Path, hours: u64) {
+    let fresh = file.with_extension("new");
+    std::fs::write(&fresh, format!("{}\n", hours * 3600)).expect("a file can be written");
+    std::fs::rename(&fresh, file).expect("a file can be renamed");
+}
+
+/// Hours turn, and where two of their markers belong lies what another lineage wrote: that stays, and is counted;
+/// all others are counted as they lie there.
+fn assert_published(
+    loading: &Loading<'_>,
+    of: &impl Fn(&str) -> Option<u64>,
+    set_clock: &impl Fn(u64),
+) {
+    const HOUR_MS: u64 = 3_600_000;
+    let published = || -> BTreeMap<String, Vec<u8>> {
+        let own = ["complete", "account"].map(|kind| format!("data/_headwater/{kind}/"));
+        let objects = own
+            .iter()
+            .flat_map(|prefix| loading.s3.objects(&loading.bucket, prefix));
+        objects.map(|(key, bytes)| (key, bytes.to_vec())).collect()
+    };
+    let of_another = "{\"of\":\"another lineage\"}\n";
+    for hour_ms in [now_ms(), now_ms() + HOUR_MS] {
+        let hour = jiff::Timestamp::from_millisecond(hour_ms.cast_signed()).expect("a time");
+        let key = format!(
+            "data/_headwater/complete/{}/{}Z/0.json",
+            loading.topic,
+            hour.strftime("%Y-%m-%dT%H")
+        );
+        loading.s3.put(&loading.bucket, &key, of_another);
+    }
+    assert_eq!(of("publish_conflicts_total"), Some(0));
+    set_clock(5);
+    let count = |name: &str| of(name).unwrap_or(0);
+    wait_until("what is due was published, or stays", PATIENCE, || {
+        let there = published().len() as u64;
+        there >= 4 && count("published_total") + count("publish_conflicts_total") == there
+    });
+    assert_eq!(count("publish_conflicts_total"), 2);
+    let stay = published()
+        .into_values()
+        .filter(|bytes| bytes == of_another.as_bytes());
+    assert_eq!(stay.count(), 2);
+}
+
 /// Whoever sees a metric finds it in the document.
 fn assert_documented(listen: &str) {
     let (_, text) = page(listen, "/metrics").expect("it answers");
@@ -167,7 +214,13 @@ fn they_say_what_happened() {
     // Sums are exact as long as no commit is of unknown outcome, and no session is lost to a machine that
     // stands still.
     let group = "session_timeout = \"30s\"";
-    let loader = loading.loader_as(group, &more("age = \"300ms\"")).start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clock_file = folder.path().join("clock");
+    set_clock(&clock_file, 0);
+    let loader = loading
+        .loader_as(group, &more("age = \"300ms\""))
+        .env("HEADWATER_TEST_CLOCK", &clock_file.display().to_string())
+        .start();
     wait_until("all is taken in, and nothing waits", PATIENCE, || {
         of("batches_total") > Some(0) && of("durable_lag_records") == Some(0)
     });
@@ -182,6 +235,8 @@ fn they_say_what_happened() {
     assert_eq!(of("output_retries_total"), Some(2));
     assert_eq!(of("accounts"), Some(2));
     assert_eq!(of("rejoins_total"), Some(0));
+    assert_eq!(of("early_batches_total"), Some(0));
+    assert_published(&loading, &of, &|hours| set_clock(&clock_file, hours));
 
     assert_memory(&of, loader.rss_kib_max() * 1024);
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));

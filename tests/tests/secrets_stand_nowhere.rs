@@ -69,6 +69,37 @@ fn ask_everything(agent: &Process, listen: &str) {
     fetch(agent, listen, "/status");
 }
 
+/// What the loader's metrics say of its credentials is what AWS IoT and the brokers saw: it was given some, then
+/// none, and signed with each token that came.
+fn assert_credentials_told(world: &Secured<'_>, loader: &Process, listen: &str) {
+    let of = |name: &str| -> Option<f64> {
+        let text = fetch(loader, listen, "/metrics");
+        let name = format!("headwater_loader_{name} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name))?;
+        line.trim().parse().ok()
+    };
+    let given = |status: u16| {
+        let requests = world.iot.requests().into_iter();
+        let ours = requests.filter(|one| one.line.contains("/loaders/") && one.status == status);
+        u32::try_from(ours.count()).map_or(f64::NAN, f64::from)
+    };
+    wait_until("each answer of AWS IoT is counted", PATIENCE, || {
+        let told = [
+            of("credentials_fetched_total"),
+            of("credentials_failures_total"),
+        ];
+        told == [Some(given(200)), Some(given(403))]
+    });
+    assert!(given(200) > 0.0 && given(403) > 0.0);
+    assert_eq!(of("credentials_valid"), Some(0.0));
+    assert_eq!(of("principals_changed_total"), Some(0.0));
+    assert!(of("credentials_left_seconds").is_none_or(|left| left <= 0.0));
+    assert!(of("clock_offset_seconds").is_some_and(|off| off.abs() < 2.0));
+    assert_eq!(of("clock_steps_total"), Some(0.0));
+    let signed = of("tokens_signed_total");
+    assert!(signed >= of("credentials_fetched_total"), "{signed:?}");
+}
+
 /// Every secret that was handed out, a line of each private key, and the key of S3.
 fn secrets_of(world: &Secured<'_>) -> Vec<String> {
     let mut secrets = world.msk.iam().secrets();
@@ -124,6 +155,7 @@ fn nothing_that_a_full_run_writes_holds_a_secret() {
             fetch(process, listen, "/metrics").contains("credentials_valid 0")
         });
     }
+    assert_credentials_told(&world, &running.loader, &at_loader);
     running.writer.write(300);
     wait_until("lines wait in the spool", PATIENCE, || {
         let told = running.agent.ask("status", &["--json"]).stdout;

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use headwater_tests::clock;
 use headwater_tests::device::Device;
 use headwater_tests::kafka::Kafka;
 use headwater_tests::loading::{CLASSIC, KIP_848, Loading};
@@ -16,6 +17,8 @@ use headwater_tests::s3::{Fault, Kind, Op, S3};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The time from one reading of the tables to the failure of the next one, on a machine that has much to do.
+const AGE_MOST: Duration = Duration::from_secs(15);
 
 /// What the table says of `pi-7` in its version `n`.
 fn table(n: u64) -> String {
@@ -195,12 +198,28 @@ fn reloads_and_a_kill(group: &str) {
     wait_until("the failure is said", PATIENCE, || {
         loader.stderr().contains("the one from before stays")
     });
+    let since = clock::now();
     let failures = "headwater_loader_table_reload_failures_total";
     assert!(counted(&loader, &listen, failures) > 0, "it is not counted");
+    let age_s = || counted(&loader, &listen, "headwater_loader_table_age_seconds");
     enriched.produce(10);
     one_without_room_is_not_taken(&enriched, &loader, &listen);
+    wait_until("the tables age", PATIENCE, || age_s() >= 4);
+    // None was read since the failure was said, and before that one was every second.
+    let (least, age, most) = (
+        since.elapsed().as_secs(),
+        age_s(),
+        since.elapsed() + AGE_MOST,
+    );
+    assert!(
+        age >= least && age <= most.as_secs(),
+        "{least} {age} {most:?}"
+    );
     enriched.set_table(&table(2));
     enriched.until_version(2);
+    wait_until("they are read every second again", PATIENCE, || {
+        age_s() <= 1
+    });
     assert_eq!(
         counted(&loader, &listen, "headwater_loader_table_reloads_total"),
         1

@@ -25,6 +25,38 @@ pub struct Tables<'a> {
     _local: Option<Served>,
 }
 
+/// A request as it came and was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Which fault it met: throttled, lost, error or part; pass where it met none.
+    pub fault: String,
+    /// What was asked, as AWS calls it.
+    pub operation: String,
+    /// The HTTP status; 0 where there was no answer.
+    pub status: u16,
+    /// The kind of the error; "-" where there was none.
+    pub kind: String,
+    /// Items that were to be put.
+    pub items: u64,
+    /// Those of them that were left undone.
+    pub left: u64,
+}
+
+impl Asked {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let mut word = || words.next().map(str::to_owned);
+        Some(Self {
+            fault: word()?,
+            operation: word()?,
+            status: word()?.parse().ok()?,
+            kind: word()?,
+            items: word()?.parse().ok()?,
+            left: word()?.parse().ok()?,
+        })
+    }
+}
+
 fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("dynamodb")
@@ -58,7 +90,7 @@ impl<'a> Tables<'a> {
             command
                 .arg(script("faulty.py"))
                 .args([&port.to_string(), upstream])
-                .arg(folder.join("faults"));
+                .arg(folder.join("requests"));
             Ok(command)
         })?;
         Ok(Self {
@@ -76,8 +108,15 @@ impl<'a> Tables<'a> {
 
     /// Faults that were met so far, by kind.
     pub fn faults(&self, kind: &str) -> usize {
-        let met = std::fs::read_to_string(self.proxy.folder().join("faults")).unwrap_or_default();
-        met.lines().filter(|line| line.starts_with(kind)).count()
+        let asked = self.requests();
+        asked.iter().filter(|asked| asked.fault == kind).count()
+    }
+
+    /// Every request so far, in the order of the answers.
+    pub fn requests(&self) -> Vec<Asked> {
+        let asked = std::fs::read_to_string(self.proxy.folder().join("requests"));
+        let asked = asked.unwrap_or_default();
+        asked.lines().filter_map(Asked::parse).collect()
     }
 
     fn ask(&self, verb: &str, more: &[&str]) -> String {
