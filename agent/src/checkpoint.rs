@@ -68,6 +68,38 @@ pub struct OpenGeneration {
     pub marker: Option<Marker>,
 }
 
+/// A file that was closed. It may lie beside its log still, renamed or compressed: it is kept in mind, so that
+/// it is not taken for one that came and went unseen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedFile {
+    /// Its stream.
+    pub stream: StreamId,
+    /// Who it is.
+    pub file: FileIdentity,
+    /// What lay before the last offset that was read; none where nothing was.
+    pub marker: Option<Marker>,
+    /// Whether it was read to its end. Otherwise it was cut, or was gone: nothing that lies there now is
+    /// what is left of it, but whatever came after it is younger.
+    pub is_whole: bool,
+}
+
+/// Closed files of one stream that are kept in mind: those that were changed last. The first of them that lies
+/// beside the log ends the search for what is younger; the others are for when that one was deleted, or
+/// compressed anew, or is older than its last change says.
+pub const CLOSED_OF_STREAM_MAX: usize = 8;
+/// Closed files that are kept in mind in all, some 250 bytes each on the disk and twice that in memory. Picked by eye:
+/// logs that were deleted lately, where each day or each container has logs of its own.
+pub const CLOSED_MAX: usize = 1000;
+
+/// What the database knows of sources when they start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Knowledge {
+    /// Every open generation.
+    pub open: Vec<OpenGeneration>,
+    /// Files of generations that are closed, in no order; [`CLOSED_MAX`] and those that are not settled yet at most.
+    pub closed: Vec<ClosedFile>,
+}
+
 /// Where generations are registered before their first record is sent. Each call returns when its
 /// change is committed (it survives a power cut); where the disk refuses, it waits and tries again.
 pub trait Registry: Send {
@@ -118,6 +150,11 @@ pub trait Registry: Send {
     /// last (see [`FileIdentity::since_ms`]). Returns at once: it is written down
     /// with the generation's next checkpoint, in the same transaction.
     fn mark(&self, generation: Generation, marker: Marker, since_ms: u64);
+
+    /// Takes note that a file was read to its end, which is at the marker, and is closed now. Returns at once: it is
+    /// written down with the checkpoint that closes it, in the same transaction. As it is, this is for a registry
+    /// that keeps no closed files in mind.
+    fn read_whole(&self, _generation: Generation, _file: &FileIdentity, _marker: Marker) {}
 }
 
 /// Whether something was entered.

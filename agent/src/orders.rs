@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use headwater_record::SourceId;
 use tokio::sync::oneshot;
 
-use crate::checkpoint::OpenGeneration;
+use crate::checkpoint::Knowledge;
 use crate::config::changes::only_in;
 
 /// One order. `S` is a source as configured.
@@ -28,8 +28,8 @@ pub enum Order<S> {
     TakeUp {
         /// As configured now.
         sources: Vec<S>,
-        /// Every open generation that the database knows.
-        known: Vec<OpenGeneration>,
+        /// What the database knows.
+        known: Knowledge,
     },
 }
 
@@ -70,7 +70,7 @@ impl<S: Clone + PartialEq> Orders<S> {
     }
 
     /// Orders to take up what `new` has and `old` has not, or has otherwise.
-    pub fn take_up(&self, (old, new): (&[S], &[S]), known: Vec<OpenGeneration>) {
+    pub fn take_up(&self, (old, new): (&[S], &[S]), known: Knowledge) {
         let sources = only_in(new, old).cloned().collect();
         self.give(Order::TakeUp { sources, known });
     }

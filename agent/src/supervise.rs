@@ -35,7 +35,7 @@ use crate::admin::server::{ASKS, Ask, Server, serve};
 use crate::admin::status::Reloads;
 use crate::admin::tap::Taps;
 use crate::batch::Batch;
-use crate::checkpoint::OpenGeneration;
+use crate::checkpoint::Knowledge;
 use crate::clock::{self, Monotonic};
 use crate::config::{Listen, Plan};
 use crate::delivery::{Delivery, Event, Settings};
@@ -199,7 +199,7 @@ enum Wake {
     Asked(Ask),
     Signal(SignalKind),
     LetGo,
-    Known(Result<Vec<OpenGeneration>, Trouble>),
+    Known(Result<Knowledge, Trouble>),
     Deadline,
 }
 
@@ -256,7 +256,7 @@ impl<'a> Agent<'a> {
         let sources = Sources::start(plan, &edge.store, &found.known, seed)?;
         tracing::info!(
             device = %plan.device,
-            generations = found.known.len(),
+            generations = found.known.open.len(),
             spool_rows = found.depth.rows,
             spool_bytes = found.depth.bytes,
             "started"

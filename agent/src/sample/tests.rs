@@ -14,7 +14,7 @@ use super::read::{Kind, Reader};
 use super::reading::Conversion;
 use super::schedule::Beat;
 use super::*;
-use crate::checkpoint::{Entered, FileIdentity, Marker, Refused, StoreStopped};
+use crate::checkpoint::{Entered, FileIdentity, Knowledge, Marker, Refused, StoreStopped};
 
 /// What was entered, and whether the disk refuses.
 #[derive(Debug, Clone, Default)]
@@ -327,7 +327,7 @@ fn beside_a_changed_source_a_window_and_a_dead_band_go_on() {
     plan.conversion.max = None;
     let order = Order::TakeUp {
         sources: vec![plan],
-        known: Vec::new(),
+        known: Knowledge::default(),
     };
     rig.sensors.obey(order, Monotonic(13_000)).unwrap();
     // A generation of its own begins; nothing is told of the two that went on.

@@ -1,4 +1,5 @@
-//! Generations in the database: registered, settled, closed, forgotten.
+//! Generations in the database: registered, settled, closed, forgotten. Of those that are closed the files are
+//! kept in mind for a while, as [`ClosedFile`] says: their rows stay, some of each stream.
 //!
 //! Each row carries a CRC-32C over what a wrong value of would lose records without a word: SQLite
 //! keeps no checksums, and cards do flip bits. Paths and fingerprints are left out, since they are
@@ -8,8 +9,11 @@ use headwater_record::{Generation, StreamId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Checkpoint;
-use super::registry::Change;
-use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin};
+use super::registry::{Change, Marked};
+use crate::checkpoint::{
+    CLOSED_MAX, CLOSED_OF_STREAM_MAX, ClosedFile, FileIdentity, Knowledge, Marker, OpenGeneration,
+    Origin,
+};
 
 /// What of a generation is checked as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub(super) struct Known {
     /// All below has been acknowledged.
     pub(super) delivered: u64,
     pub(super) closed: bool,
+    /// Closed, and its file was read to its end. As the next one, no part of the checksum: earlier agents knew of neither.
+    pub(super) is_whole: bool,
+    /// Closed, and all of it acknowledged: its file is kept in mind.
+    pub(super) is_over: bool,
     pub(super) skip_to: Option<u64>,
     /// Rising, and above `settled`.
     pub(super) cuts: Vec<u64>,
@@ -48,6 +56,11 @@ impl Known {
         sum
     }
 
+    /// What stands in its column: not 0 where it is closed.
+    pub(super) fn flags(&self) -> i64 {
+        i64::from(self.closed) | i64::from(self.is_whole) << 1 | i64::from(self.is_over) << 2
+    }
+
     /// From the first nine columns, and the checksum that stands among them.
     fn read(row: &Row<'_>) -> rusqlite::Result<(Self, i64)> {
         let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
@@ -63,6 +76,8 @@ impl Known {
                 settled: number(3)?,
                 delivered: number(4)?,
                 closed: number(5)? != 0,
+                is_whole: number(5)? & 2 != 0,
+                is_over: number(5)? & 4 != 0,
                 skip_to: maybe(7)?,
                 cuts: cuts_of(row.get::<_, Option<Vec<u8>>>(8)?.as_deref()),
             },
@@ -76,7 +91,7 @@ impl Known {
                 self.generation.0.cast_signed(),
                 self.settled.cast_signed(),
                 self.delivered.cast_signed(),
-                self.closed,
+                self.flags(),
                 cuts_blob(&self.cuts),
                 i64::from(self.checksum()),
             ])
@@ -102,19 +117,7 @@ pub(super) fn change(open: &Connection, identity: u64, change: &Change) -> rusql
     match change {
         Change::Register(new) => new.iter().try_for_each(|new| register(open, identity, new)),
         Change::Identify(files) => {
-            let mut statement = open.prepare_cached(include_str!("sql/identify.sql"))?;
-            for (generation, file) in files {
-                statement.execute(params![
-                    generation.0.cast_signed(),
-                    file.path,
-                    file.device.cast_signed(),
-                    file.inode.cast_signed(),
-                    file.fingerprint_len,
-                    file.fingerprint,
-                    file.since_ms.cast_signed(),
-                ])?;
-            }
-            Ok(())
+            (files.iter()).try_for_each(|(generation, file)| identify(open, *generation, file))
         }
         Change::Cut(generation, offset) => update(open, *generation, |known| {
             if let Err(place) = known.cuts.binary_search(offset) {
@@ -122,6 +125,24 @@ pub(super) fn change(open: &Connection, identity: u64, change: &Change) -> rusql
             }
         }),
     }
+}
+
+fn identify(
+    open: &Connection,
+    generation: Generation,
+    file: &FileIdentity,
+) -> rusqlite::Result<()> {
+    open.prepare_cached(include_str!("sql/identify.sql"))?
+        .execute(params![
+            generation.0.cast_signed(),
+            file.path,
+            file.device.cast_signed(),
+            file.inode.cast_signed(),
+            file.fingerprint_len,
+            file.fingerprint,
+            file.since_ms.cast_signed(),
+        ])
+        .map(drop)
 }
 
 /// Enters a generation; nothing where it is there already.
@@ -137,6 +158,8 @@ pub(super) fn register(
         settled: new.settled,
         delivered: new.settled,
         closed: false,
+        is_whole: false,
+        is_over: false,
         skip_to: new.skip_to,
         cuts: new.cuts.clone(),
     };
@@ -161,7 +184,7 @@ pub(super) fn insert(
             known.stream,
             known.settled.cast_signed(),
             known.delivered.cast_signed(),
-            known.closed,
+            known.flags(),
             i64::from(known.checksum()),
             known.skip_to.map(u64::cast_signed),
             cuts_blob(&known.cuts),
@@ -179,7 +202,7 @@ pub(super) fn insert(
 }
 
 /// Writes down what lies before the last offset that was read of a file.
-pub(super) fn mark(
+fn mark(
     open: &Connection,
     generation: Generation,
     (marker, since_ms): (Marker, u64),
@@ -195,44 +218,73 @@ pub(super) fn mark(
         .map(drop)
 }
 
-/// Moves a checkpoint forward. `empty`: the spool holds nothing, so what is settled is delivered, and
-/// what is closed is over.
+/// Moves a checkpoint forward. `marked`: what was noted of its file. `empty`: the spool holds nothing, so what is
+/// settled is delivered, and what is closed is over.
 pub(super) fn settle(
     open: &Connection,
     checkpoint: Checkpoint,
+    marked: Option<&Marked>,
     empty: bool,
 ) -> rusqlite::Result<()> {
-    if checkpoint.closed && empty {
-        return forget(open, checkpoint.generation);
-    }
-    update(open, checkpoint.generation, |known| {
+    let generation = checkpoint.generation;
+    let whole = (marked.and_then(|marked| marked.whole.as_ref())).filter(|_| checkpoint.closed);
+    update(open, generation, |known| {
         known.settled = known.settled.max(checkpoint.settled);
         known.closed |= checkpoint.closed;
+        known.is_whole |= whole.is_some();
         let settled = known.settled;
         known.cuts.retain(|cut| *cut > settled);
         if empty {
             known.delivered = known.settled;
         }
-    })
+    })?;
+    if let Some(marked) = marked {
+        mark(open, generation, (marked.marker, marked.since_ms))?;
+    }
+    if let Some(file) = whole {
+        identify(open, generation, file)?;
+    }
+    match checkpoint.closed && empty {
+        true => close_delivered(open, generation),
+        false => Ok(()),
+    }
+}
+
+/// The close of a generation was acknowledged; nothing where it is not settled yet. A file's is kept in mind.
+pub(super) fn close_delivered(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
+    end(open, generation)?;
+    trim(open)
 }
 
 /// A generation is over: closed, and all of it acknowledged.
-pub(super) fn forget(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
-    open.prepare_cached(include_str!("sql/close_generation.sql"))?
-        .execute([generation.0.cast_signed()])
-        .map(drop)
+fn end(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
+    open.prepare_cached(include_str!("sql/end_without_file.sql"))?
+        .execute([generation.0.cast_signed()])?;
+    update(open, generation, |known| {
+        if known.closed {
+            (known.is_over, known.delivered) = (true, known.settled);
+        }
+    })
 }
 
-/// The close of a generation was acknowledged; nothing where it is not settled yet.
-pub(super) fn close_delivered(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
-    open.prepare_cached("DELETE FROM generation WHERE id = ?1 AND closed = 1")?
-        .execute([generation.0.cast_signed()])
+/// Lets go of closed files that are too many to be kept in mind: those that were changed last stay.
+fn trim(open: &Connection) -> rusqlite::Result<()> {
+    let most = |most: usize| i64::try_from(most).unwrap_or(i64::MAX);
+    open.prepare_cached(include_str!("sql/trim_closed.sql"))?
+        .execute([most(CLOSED_OF_STREAM_MAX), most(CLOSED_MAX)])
         .map(drop)
 }
 
 /// The spool was emptied: everything that is settled is delivered.
 pub(super) fn drained(open: &Connection) -> rusqlite::Result<()> {
-    open.execute("DELETE FROM generation WHERE closed = 1", [])?;
+    let closed: Vec<i64> = open
+        .prepare_cached("SELECT id FROM generation WHERE closed <> 0 AND closed & 4 = 0")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    (closed.iter()).try_for_each(|id| end(open, Generation(id.cast_unsigned())))?;
+    if !closed.is_empty() {
+        trim(open)?;
+    }
     let behind: Vec<i64> = open
         .prepare_cached("SELECT id FROM generation WHERE delivered <> settled")?
         .query_map([], |row| row.get(0))?
@@ -275,14 +327,14 @@ fn damaged() -> rusqlite::Error {
     )
 }
 
-/// Every generation that is open.
+/// Every generation that is open, and the files of those that are closed.
 ///
 /// # Errors
 /// Also where one is damaged, or of another database than `identity`.
-pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Vec<OpenGeneration>> {
+pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Knowledge> {
     let mut statement = connection.prepare(include_str!("sql/generations.sql"))?;
     let mut found = statement.query([])?;
-    let mut all = Vec::new();
+    let mut all = Knowledge::default();
     while let Some(row) = found.next()? {
         let (known, checksum) = Known::read(row)?;
         let stream = StreamId::parse(&known.stream);
@@ -293,9 +345,6 @@ pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Ve
         ) else {
             return Err(damaged());
         };
-        if known.closed {
-            continue;
-        }
         let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
         let origin = match row.get::<_, Option<Vec<u8>>>(9)? {
             None => Origin::Sensor,
@@ -316,7 +365,19 @@ pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Ve
                 sum: row.get(17)?,
             }),
         };
-        all.push(OpenGeneration {
+        if known.closed {
+            if let Origin::File(file) = origin {
+                let is_whole = known.is_whole;
+                all.closed.push(ClosedFile {
+                    stream,
+                    file,
+                    marker,
+                    is_whole,
+                });
+            }
+            continue;
+        }
+        all.open.push(OpenGeneration {
             generation: known.generation,
             stream,
             origin,

@@ -19,7 +19,7 @@ pub fn generations(state_dir: &Path) -> Result<Vec<OpenGeneration>, String> {
         connection.busy_timeout(std::time::Duration::from_secs(1))?;
         let identity: i64 =
             connection.query_row("SELECT min(identity) FROM depth", [], |row| row.get(0))?;
-        generations::all(&connection, identity.cast_unsigned())
+        Ok(generations::all(&connection, identity.cast_unsigned())?.open)
     })()
     .map_err(|error: rusqlite::Error| error.to_string())
 }

@@ -10,7 +10,8 @@ use headwater_record::Generation;
 use super::Trouble;
 use super::store::{Request, Store};
 use crate::checkpoint::{
-    Entered, FileIdentity, Marker, OpenGeneration, Refused, Registry, StoreStopped,
+    ClosedFile, Entered, FileIdentity, Knowledge, Marker, OpenGeneration, Refused, Registry,
+    StoreStopped,
 };
 use crate::delivery::backoff::{Backoff, Jitter};
 use crate::stop::Stop;
@@ -26,26 +27,52 @@ pub(super) enum Change {
     Cut(Generation, u64),
 }
 
+/// What was noted of a file.
+#[derive(Debug, Clone)]
+pub(super) struct Marked {
+    /// What lies before the last offset that was read.
+    pub(super) marker: Marker,
+    /// See [`FileIdentity::since_ms`].
+    pub(super) since_ms: u64,
+    /// By what it is known, where it was read to its end and is closed now.
+    pub(super) whole: Option<FileIdentity>,
+}
+
 /// The last marker of each generation, from the thread that reads to the one that writes: a
 /// checkpoint takes it along, so that it costs no transaction of its own. One for each open
 /// generation at most.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Markers(Arc<Mutex<HashMap<Generation, (Marker, u64)>>>);
+pub(super) struct Markers(Arc<Mutex<HashMap<Generation, Marked>>>);
 
 impl Markers {
-    fn set(&self, generation: Generation, marker: Marker, since_ms: u64) {
-        self.held().insert(generation, (marker, since_ms));
+    fn set(&self, generation: Generation, marked: Marked) {
+        self.held().insert(generation, marked);
     }
 
-    pub(super) fn get(&self, generation: Generation) -> Option<(Marker, u64)> {
-        self.held().get(&generation).copied()
+    pub(super) fn get(&self, generation: Generation) -> Option<Marked> {
+        self.held().get(&generation).cloned()
+    }
+
+    /// Adds files that were read to their end, and whose close is on its way.
+    pub(super) fn add_closing(&self, known: &mut Knowledge) {
+        let held = self.held();
+        let closing = known.open.iter().filter_map(|open| {
+            let marked = held.get(&open.generation)?;
+            Some(ClosedFile {
+                stream: open.stream.clone(),
+                file: marked.whole.clone()?,
+                marker: Some(marked.marker),
+                is_whole: true,
+            })
+        });
+        known.closed.extend(closing);
     }
 
     pub(super) fn forget(&self, generation: Generation) {
         self.held().remove(&generation);
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Generation, (Marker, u64)>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<Generation, Marked>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -119,7 +146,21 @@ impl Registry for StoreRegistry {
     }
 
     fn mark(&self, generation: Generation, marker: Marker, since_ms: u64) {
-        self.markers.set(generation, marker, since_ms);
+        let marked = Marked {
+            marker,
+            since_ms,
+            whole: None,
+        };
+        self.markers.set(generation, marked);
+    }
+
+    fn read_whole(&self, generation: Generation, file: &FileIdentity, marker: Marker) {
+        let marked = Marked {
+            marker,
+            since_ms: file.since_ms,
+            whole: Some(file.clone()),
+        };
+        self.markers.set(generation, marked);
     }
 }
 

@@ -223,7 +223,7 @@ impl Salvage {
                 {
                     let found = self.generations.entry(known.generation).or_default();
                     found.stream = Some(stream);
-                    let newness = |known: &Known| (known.settled, known.closed, known.delivered);
+                    let newness = |known: &Known| (known.settled, known.flags(), known.delivered);
                     let old = found.known.as_ref().map(|(known, ..)| newness(known));
                     if old < Some(newness(&known)) {
                         found.known = Some((known, origin, marker));

@@ -25,7 +25,7 @@ use super::salvage::{Progress, Salvaging};
 use super::schema::OpenError;
 use super::sealing::Keys;
 use super::{BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, Used};
-use crate::checkpoint::OpenGeneration;
+use crate::checkpoint::Knowledge;
 
 /// One transaction and one load of delivery's, one change of each source thread, and some air.
 const QUEUE: usize = 16;
@@ -43,7 +43,7 @@ pub(super) enum Request {
         bytes_max: u64,
     },
     Change(Change, SyncSender<Result<(), Trouble>>),
-    Known(oneshot::Sender<Result<Vec<OpenGeneration>, Trouble>>),
+    Known(oneshot::Sender<Result<Knowledge, Trouble>>),
     Heal(Healing),
     Close,
 }
@@ -51,8 +51,8 @@ pub(super) enum Request {
 /// What the database held at start.
 #[derive(Debug)]
 pub struct Found {
-    /// Generations that are open.
-    pub known: Vec<OpenGeneration>,
+    /// Generations that are open, and files of closed ones.
+    pub known: Knowledge,
     /// The backlog.
     pub depth: Depth,
     /// The last row of each lane, by [`Lane::index`]; the one before its first where there is none.
@@ -162,13 +162,11 @@ impl Store {
         })
     }
 
-    /// Asks for every generation that is open, as of what was asked before.
+    /// Asks for every generation that is open, and files of closed ones, as of what was asked before.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn known(
-        &self,
-    ) -> Result<oneshot::Receiver<Result<Vec<OpenGeneration>, Trouble>>, Trouble> {
+    pub fn known(&self) -> Result<oneshot::Receiver<Result<Knowledge, Trouble>>, Trouble> {
         let (answer, known) = oneshot::channel();
         self.ask(Request::Known(answer))?;
         Ok(known)

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::sources::{Ended, Part};
 use super::{Agent, Wake};
-use crate::checkpoint::OpenGeneration;
+use crate::checkpoint::Knowledge;
 use crate::clock::{self, Monotonic};
 use crate::config::Plan;
 use crate::config::changes::Changes;
@@ -33,7 +33,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the database knows, on its way.
-type Known = oneshot::Receiver<Result<Vec<OpenGeneration>, Trouble>>;
+type Known = oneshot::Receiver<Result<Knowledge, Trouble>>;
 
 /// A reload under way.
 #[derive(Debug)]
@@ -216,7 +216,7 @@ impl Agent<'_> {
     }
 
     /// The database says what it knows: the new parts start.
-    pub(super) fn known(&mut self, known: Result<Vec<OpenGeneration>, Trouble>) {
+    pub(super) fn known(&mut self, known: Result<Knowledge, Trouble>) {
         let Some(reload) = &mut self.reload else {
             return;
         };
@@ -240,8 +240,8 @@ impl Agent<'_> {
         for part in &reload.starting {
             // A sensor's generation ended with its thread, or was closed when the agent started.
             let known = match part {
-                Part::Sensors => &[],
-                Part::Files | Part::Journal(_) => known.as_slice(),
+                Part::Sensors => &Knowledge::default(),
+                Part::Files | Part::Journal(_) => &known,
             };
             let store = &self.edge.store;
             if let Err(error) = (self.sources).start_part(part, &reload.plan, store, known) {
@@ -271,9 +271,9 @@ impl Agent<'_> {
 
 /// What a new thread begins with: each generation where the thread before it ended. Those that it
 /// closed are over, though the database may not know yet.
-fn goes_on(known: Vec<OpenGeneration>, given: &BTreeMap<Generation, Given>) -> Vec<OpenGeneration> {
-    let mut goes_on = Vec::with_capacity(known.len());
-    for mut open in known {
+fn goes_on(known: Knowledge, given: &BTreeMap<Generation, Given>) -> Knowledge {
+    let mut goes_on = Vec::with_capacity(known.open.len());
+    for mut open in known.open {
         match given.get(&open.generation) {
             Some(given) if given.closes => continue,
             Some(given) => open.settled = open.settled.max(given.end),
@@ -283,7 +283,10 @@ fn goes_on(known: Vec<OpenGeneration>, given: &BTreeMap<Generation, Given>) -> V
         open.cuts.retain(|cut| *cut > settled);
         goes_on.push(open);
     }
-    goes_on
+    Knowledge {
+        open: goes_on,
+        closed: known.closed,
+    }
 }
 
 #[cfg(test)]
@@ -291,7 +294,7 @@ mod tests {
     use headwater_record::StreamId;
 
     use super::*;
-    use crate::checkpoint::Origin;
+    use crate::checkpoint::{OpenGeneration, Origin};
 
     #[test]
     fn a_generation_goes_on_where_it_was_given_to() {
@@ -309,14 +312,18 @@ mod tests {
             (Generation(1), given(20, false)),
             (Generation(2), given(20, true)),
         ];
-        let known = vec![open(1, 10), open(2, 10), open(3, 10)];
-        let on = goes_on(known, &given.into_iter().collect());
-        let on: Vec<_> = on
+        let known = |open| Knowledge {
+            open,
+            closed: Vec::new(),
+        };
+        let all = known(vec![open(1, 10), open(2, 10), open(3, 10)]);
+        let on = goes_on(all, &given.into_iter().collect());
+        let on: Vec<_> = (on.open)
             .iter()
             .map(|open| (open.generation.0, open.settled))
             .collect();
         assert_eq!(on, [(1, 20), (3, 10)]);
-        let cuts = goes_on(vec![open(1, 10)], &given.into_iter().collect());
-        assert_eq!(cuts[0].cuts, [25]);
+        let cuts = goes_on(known(vec![open(1, 10)]), &given.into_iter().collect());
+        assert_eq!(cuts.open[0].cuts, [25]);
     }
 }

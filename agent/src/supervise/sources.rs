@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::StartError;
 use crate::batch::Batch;
 use crate::budget::Budget;
-use crate::checkpoint::{OpenGeneration, Origin};
+use crate::checkpoint::{Knowledge, OpenGeneration, Origin};
 use crate::clock::Monotonic;
 use crate::config::{FileSource, Plan, SensorSource};
 use crate::journal::{self, JOURNALCTL, JournalInput};
@@ -103,7 +103,7 @@ impl Sources {
     pub(super) fn start(
         plan: &Plan,
         store: &Store,
-        known: &[OpenGeneration],
+        known: &Knowledge,
         seed: u64,
     ) -> Result<Self, StartError> {
         let (sender, batches) = channel(BATCHES);
@@ -125,7 +125,7 @@ impl Sources {
         };
         let mut parts = Part::of(plan);
         // Also where none is configured any more: what an earlier run left open is to be closed.
-        let any_open = known
+        let any_open = (known.open)
             .iter()
             .any(|open| open.origin == Origin::Sensor && !journal::is_journal(open));
         if any_open && !parts.contains(&Part::Sensors) {
@@ -153,7 +153,7 @@ impl Sources {
         part: &Part,
         plan: &Plan,
         store: &Store,
-        known: &[OpenGeneration],
+        known: &Knowledge,
     ) -> Result<(), StartError> {
         let Some(batches) = self.sender.clone() else {
             return Ok(());
@@ -186,7 +186,7 @@ impl Sources {
         let input = FilesInput {
             device: give.plan.device.clone(),
             sources: give.plan.files.clone(),
-            known: give.known.to_vec(),
+            known: give.known.clone(),
             nameless: Arc::clone(&self.nameless),
             orders: self.to_files.clone(),
             registry: give.store.registry(give.stop.clone(), self.seed),
@@ -201,7 +201,7 @@ impl Sources {
     }
 
     fn start_sensors(&self, give: Given<'_>) -> Result<(), StartError> {
-        let known = give.known.iter();
+        let known = give.known.open.iter();
         let input = SensorsInput {
             device: give.plan.device.clone(),
             sources: give.plan.sensors.clone(),
@@ -237,7 +237,7 @@ impl Sources {
             device: give.plan.device.clone(),
             source: source.clone(),
             program: JOURNALCTL.into(),
-            known: give.known.iter().filter(is_its).cloned().collect(),
+            known: give.known.open.iter().filter(is_its).cloned().collect(),
             registry: give.store.registry(give.stop.clone(), seed),
             budget: self.budget.clone(),
             batches: give.batches,
@@ -283,19 +283,14 @@ impl Sources {
     }
 
     /// Tells a thread of several sources to take up those that are new in the new plan, or others.
-    pub(super) fn take_up(
-        &self,
-        part: &Part,
-        (old, new): (&Plan, &Plan),
-        known: &[OpenGeneration],
-    ) {
+    pub(super) fn take_up(&self, part: &Part, (old, new): (&Plan, &Plan), known: &Knowledge) {
         match part {
             Part::Files => {
-                (self.to_files).take_up((&old.files, &new.files), known.to_vec());
+                (self.to_files).take_up((&old.files, &new.files), known.clone());
             }
             // A sensor's generation ends where its source is let go of: nothing of it is open.
             Part::Sensors => {
-                (self.to_sensors).take_up((&old.sensors, &new.sensors), Vec::new());
+                (self.to_sensors).take_up((&old.sensors, &new.sensors), Knowledge::default());
             }
             Part::Journal(_) => {}
         }
@@ -367,7 +362,7 @@ fn as_told(error: SourceError, stop: &Stop) -> Result<(), SourceError> {
 struct Given<'a> {
     plan: &'a Plan,
     store: &'a Store,
-    known: &'a [OpenGeneration],
+    known: &'a Knowledge,
     batches: Sender<Batch>,
     stop: Stop,
 }

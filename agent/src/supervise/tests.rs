@@ -6,7 +6,7 @@ use headwater_record::{Generation, StreamId};
 
 use super::sources::Part;
 use super::*;
-use crate::checkpoint::{Origin, Registry};
+use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::config::{ConfigFile, Host};
 use crate::spool::sealing::Keys;
 use crate::spool::store::{Found, REPLIES, Store};
@@ -59,7 +59,7 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     assert_eq!(ending, Ending::Stopped);
 
     let (store, found, mut replies) = opened(&plan);
-    assert_eq!(found.known[0].settled, lines.len() as u64);
+    assert_eq!(found.known.open[0].settled, lines.len() as u64);
     store.load(BatchId(0), found.last[0], u64::MAX).unwrap();
     let Some(Reply::Loaded { rows, .. }) = replies.blocking_recv() else {
         panic!("no rows");

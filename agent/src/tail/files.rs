@@ -13,7 +13,7 @@ use super::nameless::Nameless;
 use super::roster::{Pass, Roster};
 use crate::batch::Batch;
 use crate::budget::Budget;
-use crate::checkpoint::{OpenGeneration, Registry};
+use crate::checkpoint::{Knowledge, Registry};
 use crate::clock::{Monotonic, monotonic};
 use crate::config::FileSource;
 use crate::discover::told::Told;
@@ -43,8 +43,8 @@ pub struct FilesInput<R> {
     pub device: DeviceId,
     /// What to follow.
     pub sources: Vec<FileSource>,
-    /// Every open generation that the database knows; those that are no files are passed over.
-    pub known: Vec<OpenGeneration>,
+    /// What the database knows; generations that are no files are passed over.
+    pub known: Knowledge,
     /// Files of them that nothing leads to any more, from who followed them before; this one's, at its
     /// end.
     pub nameless: Arc<Nameless>,
@@ -170,7 +170,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::checkpoint::{FileIdentity, Marker, StoreStopped};
+    use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, StoreStopped};
     use crate::config::file::{LastLine, StartAt};
     use crate::frame::encoding::Encoding;
     use crate::frame::frames::{AtCut, Framing};
@@ -223,7 +223,7 @@ mod tests {
                 close_after: Duration::from_millis(100),
                 process: ProcessPlan::default(),
             }],
-            known: Vec::new(),
+            known: Knowledge::default(),
             nameless: Arc::default(),
             orders: Orders::default(),
             registry: Accepting,

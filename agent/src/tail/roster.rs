@@ -37,7 +37,7 @@ use super::decoding::{bound_decoding, may_decode};
 use super::desk::{Desk, Source};
 use super::reader::{Followed, Turn};
 use super::resume::Left;
-use crate::checkpoint::{FileIdentity, OpenGeneration, Registry};
+use crate::checkpoint::{FileIdentity, Knowledge, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::discover::said::Said;
@@ -101,7 +101,7 @@ impl<R: Registry> Roster<R> {
     pub fn start(
         device: DeviceId,
         plans: Vec<FileSource>,
-        known: &[OpenGeneration],
+        known: &Knowledge,
         nameless: HashMap<Generation, File>,
         desk: Desk<R>,
         now: Monotonic,
@@ -140,16 +140,13 @@ impl<R: Registry> Roster<R> {
                 let found = self.look(index, now, told);
                 self.look_for_away(index, &found, now);
                 let cut = std::mem::take(&mut self.cut[index]);
-                self.adopt(index, &found, cut, now, |_| false)?;
+                self.adopt(index, &found, cut, now, |_, _| false)?;
                 self.note_looks(index, &found, told);
                 scanned = true;
             }
         }
         if scanned {
             self.give_way(now);
-            let followed = self.followed.iter().map(|file| (file.source, &file.stream));
-            let away = self.away.iter().map(Away::stream);
-            self.closed.forget_all_but(followed.chain(away));
             self.store_identities(now, Followed::identity_worth_storing)?;
         }
         Ok(scanned)
@@ -249,9 +246,9 @@ impl<R: Registry> Roster<R> {
         // A truncated file lies at its path still, and is a new generation.
         self.next_scans[file.source] = now;
         self.count();
-        match cut {
-            true => self.cut[file.source].push(Left::of(&file)),
-            false => self.closed.remember(&file),
+        self.closed.remember(&file, !cut);
+        if cut {
+            self.cut[file.source].push(Left::of(&file));
         }
     }
 

@@ -81,6 +81,9 @@ pub(super) struct Found {
 impl Found {
     /// Ranges that are lost, as far as can be told, in order.
     pub(super) fn losses(&self) -> Vec<Lost> {
+        if (self.known.as_ref()).is_some_and(|(known, ..)| known.is_over) {
+            return Vec::new();
+        }
         let last = self.covered.last();
         let (from, to, closed) = match &self.known {
             Some((known, ..)) => (known.delivered, known.settled, known.closed),
@@ -165,6 +168,8 @@ pub(super) fn known_of(
         settled: number(3)?,
         delivered: number(4)?,
         closed: number(5)? != 0,
+        is_whole: number(5)? & 2 != 0,
+        is_over: number(5)? & 4 != 0,
         skip_to: maybe(7)?,
         cuts: cuts_of(values.get(8)?.bytes()),
     };
@@ -194,6 +199,30 @@ pub(super) fn known_of(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn of_what_is_over_nothing_is_lost() {
+        let known = |is_over| Known {
+            generation: Generation(1),
+            identity: 1,
+            stream: "d/s//p".to_owned(),
+            settled: 9,
+            delivered: 5,
+            closed: true,
+            is_whole: true,
+            is_over,
+            skip_to: None,
+            cuts: Vec::new(),
+        };
+        let losses = |is_over| {
+            let found = Found {
+                known: Some((known(is_over), Origin::Sensor, None)),
+                ..Found::default()
+            };
+            found.losses().len()
+        };
+        assert_eq!((losses(false), losses(true)), (1, 0));
+    }
 
     proptest! {
         /// Against one flag an offset.

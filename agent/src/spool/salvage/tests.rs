@@ -201,7 +201,7 @@ fn account(dir: &Path, what: &str) -> usize {
             }
         }
     }
-    let settled = rig.found.known.first().map(|known| known.settled);
+    let settled = rig.found.known.open.first().map(|known| known.settled);
     if let Some(settled) = settled {
         let holes = covered.holes(0, settled);
         assert!(

@@ -1,8 +1,8 @@
 -- Unsigned 64-bit numbers are stored as the signed number of the same bits. A salvage tells the
 -- tables apart by their number of columns: keep those different.
 
--- One generation that is open, or closed while the spool holds batches: registered before its first
--- record is sent.
+-- One generation that is open, or closed while the spool holds batches, or whose file is kept in mind: registered
+-- before its first record is sent.
 CREATE TABLE generation (
     id              INTEGER PRIMARY KEY,
     -- Of the database, as in depth: a row of another database's log shows.
@@ -11,6 +11,7 @@ CREATE TABLE generation (
     settled         INTEGER NOT NULL,
     -- What was settled when the spool was empty last: all below has been acknowledged.
     delivered       INTEGER NOT NULL,
+    -- Bits: 1 it is closed, 2 its file was read to its end, 4 all of it has been acknowledged.
     closed          INTEGER NOT NULL,
     -- CRC-32C, as generations.rs says.
     checksum        INTEGER NOT NULL,

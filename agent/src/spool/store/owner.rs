@@ -13,7 +13,7 @@ use super::failure::{Failure, classify};
 use super::transaction::{Tools, write};
 use super::vacuum::{reusable_bytes, shrink};
 use super::{Found, Request};
-use crate::checkpoint::OpenGeneration;
+use crate::checkpoint::Knowledge;
 use crate::spool::batch::Packer;
 use crate::spool::disk::{self, Floors, Free, Seen};
 use crate::spool::evict::Evicting;
@@ -227,10 +227,12 @@ impl Owner {
         Ok(())
     }
 
-    fn known(&self) -> Result<Vec<OpenGeneration>, Trouble> {
+    fn known(&self) -> Result<Knowledge, Trouble> {
         let opened = self.opened.as_ref().ok_or(Trouble::Damaged)?;
-        generations::all(&opened.connection, opened.identity)
-            .map_err(|error| Failure::from(error).trouble("read what is open"))
+        let mut known = generations::all(&opened.connection, opened.identity)
+            .map_err(|error| Failure::from(error).trouble("read what is open"))?;
+        self.markers.add_closing(&mut known);
+        Ok(known)
     }
 
     /// Closes the database, salvages it, and opens what came of it.

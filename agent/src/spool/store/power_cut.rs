@@ -48,7 +48,7 @@ impl Model {
         for (id, batch) in rows {
             model.rows.insert(id, (batch.start, batch.end()));
         }
-        let known = generations::all(connection, identity).unwrap();
+        let known = generations::all(connection, identity).unwrap().open;
         model.settled = known.first().map_or(0, |known| known.settled);
         model
     }

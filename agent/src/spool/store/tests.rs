@@ -16,7 +16,9 @@ use rusqlite::{Connection, ffi};
 use super::vacuum::{FREE_PAGES_KEPT, VACUUM_PAGES, shrink};
 use super::*;
 use crate::batch::{Batch, Entry};
-use crate::checkpoint::{FileIdentity, Marker, Origin, Registry};
+use crate::checkpoint::{
+    CLOSED_OF_STREAM_MAX, FileIdentity, Marker, OpenGeneration, Origin, Registry,
+};
 use crate::spool::batch::Row;
 use crate::spool::{Checkpoint, Evict, rows, schema};
 use crate::stop::Stop;

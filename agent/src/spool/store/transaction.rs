@@ -63,12 +63,8 @@ pub(super) fn write(
     usage::write(&open, &transaction.usage)?;
     let depth = rows::depth(&open)?;
     for checkpoint in &transaction.checkpoints {
-        generations::settle(&open, *checkpoint, depth.rows == 0)?;
-        if checkpoint.closed {
-            tools.markers.forget(checkpoint.generation);
-        } else if let Some(marker) = tools.markers.get(checkpoint.generation) {
-            generations::mark(&open, checkpoint.generation, marker)?;
-        }
+        let marked = tools.markers.get(checkpoint.generation);
+        generations::settle(&open, *checkpoint, marked.as_ref(), depth.rows == 0)?;
     }
     if depth.rows == 0 && !transaction.deletes.is_empty() {
         generations::drained(&open)?;
@@ -84,6 +80,10 @@ pub(super) fn write(
         "checkpoint-before-commit"
     });
     open.commit()?;
+    // Not before: what was refused is written once more.
+    for checkpoint in transaction.checkpoints.iter().filter(|at| at.closed) {
+        tools.markers.forget(checkpoint.generation);
+    }
     if spools {
         crash::point("spool-after-commit");
     }

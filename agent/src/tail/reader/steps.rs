@@ -188,7 +188,7 @@ impl Followed {
         self.stored.fingerprint_len == 0 && self.identity.fingerprint_len > 0
     }
 
-    fn close<R>(
+    fn close<R: Registry>(
         &mut self,
         desk: &Desk<R>,
         source: &Source,
@@ -201,6 +201,11 @@ impl Followed {
         }
         let range = (self.position.given(), self.position.read_from());
         let (stream, generation) = (&self.stream, self.generation);
+        let cut = reason == reason::TRUNCATED && !self.copied;
+        if !cut {
+            // First: whoever settles the close takes it along.
+            (desk.registry).read_whole(generation, &self.identity, self.marker);
+        }
         if !close_generation(
             desk,
             &source.writer,
@@ -212,9 +217,7 @@ impl Followed {
         )? {
             return Ok(Turn::NoRoom);
         }
-        Ok(Turn::Ended {
-            cut: reason == reason::TRUNCATED && !self.copied,
-        })
+        Ok(Turn::Ended { cut })
     }
 
     pub(super) fn in_trouble(&mut self, what: &str, error: &dyn fmt::Display) -> Turn {

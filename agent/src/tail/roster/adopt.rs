@@ -24,6 +24,7 @@ use crate::clock::Monotonic;
 use crate::config::file::StartAt;
 use crate::discover::{Found, Seen, rotated};
 use crate::sources::{SourceError, draw_generation};
+use crate::tail::closed::Closed;
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
 use crate::tail::resume::Left;
@@ -123,7 +124,7 @@ impl<R: Registry> Roster<R> {
         found: &Found,
         mut left: Vec<Left>,
         now: Monotonic,
-        is_new: impl Fn(&StreamId) -> bool,
+        is_new: impl Fn(&Closed, &StreamId) -> bool,
     ) -> Result<(), SourceError> {
         let mut unseen: HashMap<_, _> = (found.files.iter())
             .map(|seen| ((seen.device, seen.inode), &seen.path))
@@ -157,7 +158,7 @@ impl<R: Registry> Roster<R> {
                 && !new.iter_mut().any(|held| held.is_packed_as(&mut file))
                 && let Some(stream) = self.stream(index, &seen.path, now)
             {
-                let is_new = is_new(&stream);
+                let is_new = is_new(&self.closed, &stream);
                 let mut new = self.new_file(index, file, stream, is_new, Some(&seen.path))?;
                 new.file.content.stop_decoding();
                 // There may be more of them than files can be open.

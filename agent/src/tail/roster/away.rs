@@ -66,9 +66,9 @@ impl Away {
         );
     }
 
-    /// Its source and its stream.
-    pub(super) fn stream(&self) -> (usize, &StreamId) {
-        (self.source, &self.open.stream)
+    /// Whether it is of a stream.
+    pub(super) fn is_of(&self, index: usize, stream: &StreamId) -> bool {
+        self.source == index && self.open.stream == *stream
     }
 
     fn identity(&self) -> Option<&FileIdentity> {
@@ -189,6 +189,7 @@ impl<R: Registry> Roster<R> {
                         last: last.clone(),
                     });
                 }
+                self.closed.remember_gone(away.source, &away.open);
                 let farewell = Farewell::gone(away.source, away.open, reason);
                 self.farewells.push(farewell);
             }

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::fs::File;
 
 use headwater_record::value::ValueWriter;
-use headwater_record::{Generation, SourceId};
+use headwater_record::{Generation, SourceId, StreamId};
 
 use super::give_way::Farewell;
 use super::{Away, Roster};
-use crate::checkpoint::{OpenGeneration, Registry};
+use crate::checkpoint::{Knowledge, Registry};
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::discover::told::Told;
@@ -28,7 +28,7 @@ impl<R: Registry> Roster<R> {
     pub fn take_up(
         &mut self,
         plans: Vec<FileSource>,
-        known: &[OpenGeneration],
+        known: &Knowledge,
         mut nameless: HashMap<Generation, File>,
         now: Monotonic,
     ) -> Result<(), SourceError> {
@@ -45,16 +45,23 @@ impl<R: Registry> Roster<R> {
             });
         }
         for index in first..self.sources.len() {
+            let id = &self.sources[index].plan.id;
+            let device = self.device.as_str();
+            let is_its =
+                |stream: &StreamId| (stream.device(), stream.source()) == (device, id.as_str());
+            for closed in known.closed.iter().filter(|closed| is_its(&closed.stream)) {
+                self.closed.keep(index, closed.clone());
+            }
             self.resume(index, known, &mut nameless, now)?;
         }
-        self.say_unconfigured(known);
+        self.say_unconfigured(&known.open);
         self.store_identities(now, Followed::identity_worth_storing)
     }
 
     fn resume(
         &mut self,
         index: usize,
-        known: &[OpenGeneration],
+        known: &Knowledge,
         nameless: &mut HashMap<Generation, File>,
         now: Monotonic,
     ) -> Result<(), SourceError> {
@@ -64,10 +71,13 @@ impl<R: Registry> Roster<R> {
             &self.device,
             &self.sources[index],
             index,
-            known,
+            &known.open,
             (&found, nameless, self.desk.open_max),
             now,
         );
+        for (open, _) in &resumed.gone {
+            self.closed.remember_gone(index, open);
+        }
         let gone = resumed.gone.into_iter();
         (self.farewells).extend(gone.map(|(open, why)| Farewell::gone(index, open, why)));
         let away = resumed.away.into_iter();
@@ -76,8 +86,8 @@ impl<R: Registry> Roster<R> {
         );
         self.followed.extend(resumed.followed);
         let left = std::mem::take(&mut resumed.left);
-        self.adopt(index, &found, left, now, |stream| {
-            !resumed.streams.contains(stream)
+        self.adopt(index, &found, left, now, |closed, stream| {
+            !resumed.streams.contains(stream) && !closed.knows(index, stream)
         })
     }
 

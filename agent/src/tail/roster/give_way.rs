@@ -106,7 +106,8 @@ impl<R: Registry> Roster<R> {
         // The pass that was cut short goes on with the same file.
         self.cursor -= usize::from(nth < self.cursor);
         self.count();
-        self.closed.remember(&file);
+        self.closed.remember(&file, true);
+        (self.desk.registry).read_whole(file.generation, file.identity(), file.marker());
         let (given, end) = file.unread();
         let mut reason = reason::ROTATED;
         // Where what is compressed ends, nobody knows who has not read it.

@@ -31,11 +31,15 @@ impl<R: Registry> Roster<R> {
         let last = (self.followed.iter())
             .filter(of_stream)
             .max_by_key(|file| file.since_ms());
-        if let Some(last) = last.filter(|last| !last.is_linked())
-            && left.iter().all(|left| left.stream != *stream)
-        {
-            left.push(Left::of(last));
+        // Out of reach, it may lie anywhere: once it is found, it tells.
+        let is_away = self.away.iter().any(|away| away.is_of(index, stream));
+        let is_told = is_away || left.iter().any(|left| left.stream == *stream);
+        if is_told || last.is_some_and(Followed::is_linked) {
+            return;
         }
+        let closed = self.closed.last(index, stream);
+        let known = last.map(Left::of).into_iter().chain(closed);
+        left.extend(known.max_by_key(|left| left.last.since_ms));
     }
 
     /// Files of a stream that came to its path and went again unseen, the oldest first: those
@@ -62,7 +66,7 @@ impl<R: Registry> Roster<R> {
     }
 
     /// Of the first `upto` rotated files beside a log, from the youngest on, those before one that is known:
-    /// the youngest first; and that one, where it is followed.
+    /// the youngest first; and that one.
     fn unknown_among(
         &mut self,
         (beside, upto): (&[Rotated<Sibling>], usize),
@@ -116,8 +120,8 @@ impl<R: Registry> Roster<R> {
                 return (files, Some(ours[nth].identity().clone()));
             }
             let stream = (index, &left.stream);
-            if self.closed.is_held_by(stream, &mut file, &places) {
-                break;
+            if let Some(closed) = self.closed.held_by(stream, &mut file, &places) {
+                return (files, Some(closed.clone()));
             }
             file.content.stop_decoding();
             files.push(file);

@@ -45,7 +45,7 @@ fn every_field_of_a_generation_survives() {
     );
 
     let rig = Rig::start(dir.path());
-    let mut known = rig.found.known;
+    let mut known = rig.found.known.open;
     known.sort_by_key(|known| known.generation);
     let sensor = OpenGeneration {
         settled: 5,
@@ -87,7 +87,106 @@ fn when_a_file_was_changed_last_goes_with_its_marker_but_for_one_that_is_empty()
         origin: Origin::File(as_of(6, 1)),
         ..empty
     };
-    assert_eq!(rig.found.known, [begun]);
+    assert_eq!(rig.found.known.open, [begun]);
+    rig.store.close();
+}
+
+/// What lies before this offset of a file.
+fn marker(end: u64) -> Marker {
+    Marker {
+        end,
+        len: 64,
+        sum: 7,
+    }
+}
+
+fn closed(n: u64) -> Checkpoint {
+    Checkpoint {
+        generation: Generation(n),
+        settled: 5,
+        closed: true,
+    }
+}
+
+fn close_of(n: u64) -> Arc<Batch> {
+    let mut close = batch(5, &[Kind::Close]);
+    Arc::get_mut(&mut close).unwrap().generation = Generation(n);
+    close
+}
+
+/// When closed files were changed last, how far they were read, and whether that is to their end.
+fn seen(known: &Knowledge) -> Vec<(u64, Option<Marker>, bool)> {
+    let mut seen: Vec<_> = (known.closed.iter())
+        .map(|closed| (closed.file.since_ms, closed.marker, closed.is_whole))
+        .collect();
+    seen.sort_by_key(|(since_ms, ..)| *since_ms);
+    seen
+}
+
+#[test]
+fn files_of_closed_generations_are_kept_in_mind_some_of_each_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let registry = rig.store.registry(Stop::new(), 1);
+    let named = |n: u64| FileIdentity {
+        since_ms: n,
+        ..file(format!("/a.{n}").as_bytes())
+    };
+    let most = CLOSED_OF_STREAM_MAX as u64;
+    let files: Vec<_> = (1..=most + 3)
+        .map(|n| generation(n, Origin::File(named(n))))
+        .collect();
+    registry.register(&files).unwrap();
+    registry
+        .register(&[generation(99, Origin::Sensor)])
+        .unwrap();
+    // The first two are closed while the spool holds a batch, the first of them read to its end.
+    registry.mark(Generation(1), marker(4), 8);
+    registry.read_whole(Generation(1), &named(20), marker(5));
+    registry.mark(Generation(2), marker(6), 21);
+    rig.commit(Transaction {
+        rows: [1, 2].map(|n| (BatchId(n), close_of(n))).to_vec(),
+        checkpoints: vec![closed(1), closed(2)],
+        ..Transaction::default()
+    });
+    let closing = |rig: &Rig| rig.store.known().unwrap().blocking_recv().unwrap().unwrap();
+    registry.read_whole(Generation(3), &named(30), marker(5));
+    let known = closing(&rig);
+    assert_eq!(known.open.len(), files.len() - 2 + 1);
+    let first = [
+        (20, Some(marker(5)), true),
+        (21, Some(marker(6)), false),
+        (30, Some(marker(5)), true),
+    ];
+    assert_eq!(seen(&known), first);
+    rig.store.close();
+
+    // What was about to be closed is open.
+    let mut rig = Rig::start(dir.path());
+    assert_eq!(seen(&rig.found.known), first[..2]);
+    let depth = rig.commit(Transaction {
+        deletes: vec![BatchId(1)],
+        ..Transaction::default()
+    });
+    assert_eq!(depth.rows, 1);
+    rig.commit(Transaction {
+        deletes: vec![BatchId(2)],
+        ..Transaction::default()
+    });
+    assert_eq!(seen(&closing(&rig)), first[..2]);
+    // A sensor's leaves nothing, and of a stream's files those go that were changed first.
+    let checkpoints = (3..=most + 3).chain([99]).map(closed).collect();
+    rig.commit(Transaction {
+        checkpoints,
+        ..Transaction::default()
+    });
+    rig.store.close();
+    let rig = Rig::start(dir.path());
+    assert_eq!(rig.found.known.open, []);
+    let since: Vec<_> = (seen(&rig.found.known).iter())
+        .map(|(since_ms, ..)| *since_ms)
+        .collect();
+    assert_eq!(since, (6..=most + 3).chain([20, 21]).collect::<Vec<_>>());
     rig.store.close();
 }
 

@@ -12,11 +12,12 @@ use proptest::sample::Index;
 
 use super::rig::Rig;
 
-/// How a file begins: with a line or two, or with nothing until something is appended.
+/// How a file begins: with a line or two, with nothing until something is appended, or not before then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
     Written,
     Empty,
+    Later,
 }
 
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ enum Act {
     CopyTruncate(Begun),
     /// It is cut to nothing, and nobody kept a copy.
     Truncate(Begun),
-    /// It is deleted, and made again: on the same inode, as file systems like to do.
-    Recreate(Begun),
+    /// It is deleted, and made again: on the same inode, as file systems like to do. Or not made again, yet.
+    Delete(Begun),
     /// The program that was not told yet goes on with the rotated file.
     AppendRotated(String),
     /// The agent looks.
@@ -55,7 +56,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn begun() -> impl Strategy<Value = Begun> {
-    prop_oneof![Just(Begun::Written), Just(Begun::Empty)]
+    prop_oneof![Just(Begun::Written), Just(Begun::Empty), Just(Begun::Later)]
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -64,7 +65,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => begun().prop_map(Act::Rotate),
         2 => begun().prop_map(Act::CopyTruncate),
         1 => begun().prop_map(Act::Truncate),
-        1 => begun().prop_map(Act::Recreate),
+        1 => begun().prop_map(Act::Delete),
         2 => text().prop_map(Act::AppendRotated),
         4 => Just(Act::Pump),
         1 => Just(Act::PassTime),
@@ -93,8 +94,9 @@ struct Life {
 
 struct World {
     rig: Rig,
-    /// The oldest first; the last lies at `app.log`.
+    /// The oldest first; the last lies at `app.log`, if that is there.
     lives: Vec<Life>,
+    is_there: bool,
     /// Names of rotated files: the number of the life at `.1`, `.2.gz` and so on.
     rotated: Vec<usize>,
     /// Whether a program may still write to `app.log.1`.
@@ -116,6 +118,7 @@ impl World {
         let mut world = Self {
             rig: Rig::new("logs/app.log"),
             lives: Vec::new(),
+            is_there: false,
             rotated: Vec::new(),
             may_append: false,
             is_full: false,
@@ -135,6 +138,13 @@ impl World {
     }
 
     fn begin(&mut self, begun: Begun) {
+        self.is_there = self.is_there && self.rig.path("app.log").exists();
+        if begun == Begun::Later && !self.is_there {
+            // Names changed.
+            self.clock += 1;
+            self.rig.touch("", self.clock);
+            return;
+        }
         let is_made = !self.rig.path("app.log").exists();
         self.rig.append("app.log", "");
         if is_made {
@@ -143,8 +153,9 @@ impl World {
         self.lives.push(Life::default());
         match begun {
             Begun::Written => self.append("app.log", self.lives.len() - 1, ""),
-            Begun::Empty => self.touch("app.log"),
+            Begun::Empty | Begun::Later => self.touch("app.log"),
         }
+        self.is_there = true;
         // Names changed then, too.
         self.rig.touch("", self.clock);
     }
@@ -190,7 +201,7 @@ impl World {
 
     /// The agent scans: it sees what lies at the path now, and has it if it can write that down.
     fn look(&mut self) {
-        if self.is_full {
+        if self.is_full || !self.is_there {
             return;
         }
         if std::mem::take(&mut self.lost_track) {
@@ -259,9 +270,23 @@ impl World {
         }
     }
 
-    fn act(&mut self, act: &Act) {
+    /// What is done to the log, and to what is rotated.
+    fn change(&mut self, act: &Act) {
         match act {
-            Act::Append(text) => self.append("app.log", self.lives.len() - 1, text),
+            Act::Append(text) => {
+                if !self.is_there {
+                    self.begin(Begun::Empty);
+                }
+                self.append("app.log", self.lives.len() - 1, text);
+            }
+            Act::Rotate(begun)
+            | Act::CopyTruncate(begun)
+            | Act::Truncate(begun)
+            | Act::Delete(begun)
+                if !self.is_there =>
+            {
+                self.begin(*begun);
+            }
             Act::Rotate(begun) => {
                 self.shift();
                 self.rig.rename("app.log", "app.log.1");
@@ -282,7 +307,7 @@ impl World {
                 fs::write(self.rig.path("app.log"), "").unwrap();
                 self.begin(*begun);
             }
-            Act::Recreate(begun) => {
+            Act::Delete(begun) => {
                 let is_held = self.rig.is_running() && self.last().seen;
                 (self.last().held, self.last().destroyed) = (is_held, !is_held);
                 fs::remove_file(self.rig.path("app.log")).unwrap();
@@ -295,6 +320,12 @@ impl World {
                 self.append("app.log.1", self.rotated[0], text);
                 self.rig.set_modified("app.log.1", changed.unwrap());
             }
+            _ => {}
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act {
             Act::Pump if self.rig.is_running() => {
                 self.read();
                 self.rig.pump();
@@ -322,7 +353,8 @@ impl World {
                 self.rig.crash();
                 self.let_go();
             }
-            Act::AppendRotated(_) | Act::Pump | Act::PassTime | Act::Reload { .. } => {}
+            Act::Pump | Act::PassTime | Act::Reload { .. } => {}
+            _ => self.change(act),
         }
     }
 
@@ -333,7 +365,7 @@ impl World {
             return;
         }
         for (open, choice) in self.rig.memory.open().into_iter().zip(choices) {
-            let given: Vec<_> = (self.rig.records.iter())
+            let given: Vec<_> = (self.rig.since_start().iter())
                 .filter(|record| record.generation == open.generation)
                 .filter(|record| record.span.end() >= open.settled)
                 .collect();
@@ -408,7 +440,7 @@ impl World {
         for (nth, life) in self.lives.iter().enumerate() {
             let given = arrived.remove(&format!("file {nth}")).unwrap_or_default();
             let mut all = life.content.clone();
-            if nth != last && !all.is_empty() && !all.ends_with('\n') {
+            if (nth != last || !self.is_there) && !all.is_empty() && !all.ends_with('\n') {
                 all.push('\n');
             }
             let least = match (life.destroyed, nth >= from.max(self.forgotten)) {
@@ -450,6 +482,10 @@ proptest! {
             world.act(act);
         }
         world.act(&Act::Disk { is_full: false });
+        // What came to the path and went is looked for when something lies there.
+        if !world.is_there {
+            world.begin(Begun::Written);
+        }
         if !world.rig.is_running() {
             world.look();
             world.rig.start();

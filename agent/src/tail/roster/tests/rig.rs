@@ -1,6 +1,7 @@
 //! A folder, a database in memory, a roster whose time the test moves, and everything it gave.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -20,7 +21,8 @@ use super::super::{Pass, Roster};
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{
-    Entered, FileIdentity, Marker, OpenGeneration, Origin, Refused, Registry, StoreStopped,
+    CLOSED_OF_STREAM_MAX, ClosedFile, Entered, FileIdentity, Knowledge, Marker, OpenGeneration,
+    Origin, Refused, Registry, StoreStopped,
 };
 use crate::clock::Monotonic;
 use crate::config::FileSource;
@@ -48,7 +50,37 @@ pub(super) struct Memory(
     Arc<Mutex<BTreeMap<Generation, OpenGeneration>>>,
     /// Whether its disk is full.
     Arc<AtomicBool>,
+    Arc<Mutex<Over>>,
 );
+
+/// What is closed, or about to be; and what there was.
+#[derive(Debug, Default)]
+struct Over {
+    /// All that were entered.
+    entered: Vec<Generation>,
+    read_whole: BTreeMap<Generation, (FileIdentity, Marker)>,
+    /// As they are kept in mind.
+    closed: Vec<ClosedFile>,
+}
+
+impl Over {
+    fn of(&self, open: &OpenGeneration) -> Option<ClosedFile> {
+        let Origin::File(file) = &open.origin else {
+            return None;
+        };
+        let whole = self.read_whole.get(&open.generation);
+        let (file, marker) = match whole {
+            Some((file, marker)) => (file, Some(*marker)),
+            None => (file, open.marker),
+        };
+        Some(ClosedFile {
+            stream: open.stream.clone(),
+            file: file.clone(),
+            marker,
+            is_whole: whole.is_some(),
+        })
+    }
+}
 
 impl Memory {
     pub(super) fn change(&self, generation: Generation, with: impl FnOnce(&mut OpenGeneration)) {
@@ -68,12 +100,52 @@ impl Memory {
         }
     }
 
+    /// Its close is settled.
     pub(super) fn forget(&self, generation: Generation) {
-        self.0.lock().unwrap().remove(&generation);
+        let mut over = self.2.lock().unwrap();
+        if let Some(open) = self.0.lock().unwrap().remove(&generation) {
+            let closed = over.of(&open);
+            over.closed.extend(closed);
+            over.closed
+                .sort_by_key(|closed| Reverse(closed.file.since_ms));
+            let mut kept = HashMap::new();
+            over.closed.retain(|closed| {
+                let of_stream = kept.entry(closed.stream.clone()).or_insert(0);
+                *of_stream += 1;
+                *of_stream <= CLOSED_OF_STREAM_MAX
+            });
+        }
     }
 
+    /// What sources are told when they start.
+    pub(super) fn known(&self) -> Knowledge {
+        let open = self.open();
+        let over = self.2.lock().unwrap();
+        let about_to_be = open
+            .iter()
+            .filter(|open| over.read_whole.contains_key(&open.generation))
+            .filter_map(|open| over.of(open));
+        let closed = over.closed.iter().cloned().chain(about_to_be).collect();
+        Knowledge { open, closed }
+    }
+
+    /// The agent has ended: what it did not write down is gone.
+    fn forget_notes(&self) {
+        self.2.lock().unwrap().read_whole.clear();
+    }
+
+    /// In an order that is another one than that of their files, but the same in each run of a test: their names
+    /// are random.
     pub(super) fn open(&self) -> Vec<OpenGeneration> {
-        self.0.lock().unwrap().values().cloned().collect()
+        let entered = &self.2.lock().unwrap().entered;
+        let mut open: Vec<_> = self.0.lock().unwrap().values().cloned().collect();
+        open.sort_by_key(|open| {
+            let nth = entered
+                .iter()
+                .position(|entered| *entered == open.generation);
+            crc32c::crc32c(&nth.unwrap_or_default().to_le_bytes())
+        });
+        open
     }
 }
 
@@ -81,6 +153,7 @@ impl Registry for Memory {
     fn register(&self, new: &[OpenGeneration]) -> Result<(), StoreStopped> {
         let mut held = self.0.lock().unwrap();
         for open in new {
+            self.2.lock().unwrap().entered.push(open.generation);
             assert!(held.insert(open.generation, open.clone()).is_none());
         }
         Ok(())
@@ -128,6 +201,11 @@ impl Registry for Memory {
             Ok(()) => self.cut(generation, offset).map(Ok),
             refused => Ok(refused),
         }
+    }
+
+    fn read_whole(&self, generation: Generation, file: &FileIdentity, marker: Marker) {
+        let mut over = self.2.lock().unwrap();
+        over.read_whole.insert(generation, (file.clone(), marker));
     }
 
     /// At once, where the database waits for the next checkpoint: an earlier marker tells less.
@@ -181,6 +259,8 @@ pub(super) struct Rig {
     now: Monotonic,
     /// Everything that was given since the rig was made.
     pub(super) records: Vec<Given>,
+    /// So many of them before this start of the agent: whoever settled them would have done so by then.
+    before_start: usize,
     /// Generations in the order of their first record.
     order: Vec<Generation>,
     /// Folders of which is told whatever happens there, and how their names looked when that was told last.
@@ -227,6 +307,7 @@ impl Rig {
             held: Vec::new(),
             now: Monotonic(0),
             records: Vec::new(),
+            before_start: 0,
             order: Vec::new(),
             told: Told::default(),
             heard: BTreeMap::new(),
@@ -280,6 +361,11 @@ impl Rig {
 
     pub(super) fn out_of_reach(&self) -> u64 {
         self.counters.out_of_reach.load(Ordering::Relaxed)
+    }
+
+    /// What was given since the agent started last.
+    pub(super) fn since_start(&self) -> &[Given] {
+        &self.records[self.before_start..]
     }
 
     /// How long the thread would sleep now.
@@ -368,6 +454,12 @@ impl Rig {
     }
 
     pub(super) fn start(&mut self) {
+        self.memory.forget_notes();
+        self.before_start = self.records.len();
+        self.take_up();
+    }
+
+    fn take_up(&mut self) {
         let (batches, receiver) = mpsc::channel(4096);
         let desk = Desk {
             registry: self.memory.clone(),
@@ -381,7 +473,7 @@ impl Rig {
         };
         let device: DeviceId = "pi-7".parse().unwrap();
         let plans = [Some(self.source.clone()), self.second.clone()];
-        let (plans, known) = (plans.into_iter().flatten().collect(), self.memory.open());
+        let (plans, known) = (plans.into_iter().flatten().collect(), self.memory.known());
         let roster =
             Roster::start(device, plans, &known, self.nameless.take(), desk, self.now).unwrap();
         self.running = Some((roster, receiver));
@@ -406,7 +498,7 @@ impl Rig {
     }
 
     pub(super) fn add_first(&mut self) {
-        let (known, plans) = (self.memory.open(), vec![self.source.clone()]);
+        let (known, plans) = (self.memory.known(), vec![self.source.clone()]);
         let (roster, _) = self.running.as_mut().unwrap();
         roster
             .take_up(plans, &known, self.nameless.take(), self.now)
@@ -429,7 +521,7 @@ impl Rig {
             roster.finish().unwrap();
             self.nameless.leave(roster.nameless());
         }
-        self.start();
+        self.take_up();
     }
 
     /// Stops in order. What the roster gave stays given.

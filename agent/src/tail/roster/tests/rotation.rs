@@ -5,6 +5,7 @@ use std::fs;
 use headwater_record::notice::{Tail, reason};
 
 use super::rig::Rig;
+use crate::config::file::StartAt;
 
 /// Lines of one day: `count` of them, each its own.
 fn day(name: &str, count: usize) -> String {
@@ -112,6 +113,78 @@ fn files_that_come_and_go_between_two_looks_are_read() {
     rotate(&rig);
     rig.append("app.log", "sat\n");
     assert_eq!(rig.lines(), ["fri", "sat"]);
+}
+
+#[test]
+fn what_came_and_went_behind_a_log_that_was_deleted_and_closed_is_read() {
+    for how in ["running", "stopped", "crashed"] {
+        for rotated in [false, true] {
+            let mut rig = rig("app.log");
+            rig.source.start_at = StartAt::End;
+            rig.start();
+            rig.append("app.log", "mon\n");
+            rig.pump();
+            rig.append("app.log", "mon end\n");
+            rig.pump();
+            match rotated {
+                true => rotate(&rig),
+                false => fs::remove_file(rig.path("app.log")).unwrap(),
+            }
+            rig.pass_time();
+            rig.settle_all();
+            assert_eq!(rig.memory.open(), [], "all of it is closed");
+            rig.comes_to_be(how);
+            for name in ["tue\n", "wed\n"] {
+                rig.append("app.log", name);
+                rotate(&rig);
+            }
+            rig.append("app.log", "thu\n");
+            if how != "running" {
+                rig.start();
+            }
+            rig.pass_time();
+            let expected = ["mon", "mon end", "tue", "wed", "thu"];
+            assert_eq!(rig.all_lines(), expected, "{how}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_closed_before_an_older_one_is_not_read_again_while_nothing_lies_at_the_path() {
+    for how in ["changed", "stopped", "crashed"] {
+        let mut rig = rig("app.log");
+        rig.append("app.log", "mon\n");
+        rig.start();
+        rig.pump();
+        rig.rename("app.log", "app.log.1");
+        rig.append("app.log", "tue\n");
+        rig.pump();
+        rig.rename("app.log.1", "app.log.2");
+        rig.rename("app.log", "app.log.1");
+        // Somebody writes to the older one still.
+        for text in ["mon 2\n", "mon 3\n", "mon 4\n"] {
+            rig.append("app.log.2", text);
+            rig.seconds_later(4);
+        }
+        assert_eq!(rig.closes().len(), 1, "the younger one");
+        rig.settle_all();
+        match how {
+            "changed" => rig.change(),
+            how => {
+                rig.comes_to_be(how);
+                rig.rename("app.log.2", "app.log.3");
+                rig.rename("app.log.1", "app.log.2");
+                rig.start();
+            }
+        }
+        rig.pump();
+        rig.append("app.log", "wed\n");
+        rig.pass_time();
+        let mut lines = rig.all_lines();
+        lines.sort();
+        let expected = ["mon", "mon 2", "mon 3", "mon 4", "tue", "wed"];
+        assert_eq!(lines, expected, "{how}");
+    }
 }
 
 #[test]

@@ -148,6 +148,31 @@ fn what_was_read_and_closed_is_no_copy_of_an_empty_file() {
 }
 
 #[test]
+fn an_archive_that_was_read_and_made_anew_since_is_no_copy_of_an_empty_file() {
+    for how in ["running", "stopped", "crashed"] {
+        let mut rig = Rig::new("app.log");
+        rig.append("app.log", "old\n");
+        rig.start();
+        rig.pump();
+        rig.rename("app.log", "app.log.1");
+        rig.append("app.log", "");
+        made_long_ago(&rig, "app.log");
+        rig.touch("app.log.1", LONG_AGO);
+        rig.pass_time();
+        rig.settle_all();
+        rig.comes_to_be(how);
+        rig.pack("app.log.1", "app.log.2.gz");
+        rig.touch("app.log.2.gz", LONG_AGO * 2);
+        rig.born("app.log.2.gz", LONG_AGO * 2);
+        rig.append("app.log", "new\n");
+        if how != "running" {
+            rig.start();
+        }
+        gives(&mut rig, &["old", "new"]);
+    }
+}
+
+#[test]
 fn what_was_there_before_is_no_copy_of_an_empty_file() {
     let mut rig = Rig::new("app.log");
     rig.append("app.log.1", "never followed\n");

@@ -1,1 +1,0 @@
-DELETE FROM generation WHERE id = ?1
