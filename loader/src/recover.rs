@@ -153,6 +153,7 @@ pub async fn newest_snapshot(
         return Ok(candidates.into_iter().next());
     }
     let mut newest = None;
+    let mut gone = None;
     for (end, name) in candidates {
         let key = format!("{folder}{name}");
         // One that is gone by now was removed by somebody who has a later one.
@@ -160,9 +161,15 @@ pub async fn newest_snapshot(
             let rank = object.through(Rank::read).await?;
             let rank = rank.map_err(|source| RecoverError::Snapshot { key, source })?;
             newest = newest.max(Some((rank, end, name)));
+        } else {
+            gone = Some(key);
         }
     }
-    Ok(newest.map(|(_, end, name)| (end, name)))
+    match (newest, gone) {
+        // All of them: there is a later one by now, and no state is not the answer.
+        (None, Some(key)) => Err(RecoverError::Missing(key)),
+        (newest, _) => Ok(newest.map(|(_, end, name)| (end, name))),
+    }
 }
 
 /// All snapshots of a partition's folder at or below `limit`: what each is the state of, and its name.
@@ -398,6 +405,41 @@ mod tests {
     use crate::store::folder::Folder;
     use crate::store::plain_content;
 
+    /// A state's name and bytes. What it says beside rows decides how it is called.
+    fn state(end: u64, rows_ms: u64, clock_ms: u64) -> (String, Bytes) {
+        let snapshot = Snapshot {
+            topic: "logs".into(),
+            partition: 0,
+            end,
+            clock_ms,
+            rows_ms,
+            ledger: <_>::default(),
+            windows: <_>::default(),
+            books: <_>::default(),
+        };
+        snapshot.encode().unwrap()
+    }
+
+    /// Somebody with a later one removes them between the list and the look: that there was never a state is not the
+    /// answer, for then all that the topic has would be stored again.
+    #[tokio::test]
+    async fn states_that_went_while_they_were_looked_at_are_looked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::Folder(Folder::new(folder.path().into()));
+        let place = folder.path().join("0");
+        std::fs::create_dir(&place).unwrap();
+        for clock_ms in [1, 2] {
+            // Listed, and not to be opened.
+            let name = place.join(state(9, 5, clock_ms).0);
+            std::os::unix::fs::symlink("nothing", name).unwrap();
+        }
+        let newest = newest_snapshot(&store, "0/", u64::MAX).await;
+        assert!(
+            matches!(newest, Err(RecoverError::Missing(_))),
+            "{newest:?}"
+        );
+    }
+
     /// Three states of one offset, and one ahead of them that a loader without a row left behind: the one that knows of
     /// the last row, whatever they are called.
     #[tokio::test]
@@ -405,20 +447,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::Folder(Folder::new(folder.path().into()));
         for order in [[0, 1, 2], [2, 1, 0]] {
-            // What the states say beside that decides how they are called.
-            let state = |end: u64, rows_ms: u64, clock_ms: u64| {
-                let snapshot = Snapshot {
-                    topic: "logs".into(),
-                    partition: 0,
-                    end,
-                    clock_ms,
-                    rows_ms,
-                    ledger: <_>::default(),
-                    windows: <_>::default(),
-                    books: <_>::default(),
-                };
-                snapshot.encode().unwrap()
-            };
             let mut same: Vec<_> = (0..3)
                 .map(|at| state(9, 5 + order[at], 20 + at as u64))
                 .collect();

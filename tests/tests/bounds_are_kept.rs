@@ -402,6 +402,8 @@ fn five_hundred_paths_a_partition_stay_within_the_memory_that_was_granted() {
         whole > Some(0) && early >= whole,
         "{whole:?} batches, {early:?} early"
     );
+    // More may have closed between the two looks.
+    let whole = of("batches_total");
     assert!(early <= whole.map(|whole| whole + Bulk::PARTITIONS));
     loader.kill9();
     drop(loader);

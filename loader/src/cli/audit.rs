@@ -25,7 +25,7 @@ use crate::cli::{Progress, open};
 use crate::config::{Output, Plan};
 use crate::name::{snapshot_end, state_folder, topic_state_folder};
 use crate::range::manifest::Manifest;
-use crate::recover::newest_snapshot;
+use crate::recover::{RecoverError, newest_snapshot};
 use crate::state::{SnapshotError, scan};
 use crate::status::devices::Device;
 use crate::store::{Reading, Store};
@@ -226,8 +226,11 @@ async fn open_newest(
         if let Some(object) = store.open(&key).await? {
             return Ok((key, object));
         }
-        if let Some((_, name)) = newest_snapshot(store, &folder, u64::MAX).await? {
-            key = format!("{folder}{name}");
+        match newest_snapshot(store, &folder, u64::MAX).await {
+            Ok(Some((_, name))) => key = format!("{folder}{name}"),
+            // They were removed meanwhile, too.
+            Ok(None) | Err(RecoverError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     anyhow::bail!(

@@ -164,6 +164,7 @@ impl Member {
             failure: Mutex::default(),
             polled_ms,
             beyond: Mutex::default(),
+            heard: Mutex::default(),
             is_assigned: AtomicBool::new(false),
             ends: AtomicBool::new(false),
             voice: Voice::default(),

@@ -21,13 +21,14 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::consume::asking::{Asking, PATIENCE};
+use crate::consume::ends::Heard;
 use crate::consume::gate::Gate;
 use crate::consume::lane::{Lane, Lanes};
 use crate::consume::prefetch::Prefetch;
 use crate::consume::raw::metadata;
 use crate::consume::tenure::tenure;
 use crate::consume::{Assigned, CHANNEL, CommittedOffset};
-use crate::metrics::{Ends, Metrics};
+use crate::metrics::Metrics;
 
 /// How often it is looked whether a worker has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -43,6 +44,7 @@ pub(super) struct Context {
     /// for meanwhile.
     pub(super) finish_ms: u64,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) heard: Mutex<Heard>,
     pub(super) lanes: Mutex<Lanes>,
     pub(super) failure: Mutex<Option<String>>,
     /// When the poll thread last looked up, on the monotonic clock, milliseconds.
@@ -82,25 +84,8 @@ impl ClientContext for Context {
         if (self.known).are_forgotten(sources.map(|broker| broker.source.as_str())) {
             self.fail("librdkafka knows of no broker any more".to_owned());
         }
-        let offset = |offset: i64| u64::try_from(offset).ok();
-        let topic = statistics.topics.get(&self.topic);
-        let partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
-        let group = statistics.cgrp.as_ref();
-        let has_group = group.is_some_and(|group| group.state == "up");
-        let is_up = |broker: i32| {
-            let mut all = statistics.brokers.values();
-            all.any(|known| known.nodeid == broker && matches!(&*known.state, "UP" | "UPDATE"))
-        };
-        let ends = partitions.filter_map(|(id, partition)| {
-            let ends = Ends {
-                end: offset(partition.ls_offset)?,
-                reached: offset(partition.eof_offset),
-                waiting: offset(partition.fetchq_cnt).unwrap_or(0),
-                is_near: has_group && is_up(partition.broker),
-            };
-            Some((*id, ends))
-        });
-        self.metrics.ends(ends.collect());
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.ends(heard.ends(&self.topic, &statistics));
     }
 }
 

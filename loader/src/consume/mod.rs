@@ -8,6 +8,7 @@
 mod asking;
 pub mod consumer;
 mod context;
+mod ends;
 pub mod gate;
 mod lane;
 mod options;

@@ -155,7 +155,7 @@ pub struct Ends {
     pub reached: Option<u64>,
     /// Records that the client holds, and nobody has taken.
     pub waiting: u64,
-    /// Whether the client has a connection to the broker that it fetches from, and to the group's coordinator.
+    /// Whether the broker that it fetches from is heard, and the group's coordinator is known.
     pub is_near: bool,
 }
 

@@ -173,6 +173,8 @@ pub struct Partition {
     /// Where the open batch starts: the end of the closing one, or what is committed.
     start: u64,
     names_from: u64,
+    /// Where to go on behind a begun batch without a record: what lies before is gone from the topic.
+    passed: Option<u64>,
     open: Option<Open>,
     closing: Option<Closing>,
     /// Behind the batch that closed last.
@@ -231,6 +233,7 @@ impl Partition {
             start: committed.offset,
             names_from: committed.names_from,
             committed,
+            passed: None,
             open: None,
             closing: None,
             actions: publishing.iter().map(Publishing::action).collect(),

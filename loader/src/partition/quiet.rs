@@ -9,8 +9,13 @@ use crate::partition::{Now, Open, Partition, PartitionError};
 
 impl Partition {
     /// Goes on from `low`, right behind [`Self::recover`]: what lies below is gone from the topic. A begun batch
-    /// without a record is made again before that.
+    /// without a record is made again before that, at its own offset.
     pub fn pass_over(&mut self, low: u64) {
+        if self.has_begun_quiet() {
+            // What the state before it brought is still to be said.
+            self.passed = Some(low);
+            return;
+        }
         let stands = match &mut self.closing {
             Some(closing) => &mut closing.done,
             None => &mut self.committed,
@@ -73,7 +78,11 @@ impl Partition {
             return Ok(());
         }
         let batch = OpenBatch::quiet(replay.intent.clock_ms, Arc::clone(&replay.pipeline));
-        self.close_without_record(batch)
+        self.close_without_record(batch)?;
+        if let Some(low) = self.passed.take() {
+            self.pass_over(low);
+        }
+        Ok(())
     }
 
     pub(super) fn close_without_record(&mut self, batch: OpenBatch) -> Result<(), PartitionError> {

@@ -7,7 +7,7 @@ use crate::consume::tenure::{Call, tenure};
 use headwater_msk::security::Security;
 use headwater_msk::{CredentialSettings, Kafka};
 use rdkafka::client::ClientContext;
-use rdkafka::statistics::{Broker, ConsumerGroup, Partition, Statistics, Topic};
+use rdkafka::statistics::{Broker, Statistics};
 
 fn context() -> Context {
     let kafka = Kafka {
@@ -27,6 +27,7 @@ fn context() -> Context {
         failure: Mutex::default(),
         polled_ms: Arc::default(),
         beyond: Mutex::default(),
+        heard: Mutex::default(),
         is_assigned: AtomicBool::new(false),
         ends: AtomicBool::new(false),
         voice: Voice::default(),
@@ -84,50 +85,4 @@ fn a_client_that_has_forgotten_every_broker_is_given_up() {
     assert!(!says("learned"));
     assert!(!says("logical"), "it may be told of others at once");
     assert!(says("logical"));
-}
-
-/// Windows close as quiet only where the client would hear of a record, and the group of what is closed.
-#[test]
-fn all_is_taken_only_while_the_brokers_of_partition_and_group_are_near() {
-    let context = context();
-    let broker = |nodeid: i32, state: &str| {
-        let broker = Broker {
-            nodeid,
-            state: state.into(),
-            source: "learned".into(),
-            ..Broker::default()
-        };
-        (nodeid.to_string(), broker)
-    };
-    let is_all_taken = |state: &str, group: Option<&str>| {
-        let partition = Partition {
-            broker: 2,
-            ls_offset: 9,
-            eof_offset: 9,
-            ..Partition::default()
-        };
-        let topic = Topic {
-            partitions: [(3, partition)].into(),
-            ..Topic::default()
-        };
-        context.stats(Statistics {
-            brokers: [broker(1, "UP"), broker(2, state)].into(),
-            topics: [("t".to_owned(), topic)].into(),
-            cgrp: group.map(|state| ConsumerGroup {
-                state: state.into(),
-                ..ConsumerGroup::default()
-            }),
-            ..Statistics::default()
-        });
-        context.metrics.is_all_taken(3)
-    };
-    assert!(is_all_taken("UP", Some("up")));
-    for (state, group) in [
-        ("DOWN", Some("up")),
-        ("CONNECT", Some("up")),
-        ("UP", Some("wait-coord")),
-        ("UP", None),
-    ] {
-        assert!(!is_all_taken(state, group), "{state} {group:?}");
-    }
 }

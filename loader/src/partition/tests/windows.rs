@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::books::Opening;
 
 /// Entries of the log, one behind the other, that have bits of their own: a window has less.
 const BITS: usize = 60;
@@ -258,8 +259,67 @@ fn a_batch_without_a_record_is_made_again_though_its_offset_is_gone() {
     let Some(Action::Commit(begun)) = partition.next_action() else {
         panic!("a boundary comes first")
     };
-    let mut again = taken_up(begun, pipeline);
+    for books in [Books::default(), with_a_page_due()] {
+        made_again_behind_a_gap(
+            taken_up_with(begun.clone(), Arc::clone(&pipeline), books),
+            now,
+        );
+    }
+}
+
+/// Books of a state that turned a page: what is due is said before anything is made again.
+fn with_a_page_due() -> Books {
+    let spec = pipeline(books::ACCOUNTS[0], "all");
+    let mut books = Books::default();
+    for clock_ms in [EIGHT_MS - 3_600_000, EIGHT_MS] {
+        books.open(Opening {
+            who: (TOPIC, 0),
+            asked: spec.spec().accounts,
+            clock_ms,
+            at: 0,
+            ledger: &Ledger::default(),
+        });
+    }
+    assert!(!books.due().is_empty());
+    books
+}
+
+/// What was committed, and the names of what was stored.
+#[derive(Default)]
+struct Performed {
+    committed: Vec<(u64, u64, bool)>,
+    stored: Vec<(String, u64, u64)>,
+}
+
+impl Performed {
+    fn by(&mut self, partition: &mut Partition, now: Now) {
+        while let Some(action) = partition.next_action() {
+            let is_awaited = action.is_awaited();
+            match action {
+                Action::Commit(at) => {
+                    let at = (at.offset, at.names_from, at.intent.is_some());
+                    self.committed.push(at);
+                }
+                Action::Upload(objects) => {
+                    let names = objects
+                        .iter()
+                        .map(|object| ObjectName::parse(&object.key).unwrap());
+                    (self.stored).extend(names.map(|name| (name.path, name.start, name.end)));
+                }
+                _ => {}
+            }
+            if is_awaited {
+                partition.apply(Event::ActionDone, now).unwrap();
+            }
+        }
+    }
+}
+
+fn made_again_behind_a_gap(mut again: Partition, now: Now) {
     again.pass_over(40);
+    again.apply(Event::Tick, now).unwrap();
+    let mut performed = Performed::default();
+    performed.by(&mut again, now);
     let mut log = Fetched::default();
     log.push(
         41,
@@ -269,23 +329,8 @@ fn a_batch_without_a_record_is_made_again_though_its_offset_is_gone() {
     );
     assert_eq!(again.take(&log, 0, now).unwrap(), 1);
     again.apply(Event::Flush, now).unwrap();
-    let (mut committed, mut stored) = (Vec::new(), Vec::new());
-    while let Some(action) = again.next_action() {
-        let is_awaited = action.is_awaited();
-        match action {
-            Action::Commit(at) => committed.push((at.offset, at.names_from, at.intent.is_some())),
-            Action::Upload(objects) => {
-                let names = objects
-                    .iter()
-                    .map(|object| ObjectName::parse(&object.key).unwrap());
-                stored.extend(names.map(|name| (name.path, name.start, name.end)));
-            }
-            _ => {}
-        }
-        if is_awaited {
-            again.apply(Event::ActionDone, now).unwrap();
-        }
-    }
+    performed.by(&mut again, now);
+    let Performed { committed, stored } = performed;
     assert_eq!(
         stored,
         [("w/a".into(), 1, 1), ("elsewhere".to_owned(), 40, 42)]
@@ -326,12 +371,17 @@ fn a_batch_without_a_record_is_made_again() {
 
 /// Whoever takes up what was begun from the state of [`with_open_windows`] for one group, with another pipeline.
 fn taken_up(begun: Committed, pipeline: Arc<Pipeline>) -> Partition {
+    taken_up_with(begun, pipeline, Books::default())
+}
+
+fn taken_up_with(begun: Committed, pipeline: Arc<Pipeline>, books: Books) -> Partition {
     let intent = begun.intent.clone().unwrap();
     let mut windows = with_open_windows(&["a"]).0.windows;
     windows.align(std::iter::empty());
     let state = Carried {
         clock_ms: EIGHT_MS,
         windows,
+        books,
         ..Carried::default()
     };
     let replay = Replay { intent, pipeline };
