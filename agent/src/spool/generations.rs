@@ -219,13 +219,13 @@ fn mark(
 }
 
 /// Moves a checkpoint forward. `marked`: what was noted of its file. `empty`: the spool holds nothing, so what is
-/// settled is delivered, and what is closed is over.
+/// settled is delivered, and what is closed is over: [`trim`] is to follow then. Returns whether it is.
 pub(super) fn settle(
     open: &Connection,
     checkpoint: Checkpoint,
     marked: Option<&Marked>,
     empty: bool,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<bool> {
     let generation = checkpoint.generation;
     let whole = (marked.and_then(|marked| marked.whole.as_ref())).filter(|_| checkpoint.closed);
     update(open, generation, |known| {
@@ -244,20 +244,16 @@ pub(super) fn settle(
     if let Some(file) = whole {
         identify(open, generation, file)?;
     }
-    match checkpoint.closed && empty {
-        true => close_delivered(open, generation),
-        false => Ok(()),
+    let is_over = checkpoint.closed && empty;
+    if is_over {
+        end(open, generation)?;
     }
+    Ok(is_over)
 }
 
-/// The close of a generation was acknowledged; nothing where it is not settled yet. A file's is kept in mind.
-pub(super) fn close_delivered(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
-    end(open, generation)?;
-    trim(open)
-}
-
-/// A generation is over: closed, and all of it acknowledged.
-fn end(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
+/// The close of a generation was acknowledged; nothing where it is not settled yet. A file's is kept in mind:
+/// [`trim`] is to follow.
+pub(super) fn end(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
     open.prepare_cached(include_str!("sql/end_without_file.sql"))?
         .execute([generation.0.cast_signed()])?;
     update(open, generation, |known| {
@@ -267,11 +263,16 @@ fn end(open: &Connection, generation: Generation) -> rusqlite::Result<()> {
     })
 }
 
-/// Lets go of closed files that are too many to be kept in mind: those that were changed last stay.
-fn trim(open: &Connection) -> rusqlite::Result<()> {
+/// Lets go of closed files that are too many to be kept in mind: those that were changed last stay, of those that were
+/// changed before `now_ms`. Once a transaction: it looks at all of them.
+pub(super) fn trim(open: &Connection, now_ms: u64) -> rusqlite::Result<()> {
     let most = |most: usize| i64::try_from(most).unwrap_or(i64::MAX);
     open.prepare_cached(include_str!("sql/trim_closed.sql"))?
-        .execute([most(CLOSED_OF_STREAM_MAX), most(CLOSED_MAX)])
+        .execute([
+            most(CLOSED_OF_STREAM_MAX),
+            most(CLOSED_MAX),
+            now_ms.cast_signed(),
+        ])
         .map(drop)
 }
 
@@ -282,9 +283,6 @@ pub(super) fn drained(open: &Connection) -> rusqlite::Result<()> {
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     (closed.iter()).try_for_each(|id| end(open, Generation(id.cast_unsigned())))?;
-    if !closed.is_empty() {
-        trim(open)?;
-    }
     let behind: Vec<i64> = open
         .prepare_cached("SELECT id FROM generation WHERE delivered <> settled")?
         .query_map([], |row| row.get(0))?

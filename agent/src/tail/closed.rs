@@ -6,6 +6,7 @@
 //! are kept in mind, as the database keeps them, whatever becomes of the log. And of a stream of which nothing is
 //! open any more they tell since when something may have come and gone.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use headwater_record::StreamId;
@@ -28,18 +29,19 @@ pub struct Closed {
 impl Closed {
     /// Takes note of a file that is closed. `is_whole`: it was read to its end, or what was not is lost for certain,
     /// so that its content, which may lie in a rotated file still, is not to be read.
-    pub fn remember(&mut self, file: &Followed, is_whole: bool) {
+    /// `now_ms`: the wall clock.
+    pub fn remember(&mut self, file: &Followed, is_whole: bool, now_ms: u64) {
         let closed = ClosedFile {
             stream: file.stream.clone(),
             file: file.identity().clone(),
             marker: Some(file.marker()),
             is_whole,
         };
-        self.keep(file.source, closed);
+        self.keep(file.source, closed, now_ms);
     }
 
     /// Takes note of a generation that is closed without its file.
-    pub fn remember_gone(&mut self, source: usize, open: &OpenGeneration) {
+    pub fn remember_gone(&mut self, source: usize, open: &OpenGeneration, now_ms: u64) {
         if let Origin::File(file) = &open.origin {
             let closed = ClosedFile {
                 stream: open.stream.clone(),
@@ -47,17 +49,22 @@ impl Closed {
                 marker: open.marker,
                 is_whole: false,
             };
-            self.keep(source, closed);
+            self.keep(source, closed, now_ms);
         }
     }
 
-    /// Keeps a closed file in mind, and lets go of the oldest where there are too many.
-    pub fn keep(&mut self, source: usize, closed: ClosedFile) {
+    /// Keeps a closed file in mind, and lets go of the oldest where there are too many. Those of a time to come, by
+    /// the wall clock `now_ms`, go before all others: that clock was set back since, and says nothing of their age.
+    pub fn keep(&mut self, source: usize, closed: ClosedFile, now_ms: u64) {
         let of_stream = (self.by_stream)
             .entry((source, closed.stream.clone()))
             .or_default();
-        let since_ms = closed.file.since_ms;
-        let at = of_stream.partition_point(|other| other.file.since_ms > since_ms);
+        let age = |closed: &ClosedFile| {
+            let since_ms = closed.file.since_ms;
+            (since_ms <= now_ms, since_ms)
+        };
+        of_stream.sort_by_key(|other| Reverse(age(other)));
+        let at = of_stream.partition_point(|other| age(other) > age(&closed));
         of_stream.insert(at, closed);
         self.count += 1;
         if of_stream.len() > CLOSED_OF_STREAM_MAX {
@@ -74,9 +81,14 @@ impl Closed {
         self.by_stream.contains_key(&(source, stream.clone()))
     }
 
-    /// The closed file of a stream that was changed last.
-    pub fn last(&self, source: usize, stream: &StreamId) -> Option<Left> {
-        let last = (self.by_stream.get(&(source, stream.clone())))?.first()?;
+    /// The closed file of a stream that was changed last, of those that were changed before `now_ms`: no file that
+    /// comes is younger than one of a time to come.
+    pub fn last(&self, source: usize, stream: &StreamId, now_ms: u64) -> Option<Left> {
+        let of_stream = self.by_stream.get(&(source, stream.clone()))?;
+        let until_now = of_stream
+            .iter()
+            .filter(|closed| closed.file.since_ms <= now_ms);
+        let last = until_now.max_by_key(|closed| closed.file.since_ms)?;
         Some(Left {
             stream: stream.clone(),
             last: last.file.clone(),
@@ -84,7 +96,8 @@ impl Closed {
     }
 
     /// The closed file that a file is, or what is left of it: compressed, or a copy where it lies
-    /// itself at none of the places in `beside`.
+    /// itself at none of the places in `beside`. Such a one ends where that was read to: many files begin as another
+    /// one does, with a banner or the names of columns, and that one may have had nothing else.
     pub fn held_by(
         &self,
         (source, stream): (usize, &StreamId),
@@ -94,8 +107,15 @@ impl Closed {
         let of_stream = self.by_stream.get(&(source, stream.clone()))?;
         let found = of_stream.iter().find(|closed| {
             let place = (closed.file.device, closed.file.inode);
-            let may_be = file.is_packed() || file.place() == place || !beside.contains(&place);
-            (closed.is_whole && may_be) && file.holds(&closed.file, closed.marker.as_ref())
+            let lies_here = file.place() == place;
+            let may_be = lies_here || file.is_packed() || !beside.contains(&place);
+            // Its inode alone says nothing, where that was made since.
+            let since_ms = closed.file.since_ms;
+            let is_it = lies_here && file.born_ms.is_none_or(|born_ms| born_ms <= since_ms);
+            let end = closed.marker.map_or(0, |marker| marker.end);
+            (closed.is_whole && may_be)
+                && file.holds(&closed.file, closed.marker.as_ref())
+                && (is_it || file.end() == end)
         });
         found.map(|closed| &closed.file)
     }
@@ -145,17 +165,42 @@ mod tests {
         }
     }
 
+    const NOW_MS: u64 = 1_000_000;
+
+    /// A clock that was ahead for a while leaves files of a time to come: they hide no other, and go first.
+    #[test]
+    fn what_is_of_a_time_to_come_is_the_first_to_go() {
+        let mut all = Closed::default();
+        let stream = closed(0, 0).stream;
+        for ahead in 0..CLOSED_OF_STREAM_MAX as u64 {
+            all.keep(0, closed(0, NOW_MS + 1 + ahead), NOW_MS + 100);
+        }
+        assert_eq!(all.last(0, &stream, NOW_MS), None);
+        for since_ms in [7, 5, 6] {
+            all.keep(0, closed(0, since_ms), NOW_MS);
+        }
+        let last = all.last(0, &stream, NOW_MS).map(|left| left.last.since_ms);
+        assert_eq!(last, Some(7));
+        let kept: Vec<_> = (all.by_stream.values().flatten())
+            .map(|closed| closed.file.since_ms)
+            .collect();
+        assert_eq!(
+            (&kept[..3], kept.len()),
+            (&[7, 6, 5][..], CLOSED_OF_STREAM_MAX)
+        );
+    }
+
     #[test]
     fn those_that_were_changed_last_stay_in_mind() {
         let mut all = Closed::default();
         let last = |all: &Closed, stream| {
             let stream = closed(stream, 0).stream;
-            all.last(0, &stream).map(|left| left.last.since_ms)
+            all.last(0, &stream, NOW_MS).map(|left| left.last.since_ms)
         };
         let most = CLOSED_OF_STREAM_MAX as u64;
         // Closed in no order.
         for since_ms in (1..=most).chain([most + 9, 3, most + 4]) {
-            all.keep(0, closed(0, since_ms));
+            all.keep(0, closed(0, since_ms), NOW_MS);
         }
         assert_eq!(all.count, CLOSED_OF_STREAM_MAX);
         assert_eq!(last(&all, 0), Some(most + 9));
@@ -165,7 +210,7 @@ mod tests {
         let expected = [most + 9, most + 4, 8, 7, 6, 5, 4, 3];
         assert_eq!(kept, expected);
         for stream in 1..=CLOSED_MAX {
-            all.keep(1, closed(stream, 1000 + stream as u64));
+            all.keep(1, closed(stream, 1000 + stream as u64), NOW_MS);
         }
         assert_eq!(all.count, CLOSED_MAX);
         assert_eq!(last(&all, 0), None, "the oldest of all are gone");

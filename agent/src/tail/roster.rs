@@ -38,7 +38,7 @@ use super::desk::{Desk, Source};
 use super::reader::{Followed, Turn};
 use super::resume::Left;
 use crate::checkpoint::{FileIdentity, Knowledge, Registry};
-use crate::clock::Monotonic;
+use crate::clock::{self, Monotonic};
 use crate::config::FileSource;
 use crate::discover::said::Said;
 use crate::discover::told::Told;
@@ -246,7 +246,7 @@ impl<R: Registry> Roster<R> {
         // A truncated file lies at its path still, and is a new generation.
         self.next_scans[file.source] = now;
         self.count();
-        self.closed.remember(&file, !cut);
+        self.closed.remember(&file, !cut, clock::wall_ms());
         if cut {
             self.cut[file.source].push(Left::of(&file));
         }

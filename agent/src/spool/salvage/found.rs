@@ -81,7 +81,9 @@ pub(super) struct Found {
 impl Found {
     /// Ranges that are lost, as far as can be told, in order.
     pub(super) fn losses(&self) -> Vec<Lost> {
-        if (self.known.as_ref()).is_some_and(|(known, ..)| known.is_over) {
+        if (self.known.as_ref())
+            .is_some_and(|(known, ..)| known.is_over && known.delivered == known.settled)
+        {
             return Vec::new();
         }
         let last = self.covered.last();
@@ -202,26 +204,28 @@ mod tests {
 
     #[test]
     fn of_what_is_over_nothing_is_lost() {
-        let known = |is_over| Known {
+        let known = |is_over, delivered| Known {
             generation: Generation(1),
             identity: 1,
             stream: "d/s//p".to_owned(),
             settled: 9,
-            delivered: 5,
+            delivered,
             closed: true,
             is_whole: true,
             is_over,
             skip_to: None,
             cuts: Vec::new(),
         };
-        let losses = |is_over| {
+        let losses = |is_over, delivered| {
             let found = Found {
-                known: Some((known(is_over), Origin::Sensor, None)),
+                known: Some((known(is_over, delivered), Origin::Sensor, None)),
                 ..Found::default()
             };
             found.losses().len()
         };
-        assert_eq!((losses(false), losses(true)), (1, 0));
+        assert_eq!((losses(false, 9), losses(true, 9)), (1, 0));
+        // No checksum covers that it is over.
+        assert_eq!(losses(true, 5), 1);
     }
 
     proptest! {

@@ -62,16 +62,21 @@ pub(super) fn write(
     rows::add_depth(&open, &sums)?;
     usage::write(&open, &transaction.usage)?;
     let depth = rows::depth(&open)?;
+    let mut is_over = !closed.is_empty();
     for checkpoint in &transaction.checkpoints {
         let marked = tools.markers.get(checkpoint.generation);
-        generations::settle(&open, *checkpoint, marked.as_ref(), depth.rows == 0)?;
+        let is_empty = depth.rows == 0;
+        is_over |= generations::settle(&open, *checkpoint, marked.as_ref(), is_empty)?;
     }
     if depth.rows == 0 && !transaction.deletes.is_empty() {
         generations::drained(&open)?;
     } else {
         closed
             .into_iter()
-            .try_for_each(|generation| generations::close_delivered(&open, generation))?;
+            .try_for_each(|generation| generations::end(&open, generation))?;
+    }
+    if is_over || (depth.rows == 0 && !transaction.deletes.is_empty()) {
+        generations::trim(&open, now_ms)?;
     }
     let spools = !transaction.rows.is_empty();
     crash::point(if spools {

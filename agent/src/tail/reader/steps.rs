@@ -202,9 +202,11 @@ impl Followed {
         let range = (self.position.given(), self.position.read_from());
         let (stream, generation) = (&self.stream, self.generation);
         let cut = reason == reason::TRUNCATED && !self.copied;
-        if !cut {
-            // First: whoever settles the close takes it along.
-            (desk.registry).read_whole(generation, &self.identity, self.marker);
+        // First: whoever settles the close takes it along. What was noted before there was no room may not be so any
+        // more.
+        match cut {
+            true => (desk.registry).mark(generation, self.marker, self.identity.since_ms),
+            false => (desk.registry).read_whole(generation, &self.identity, self.marker),
         }
         if !close_generation(
             desk,

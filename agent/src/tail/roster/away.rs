@@ -12,7 +12,7 @@ use super::Roster;
 use super::adopt::Waiting;
 use super::give_way::Farewell;
 use crate::checkpoint::{FileIdentity, OpenGeneration, Origin, Registry};
-use crate::clock::Monotonic;
+use crate::clock::{self, Monotonic};
 use crate::discover::Found;
 use crate::tail::opened::Opened;
 use crate::tail::reader::Followed;
@@ -66,9 +66,9 @@ impl Away {
         );
     }
 
-    /// Whether it is of a stream.
-    pub(super) fn is_of(&self, index: usize, stream: &StreamId) -> bool {
-        self.source == index && self.open.stream == *stream
+    /// Whether it was the last file of a stream.
+    pub(super) fn is_last_of(&self, index: usize, stream: &StreamId) -> bool {
+        self.is_youngest && self.source == index && self.open.stream == *stream
     }
 
     fn identity(&self) -> Option<&FileIdentity> {
@@ -189,7 +189,7 @@ impl<R: Registry> Roster<R> {
                         last: last.clone(),
                     });
                 }
-                self.closed.remember_gone(away.source, &away.open);
+                (self.closed).remember_gone(away.source, &away.open, clock::wall_ms());
                 let farewell = Farewell::gone(away.source, away.open, reason);
                 self.farewells.push(farewell);
             }

@@ -11,7 +11,7 @@ use headwater_record::{Generation, SourceId, StreamId};
 use super::give_way::Farewell;
 use super::{Away, Roster};
 use crate::checkpoint::{Knowledge, Registry};
-use crate::clock::Monotonic;
+use crate::clock::{self, Monotonic};
 use crate::config::FileSource;
 use crate::discover::told::Told;
 use crate::sources::SourceError;
@@ -50,7 +50,7 @@ impl<R: Registry> Roster<R> {
             let is_its =
                 |stream: &StreamId| (stream.device(), stream.source()) == (device, id.as_str());
             for closed in known.closed.iter().filter(|closed| is_its(&closed.stream)) {
-                self.closed.keep(index, closed.clone());
+                self.closed.keep(index, closed.clone(), clock::wall_ms());
             }
             self.resume(index, known, &mut nameless, now)?;
         }
@@ -76,7 +76,7 @@ impl<R: Registry> Roster<R> {
             now,
         );
         for (open, _) in &resumed.gone {
-            self.closed.remember_gone(index, open);
+            self.closed.remember_gone(index, open, clock::wall_ms());
         }
         let gone = resumed.gone.into_iter();
         (self.farewells).extend(gone.map(|(open, why)| Farewell::gone(index, open, why)));

@@ -15,7 +15,7 @@ use headwater_record::{Generation, StreamId};
 
 use super::Roster;
 use crate::checkpoint::{OpenGeneration, Registry};
-use crate::clock::Monotonic;
+use crate::clock::{self, Monotonic};
 use crate::sources::SourceError;
 use crate::spool::disk::Free;
 use crate::tail::desk::{Desk, Source, close_generation, lose};
@@ -106,7 +106,7 @@ impl<R: Registry> Roster<R> {
         // The pass that was cut short goes on with the same file.
         self.cursor -= usize::from(nth < self.cursor);
         self.count();
-        self.closed.remember(&file, true);
+        self.closed.remember(&file, true, clock::wall_ms());
         (self.desk.registry).read_whole(file.generation, file.identity(), file.marker());
         let (given, end) = file.unread();
         let mut reason = reason::ROTATED;

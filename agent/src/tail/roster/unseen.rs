@@ -15,7 +15,7 @@ use super::Roster;
 use super::adopt::New;
 use super::away::is_among;
 use crate::checkpoint::{FileIdentity, Registry};
-use crate::clock::Monotonic;
+use crate::clock::{self, Monotonic};
 use crate::discover::rotated::Rotated;
 use crate::sources::SourceError;
 use crate::tail::opened::Opened;
@@ -32,12 +32,12 @@ impl<R: Registry> Roster<R> {
             .filter(of_stream)
             .max_by_key(|file| file.since_ms());
         // Out of reach, it may lie anywhere: once it is found, it tells.
-        let is_away = self.away.iter().any(|away| away.is_of(index, stream));
+        let is_away = (self.away.iter()).any(|away| away.is_last_of(index, stream));
         let is_told = is_away || left.iter().any(|left| left.stream == *stream);
         if is_told || last.is_some_and(Followed::is_linked) {
             return;
         }
-        let closed = self.closed.last(index, stream);
+        let closed = self.closed.last(index, stream, clock::wall_ms());
         let known = last.map(Left::of).into_iter().chain(closed);
         left.extend(known.max_by_key(|left| left.last.since_ms));
     }
@@ -52,7 +52,12 @@ impl<R: Registry> Roster<R> {
         seen: &HashSet<(u64, u64)>,
         now: Monotonic,
     ) -> Vec<Opened> {
-        let beside = siblings(&path_of(&left.last));
+        let mut beside = siblings(&path_of(&left.last));
+        let last_closed = (self.closed).last(index, &left.stream, clock::wall_ms());
+        if last_closed.is_some_and(|closed| closed.last == left.last) {
+            // Its log may have been away for long: what is not named after it may be another log, which nobody follows.
+            beside.retain(|rotated| is_named_after(&left.stream, &rotated.file.path));
+        }
         let (mut files, end) = self.unknown_among((&beside, beside.len()), index, left, seen, now);
         if end.is_none_or(|end| end != left.last) {
             files.retain(|file| match left.last.fingerprint_len {

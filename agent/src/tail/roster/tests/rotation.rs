@@ -187,6 +187,64 @@ fn a_file_that_was_closed_before_an_older_one_is_not_read_again_while_nothing_li
     }
 }
 
+/// Many a log begins with the names of its columns. One that has nothing else, and is closed, is in none of the others.
+#[test]
+fn a_closed_file_with_a_header_alone_hides_none_that_begins_as_it_does() {
+    for how in ["stopped", "crashed"] {
+        for packed in [false, true] {
+            let mut rig = rig("app.log");
+            rig.append("app.log", "time,temperature,humidity\n");
+            rig.start();
+            rig.pump();
+            rig.rename("app.log", "app.log.1");
+            rig.append("app.log", "time,temperature,humidity\nmon,1,2\n");
+            rig.pass_time();
+            rig.settle_all();
+            match packed {
+                true => rig.pack("app.log.1", "app.log.2.gz"),
+                false => fs::remove_file(rig.path("app.log.1")).unwrap(),
+            }
+            rig.comes_to_be(how);
+            // Meanwhile two come, and one of them goes.
+            rig.rename("app.log", "app.log.1");
+            rig.append("app.log", "time,temperature,humidity\ntue,3,4\n");
+            if packed {
+                rig.rename("app.log.2.gz", "app.log.3.gz");
+            }
+            rig.pack("app.log.1", "app.log.2.gz");
+            rig.rename("app.log", "app.log.1");
+            rig.append("app.log", "time,temperature,humidity\nwed,5,6\n");
+            rig.start();
+            rig.pass_time();
+            let mut lines = rig.all_lines();
+            lines.retain(|line| !line.starts_with("time"));
+            assert_eq!(lines, ["mon,1,2", "tue,3,4", "wed,5,6"], "{how} {packed}");
+        }
+    }
+}
+
+/// `worker.2.log` looks as rotated names of `worker.1.log` do, where a number stands before the extension.
+#[test]
+fn a_log_beside_one_that_was_deleted_and_closed_is_not_taken_for_what_is_left_of_it() {
+    for how in ["running", "stopped", "crashed"] {
+        let mut rig = rig("worker.1.log");
+        rig.append("worker.1.log", "one\n");
+        rig.start();
+        rig.pump();
+        fs::remove_file(rig.path("worker.1.log")).unwrap();
+        rig.pass_time();
+        rig.settle_all();
+        rig.comes_to_be(how);
+        rig.append("worker.2.log", "another's\n");
+        rig.append("worker.1.log", "two\n");
+        if how != "running" {
+            rig.start();
+        }
+        rig.pass_time();
+        assert_eq!(rig.all_lines(), ["one", "two"], "{how}");
+    }
+}
+
 #[test]
 fn dated_names_are_walked_too() {
     let mut rig = rig("app.log");
