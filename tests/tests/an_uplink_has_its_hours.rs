@@ -13,7 +13,7 @@ use headwater_tests::s3::S3;
 use headwater_tests::writer::Writer;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 const HOUR: i64 = 3600;
 /// From setting the clock to the moment that the agent is to notice by itself, seconds. It looks at its clock
 /// with every batch that is read, and so it has seen the new time by then.
