@@ -100,10 +100,9 @@ impl Delivery {
     }
 
     /// The world went on while the device was suspended: so have its clock, the budget of flash, and the
-    /// cycle. What it says is looked at right behind this; until then hours are not judged by the time before.
-    pub(super) fn slept(&mut self, period: Duration) {
-        let ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
-        self.wall.1 = self.wall.1.saturating_add(ms);
+    /// cycle.
+    pub(super) fn slept(&mut self, period: Duration, wall_ms: u64, now: Monotonic) {
+        self.wall = (now, wall_ms);
         self.flash.slept(period);
         self.uplink.slept(period);
     }

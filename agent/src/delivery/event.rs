@@ -64,8 +64,14 @@ pub enum Event {
     Stop,
     /// The wall clock says so, Unix milliseconds: at the start, now and then, and when it has stepped.
     Wall(u64),
-    /// The device was suspended for so long: no other time here has passed meanwhile.
-    Slept(Duration),
+    /// The device was suspended: no other time here has passed meanwhile.
+    Slept {
+        /// For so long.
+        period: Duration,
+        /// What the wall clock says behind it, as in [`Event::Wall`]. It may have been told already: the sleep is
+        /// not added to it.
+        wall_ms: u64,
+    },
     /// The process has written so many bytes to storage since its start: a commit says it too, but names
     /// of new files and boundaries are committed without delivery.
     Written(u64),

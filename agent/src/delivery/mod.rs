@@ -199,7 +199,7 @@ impl Delivery {
                 self.phase = Phase::Flushing(now.plus(self.settings.flush));
             }
             Event::Wall(wall_ms) => self.wall = (now, wall_ms),
-            Event::Slept(period) => self.slept(period),
+            Event::Slept { period, wall_ms } => self.slept(period, wall_ms, now),
             Event::Written(bytes) => self.note_written(bytes, now),
             Event::Wire(bytes) => {
                 let in_flight = self.window.in_flight().cost;

@@ -94,7 +94,10 @@ impl<'a> Edge<'a> {
     pub(super) fn look_at_clock(&mut self) -> bool {
         if let Some(slept) = slept(&mut self.suspended, clock::suspended()) {
             self.was_suspended = true;
-            self.apply(Event::Slept(slept));
+            self.apply(Event::Slept {
+                period: slept,
+                wall_ms: clock::wall_ms(),
+            });
         }
         let set = clock::is_set();
         if set == self.delivery.clock_unset() {
