@@ -24,9 +24,13 @@ fn main() {
     let is_linux = env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "linux");
     let is_released =
         profile.is_some_and(|profile| profile == "release-small" || profile == "release-fast");
-    if is_released && is_linux {
-        let folder = env!("CARGO_MANIFEST_DIR");
-        println!("cargo:rustc-link-arg-bins=-Wl,-T,{folder}/without-unwind-tables.ld");
+    // Where this runs, not where it was compiled: a shared target folder outlives a checkout.
+    if is_released
+        && is_linux
+        && let Some(folder) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)
+    {
+        let script = folder.join("without-unwind-tables.ld");
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", script.display());
         println!("cargo:rustc-cfg=without_unwind_tables");
     }
 }

@@ -4,15 +4,16 @@
 //! Both write to a local file where the loader writes to S3. Neither accounts for anything, and imkafka
 //! commits what it has read, written or not.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
 use headwater_tests::kafka::connect_libs;
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::{free_address, unique};
 
 use super::measure::Used;
+use super::peers::{Running, start_rsyslogd};
 use super::{Bench, PATIENCE};
 
 /// What each is called in the tables, and what it used for a topic of so many records.
@@ -23,25 +24,7 @@ pub(crate) const CONSUMERS: [Consumer; 2] = [
     ("Kafka Connect (file sink, plain)", connect),
 ];
 
-/// A program that consumes; killed when it is dropped, and its files with it.
-struct Running {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
 impl Running {
-    fn start(make: impl FnOnce(&Path) -> Command) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let log = File::create(folder.path().join("log")).expect("the folder is ours");
-        let mut command = make(folder.path());
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log);
-        let child = command.spawn().expect("it is installed");
-        Self { child, folder }
-    }
-
     /// What it used until its group had committed all.
     fn until_committed(&self, bench: &Bench, group: &str, topic: &str, records: u64) -> Used {
         let records = i64::try_from(records).unwrap_or(i64::MAX);
@@ -54,28 +37,17 @@ impl Running {
             }
             taken >= records
         });
-        let used = Used::by(self.child.id());
-        let written = fs::metadata(self.folder.path().join("out")).map_or(0, |out| out.len());
+        let used = Used::by(self.pid());
+        let written = fs::metadata(self.folder().join("out")).map_or(0, |out| out.len());
         assert!(written > 0, "it wrote nothing: {}", self.said());
         used
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it was killed");
     }
 }
 
 fn rsyslog(bench: &Bench, topic: &str, records: u64) -> Used {
     let group = unique("rsyslog");
-    let running = Running::start(|folder| {
-        let text = format!(
+    let running = start_rsyslogd(|folder| {
+        format!(
             r#"global(workDirectory="{folder}")
 module(load="imkafka")
 template(name="line" type="string" string="%msg%\n")
@@ -88,13 +60,7 @@ input(type="imkafka" topic="{topic}" broker="{broker}" consumergroup="{group}" r
 "#,
             folder = folder.display(),
             broker = bench.kafka.bootstrap(),
-        );
-        let config = folder.join("rsyslog.conf");
-        fs::write(&config, text).expect("a configuration can be written");
-        let mut command = Command::new("rsyslogd");
-        command.arg("-n").arg("-f").arg(&config);
-        command.arg("-i").arg(folder.join("pid"));
-        command
+        )
     });
     running.until_committed(bench, &group, topic, records)
 }
@@ -109,6 +75,7 @@ fn connect(bench: &Bench, topic: &str, records: u64) -> Used {
             "bootstrap.servers={}\n\
              key.converter=org.apache.kafka.connect.converters.ByteArrayConverter\n\
              value.converter=org.apache.kafka.connect.storage.StringConverter\n\
+             header.converter=org.apache.kafka.connect.converters.ByteArrayConverter\n\
              offset.storage.file.filename={at}/offsets\n\
              offset.flush.interval.ms=1000\n\
              consumer.auto.offset.reset=earliest\n\

@@ -7,7 +7,7 @@ use headwater_tests::oracle::wait_until;
 
 use super::input::Input;
 use super::measure::{Used, as_f64, end};
-use super::peers::{Queue, Rsyslog};
+use super::peers::{Queue, start_rsyslog};
 use super::{Bench, PATIENCE, peers};
 
 pub(crate) fn run(bench: &Bench) {
@@ -54,7 +54,7 @@ fn of_agent(bench: &Bench, input: &Input) -> Outage {
 fn of_rsyslog(bench: &Bench, input: &Input) -> Outage {
     let topic = peers::topic(bench);
     let (rsyslog, offline) = bench.kafka.while_paused(|| {
-        let rsyslog = Rsyslog::start(bench, &topic, input, Queue::Disk);
+        let rsyslog = start_rsyslog(bench, &topic, input, Queue::Disk);
         let offline = settled(rsyslog.pid());
         (rsyslog, offline)
     });

@@ -1,6 +1,7 @@
 //! What else brings lines to Kafka: kcat, and rsyslog as Debian has it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use headwater_tests::oracle::wait_until;
@@ -48,25 +49,70 @@ pub(crate) enum Queue {
     Disk,
 }
 
-/// A running rsyslogd; killed when it is dropped.
-pub(crate) struct Rsyslog {
-    daemon: Child,
-    _folder: tempfile::TempDir,
+/// A program of somebody else's; killed when it is dropped, and its files with it.
+pub(crate) struct Running {
+    child: Child,
+    folder: tempfile::TempDir,
 }
 
-impl Rsyslog {
-    /// Starts it on an input, into a topic that is there.
-    pub(crate) fn start(bench: &Bench, topic: &str, input: &Input, queue: Queue) -> Self {
+impl Running {
+    /// Starts what `make` makes of a folder.
+    pub(crate) fn start(make: impl FnOnce(&Path) -> Command) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = folder.path().join("rsyslog.conf");
-        let queue = match queue {
-            Queue::Memory => r#"queue.type="LinkedList" queue.size="200000""#,
-            Queue::Disk => {
-                r#"queue.type="LinkedList" queue.size="10000" queue.filename="out"
+        let log = File::create(folder.path().join("log")).expect("the folder is ours");
+        let mut command = make(folder.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log);
+        let child = command.spawn().expect("it is installed");
+        Self { child, folder }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it printed.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.folder().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it was killed");
+    }
+}
+
+/// Starts rsyslogd by a configuration that is a function of its folder.
+pub(crate) fn start_rsyslogd(config: impl FnOnce(&Path) -> String) -> Running {
+    Running::start(|folder| {
+        let path = folder.join("rsyslog.conf");
+        fs::write(&path, config(folder)).expect("a configuration can be written");
+        let mut command = Command::new("rsyslogd");
+        command.arg("-n").arg("-f").arg(path);
+        command.arg("-i").arg(folder.join("pid"));
+        command
+    })
+}
+
+/// Starts rsyslog on an input, into a topic that is there.
+pub(crate) fn start_rsyslog(bench: &Bench, topic: &str, input: &Input, queue: Queue) -> Running {
+    let queue = match queue {
+        Queue::Memory => r#"queue.type="LinkedList" queue.size="200000""#,
+        Queue::Disk => {
+            r#"queue.type="LinkedList" queue.size="10000" queue.filename="out"
         queue.maxDiskSpace="2g" queue.saveOnShutdown="on""#
-            }
-        };
-        let text = format!(
+        }
+    };
+    start_rsyslogd(|folder| {
+        format!(
             r#"global(workDirectory="{work}")
 module(load="imfile" mode="inotify")
 module(load="omkafka")
@@ -79,37 +125,17 @@ ruleset(name="out" {queue} queue.dequeueBatchSize="1024") {{
                     "batch.num.messages=10000"])
 }}
 "#,
-            work = folder.path().display(),
+            work = folder.display(),
             glob = input.glob(),
             broker = bench.kafka.bootstrap(),
-        );
-        fs::write(&config, text).expect("a configuration can be written");
-        let mut command = Command::new("rsyslogd");
-        command.arg("-n").arg("-f").arg(&config);
-        command.arg("-i").arg(folder.path().join("pid"));
-        let daemon = command.stdin(Stdio::null()).spawn();
-        Self {
-            daemon: daemon.expect("rsyslogd is installed"),
-            _folder: folder,
-        }
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.daemon.id()
-    }
-}
-
-impl Drop for Rsyslog {
-    fn drop(&mut self) {
-        self.daemon.kill().expect("it is ours");
-        self.daemon.wait().expect("it was killed");
-    }
+        )
+    })
 }
 
 /// What rsyslog used for an input, until every line was in the topic.
 pub(crate) fn rsyslog(bench: &Bench, input: &Input) -> Used {
     let topic = topic(bench);
-    let rsyslog = Rsyslog::start(bench, &topic, input, Queue::Memory);
+    let rsyslog = start_rsyslog(bench, &topic, input, Queue::Memory);
     bench.wait_for(&topic, input.lines);
     Used::by(rsyslog.pid())
 }

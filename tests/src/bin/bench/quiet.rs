@@ -9,7 +9,7 @@ use headwater_tests::loading::Loading;
 use super::Bench;
 use super::input::Input;
 use super::measure::{Used, as_f64, end, rss_mib_of, system_calls, wake_ups};
-use super::peers::{self, Queue, Rsyslog};
+use super::peers::{self, Queue, start_rsyslog};
 
 /// How long it is watched.
 const WATCHED: u32 = 60;
@@ -23,7 +23,7 @@ pub(crate) fn run(bench: &Bench) {
         let input = Input::service(&bench.folder, files, files * 10, 200);
         watch_agent(bench, &format!("{files} files"), &input.glob(), "");
         let topic = peers::topic(bench);
-        let rsyslog = Rsyslog::start(bench, &topic, &input, Queue::Memory);
+        let rsyslog = start_rsyslog(bench, &topic, &input, Queue::Memory);
         watch(&format!("{files} files, rsyslog"), rsyslog.pid());
         drop(rsyslog);
         if files > 1 {
