@@ -21,7 +21,7 @@ demo: bins
 # DYNAMODB_LOCAL=accepted: with Amazon's own DynamoDB Local too, whose licence wants an AWS account of
 # whoever runs it. The tests run on moto and MiniStack in any case.
 test: lint bins
-	tests/tools.sh faketime chromium-headless-shell kcat
+	tests/tools.sh chromium-headless-shell kcat
 	$(CARGO) test $(TESTED)
 	$(if $(DYNAMODB_LOCAL),$(CARGO) test $(TESTED) --test dynamodb_holds_each_item_once -- --ignored)
 

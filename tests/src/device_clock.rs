@@ -1,64 +1,75 @@
-//! A device's wall clock that a test can leave unset, or set wrong, by libfaketime: the binary under test asks the
-//! C library for the time, and gets what a file says. Monotonic time and the time since the boot stay
-//! as they are, as on a device whose clock is set late.
+//! A device's wall clock that a test can leave unset, set wrong, or step while the binary runs: the binary under
+//! test asks the C library for the time, and `tests/clock/device_clock.c`, loaded before it, adds what a file
+//! says. Monotonic time and the time since the boot stay as they are, as on a device whose clock is set late.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
+
+const SOURCE: &str = include_str!("../clock/device_clock.c");
+
+/// How far behind a clock is that was never set, seconds: it stands in the seventies.
+const UNSET: i64 = -20_000 * 24 * 60 * 60;
 
 /// The clock of one device.
 #[derive(Debug)]
 pub struct DeviceClock {
-    file: PathBuf,
-    library: String,
-    _folder: tempfile::TempDir,
+    offset: File,
+    folder: tempfile::TempDir,
 }
 
 impl DeviceClock {
     /// A clock that was never set: it runs, and stands in the seventies.
     ///
     /// # Panics
-    /// Where `faketime` is not installed (`make test` does so).
+    /// Where the library cannot be compiled (`make test` installs a compiler).
     pub fn unset() -> Self {
-        Self::at("-20000d")
+        Self::at(UNSET)
     }
 
     /// A clock that is right.
     ///
     /// # Panics
-    /// Where `faketime` is not installed (`make test` does so).
+    /// Where the library cannot be compiled (`make test` installs a compiler).
     pub fn right() -> Self {
-        Self::at("+0")
+        Self::at(0)
     }
 
-    fn at(offset: &str) -> Self {
+    fn at(seconds: i64) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("faketime");
-        fs::write(&file, format!("{offset}\n")).expect("a file can be written");
-        let told = Command::new("faketime")
-            .args(["-f", "+0", "printenv", "LD_PRELOAD"])
-            .output();
-        let told = told.expect("faketime runs: tests/tools.sh faketime installs it");
-        let library = String::from_utf8_lossy(&told.stdout).trim().to_owned();
-        assert!(!library.is_empty(), "faketime names its library: {told:?}");
-        Self {
-            file,
-            library,
-            _folder: folder,
-        }
+        let source = folder.path().join("device_clock.c");
+        fs::write(&source, SOURCE).expect("a file can be written");
+        let library = folder.path().join("device_clock.so");
+        let compiled = Command::new("cc")
+            .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"])
+            .args(["-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            // The headers of the system, not those that librdkafka is compiled with (`.cargo/config.toml`).
+            .env_remove("C_INCLUDE_PATH")
+            .output()
+            .expect("cc runs: tests/tools.sh cc installs it");
+        assert!(compiled.status.success(), "cc: {compiled:?}");
+        let offset = File::create_new(folder.path().join("offset"));
+        let clock = Self {
+            offset: offset.expect("a file can be written"),
+            folder,
+        };
+        clock.set_off(seconds);
+        clock
+    }
+
+    fn path(&self, name: &str) -> String {
+        let path: PathBuf = self.folder.path().join(name);
+        path.display().to_string()
     }
 
     /// Variables for the binary that is to have this clock.
     pub fn env(&self) -> Vec<(String, String)> {
-        let file = self.file.display().to_string();
-        [
-            ("LD_PRELOAD", self.library.as_str()),
-            ("FAKETIME_TIMESTAMP_FILE", file.as_str()),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        vec![
+            ("LD_PRELOAD".to_owned(), self.path("device_clock.so")),
+            ("HEADWATER_TEST_CLOCK".to_owned(), self.path("offset")),
         ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
     }
 
     /// The network has told the time: it is right from now on.
@@ -74,10 +85,41 @@ impl DeviceClock {
     /// # Panics
     /// Where the file cannot be written.
     pub fn set_off(&self, seconds: i64) {
-        // A reader must never see half of it.
-        let fresh = self.file.with_extension("new");
-        let written = fs::write(&fresh, format!("{seconds:+}\n"))
-            .and_then(|()| fs::rename(&fresh, &self.file));
+        let nanos = seconds * 1_000_000_000;
+        // Eight bytes at their own boundary: who maps them sees them change at once.
+        let written = self.offset.write_all_at(&nanos.to_ne_bytes(), 0);
         written.expect("a file can be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The year that a program has by this clock.
+    fn year(clock: &DeviceClock) -> String {
+        let told = Command::new("date").arg("+%Y").envs(clock.env()).output();
+        let told = told.expect("date runs");
+        assert!(told.status.success(), "{told:?}");
+        String::from_utf8_lossy(&told.stdout).trim().to_owned()
+    }
+
+    #[test]
+    fn a_program_has_the_time_that_was_set() {
+        let clock = DeviceClock::unset();
+        let unset: u16 = year(&clock).parse().expect("a year");
+        assert!((1971..1980).contains(&unset), "{unset}");
+        clock.set();
+        assert!(year(&clock).starts_with("20"));
+        clock.set_off(-100 * 365 * 24 * 60 * 60);
+        assert!(year(&clock).starts_with("19"));
+    }
+
+    #[test]
+    fn without_a_file_nothing_runs() {
+        let clock = DeviceClock::right();
+        let mut program = Command::new("date");
+        program.envs(clock.env()).env_remove("HEADWATER_TEST_CLOCK");
+        assert!(!program.output().expect("it is started").status.success());
     }
 }

@@ -1,5 +1,5 @@
 //! A device without a battery-backed clock boots in 1970: it reads, spools, and sends when the clock
-//! is set, and every record has its time then.
+//! is set, and every record has its time then. And a clock that was wrong is set back.
 
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
@@ -94,4 +94,43 @@ fn what_was_read_before_has_its_time_afterwards() {
         }
     }
     assert_eq!((placed, estimated), (200, 500));
+}
+
+/// What librdkafka waits for ends by a clock that nobody sets (`msk/include/pthread.h`): what follows a step by
+/// hours arrives as soon as ever.
+#[test]
+fn a_clock_that_is_set_back_holds_nothing_up() {
+    let (kafka, s3) = (Kafka::start(1), S3::start());
+    let loading = Loading::new(&kafka, &s3, "back", 2);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::new(folder.path().join("app.log"), "w", 5);
+    let (device_clock, cloud_clock) = (DeviceClock::right(), DeviceClock::right());
+    let set_back = |hours: i64| {
+        device_clock.set_off(-3600 * hours);
+        cloud_clock.set_off(-3600 * hours);
+    };
+    let paths = format!("{}/app.log", folder.path().display());
+    let agent = loading.agent(&paths, "").envs(device_clock.env()).start();
+    let loader = loading.loader("[flush]\nage = \"300ms\"\n");
+    let loader = loader.envs(cloud_clock.env()).start();
+    let mut complete = |lines: u64| {
+        writer.write(lines);
+        wait_until_complete(&[&writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    };
+    complete(200);
+    set_back(2);
+    complete(200);
+    // While they wait to connect anew.
+    kafka.while_down(|| {
+        std::thread::sleep(Duration::from_secs(1));
+        set_back(4);
+        std::thread::sleep(Duration::from_millis(200));
+    });
+    complete(200);
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    wait_until("the ledger is complete", PATIENCE, || {
+        loading.audit().code == Some(0)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.assert_proven();
 }
