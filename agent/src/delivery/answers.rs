@@ -56,8 +56,10 @@ pub(super) struct Broker {
     pub(super) not_before: Monotonic,
     /// The client must be made anew first.
     pub(super) lost: bool,
-    /// When it acknowledged last.
+    /// When it acknowledged last,
     pub(super) acknowledged: Option<Monotonic>,
+    /// and when a batch that the session began for.
+    pub(super) session_moved: Option<Monotonic>,
     /// The wall clock is unset: no certificate is valid and no signature, so nothing is sent, and the
     /// spool holds what is read.
     pub(super) clock_unset: bool,
@@ -122,6 +124,9 @@ impl Delivery {
                     self.broker.pace.answered(now.since(since), now);
                 }
                 self.broker.acknowledged = Some(now);
+                if id <= self.session_through[id.lane().index()] {
+                    self.broker.session_moved = Some(now);
+                }
                 if std::mem::take(&mut self.broker.silent) {
                     self.say(News::Online);
                 }

@@ -122,7 +122,7 @@ impl Delivery {
             in_flight,
             // What waits for a budget is not what a session waits for.
             behind: moves && self.is_sending() && self.window.is_behind(self.session_through),
-            acknowledged: self.acknowledged(),
+            moved: self.broker.session_moved,
         };
         let closed_for = self.allowance.closed_for(wall_ms);
         match self.uplink.turn(work, closed_for, now, wall_ms) {

@@ -23,7 +23,7 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it is open after the last batch that it began for: what came in meanwhile may follow.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A session of a cycle in which the broker acknowledges nothing for so long ends, and the next one
+/// A session of a cycle in which the broker acknowledges nothing that it began for, for so long, ends, and the next one
 /// comes in its place. After an outage a fleet would otherwise be in session as a whole, and hold the
 /// brokers' connections while it waits for more of them. Longer than librdkafka waits for an answer
 /// (`socket.timeout.ms`, 60 s), with time to connect again.
@@ -134,8 +134,9 @@ pub(super) struct Work {
     pub(super) in_flight: bool,
     /// Of what was there when the session began something is not acknowledged.
     pub(super) behind: bool,
-    /// When the broker acknowledged last.
-    pub(super) acknowledged: Option<Monotonic>,
+    /// When something of that was acknowledged last. What came in later does not count: beside a batch that is
+    /// refused for ever it would keep the session going for ever.
+    pub(super) moved: Option<Monotonic>,
 }
 
 /// What is to be done about the connection.
@@ -325,7 +326,7 @@ fn go_on(began: Monotonic, idle: Option<Monotonic>, work: Work, now: Monotonic) 
 
 /// When a session moved last.
 fn moved(began: Monotonic, work: Work) -> Monotonic {
-    work.acknowledged.map_or(began, |at| at.max(began))
+    work.moved.map_or(began, |at| at.max(began))
 }
 
 #[cfg(test)]
@@ -340,13 +341,13 @@ mod tests {
         waiting: true,
         in_flight: false,
         behind: true,
-        acknowledged: None,
+        moved: None,
     };
     const NONE: Work = Work {
         waiting: false,
         in_flight: false,
         behind: false,
-        acknowledged: None,
+        moved: None,
     };
 
     fn cycle(place: u64) -> Uplink {
@@ -434,7 +435,7 @@ mod tests {
         assert_eq!(uplink.next(), Some(Monotonic(127_000)));
         // An answer: the link is slow, and not dead.
         let moving = Work {
-            acknowledged: Some(Monotonic(126_000)),
+            moved: Some(Monotonic(126_000)),
             ..WORK
         };
         assert_eq!(uplink.turn(moving, None, Monotonic(127_000), 0), None);

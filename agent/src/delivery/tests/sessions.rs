@@ -85,6 +85,44 @@ fn a_cycle_connects_for_what_there_is_and_spools_meanwhile() {
 }
 
 #[test]
+fn a_session_ends_though_one_batch_is_refused_for_ever_and_more_comes_in_all_the_time() {
+    let mut rig = Rig::new(Settings {
+        spool_after: Duration::from_secs(1 << 32),
+        uplink: UplinkSettings {
+            session: Session::Cycle,
+            every: Duration::from_secs(3600),
+            ..UplinkSettings::default()
+        },
+        ..settings()
+    });
+    rig.now = Monotonic(3_500_000);
+    rig.queue();
+    let mut todo = rig.wait(100_000);
+    for second in 0.. {
+        assert!(second < 200, "it is still connected");
+        todo.extend(rig.queue());
+        todo.extend(rig.wait(1000));
+        if todo.contains(&"disconnect".to_owned()) {
+            assert!(
+                second >= 100,
+                "after {second} s: an answer may take a minute"
+            );
+            break;
+        }
+        while let Some(done) = todo.pop() {
+            let Some(id) = done.strip_prefix("send ") else {
+                continue;
+            };
+            todo.extend(match id {
+                "1" => rig.report(1, Outcome::Retry),
+                _ => rig.report(id.parse().unwrap(), Outcome::Delivered),
+            });
+        }
+    }
+    assert!(rig.delivery.counters().delivered > 100);
+}
+
+#[test]
 fn a_session_whose_place_was_slept_through_begins_at_waking_in_its_hours_alone() {
     const HOUR: Duration = Duration::from_secs(3600);
     let cycle = |hours: Option<&str>| {

@@ -147,7 +147,7 @@ impl Fleet {
             waiting: true,
             in_flight: false,
             behind,
-            acknowledged: None,
+            moved: None,
         };
         match device.uplink.turn(work, None, Monotonic(now), now) {
             Some(Change::Connect) => {

@@ -148,7 +148,7 @@ mod tests {
             waiting: true,
             in_flight: false,
             behind: true,
-            acknowledged: None,
+            moved: None,
         };
         let at = |hour: u64| (Monotonic(hour * HOUR_MS), hour * HOUR_MS);
         let (now, wall_ms) = at(1);
