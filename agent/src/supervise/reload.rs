@@ -253,6 +253,7 @@ impl Agent<'_> {
             let plans = (&self.plan, &reload.plan);
             self.sources.take_up(part, plans, &known);
         }
+        self.sources.let_go_of_deleted();
         self.plan = reload.plan;
         self.reloads.taken += 1;
         self.reloads.last_refused = false;

@@ -147,6 +147,14 @@ impl Sources {
         self.budget.set_reserve(reserve(plan));
     }
 
+    /// Closes the deleted files that a thread left to the next one, where there is none any more: they would
+    /// take their blocks for as long as the agent runs.
+    pub(super) fn let_go_of_deleted(&self) {
+        if !self.parts().contains(&Part::Files) {
+            drop(self.nameless.take());
+        }
+    }
+
     /// Starts one thread; nothing where all were told to stop.
     pub(super) fn start_part(
         &mut self,

@@ -13,9 +13,15 @@ use crate::spool::store::{Found, REPLIES, Store};
 use crate::stop::Stop;
 
 fn plan(dir: &Path, text: &str) -> Plan {
+    let file = format!("[[file]]\nid = 'f'\npaths = ['{}/*.log']\n", dir.display());
+    plan_of(dir, &format!("{text}\n{file}"))
+}
+
+/// A plan of these sources alone.
+fn plan_of(dir: &Path, text: &str) -> Plan {
     let text = format!(
-        "device = 'd'\nstate_dir = '{0}/state'\n[kafka]\nbrokers = ['127.0.0.1:1']\ntopic = 't'\n\
-         [shutdown]\nflush = '100ms'\n{text}\n[[file]]\nid = 'f'\npaths = ['{0}/*.log']\n",
+        "device = 'd'\nstate_dir = '{}/state'\n[kafka]\nbrokers = ['127.0.0.1:1']\ntopic = 't'\n\
+         [shutdown]\nflush = '100ms'\n{text}",
         dir.display()
     );
     let file: ConfigFile = headwater_msk::config_file::parse(&text).unwrap();
@@ -173,6 +179,50 @@ fn a_new_configuration_is_taken_as_a_whole_or_not_at_all() {
         (settled("f"), settled("g")),
         (bytes("a.log"), bytes("b.txt"))
     );
+}
+
+/// The files in a folder that this process holds open though they are deleted.
+fn held_deleted(dir: &Path) -> usize {
+    let held = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let links = held.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    links
+        .filter(|link| link.starts_with(dir) && link.to_string_lossy().ends_with(" (deleted)"))
+        .count()
+}
+
+#[test]
+fn a_deleted_file_is_held_for_the_next_sources_and_no_longer_than_there_are_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    std::fs::write(&path, "line\n".repeat(500)).unwrap();
+    let next = std::cell::RefCell::new(Err("it is not asked for".to_owned()));
+    let reread = || next.borrow().clone();
+    let sensor = format!(
+        "[[sensor]]\nid = 's'\npaths = ['{}/number']\n",
+        dir.path().display()
+    );
+    let (first, again) = (plan(dir.path(), ""), plan(dir.path(), &sensor));
+    let none = plan_of(dir.path(), &sensor);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut agent = Agent::start(&first, &reread).await.unwrap().unwrap();
+        read_until(&mut agent, 500).await;
+        // Longer than it takes to be read: it is held for `close_after`.
+        std::fs::remove_file(&path).unwrap();
+        for (plan, held) in [(again, 1), (none, 0)] {
+            *next.borrow_mut() = Ok(plan);
+            agent.signalled(SignalKind::hangup());
+            go_on_while(&mut agent, |agent| agent.reload.is_some()).await;
+            assert_eq!(held_deleted(dir.path()), held);
+        }
+        assert_eq!(agent.sources.parts(), [Part::Sensors]);
+        agent.signalled(SignalKind::terminate());
+        agent.turn().await;
+        assert_eq!(agent.end(), Ending::Stopped);
+    });
 }
 
 #[test]
