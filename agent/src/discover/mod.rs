@@ -2,6 +2,7 @@
 //!
 //! - [`identity`]: pure; whether a file seen now is one that is known.
 //! - [`rotated`]: pure; names that rotation gives, and their order.
+//! - `walk`: which paths a glob leads to.
 //! - [`told`]: which files need not be looked at.
 //! - [`said`]: so that a trouble is told once, not at every scan.
 //! - [`watch`]: hints from the system that something changed.
@@ -12,6 +13,7 @@
 use std::collections::HashSet;
 use std::fs::{self, FileType, Metadata};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -21,15 +23,18 @@ use thiserror::Error;
 use self::told::{Known, Names};
 
 pub mod identity;
-mod not_text;
 pub mod rotated;
 pub mod said;
 pub mod told;
+mod walk;
 pub mod watch;
 
 /// Most files of one source. More would be a mistaken glob, and would end at the limit of open
 /// files; it is said, never silent.
 pub const FILES_MAX: usize = 10_000;
+
+/// Most paths that are looked at for them: of one file there may be many names.
+const NAMES_MAX: usize = 4 * FILES_MAX;
 
 /// How globs read paths: `*` stays within one name, and names that begin with a dot are names.
 const GLOBBING: MatchOptions = MatchOptions {
@@ -168,32 +173,22 @@ pub fn scan_knowing(paths: &[Pattern], exclude: &[Pattern], known: &Known<'_>) -
     for (index, pattern) in paths.iter().enumerate() {
         let before = names.len();
         let mut matched = false;
-        // The pattern was compiled from this very text: it compiles again.
-        let walked = glob::glob_with(pattern.as_str(), GLOBBING)
-            .into_iter()
-            .flatten();
-        let walked = walked.map(|entry| {
-            entry.map_err(|error| Trouble::Unreadable {
-                path: error.path().to_owned(),
-                error: error.into(),
-            })
-        });
-        for entry in walked.chain(not_text::found_by(pattern)) {
+        let walked = walk::walk(pattern, &mut |entry| {
             let path = match entry {
                 Ok(path) => path,
                 Err(trouble) => {
                     found.troubles.push(trouble);
-                    continue;
+                    return ControlFlow::Continue(());
                 }
             };
             matched = true;
-            let excluded = |pattern: &Pattern| not_text::leads_to(pattern, &path);
+            let excluded = |pattern: &Pattern| walk::leads_to(pattern, &path);
             if exclude.iter().any(excluded) || names.contains(&path) {
-                continue;
+                return ControlFlow::Continue(());
             }
-            if found.files.len() >= FILES_MAX {
+            if found.files.len() >= FILES_MAX || names.len() >= NAMES_MAX {
                 found.troubles.push(Trouble::TooMany { path });
-                return found;
+                return ControlFlow::Break(());
             }
             names.insert(path.clone());
             let looked = known.find(&path).map(|seen| Ok(Some(seen)));
@@ -204,6 +199,10 @@ pub fn scan_knowing(paths: &[Pattern], exclude: &[Pattern], known: &Known<'_>) -
                 Ok(_) => {}
                 Err(trouble) => found.troubles.push(trouble),
             }
+            ControlFlow::Continue(())
+        });
+        if walked.is_break() {
+            return found;
         }
         if !matched && names.len() == before {
             found.unmatched.push(index);
@@ -214,7 +213,7 @@ pub fn scan_knowing(paths: &[Pattern], exclude: &[Pattern], known: &Known<'_>) -
 
 /// The first of some globs that leads to a path.
 pub fn matches<'a>(globs: &'a [Pattern], path: &Path) -> Option<&'a Pattern> {
-    (globs.iter()).find(|glob| not_text::leads_to(glob, path))
+    (globs.iter()).find(|glob| walk::leads_to(glob, path))
 }
 
 /// What lies at a path, if it is a regular file; nothing where nothing does.
