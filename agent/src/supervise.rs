@@ -13,6 +13,7 @@
 
 mod answer;
 mod edge;
+mod losses;
 mod opening;
 mod progress;
 mod reload;
@@ -28,6 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use self::edge::Edge;
+use self::losses::Losses;
 use self::progress::Progress;
 use self::reload::Reload;
 use self::sources::{Ended, Sources};
@@ -223,6 +225,7 @@ struct Agent<'a> {
     taps: Taps,
     asks: mpsc::Receiver<Ask>,
     reloads: Reloads,
+    losses: Losses,
     /// Listens for as long as it is held.
     _server: Server,
 }
@@ -281,8 +284,16 @@ impl<'a> Agent<'a> {
             taps: Taps::default(),
             asks,
             reloads: Reloads::default(),
+            losses: Losses::default(),
             _server: server,
         }))
+    }
+
+    /// What a source gave.
+    fn take(&mut self, batch: Batch) {
+        self.taps.show(&batch);
+        self.losses.count(&batch);
+        self.edge.apply(Event::Queued(batch));
     }
 
     /// Waits, tells delivery, and does what it wants, until the stop is complete.
@@ -298,8 +309,7 @@ impl<'a> Agent<'a> {
             }
             match wake {
                 Wake::Batch(Some(batch)) => {
-                    self.taps.show(&batch);
-                    self.edge.apply(Event::Queued(batch));
+                    self.take(batch);
                 }
                 Wake::Batch(None) => {
                     self.drained = true;

@@ -116,6 +116,8 @@ const METRICS: &[Metric] = metrics! {
     Counter "files_skipped" None, "Files passed over: rotated ones that cannot be opened, and what is compressed in a way that is not read; the log says which and why", |s| whole(s.files.skipped);
     Counter "files_given_up" None, "Deleted files that were given up before all of them was read, since their file system was down to what is kept free; loss notices (deleted-unread) say so", |s| whole(s.files.given_up);
     Counter "files_given_up" Some(Unit::Bytes), "What of them was not read", |s| whole(s.files.given_up_bytes);
+    Gauge "files_behind" None, "Files of which something waits to be read, as of the last scan", |s| whole(s.files.behind);
+    Gauge "files_unread" Some(Unit::Bytes), "How much of them does; compressed files, of which only reading them can tell, do not count", |s| whole(s.files.unread_bytes);
     Gauge "files_out_of_reach" None, "Known files that may not be read, or whose disk fails or is not mounted; the log says which and why", |s| whole(s.files.out_of_reach);
     Gauge "window" Some(Unit::Bytes), "Records in RAM", |s| whole(s.window.bytes);
     Gauge "window_max" Some(Unit::Bytes), "Bound of the same (window.bytes)", |s| whole(s.window.bytes_max);
@@ -187,8 +189,20 @@ impl Collector for Shown {
                 Kind::Gauge => ConstGauge::new(value).encode(into)?,
             }
         }
-        Ok(())
+        encode_losses(&self.0, encoder)
     }
+}
+
+/// The one that has a label.
+fn encode_losses(status: &Status, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "Loss notices that sources made";
+    let mut family = encoder.encode_descriptor("loss_notices", help, None, MetricType::Counter)?;
+    for (reason, count) in &status.losses {
+        let labels = [("reason", reason.as_str())];
+        let into = family.encode_family(&labels)?;
+        ConstCounter::new(*count).encode(into)?;
+    }
+    Ok(())
 }
 
 /// The status as OpenMetrics 1.0 text.
@@ -225,6 +239,8 @@ mod tests {
             "headwater_agent_cpu_quota_cores 0.2\n",
             "headwater_agent_cpu_held_up_seconds_total 1.5\n",
             "headwater_agent_stuck 0.0\n",
+            "# TYPE headwater_agent_loss_notices counter\nheadwater_agent_loss_notices_total{reason=\"nul-run\"} 1\n",
+            "headwater_agent_loss_notices_total{reason=\"rate-limited\"} 3\n",
             "headwater_agent_credentials_left_seconds 3141.0\n",
             "headwater_agent_clock_offset_seconds -0.812\n",
         ] {

@@ -3,6 +3,8 @@
 
 mod table;
 
+use std::collections::BTreeMap;
+
 use headwater_msk::credentials::Health;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,9 @@ pub struct Status {
     /// What the process may take (`memory.max`), bytes; none where nobody says.
     #[serde(default)]
     pub memory_max_bytes: Option<u64>,
+    /// Loss notices that sources made since the start, by reason.
+    #[serde(default)]
+    pub losses: BTreeMap<String, u64>,
     /// How it went with new configurations.
     #[serde(default)]
     pub reloads: Reloads,
@@ -117,7 +122,7 @@ pub struct Samples {
 }
 
 /// The files of the sources.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// Followed now.
     pub followed: u64,
@@ -132,6 +137,24 @@ pub struct Files {
     pub given_up_bytes: u64,
     /// Known, and out of reach: they may not be read, their disk fails, or it is not mounted.
     pub out_of_reach: u64,
+    /// Of which something waits to be read, as of the last scan.
+    #[serde(default)]
+    pub behind: u64,
+    /// How much of them does.
+    #[serde(default)]
+    pub unread_bytes: u64,
+    /// Those of which most does, ten at most.
+    #[serde(default)]
+    pub furthest: Vec<Behind>,
+}
+
+/// A stream of whose file something waits to be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Which.
+    pub stream: String,
+    /// How much of it.
+    pub unread_bytes: u64,
 }
 
 /// The RAM window.

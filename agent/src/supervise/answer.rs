@@ -2,12 +2,24 @@
 
 use std::sync::atomic::Ordering;
 
+use headwater_record::StreamId;
+
 use super::Agent;
 use super::progress::stuck;
 use crate::admin::process::Process;
 use crate::admin::server::Ask;
-use crate::admin::status::{Broker, Files, Salvage, Samples, Spool, Status, Uplink, Window};
+use crate::admin::status::{
+    Behind, Broker, Files, Salvage, Samples, Spool, Status, Uplink, Window,
+};
 use crate::clock;
+
+fn behind(furthest: Vec<(StreamId, u64)>) -> Vec<Behind> {
+    let named = furthest.into_iter().map(|(stream, unread_bytes)| Behind {
+        stream: stream.to_string(),
+        unread_bytes,
+    });
+    named.collect()
+}
 
 impl Agent<'_> {
     /// One answer. Whoever asked may be gone.
@@ -51,6 +63,9 @@ impl Agent<'_> {
                 given_up: files.given_up.load(Ordering::Relaxed),
                 given_up_bytes: files.given_up_bytes.load(Ordering::Relaxed),
                 out_of_reach: files.out_of_reach.load(Ordering::Relaxed),
+                behind: files.behind.load(Ordering::Relaxed),
+                unread_bytes: files.unread_bytes.load(Ordering::Relaxed),
+                furthest: behind(files.furthest()),
             },
             window: Window {
                 bytes: self.sources.budget.used() as u64,
@@ -81,6 +96,7 @@ impl Agent<'_> {
             flash_debt_bytes: delivery.flash_debt_bytes(),
             flash_max_bytes: self.plan.flash_bytes_per_day,
             memory_max_bytes: self.plan.memory_max,
+            losses: self.losses.by_reason(),
             reloads: self.reloads,
             process: Process::read(),
             tap_missed: self.taps.missed(),

@@ -23,7 +23,6 @@ use crate::checkpoint::Knowledge;
 use crate::clock::{self, Monotonic};
 use crate::config::Plan;
 use crate::config::changes::Changes;
-use crate::delivery::Event;
 use crate::delivery::settle::Given;
 use crate::spool::Trouble;
 
@@ -177,8 +176,7 @@ impl Agent<'_> {
     /// What sources gave that are read no more lies in the channel.
     fn queue_what_was_given(&mut self) {
         while let Ok(batch) = self.sources.batches.try_recv() {
-            self.taps.show(&batch);
-            self.edge.apply(Event::Queued(batch));
+            self.take(batch);
         }
         self.ask_what_is_known();
     }

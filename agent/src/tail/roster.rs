@@ -147,6 +147,7 @@ impl<R: Registry> Roster<R> {
         }
         if scanned {
             self.give_way(now);
+            self.count_unread();
             self.store_identities(now, Followed::identity_worth_storing)?;
         }
         Ok(scanned)
@@ -343,6 +344,14 @@ impl<R: Registry> Roster<R> {
         let counters = &self.desk.counters;
         counters.followed.store(followed as u64, Ordering::Relaxed);
         counters.out_of_reach.store(away as u64, Ordering::Relaxed);
+    }
+
+    fn count_unread(&mut self) {
+        let unread = (self.followed.iter_mut()).map(|file| {
+            let bytes = file.unread_bytes();
+            (&file.stream, bytes)
+        });
+        self.desk.counters.count_unread(unread.collect());
     }
 
     fn store_identities(

@@ -1,5 +1,6 @@
 //! [`Status`] as a table for people: a line a matter, and in capitals what a person should look at.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +9,9 @@ use headwater_msk::credentials::Health;
 
 use super::{Broker, Files, Samples, Spool, Status, Uplink};
 use crate::delivery::uplink::{By, Gate};
+
+/// Of the files furthest behind so many are named.
+const FURTHEST_SHOWN: usize = 3;
 
 impl fmt::Display for Status {
     /// A table for people.
@@ -43,8 +47,9 @@ impl fmt::Display for Status {
             "delivered   {} batches; {} sent again, {} refused by the disk",
             counters.delivered, counters.retries, counters.refused
         )?;
-        files_line(f, self.files)?;
+        files_line(f, &self.files)?;
         samples_line(f, self.samples)?;
+        losses_line(f, &self.losses)?;
         writeln!(
             f,
             "window      {} of {}",
@@ -98,7 +103,7 @@ fn broker_line(f: &mut fmt::Formatter<'_>, broker: Broker) -> fmt::Result {
     }
 }
 
-fn files_line(f: &mut fmt::Formatter<'_>, files: Files) -> fmt::Result {
+fn files_line(f: &mut fmt::Formatter<'_>, files: &Files) -> fmt::Result {
     write!(f, "files       {} followed", files.followed)?;
     if files.skipped > 0 {
         write!(f, "; {} passed over, the log says why", files.skipped)?;
@@ -113,12 +118,36 @@ fn files_line(f: &mut fmt::Formatter<'_>, files: Files) -> fmt::Result {
     if files.out_of_reach > 0 {
         write!(f, "; {} OUT OF REACH, the log says why", files.out_of_reach)?;
     }
+    writeln!(f)?;
+    if files.behind == 0 {
+        return Ok(());
+    }
+    let (behind, unread) = (files.behind, size(files.unread_bytes));
+    write!(f, "            {unread} of {behind} not read yet")?;
+    for (n, one) in files.furthest.iter().take(FURTHEST_SHOWN).enumerate() {
+        // A path is any bytes: it stays on its line.
+        let stream = one.stream.replace(char::is_control, " ");
+        let before = if n == 0 { ": most of" } else { "," };
+        write!(f, "{before} {stream} ({})", size(one.unread_bytes))?;
+    }
     writeln!(f)
 }
 
 fn samples_line(f: &mut fmt::Formatter<'_>, samples: Samples) -> fmt::Result {
     let (taken, lost) = (samples.taken, samples.lost);
     writeln!(f, "sensors     {taken} samples taken, {lost} lost")
+}
+
+/// Where there are any.
+fn losses_line(f: &mut fmt::Formatter<'_>, losses: &BTreeMap<String, u64>) -> fmt::Result {
+    for (n, (reason, count)) in losses.iter().enumerate() {
+        let before = if n == 0 { "LOST        " } else { ", " };
+        write!(f, "{before}{count} times {reason}")?;
+    }
+    match losses.is_empty() {
+        true => Ok(()),
+        false => writeln!(f, " (notices say what)"),
+    }
 }
 
 fn credentials_line(f: &mut fmt::Formatter<'_>, health: &Health) -> fmt::Result {

@@ -49,7 +49,26 @@ fn files() -> Files {
         given_up: 2,
         given_up_bytes: 3 << 20,
         out_of_reach: 1,
+        behind: 2,
+        unread_bytes: 1_288_491,
+        furthest: vec![
+            Behind {
+                stream: "pi-7/app//var/log/a.log".into(),
+                unread_bytes: 1_288_490,
+            },
+            Behind {
+                stream: "pi-7/app//var/log/a\nb.log".into(),
+                unread_bytes: 1,
+            },
+        ],
     }
+}
+
+fn losses() -> BTreeMap<String, u64> {
+    let losses = [("nul-run", 1), ("rate-limited", 3)];
+    losses
+        .map(|(reason, count)| (reason.to_owned(), count))
+        .into()
 }
 
 pub(in crate::admin) fn example() -> Status {
@@ -115,6 +134,7 @@ pub(in crate::admin) fn example() -> Status {
         flash_debt_bytes: Some(0),
         flash_max_bytes: Some(20 << 20),
         memory_max_bytes: Some(48 << 20),
+        losses: losses(),
         reloads: Reloads {
             taken: 2,
             refused: 1,
@@ -135,8 +155,10 @@ fn a_person_reads_it() {
          read        1234567 records, 240.0 MiB in 4825 batches\n\
          delivered   4823 batches; 5 sent again, 2 refused by the disk\n\
          files       12 followed; 3 passed over, the log says why; \
-         2 deleted ones GIVEN UP for the disk, 3.0 MiB unread; 1 OUT OF REACH, the log says why\n\
+         2 deleted ones GIVEN UP for the disk, 3.0 MiB unread; 1 OUT OF REACH, the log says why\n            \
+         1.2 MiB of 2 not read yet: most of pi-7/app//var/log/a.log (1.2 MiB), pi-7/app//var/log/a b.log (1 B)\n\
          sensors     900 samples taken, 1 lost\n\
+         LOST        1 times nul-run, 3 times rate-limited (notices say what)\n\
          window      130.0 KiB of 4MiB\n\
          spool       2 batches, 20.0 KiB of 1GiB, oldest 1 min 1 s\n\
          disk        3.0 GiB free of which 64MiB are kept, 123456 inodes of which 1000 are kept\n\

@@ -267,6 +267,16 @@ impl Followed {
         (self.position.given(), end.max(self.position.read_from()))
     }
 
+    /// Bytes of it that were not given away, as of now where it waits for a turn, else as of its last one; 0 where
+    /// only reading it can tell (it is compressed).
+    pub fn unread_bytes(&mut self) -> u64 {
+        let looked = self.wants_turn.then(|| self.content.look().ok()).flatten();
+        match looked.map_or(self.size, |look| look.size) {
+            u64::MAX => 0,
+            size => size.saturating_sub(self.position.given()),
+        }
+    }
+
     /// Whether it is known where it ends: not of what is compressed, before that is read.
     pub fn has_known_end(&self) -> bool {
         self.size < u64::MAX

@@ -6,10 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use headwater_record::notice::Tail;
 
 use super::rig::Rig;
+use crate::tail::counters::FURTHEST;
 
 #[test]
 fn more_files_than_may_be_open_are_all_followed() {
@@ -281,4 +283,36 @@ fn compressed_files_of_one_stream_are_read_one_after_the_other() {
     assert_eq!(given.len(), 1000 + 5000 + 2000 + 1);
     assert!(given.iter().any(|line| line == "more"));
     assert_eq!(rig.decoding(), 0, "each is let go at its end");
+}
+
+#[test]
+fn how_much_of_the_files_waits_to_be_read_is_told_as_of_the_last_scan() {
+    let mut rig = Rig::new("*.log");
+    for n in 0..FURTHEST + 2 {
+        rig.append(&format!("{n:02}.log"), "first\n");
+    }
+    rig.start();
+    let told = |rig: &Rig| {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let furthest = rig.counters.furthest();
+        (
+            load(&rig.counters.behind),
+            load(&rig.counters.unread_bytes),
+            furthest.into_iter().map(|(_, bytes)| bytes).collect(),
+        )
+    };
+    rig.pump();
+    assert_eq!(told(&rig), (0, 0, vec![]));
+    for n in 0..FURTHEST + 2 {
+        rig.append(&format!("{n:02}.log"), &"x".repeat(10 + n));
+    }
+    // Nobody looked yet.
+    assert_eq!(told(&rig), (0, 0, vec![]));
+    rig.scan_holding(10);
+    let all: u64 = (10..22).sum();
+    assert_eq!(told(&rig), (12, all, (12..22).rev().collect()));
+    // A line that has no end waits as well.
+    rig.append("11.log", "\n");
+    rig.pump();
+    assert_eq!(told(&rig), (11, all - 21, (11..21).rev().collect()));
 }
