@@ -110,10 +110,9 @@ impl Evicting {
         if !rows::is_whole(open, row.id)? {
             return Err(Failure::Damaged);
         }
-        let sum = &mut sums[row.id.lane().index()];
         self.evicted.rows += 1;
         if !row.kinds.is_data_alone() {
-            self.joined.remove(&row.generation);
+            self.complete(open, packer, row.generation, (sums, now_ms))?;
             // Sealed with a key that is not here, say: it stays as it is.
             let Ok(batch) = row.unpack(packer.keys()) else {
                 return Ok(0);
@@ -121,6 +120,7 @@ impl Evicting {
             let left = give_up(&batch, now_ms);
             let kept = left.entries.len() as u64;
             self.evicted.records += u64::from(row.records).saturating_sub(kept.saturating_sub(1));
+            let sum = &mut sums[row.id.lane().index()];
             let freed = sum.take(rows::delete(open, row.id)?);
             let notice = packer.pack(row.id, &left).map_err(Failure::Packing)?;
             let new = rows::insert(open, &notice, left.values.len() as u64, now_ms)?;
@@ -140,16 +140,10 @@ impl Evicting {
             joined.end = row.end;
             joined.records += u64::from(row.records);
             joined.changed = true;
+            let sum = &mut sums[row.id.lane().index()];
             return Ok(sum.take(rows::delete(open, row.id)?));
         }
-        // The one before it is complete: it must be written before it is forgotten.
-        if self
-            .joined
-            .get(&row.generation)
-            .is_some_and(|joined| joined.changed)
-        {
-            self.write(open, packer, (sums, now_ms))?;
-        }
+        self.complete(open, packer, row.generation, (sums, now_ms))?;
         let joined = Joined {
             id: row.id,
             start: row.start,
@@ -163,7 +157,21 @@ impl Evicting {
         Ok((stored - notice).max(0))
     }
 
-    /// Writes the notices that have changed, each in the place of its first row.
+    /// Nothing joins the notice of a generation any more: it is written before it is forgotten.
+    fn complete(
+        &mut self,
+        open: &Connection,
+        packer: &mut Packer,
+        generation: Generation,
+        to: (&mut Sums, u64),
+    ) -> Result<(), Failure> {
+        match self.joined.remove(&generation) {
+            Some(joined) if joined.changed => joined.write(open, packer, generation, to),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the notices that have changed.
     fn write(
         &mut self,
         open: &Connection,
@@ -171,28 +179,42 @@ impl Evicting {
         (sums, now_ms): (&mut Sums, u64),
     ) -> Result<(), Failure> {
         for (generation, joined) in self.joined.iter_mut().filter(|(_, joined)| joined.changed) {
+            joined.write(open, packer, *generation, (sums, now_ms))?;
             joined.changed = false;
-            let Some(stream) = rows::stream_of(open, joined.id)? else {
-                continue;
-            };
-            let sum = &mut sums[joined.id.lane().index()];
-            sum.take(rows::delete(open, joined.id)?);
-            let like = Batch {
-                stream,
-                generation: *generation,
-                start: joined.start,
-                entries: Vec::new(),
-                values: Vec::new(),
-                raw: false,
-                permit: None,
-            };
-            let notice = loss(&like, (joined.start, joined.end), joined.records, now_ms);
-            let row = packer.pack(joined.id, &notice).map_err(Failure::Packing)?;
-            sum.put(
-                rows::insert(open, &row, notice.values.len() as u64, now_ms)?,
-                false,
-            );
         }
+        Ok(())
+    }
+}
+
+impl Joined {
+    /// Writes the notice in the place of its first row.
+    fn write(
+        &self,
+        open: &Connection,
+        packer: &mut Packer,
+        generation: Generation,
+        (sums, now_ms): (&mut Sums, u64),
+    ) -> Result<(), Failure> {
+        let Some(stream) = rows::stream_of(open, self.id)? else {
+            return Ok(());
+        };
+        let sum = &mut sums[self.id.lane().index()];
+        sum.take(rows::delete(open, self.id)?);
+        let like = Batch {
+            stream,
+            generation,
+            start: self.start,
+            entries: Vec::new(),
+            values: Vec::new(),
+            raw: false,
+            permit: None,
+        };
+        let notice = loss(&like, (self.start, self.end), self.records, now_ms);
+        let row = packer.pack(self.id, &notice).map_err(Failure::Packing)?;
+        sum.put(
+            rows::insert(open, &row, notice.values.len() as u64, now_ms)?,
+            false,
+        );
         Ok(())
     }
 }

@@ -4,8 +4,10 @@ mod batches;
 mod disk;
 mod eviction;
 mod generations;
+mod giving_way;
 mod sealing;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -237,3 +237,29 @@ fn what_cannot_give_way_makes_no_room_below_the_floor() {
     assert!(after.bytes <= before.bytes, "{after:?}");
     assert!((2..8).contains(&after.evicted.rows), "{after:?}");
 }
+
+#[test]
+fn a_row_that_holds_a_notice_ends_the_one_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    rig.commit(Transaction {
+        rows: vec![
+            (BatchId(1), batch(10, &[Kind::Data])),
+            (BatchId(2), batch(20, &[Kind::Data])),
+            (BatchId(3), batch(30, &[Kind::Loss, Kind::Data])),
+        ],
+        ..Transaction::default()
+    });
+    let depth = squeezed(&mut rig, 5..=5, evict(0, 0, &[]));
+    assert_eq!(
+        content(&mut rig, 5),
+        [
+            "1: [10, 30) spool-full 2",
+            "3: [30, 40) data", // The loss, as above.
+            "3: [40, 50) spool-full 1",
+            "5: [50, 60) data",
+        ]
+    );
+    assert_eq!((depth.evicted.rows, depth.evicted.records), (3, 3));
+    rig.store.close();
+}
