@@ -1,10 +1,11 @@
-/* A wall clock that a test sets, for one process: preloaded, it adds to what the kernel says an offset that
- * lies in a file, as eight bytes of nanoseconds, which both map. Each call reads it anew, in one load, so a
+/* Clocks that a test sets, for one process: preloaded, it adds to what the kernel says two offsets that lie in a
+ * file, as eight bytes of nanoseconds each, which both map: that of the wall clock, and that of the time since the
+ * boot, which a suspended device has beyond its monotonic time. Each call reads its own anew, in one load, so a
  * thread sees the time before a step or the time behind it and never a third one.
  *
  * As with the kernel's own clock, a wait until a moment of the wall clock ends when the clock has got there:
- * late by the step where it is set back meanwhile, at once where it is set forward. Monotonic time, the time
- * since the boot and the times of files stay as they are.
+ * late by the step where it is set back meanwhile, at once where it is set forward. Monotonic time and the times of
+ * files stay as they are.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,20 +24,21 @@
 static const int64_t SECOND = 1000000000;
 /* How soon a wait notices that the clock was set. */
 static const int64_t LOOK = 20000000;
-static const volatile int64_t *offset;
+enum { WALL, BOOT, OFFSETS };
+static const volatile int64_t *offsets;
 
 /* A process without its clock would run by the right one, and its test would say nothing of what it tests. */
 __attribute__((constructor)) static void map_offset(void)
 {
     const char *path = getenv("HEADWATER_TEST_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *mapped = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
+    void *mapped = file < 0 ? MAP_FAILED : mmap(NULL, OFFSETS * sizeof *offsets, PROT_READ, MAP_SHARED, file, 0);
     if (mapped == MAP_FAILED) {
         perror("device_clock: HEADWATER_TEST_CLOCK names no file to map");
         abort();
     }
     close(file);
-    offset = mapped;
+    offsets = mapped;
 }
 
 static int64_t nanos_of(const struct timespec *time)
@@ -58,8 +60,10 @@ int clock_gettime(clockid_t id, struct timespec *now)
 {
     if (syscall(SYS_clock_gettime, id, now) != 0)
         return -1;
-    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)
-        to_timespec(nanos_of(now) + (offset ? *offset : 0), now);
+    if (offsets && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
+        to_timespec(nanos_of(now) + offsets[WALL], now);
+    if (offsets && id == CLOCK_BOOTTIME)
+        to_timespec(nanos_of(now) + offsets[BOOT], now);
     return 0;
 }
 

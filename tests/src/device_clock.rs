@@ -1,7 +1,9 @@
-//! A device's wall clock that a test can leave unset, set wrong, or step while the binary runs: the binary under
-//! test asks the C library for the time, and `tests/clock/device_clock.c`, loaded before it, adds what a file
-//! says. Monotonic time and the time since the boot stay as they are, as on a device whose clock is set late.
+//! A device's clocks: the wall clock, which a test can leave unset, set wrong, or step while the binary runs, and
+//! the time since the boot, which goes on while the device is suspended. The binary under test asks the C library
+//! for the time, and `tests/clock/device_clock.c`, loaded before it, adds what a file says. Monotonic time stays as
+//! it is, as on a device.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -15,8 +17,10 @@ const UNSET: i64 = -20_000 * 24 * 60 * 60;
 /// The clock of one device.
 #[derive(Debug)]
 pub struct DeviceClock {
-    offset: File,
+    offsets: File,
     folder: tempfile::TempDir,
+    wall: Cell<i64>,
+    boot: Cell<i64>,
 }
 
 impl DeviceClock {
@@ -50,12 +54,14 @@ impl DeviceClock {
             .output()
             .expect("cc runs: tests/tools.sh cc installs it");
         assert!(compiled.status.success(), "cc: {compiled:?}");
-        let offset = File::create_new(folder.path().join("offset"));
+        let offsets = File::create_new(folder.path().join("offsets"));
         let clock = Self {
-            offset: offset.expect("a file can be written"),
+            offsets: offsets.expect("a file can be written"),
             folder,
+            wall: Cell::new(seconds),
+            boot: Cell::new(0),
         };
-        clock.set_off(seconds);
+        clock.write();
         clock
     }
 
@@ -68,7 +74,7 @@ impl DeviceClock {
     pub fn env(&self) -> Vec<(String, String)> {
         vec![
             ("LD_PRELOAD".to_owned(), self.path("device_clock.so")),
-            ("HEADWATER_TEST_CLOCK".to_owned(), self.path("offset")),
+            ("HEADWATER_TEST_CLOCK".to_owned(), self.path("offsets")),
         ]
     }
 
@@ -85,10 +91,28 @@ impl DeviceClock {
     /// # Panics
     /// Where the file cannot be written.
     pub fn set_off(&self, seconds: i64) {
-        let nanos = seconds * 1_000_000_000;
-        // Eight bytes at their own boundary: who maps them sees them change at once.
-        let written = self.offset.write_all_at(&nanos.to_ne_bytes(), 0);
-        written.expect("a file can be written");
+        self.wall.set(seconds);
+        self.write();
+    }
+
+    /// The device was suspended for so many seconds, and is awake again: the world went on, and with it the wall
+    /// clock and the time since the boot, and whatever waits by its own time noticed nothing.
+    ///
+    /// # Panics
+    /// Where the file cannot be written.
+    pub fn suspend(&self, seconds: i64) {
+        self.wall.set(self.wall.get() + seconds);
+        self.boot.set(self.boot.get() + seconds);
+        self.write();
+    }
+
+    fn write(&self) {
+        for (seconds, at) in [(&self.wall, 0), (&self.boot, 8)] {
+            let nanos = seconds.get() * 1_000_000_000;
+            // Eight bytes at their own boundary: who maps them sees them change at once.
+            let written = self.offsets.write_all_at(&nanos.to_ne_bytes(), at);
+            written.expect("a file can be written");
+        }
     }
 }
 
