@@ -50,6 +50,14 @@ impl Evicting {
         self.passed = <[_; Lane::COUNT]>::default();
     }
 
+    /// A row is gone: if it was a notice, nothing joins it any more.
+    pub(super) fn deleted(&mut self, id: BatchId, generation: Generation) {
+        let joined = self.joined.get(&generation);
+        if joined.is_some_and(|joined| joined.id == id) {
+            self.joined.remove(&generation);
+        }
+    }
+
     /// Makes `bytes` of room at most, in the lanes of `evict` and in their order; `sums` follow. Returns
     /// how much of it could not be made.
     pub(super) fn make_room(
@@ -195,9 +203,8 @@ impl Joined {
         generation: Generation,
         (sums, now_ms): (&mut Sums, u64),
     ) -> Result<(), Failure> {
-        let Some(stream) = rows::stream_of(open, self.id)? else {
-            return Ok(());
-        };
+        // Those that have joined it are deleted: without it nothing would tell of them.
+        let stream = rows::stream_of(open, self.id)?.ok_or(Failure::Damaged)?;
         let sum = &mut sums[self.id.lane().index()];
         sum.take(rows::delete(open, self.id)?);
         let like = Batch {

@@ -92,8 +92,9 @@ pub(super) struct Deleted {
     /// What it took of `spool.max_bytes`.
     pub(super) stored: i64,
     has_data: bool,
-    /// The generation that it closed.
-    pub(super) closed: Option<Generation>,
+    pub(super) generation: Generation,
+    /// It closed its generation.
+    pub(super) closes: bool,
 }
 
 /// Takes a batch out; nothing where it is not there.
@@ -101,12 +102,11 @@ pub(super) fn delete(open: &Connection, id: BatchId) -> rusqlite::Result<Option<
     open.prepare_cached(include_str!("sql/delete_batch.sql"))?
         .query_row([id.0.cast_signed()], |row| {
             let kinds = Kinds(row.get(1)?);
-            let closes = kinds.has(Kinds::CLOSE);
-            let generation = Generation(row.get::<_, i64>(2)?.cast_unsigned());
             Ok(Deleted {
                 stored: row.get(0)?,
                 has_data: kinds.has(Kinds::DATA),
-                closed: closes.then_some(generation),
+                generation: Generation(row.get::<_, i64>(2)?.cast_unsigned()),
+                closes: kinds.has(Kinds::CLOSE),
             })
         })
         .optional()

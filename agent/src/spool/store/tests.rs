@@ -7,7 +7,7 @@ mod generations;
 mod giving_way;
 mod sealing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 

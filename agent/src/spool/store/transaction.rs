@@ -55,7 +55,8 @@ pub(super) fn write(
     let mut closed = Vec::new();
     for id in &transaction.deletes {
         if let Some(deleted) = rows::delete(&open, *id)? {
-            closed.extend(deleted.closed);
+            closed.extend(deleted.closes.then_some(deleted.generation));
+            tools.evicting.deleted(*id, deleted.generation);
             sums[id.lane().index()].take(Some(deleted));
         }
     }

@@ -263,3 +263,65 @@ fn a_row_that_holds_a_notice_ends_the_one_before_it() {
     assert_eq!((depth.evicted.rows, depth.evicted.records), (3, 3));
     rig.store.close();
 }
+
+#[test]
+fn nothing_gives_way_into_a_notice_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let full = rig.commit(Transaction {
+        rows: large(1..=9),
+        ..Transaction::default()
+    });
+    squeezed(&mut rig, 10..=11, evict(full.bytes, 0, &[]));
+    let left = content(&mut rig, 11);
+    // Of somebody else's doing.
+    let database = Connection::open(dir.path().join("spool.db")).unwrap();
+    let gone = database.execute("DELETE FROM batch WHERE id = 1", []);
+    assert_eq!(gone, Ok(1));
+    let transaction = Transaction {
+        rows: large(12..=12),
+        evict: Some(evict(0, 0, &[])),
+        ..Transaction::default()
+    };
+    rig.store.commit(transaction).unwrap();
+    let refused = rig.replies.blocking_recv();
+    assert!(
+        matches!(refused, Some(Reply::CommitFailed(Trouble::Damaged))),
+        "{refused:?}"
+    );
+    assert_eq!(content(&mut rig, 11), left[1..]);
+    rig.store.close();
+}
+
+#[test]
+fn nothing_joins_a_notice_that_was_delivered_and_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let mut rows = large(1..=9);
+    Arc::get_mut(&mut rows[0].1).unwrap().generation = Generation(1);
+    let full = rig.commit(Transaction {
+        rows,
+        ..Transaction::default()
+    });
+    // The first was read, and is on its way.
+    squeezed(&mut rig, 10..=11, evict(full.bytes, 0, &[1]));
+    let before = content(&mut rig, 11);
+    let (_, delivered) = before[1].split_once("2: [20, ").unwrap();
+    let (delivered, _) = delivered.split_once(") spool-full").unwrap();
+    // The notice, too; it arrived, and the first comes back.
+    rig.commit(Transaction {
+        deletes: vec![BatchId(2)],
+        ..Transaction::default()
+    });
+    squeezed(&mut rig, 12..=12, evict(0, 0, &[]));
+    let after = content(&mut rig, 12);
+    let expected = format!(
+        "[{delivered}, 120) spool-full {}",
+        12 - delivered.parse::<u64>().unwrap() / 10
+    );
+    assert_eq!(after.len(), 3, "{after:?}");
+    assert_eq!(after[0], "1: [10, 20) spool-full 1");
+    assert!(after[1].ends_with(&expected), "{after:?}, not {expected}");
+    assert_eq!(after[2], "12: [120, 130) data");
+    rig.store.close();
+}

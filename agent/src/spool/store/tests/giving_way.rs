@@ -1,6 +1,7 @@
 //! Rows of any kinds that give way in any number of steps: what is left accounts for all that was there.
 
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::*;
 use crate::spool::batch::Packer;
@@ -19,6 +20,12 @@ enum Step {
         eighths: u64,
         fails: bool,
     },
+    /// So many more are read, and at hand from then on.
+    Load(usize),
+    /// One at hand is left to the spool: what lies behind it is to be read again.
+    Leave(Index),
+    /// One at hand was acknowledged, and its row is deleted.
+    Deliver(Index),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -26,12 +33,15 @@ fn step() -> impl Strategy<Value = Step> {
     let row = (0_u64..3, prop::collection::vec(kind, 1..3));
     let evict = (row.clone(), 0_u64..9, prop::bool::weighted(0.2));
     prop_oneof![
-        row.prop_map(|(generation, kinds)| Step::Spool(generation, kinds)),
-        evict.prop_map(|(row, eighths, fails)| Step::Evict {
+        2 => row.prop_map(|(generation, kinds)| Step::Spool(generation, kinds)),
+        2 => evict.prop_map(|(row, eighths, fails)| Step::Evict {
             row,
             eighths,
             fails
         }),
+        1 => (1_usize..4).prop_map(Step::Load),
+        1 => any::<Index>().prop_map(Step::Leave),
+        1 => any::<Index>().prop_map(Step::Deliver),
     ]
 }
 
@@ -46,6 +56,10 @@ struct World {
     ends: BTreeMap<u64, u64>,
     /// Records of data that were spooled.
     records: u64,
+    /// As they were read; and up to where that was.
+    at_hand: BTreeMap<BatchId, Batch>,
+    load_after: BatchId,
+    delivered: Vec<Batch>,
 }
 
 impl World {
@@ -60,6 +74,9 @@ impl World {
             last: BatchId(0),
             ends: BTreeMap::new(),
             records: 0,
+            at_hand: BTreeMap::new(),
+            load_after: BatchId(0),
+            delivered: Vec::new(),
         }
     }
 
@@ -73,12 +90,43 @@ impl World {
             } => {
                 let evict = Evict {
                     bytes_max: rows::depth(&self.database).unwrap().bytes * eighths / 8,
-                    lanes: vec![(Lane::Normal, BatchId(0))],
-                    kept: BTreeSet::new(),
+                    lanes: vec![(Lane::Normal, self.load_after)],
+                    kept: self.at_hand.keys().copied().collect(),
                 };
                 self.spool((generation, &kinds), Some(evict), fails.then_some(0));
             }
+            Step::Load(rows) => {
+                let after = self.load_after;
+                let behind = self.held().into_iter().filter(|(id, _)| *id > after);
+                for (id, batch) in behind.take(rows) {
+                    self.load_after = id;
+                    self.at_hand.entry(id).or_insert(batch);
+                }
+            }
+            Step::Leave(index) => {
+                if let Some((id, _)) = self.take(index) {
+                    self.load_after = self.load_after.min(id.before());
+                }
+            }
+            Step::Deliver(index) => {
+                if let Some((id, batch)) = self.take(index) {
+                    self.delivered.push(batch);
+                    let deletes = vec![id];
+                    let deletion = Transaction {
+                        deletes,
+                        ..Transaction::default()
+                    };
+                    assert!(self.write(&deletion, None));
+                }
+            }
         }
+    }
+
+    /// One that is at hand, which it is not any more.
+    fn take(&mut self, index: Index) -> Option<(BatchId, Batch)> {
+        let len = self.at_hand.len();
+        let id = *self.at_hand.keys().nth(index.index(len.max(1)))?;
+        self.at_hand.remove_entry(&id)
     }
 
     /// One transaction. `room`: how much more the disk takes.
@@ -132,12 +180,16 @@ impl World {
         }
     }
 
-    /// All of every generation is there once, and so is each record, as data or counted in a notice.
+    /// All of every generation was delivered or is there, once, and so is each record, as data or counted in a notice.
     fn check(&self) {
         let held = self.held();
         let mut spans = BTreeMap::<u64, Vec<(u64, u64)>>::new();
         let mut records = 0;
-        for batch in held.iter().map(|(_, batch)| batch) {
+        for batch in self
+            .delivered
+            .iter()
+            .chain(held.iter().map(|(_, batch)| batch))
+        {
             let of_generation = spans.entry(batch.generation.0).or_default();
             of_generation.push((batch.start, batch.end()));
             records += accounted(batch);
