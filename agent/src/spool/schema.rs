@@ -477,16 +477,11 @@ fn refusal(path: &Path, source: rusqlite::Error) -> Refusal {
     }
 }
 
-/// A missing table or a column of another type: what a page of another database, or a flipped bit in
-/// the schema, leads to.
+/// A missing table or column: what a page of another database, or a flipped bit in the schema, leads to.
 fn is_of_another_form(source: &rusqlite::Error) -> bool {
     match source {
         rusqlite::Error::SqliteFailure(error, _) => error.code == rusqlite::ErrorCode::Unknown,
-        rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::Utf8Error(..)
-        | rusqlite::Error::SqlInputError { .. } => true,
+        rusqlite::Error::SqlInputError { .. } => true,
         _ => false,
     }
 }

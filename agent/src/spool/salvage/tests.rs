@@ -1,6 +1,8 @@
 //! Databases damaged in every way that we could think of: the agent's store starts on each, what is
 //! whole is there, and what is not is in a notice.
 
+mod flipped;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -41,7 +41,7 @@ impl Failure {
     }
 }
 
-/// Only what SQLite documents for a statement that was right before.
+/// What SQLite documents for a statement that was right before, and values of other types than were written.
 pub(in crate::spool) fn classify(error: &rusqlite::Error) -> Trouble {
     let extended = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
@@ -56,6 +56,19 @@ pub(in crate::spool) fn classify(error: &rusqlite::Error) -> Trouble {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Trouble::ReadOnly,
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Trouble::Io,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged,
+        _ if is_of_another_type(error) => Trouble::Damaged,
         _ => Trouble::Bug,
     }
+}
+
+/// A value that is not of its column's type: a bit flipped before a row's values, which SQLite does not see. No
+/// page is any better the next time.
+fn is_of_another_type(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
 }
