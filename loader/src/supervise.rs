@@ -1,6 +1,7 @@
 //! Starts the parts, watches them, and stops them in order: no more records, what is open written
 //! and committed, then out of the group.
 
+mod admission;
 mod ending;
 mod membership;
 mod telling;
@@ -26,6 +27,7 @@ use crate::store::dynamodb::DynamoDb;
 use crate::store::folder::Folder;
 use crate::store::s3::S3;
 use crate::store::{Retries, Store, StoreError};
+use crate::supervise::admission::Admission;
 use crate::supervise::ending::{Left, Rejoin};
 use crate::supervise::membership::member;
 use crate::supervise::telling::{report, tell_cloudwatch};
@@ -120,11 +122,29 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
     if let Some(every) = shared.plan.table_reload {
         tokio::spawn(keep_fresh(Arc::clone(&shared), current, every.0));
     }
+    stay(&shared, &cluster, &mut signals, &stop).await?;
+    report(&shared, "stopped");
+    drop(told);
+    if tokio::time::timeout(EMF_PATIENCE, emf).await.is_err() {
+        tracing::warn!("emf: standard output did not take the last metrics");
+    }
+    Ok(())
+}
+
+/// Is a member of the group, one time after the other, until it is told to stop.
+async fn stay(
+    shared: &Arc<Shared>,
+    cluster: &Arc<Cluster>,
+    signals: &mut Signals,
+    stop: &watch::Sender<bool>,
+) -> anyhow::Result<()> {
     let mut rejoin = Rejoin::new(u64::from(std::process::id()));
+    let mut admission = Admission::new(cluster);
     loop {
         let joined_ms = clock::now().mono_ms;
-        match member(&shared, &cluster, &mut signals, &stop).await? {
-            Left::Stopped => break,
+        let of = (cluster, &mut admission);
+        match member(shared, of, signals, stop).await? {
+            Left::Stopped => return Ok(()),
             Left::Again(reason) => {
                 shared.metrics.rejoined.inc();
                 let wait = rejoin.wait_behind(clock::now().mono_ms.saturating_sub(joined_ms));
@@ -135,17 +155,11 @@ pub async fn run(plan: Plan) -> anyhow::Result<()> {
                 );
                 if signals.come_within(wait).await {
                     say_unknown("told to stop while out of the group");
-                    break;
+                    return Ok(());
                 }
             }
         }
     }
-    report(&shared, "stopped");
-    drop(told);
-    if tokio::time::timeout(EMF_PATIENCE, emf).await.is_err() {
-        tracing::warn!("emf: standard output did not take the last metrics");
-    }
-    Ok(())
 }
 
 /// Says that nobody looked what a crash left: what was begun is known of an assignment.

@@ -177,6 +177,16 @@ pub struct Finding {
     pub change: String,
 }
 
+/// Whether a `cleanup.policy` has records removed that a later one of the same key follows.
+pub fn compacts(cleanup_policy: &str) -> bool {
+    cleanup_policy.split(',').any(|one| one.trim() == "compact")
+}
+
+/// The command that sets a value of a topic's configuration.
+pub fn set_config(topic: &str, config: &str, value: impl fmt::Display) -> String {
+    format!("kafka-configs.sh --alter --topic {topic} --add-config {config}={value}")
+}
+
 /// Compares a topic with what agent and loader need and with what was planned. The worst comes first.
 pub fn check(plan: &Topic, topic: &TopicState) -> Vec<Finding> {
     let mut findings = Findings {
@@ -228,10 +238,7 @@ impl Findings<'_> {
 
     /// How a value of the topic's configuration is set.
     fn set(&self, config: &str, value: impl fmt::Display) -> String {
-        format!(
-            "kafka-configs.sh --alter --topic {} --add-config {config}={value}",
-            self.topic.name
-        )
+        set_config(&self.topic.name, config, value)
     }
 
     fn partitions(&mut self) {

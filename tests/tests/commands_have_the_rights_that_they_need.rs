@@ -1,5 +1,6 @@
-//! `plan`, `replay` and `backfill` on a cluster that asks by IAM: the loader's own policy is enough for them,
-//! they do without the right to commit, and say so where another one is missing.
+//! `run`, `plan`, `replay` and `backfill` on a cluster that asks by IAM: the loader's own policy is enough for them;
+//! the last three do without the right to commit, `run` without a look at the topic's configuration, and all say so
+//! where another one is missing.
 
 use std::collections::BTreeSet;
 
@@ -57,18 +58,26 @@ impl World<'_> {
     }
 }
 
-/// Lines that are loaded, with some before them that only `backfill` brings.
+/// Lines that are loaded, with some before them that only `backfill` brings: half of them with the whole policy, half
+/// as with one of an older version, by which nobody may look whether the topic is compacted.
 fn load(world: &World<'_>) -> Vec<String> {
+    const LOOK: &str = "kafka-cluster:DescribeTopicDynamicConfiguration";
     let Loading { kafka, topic, .. } = &world.loading;
     let mut device = Device::new("pi-7", "/var/log/app", 7);
     let lines: Vec<String> = (0..40).map(|n| format!("line {n}")).collect();
-    kafka.produce(topic, lines.iter().map(|line| device.line(line)));
-    let brokers = world.secured.msk.bootstrap(Listener::Iam);
-    let running = loader(&world.loading, &brokers, &world.secured.iam_security()).start();
-    wait_until("the lines are stored", PATIENCE, || {
-        world.loading.stored().len() >= lines.len()
-    });
-    assert_eq!(running.sigterm_and_wait(PATIENCE).code(), Some(0));
+    kafka.produce(topic, lines[..20].iter().map(|line| device.line(line)));
+    let said = store(world, 20);
+    assert_eq!(untold(&said), 0, "{said}");
+    let denied = world.asked().into_iter().find(|one| !one.allowed);
+    assert_eq!(denied, None, "it asks for nothing that it is not given");
+    world.allow(&without(LOOK));
+    kafka.produce(topic, lines[20..].iter().map(|line| device.line(line)));
+    let said = store(world, 40);
+    assert_eq!(
+        (untold(&said), said.matches(LOOK).count()),
+        (1, 1),
+        "{said}"
+    );
     // As if the loader had begun later: the first object is not there.
     let first = world
         .loading
@@ -79,6 +88,23 @@ fn load(world: &World<'_>) -> Vec<String> {
     let first = first.expect("there are objects");
     world.loading.s3.lose(&world.loading.bucket, &first);
     lines
+}
+
+/// What a loader says that runs until so many lines are stored.
+fn store(world: &World<'_>, lines: usize) -> String {
+    let brokers = world.secured.msk.bootstrap(Listener::Iam);
+    let running = loader(&world.loading, &brokers, &world.secured.iam_security()).start();
+    wait_until("the lines are stored", PATIENCE, || {
+        world.loading.stored().len() >= lines
+    });
+    assert_eq!(running.sigterm_and_wait(PATIENCE).code(), Some(0));
+    running.stderr()
+}
+
+/// How often it is said that nobody tells whether the topic is compacted.
+fn untold(said: &str) -> usize {
+    said.matches("it is not known whether the topic is compacted")
+        .count()
 }
 
 fn assert_ended(ran: &Finished, what: &str, code: i32) {

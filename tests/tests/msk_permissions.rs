@@ -8,7 +8,7 @@ use headwater_tests::kafka::visitor::{Visitor, knock};
 use headwater_tests::kafka::{Key, Listener, Msk, Policy, Record};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::unique;
-use headwater_tests::process::Loader;
+use headwater_tests::process::{Finished, Loader};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
@@ -140,6 +140,20 @@ fn given(document: &str) -> BTreeSet<String> {
     given
 }
 
+/// `headwater-loader topics` with this key.
+fn topics(msk: &Msk, key: &Key, verb: &str, topic: &str) -> Finished {
+    let config = format!(
+        "[kafka]\nbrokers = {}\ntopic = \"{topic}\"\n[kafka.security]\nmode = \"iam\"\n\
+         region = \"{REGION}\"\nca = \"{}\"\n[group]\nid = \"loader\"\n[output]\n\
+         url = \"file://{{dir}}/out\"\n[topic]\nreplication = 1\nmin_in_sync = 1\n",
+        msk.brokers(Listener::Iam),
+        msk.pki().server_ca().display(),
+    );
+    Loader::with(&config)
+        .envs(key.env())
+        .run("topics", &[verb, "--json"])
+}
+
 #[test]
 fn the_deployed_policies_are_enough_and_no_more() {
     let msk = Msk::shared();
@@ -172,6 +186,12 @@ fn the_deployed_policies_are_enough_and_no_more() {
         send(&config, Some(&loader), &topic),
         Err(RDKafkaErrorCode::ClusterAuthorizationFailed)
     );
+    let looked = topics(msk, &loader, "describe", &topic);
+    assert!(
+        looked.stdout.contains("cleanup.policy"),
+        "{}",
+        looked.stderr
+    );
     // All that the policies allow was asked for: nothing in them is idle.
     let used = |key: &Key| -> BTreeSet<String> {
         let all = msk.iam().authorizations().into_iter();
@@ -202,18 +222,7 @@ fn the_admins_policy_is_enough_for_topics_and_no_more() {
     let (topic, role) = (unique("made"), unique("admin"));
     msk.iam().set_policy(&role, &Policy::admin(&topic));
     let key = msk.iam().assume(&role, "person", HOUR);
-    let topics = |verb: &str, topic: &str| {
-        let config = format!(
-            "[kafka]\nbrokers = {}\ntopic = \"{topic}\"\n[kafka.security]\nmode = \"iam\"\n\
-             region = \"{REGION}\"\nca = \"{}\"\n[group]\nid = \"loader\"\n[output]\n\
-             url = \"file://{{dir}}/out\"\n[topic]\nreplication = 1\nmin_in_sync = 1\n",
-            msk.brokers(Listener::Iam),
-            msk.pki().server_ca().display(),
-        );
-        Loader::with(&config)
-            .envs(key.env())
-            .run("topics", &[verb, "--json"])
-    };
+    let topics = |verb: &str, topic: &str| topics(msk, &key, verb, topic);
     let made = topics("create", &topic);
     assert!(
         made.stdout.contains("\"partitions\""),

@@ -1,9 +1,12 @@
-//! `headwater-loader topics`: made, described and judged on a real cluster.
+//! The topic on a real cluster: `headwater-loader topics` makes, describes and judges it, and `run` refuses one that
+//! is compacted.
 
-use headwater_tests::kafka::Kafka;
+use headwater_tests::kafka::{Kafka, Record};
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::{free_address, unique};
 use headwater_tests::process::{Finished, Loader};
+use headwater_tests::s3::S3;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -140,6 +143,44 @@ fn what_costs_data_is_found_and_the_exit_status_says_so() {
             refused.stderr.contains("the cluster has 1 brokers"),
             "{}",
             refused.stderr
+        );
+    }
+}
+
+/// Before it stores anything, since what it began could not be made again.
+#[test]
+fn a_compacted_topic_is_not_loaded() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    for (group, policy) in [(CLASSIC, "compact"), (KIP_848, "delete,compact")] {
+        let settings = [("cleanup.policy", policy)];
+        let loading = Loading::with_topic(kafka, &s3, "compacted", 2, &settings).of(group);
+        let records = (0..2).map(|partition| Record {
+            partition,
+            key: Some(b"device".to_vec()),
+            value: br#"{"message":"a line"}"#.to_vec(),
+            ..Record::default()
+        });
+        kafka.produce(&loading.topic, records);
+        let loader = loading.loader("[flush]\nage = \"100ms\"\n").start();
+        assert_eq!(loader.wait(PATIENCE).code(), Some(1), "{}", loader.stderr());
+        let said = loader.stderr();
+        for part in [
+            format!(
+                "topic {} is compacted (cleanup.policy is {policy})",
+                loading.topic
+            ),
+            format!(
+                "--topic {} --add-config cleanup.policy=delete",
+                loading.topic
+            ),
+        ] {
+            assert!(said.contains(&part), "{said}");
+        }
+        assert_eq!(loading.stored(), []);
+        let committed = kafka.committed(loading.group(), &loading.topic);
+        assert!(
+            committed.iter().all(|one| one.offset.is_none()),
+            "{committed:?}"
         );
     }
 }

@@ -4,12 +4,10 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::ValueEnum;
 use headwater_msk::Cluster;
 use headwater_msk::cluster::Visitor;
-use headwater_msk::push::set_token;
-use headwater_msk::topic::admin::{TopicError, create, describe};
+use headwater_msk::topic::admin::{self, TopicError, create, describe};
 use headwater_msk::topic::{Finding, Severity, TopicState, check};
 use rdkafka::admin::AdminClient;
 use serde::Serialize;
@@ -106,16 +104,7 @@ async fn when_it_is_seen(
 fn connect(plan: &Plan) -> anyhow::Result<AdminClient<Visitor>> {
     let cluster = Cluster::open(&plan.kafka, &plan.credentials, &host_name())?;
     cluster.wait_for_token().map_err(anyhow::Error::msg)?;
-    let config = cluster.client_config("headwater-loader")?;
-    let admin: AdminClient<Visitor> = config
-        .create_with_context(Visitor::new(&cluster))
-        .context("cannot make an admin client")?;
-    // librdkafka asks for a token while it is polled, and an admin client is not.
-    if let Some(session) = cluster.session() {
-        let token = session.token().map_err(anyhow::Error::msg)?;
-        set_token(admin.inner(), &token).map_err(anyhow::Error::msg)?;
-    }
-    Ok(admin)
+    Ok(admin::connect(&cluster, "headwater-loader")?)
 }
 
 fn described(topic: &TopicState) -> String {

@@ -11,6 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::consume::consumer::{ConsumerError, Member};
 use crate::consume::{Assigned, CommittedOffset};
+use crate::supervise::admission::{Admission, Door};
 use crate::supervise::ending::{Ending, Left};
 use crate::supervise::telling::report;
 use crate::supervise::{Signals, say_unknown};
@@ -34,11 +35,12 @@ const REPORT: Duration = Duration::from_secs(60);
 /// One membership in the group, from joining to leaving.
 pub(super) async fn member(
     shared: &Arc<Shared>,
-    cluster: &Arc<Cluster>,
+    (cluster, admission): (&Arc<Cluster>, &mut Admission),
     signals: &mut Signals,
     stop: &watch::Sender<bool>,
 ) -> anyhow::Result<Left> {
-    let (sender, mut assigned) = mpsc::channel::<Assigned>(ASSIGNED);
+    let (sender, assigned) = mpsc::channel::<Assigned>(ASSIGNED);
+    let mut door = Door::new(admission, assigned);
     let member = match join(shared, cluster, sender) {
         Ok(member) => Arc::new(member),
         Err(ConsumerError::Again(reason)) => return Ok(Left::Again(reason)),
@@ -56,12 +58,12 @@ pub(super) async fn member(
     let mut reports = tokio::time::interval(REPORT);
     let mut ending: Option<Ending> = None;
     let left = loop {
-        let until = ending.as_ref().map(|ending| ending.until);
-        let until = until.unwrap_or_else(|| tokio::time::Instant::now() + REPORT);
+        let until = until(ending.as_ref());
         tokio::select! {
-            Some(assigned) = assigned.recv(), if ending.is_none() => {
-                workers.spawn(worker::run(Arc::clone(shared), Arc::clone(&member) as _, assigned));
-            }
+            Some(given) = door.next(), if ending.is_none() => match given {
+                Ok(given) => take_up(&mut workers, shared, &member, given),
+                Err(refused) => break Err(refused),
+            },
             Some(ended) = workers.join_next(), if !workers.is_empty() => {
                 let stops = ending.as_ref().is_some_and(Ending::stops);
                 judge(ended, &member, stops);
@@ -95,7 +97,7 @@ pub(super) async fn member(
         {
             over.say();
             if ending.stops() {
-                say_left(&member, &mut assigned);
+                say_left(&member, &mut door);
             }
             break Ok(ending.left);
         }
@@ -105,6 +107,27 @@ pub(super) async fn member(
     leave(member, polling).await;
     shared.metrics.joined(false);
     left
+}
+
+/// Until when what goes on at the end is waited for; as long as nothing ends, some time.
+fn until(ending: Option<&Ending>) -> tokio::time::Instant {
+    ending.map_or_else(
+        || tokio::time::Instant::now() + REPORT,
+        |ending| ending.until,
+    )
+}
+
+fn take_up(
+    workers: &mut JoinSet<Ended>,
+    shared: &Arc<Shared>,
+    member: &Arc<Member>,
+    assigned: Assigned,
+) {
+    workers.spawn(worker::run(
+        Arc::clone(shared),
+        Arc::clone(member) as _,
+        assigned,
+    ));
 }
 
 fn join(
@@ -231,11 +254,11 @@ fn say_begun(partition: i32) {
 }
 
 /// Says at a stop what no worker said: what the group gave too late, and what it did not give.
-fn say_left(member: &Member, assigned: &mut mpsc::Receiver<Assigned>) {
+fn say_left(member: &Member, door: &mut Door<'_>) {
     if !member.is_assigned() {
         say_unknown("told to stop before the group gave any partition");
     }
-    while let Ok(assigned) = assigned.try_recv() {
+    while let Some(assigned) = door.left() {
         let committed = assigned.committed.as_ref();
         if committed.is_some_and(CommittedOffset::may_begin) {
             say_begun(assigned.partition);

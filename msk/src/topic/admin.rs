@@ -1,6 +1,7 @@
-//! The topic on a cluster: described, and created. Each call blocks for 30 s at most.
+//! The topic on a cluster: described, and created. Each call blocks for 30 s at most, where it does not say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{
@@ -12,9 +13,48 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
 use super::{PartitionState, Topic, TopicState};
+use crate::cluster::{Cluster, ClusterError, Visitor};
+use crate::push::set_token;
 
 /// How long a cluster may take for one answer.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// Why there is no client to ask with.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    /// A file of a secret, or no authorities.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// librdkafka does not take its settings.
+    #[error("cannot make an admin client: {0}")]
+    Client(#[source] KafkaError),
+    /// Mode `iam`: there is no token, or librdkafka does not take it.
+    #[error("{0}")]
+    Token(String),
+}
+
+/// A client that asks about topics. In mode `iam` there has to be a token already, see
+/// [`Cluster::wait_for_token`].
+///
+/// # Errors
+/// See [`AdminError`].
+pub fn connect(
+    cluster: &Arc<Cluster>,
+    client_id: &str,
+) -> Result<AdminClient<Visitor>, AdminError> {
+    let config = cluster
+        .client_config(client_id)
+        .map_err(ClusterError::from)?;
+    let admin: AdminClient<Visitor> = config
+        .create_with_context(Visitor::new(cluster))
+        .map_err(AdminError::Client)?;
+    // librdkafka asks for a token while it is polled, and an admin client is not.
+    if let Some(session) = cluster.session() {
+        let token = session.token().map_err(AdminError::Token)?;
+        set_token(admin.inner(), &token).map_err(AdminError::Token)?;
+    }
+    Ok(admin)
+}
 
 /// Why a topic could not be described or created.
 #[derive(Debug, Error)]
@@ -119,15 +159,33 @@ pub async fn describe<C: ClientContext>(
         name: topic.to_owned(),
         brokers: metadata.brokers().len(),
         partitions,
-        configs: configs(admin, topic).await.map_err(failed)?,
+        configs: configs(admin, topic, ANSWER).await.map_err(failed)?,
     })
 }
 
+/// A topic's `cleanup.policy`, the broker's default included; none where this principal may not read it.
+/// `patience` bounds the wait for the answer.
+///
+/// # Errors
+/// See [`TopicError`].
+pub async fn cleanup_policy<C: ClientContext>(
+    admin: &AdminClient<C>,
+    topic: &str,
+    patience: Duration,
+) -> Result<Option<String>, TopicError> {
+    let mut configs = configs(admin, topic, patience)
+        .await
+        .map_err(|error| TopicError::new(topic, "describe", error))?;
+    Ok(configs.remove("cleanup.policy"))
+}
+
+/// Empty where this principal may not read it.
 async fn configs<C: ClientContext>(
     admin: &AdminClient<C>,
     topic: &str,
+    patience: Duration,
 ) -> Result<BTreeMap<String, String>, KafkaError> {
-    let options = AdminOptions::new().request_timeout(Some(ANSWER));
+    let options = AdminOptions::new().request_timeout(Some(patience));
     let resource = ResourceSpecifier::Topic(topic);
     let mut configs = BTreeMap::new();
     for result in admin.describe_configs([&resource], &options).await? {

@@ -230,7 +230,8 @@ impl Msk {
         self.allow(principal, &["--operation", "Write", "--topic", topic]);
     }
 
-    /// Gives a principal the ACLs that a loader needs: what `deploy/iam-loader.json` is for IAM.
+    /// Gives a principal the ACLs that a loader cannot do without: what `deploy/iam-loader.json` is for IAM, less the
+    /// look at the topic's configuration.
     ///
     /// # Panics
     /// If Kafka's tool fails.
