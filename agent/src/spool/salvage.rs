@@ -10,6 +10,8 @@
 //! - SQLite's tree is not used: pages are ([`super::pages`]), so a lost root loses one page.
 //! - A row is kept where its own checksum holds. A stale one (acknowledged, its page not used
 //!   again) is sent a second time, and the loader's ledger drops it.
+//! - A batch sealed with a key that is neither at hand nor listed in the database was delivered before
+//!   that key was forgotten, and is left.
 //! - Notices go behind every row: the ledger takes a range for lost that has not come by then, and
 //!   nothing else. So a notice may name more than was lost, never less.
 //! - The new database takes the old one's place by one rename; cut off before, the salvage is done
@@ -22,7 +24,7 @@ mod found;
 mod progress;
 mod room;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use headwater_record::{DeviceId, Generation, StreamId};
 use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
 
-use self::files::Files;
+use self::files::{Files, listed_keys};
 pub(super) use self::files::{is_cut_short, set_foreign_log_aside};
 use self::found::{Found, depth_of, known_of, row_of};
 pub use self::progress::{Progress, Salvaging};
@@ -42,7 +44,7 @@ use super::folder::{Folder, with_suffix};
 use super::generations::{self, Known};
 use super::pages::{Image, Value, rows_of_page};
 use super::rows::{self, Lost};
-use super::sealing::id_of;
+use super::sealing::{KeyId, Keys, id_of};
 use super::{BatchId, Healing, Lane, schema, usage};
 use crate::batch::Batch;
 
@@ -117,20 +119,24 @@ struct Salvage {
     counted: Option<i64>,
     in_transaction: u64,
     room: Room,
+    /// With which keys batches may be sealed that are kept.
+    keys: BTreeSet<KeyId>,
+    /// And whether those that the database listed are among them.
+    keys_known: bool,
     full: bool,
     failed: Option<rusqlite::Error>,
     salvaged: Salvaged,
 }
 
 /// Salvages the database of `folder` and puts the new one in its place. Notices take ids behind
-/// every row, and from `healing.first_free` of their lane. `floors`: what rows leave free. `salvaging`
-/// sees it, and can stop it.
+/// every row, and from `healing.first_free` of their lane. `floors`: what rows leave free. `keys`: those
+/// at hand. `salvaging` sees it, and can stop it.
 ///
 /// # Errors
 /// See [`SalvageError`]; the damaged database is where it was then, and what was begun takes no space.
 pub(super) fn salvage(
     folder: &Folder,
-    to: (&DeviceId, Floors, &Salvaging),
+    to: (&DeviceId, Floors, &Keys, &Salvaging),
     healing: &Healing,
     now_ms: u64,
 ) -> Result<Salvaged, SalvageError> {
@@ -145,7 +151,7 @@ pub(super) fn salvage(
 
 fn salvage_into(
     folder: &Folder,
-    (device, floors, salvaging): (&DeviceId, Floors, &Salvaging),
+    (device, floors, keys, salvaging): (&DeviceId, Floors, &Keys, &Salvaging),
     healing: &Healing,
     now_ms: u64,
 ) -> Result<Salvaged, SalvageError> {
@@ -154,6 +160,7 @@ fn salvage_into(
     let page_bytes = image.page_size() as u64;
     let mut under_way = salvaging.begin(u64::from(image.pages) * page_bytes);
     let database = schema::create_salvage(&path)?;
+    let listed = listed_keys(&mut image);
     let mut salvage = Salvage {
         database,
         generations: BTreeMap::new(),
@@ -163,6 +170,8 @@ fn salvage_into(
         counted: None,
         in_transaction: 0,
         room: Room::of(folder, floors),
+        keys_known: listed.is_some(),
+        keys: (listed.into_iter().flatten()).chain(keys.ids()).collect(),
         full: false,
         failed: None,
         salvaged: Salvaged::default(),
@@ -182,7 +191,7 @@ fn salvage_into(
     }
     for (generation, start, end) in &healing.beyond {
         let found = salvage.generations.entry(*generation).or_default();
-        found.beyond.push((*start, *end));
+        found.beyond.add(*start, *end);
     }
     salvage.finish(device, now_ms)?;
     let salvaged = salvage.salvaged;
@@ -238,6 +247,15 @@ impl Salvage {
         if self.full || self.failed.is_some() {
             return;
         }
+        if self.is_of_another_key(row) {
+            if !self.keys_known {
+                let found = self.generations.entry(row.generation).or_default();
+                found.stream.get_or_insert(stream);
+                found.lane = row.id.lane();
+                found.beyond.add(row.start, row.end);
+            }
+            return;
+        }
         let has_room = self.room.take(rows::stored_bytes(row).cast_unsigned());
         let inserted = has_room.then(|| self.insert(row, plain_bytes, committed_ms));
         let is_full =
@@ -268,6 +286,13 @@ impl Salvage {
             found.covered.add(row.start, row.end);
         }
         self.spans += found.covered.len().saturating_sub(before);
+    }
+
+    /// Whether it is sealed with a key that is neither at hand nor listed. Where the list is lost, nobody
+    /// knows whether it was delivered: then its range counts as settled, and as lost.
+    fn is_of_another_key(&self, row: &Row) -> bool {
+        let key = row.sealed.then(|| id_of(&row.blob)).flatten();
+        key.is_some_and(|key| !self.keys.contains(&key))
     }
 
     /// Whether it was entered: not where another of its id is there.

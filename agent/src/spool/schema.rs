@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::disk::Floors;
 use super::folder::Folder;
 use super::salvage::{self, SalvageError, Salvaged, Salvaging};
-use super::sealing::KeyId;
+use super::sealing::{KeyId, Keys};
 use super::store::classify as trouble_of;
 use super::{Healing, Lane, Trouble, generations, usage};
 use crate::clock;
@@ -163,13 +163,14 @@ pub struct Opened {
 
 /// Opens the spool of a locked directory, makes it where there is none, and salvages it where it
 /// fails its checks, or `is_damaged` whatever they say. `device` says so then, in notices whose ids
-/// are not below `healing.first_free`, and what is to be kept free of the disk is; [`Salvaging`] sees it.
+/// are not below `healing.first_free`, and what is to be kept free of the disk is; [`Keys`] are those at
+/// hand; [`Salvaging`] sees it.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub(super) fn open(
     folder: &Folder,
-    device: (&DeviceId, Floors, &Salvaging),
+    device: (&DeviceId, Floors, &Keys, &Salvaging),
     healing: &Healing,
     is_damaged: bool,
 ) -> Result<Opened, OpenError> {

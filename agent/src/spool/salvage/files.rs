@@ -1,5 +1,6 @@
 //! The files of a database that may be damaged, as pages; and what their pages say of each other.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -9,10 +10,14 @@ use super::found::{depth_of, known_of};
 use crate::spool::folder::Folder;
 use crate::spool::pages::{Image, Value, be32, rows_of_page};
 use crate::spool::schema;
+use crate::spool::sealing::KeyId;
 use crate::spool::wal::{Wal, is_page_size};
 
 /// "SQLite format 3\0".
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// The tables were made first, so their roots are among the first pages.
+const ROOT_PAGES: u32 = 64;
 
 /// Pages that are looked at to tell their size where nothing says it.
 const PAGES_TRIED: u32 = 4096;
@@ -71,6 +76,20 @@ impl Files {
             pages: in_main.max(in_log.unwrap_or(0)),
         })
     }
+}
+
+/// The keys that the database lists: with no other are rows sealed that wait to be delivered. None
+/// where the list is lost, or empty.
+pub(super) fn listed_keys(files: &mut Files) -> Option<BTreeSet<KeyId>> {
+    let mut keys = BTreeSet::new();
+    for number in 1..=files.pages.min(ROOT_PAGES) {
+        rows_of_page(files, number, &mut |id, values| {
+            if values == [Value::Null] {
+                keys.insert(KeyId::of_number(id));
+            }
+        });
+    }
+    (!keys.is_empty()).then_some(keys)
 }
 
 /// The page size that makes most of a file whose header is lost, of those that spools were ever made
@@ -140,9 +159,8 @@ pub(in crate::spool) fn set_foreign_log_aside(folder: &Folder) -> io::Result<boo
     let mut main = Files::open(folder, false)?;
     let mut is_foreign = main.main.is_some() && main.pages > 0 && main.page_size != wal.page_size;
     if !is_foreign {
-        // The tables were made first, so the first pages hold their roots.
         let mut ours = None;
-        for number in 1..=main.pages.min(64) {
+        for number in 1..=main.pages.min(ROOT_PAGES) {
             rows_of_page(&mut main, number, &mut |_, values| {
                 ours = ours.or(identity_of(values));
             });

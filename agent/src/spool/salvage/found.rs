@@ -73,7 +73,7 @@ pub(super) struct Found {
     pub(super) lane: Lane,
     pub(super) covered: Covered,
     /// Ranges that count as settled beyond what `known` says.
-    pub(super) beyond: Vec<(u64, u64)>,
+    pub(super) beyond: Covered,
     /// A row that closes it was kept.
     pub(super) closes: bool,
 }
@@ -95,7 +95,7 @@ impl Found {
         // Whatever of it is above `to` is what `to` does not say.
         let mut settled = Covered::default();
         settled.add(from, to);
-        for (start, end) in &self.beyond {
+        for (start, end) in &self.beyond.0 {
             settled.add(*start, *end);
         }
         let holes = settled.0.iter();
@@ -108,7 +108,7 @@ impl Found {
             })
             .collect();
         if closed && !self.closes {
-            let end = to.max(last.unwrap_or(0));
+            let end = settled.last().max(last).map_or(to, |last| last.max(to));
             match losses.last_mut() {
                 Some(lost) if lost.range.1 == end => lost.closes = true,
                 _ => losses.push(Lost {

@@ -2,6 +2,7 @@
 //! whole is there, and what is not is in a notice.
 
 mod flipped;
+mod keys;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
@@ -65,14 +66,18 @@ fn start(dir: &Path) -> Rig {
 }
 
 fn start_above(dir: &Path, floors: Floors) -> Rig {
+    start_with(dir, floors, Keys::default()).unwrap()
+}
+
+fn start_with(dir: &Path, floors: Floors, keys: Keys) -> Result<Rig, OpenError> {
     let (sender, replies) = mpsc::channel(REPLIES);
-    let (store, opening) = Store::start(dir, (&device(), floors, Keys::default()), sender).unwrap();
-    let found = opening.blocking_recv().unwrap().unwrap();
-    Rig {
+    let (store, opening) = Store::start(dir, (&device(), floors, keys), sender).unwrap();
+    let found = opening.blocking_recv().unwrap()?;
+    Ok(Rig {
         store,
         replies,
         found,
-    }
+    })
 }
 
 impl Rig {
@@ -418,7 +423,8 @@ fn a_salvage_cut_off_at_any_rename_is_finished_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let folder = Folder::lock(dir.path()).unwrap();
-    let device = (&device(), Floors::default(), &Salvaging::default());
+    let keys = Keys::default();
+    let device = (&device(), Floors::default(), &keys, &Salvaging::default());
     salvage(&folder, device, &Healing::default(), 0).unwrap();
     drop(folder);
     let whole = std::fs::read(dir.path().join("spool.db")).unwrap();

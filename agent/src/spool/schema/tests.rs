@@ -10,7 +10,12 @@ fn open(state: &Path, device: &DeviceId) -> Result<(Folder, Opened), OpenError> 
     let folder = Folder::lock(state)?;
     let opened = super::open(
         &folder,
-        (device, Floors::default(), &Salvaging::default()),
+        (
+            device,
+            Floors::default(),
+            &Keys::default(),
+            &Salvaging::default(),
+        ),
         &Healing::default(),
         false,
     )?;

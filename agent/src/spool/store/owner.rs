@@ -59,7 +59,7 @@ impl Owner {
             source,
         })?;
         let folder = Folder::lock(state_dir)?;
-        let to = (&device, floors, &salvaging);
+        let to = (&device, floors, packer.keys(), &salvaging);
         let opened = open(&folder, to, &Healing::default(), false)?;
         let refused = |source: rusqlite::Error| OpenError::Refused {
             path: folder.database(),
@@ -239,7 +239,12 @@ impl Owner {
     fn heal(&mut self, healing: &Healing) -> Result<(Depth, [BatchId; Lane::COUNT]), Trouble> {
         drop(self.opened.take());
         self.evicting.forget();
-        let to = (&self.device, self.floors, &self.salvaging);
+        let to = (
+            &self.device,
+            self.floors,
+            self.packer.keys(),
+            &self.salvaging,
+        );
         let opened = open(&self.folder, to, healing, true).map_err(|error| {
             match error {
                 OpenError::Stopped => tracing::warn!("{error}"),
@@ -269,18 +274,20 @@ fn found(opened: &Opened) -> rusqlite::Result<Found> {
 }
 
 /// Takes note of the key that seals from now on, and returns one that rows are sealed with and that is
-/// not here. Without rows there is none, and the others are forgotten.
+/// not here. Without rows there is none, and all others are forgotten.
 fn note_keys(connection: &Connection, keys: &Keys, rows: u64) -> rusqlite::Result<Option<KeyId>> {
     let noted = rows::keys(connection)?;
     let missing = noted.iter().find(|key| !keys.ids().any(|id| id == **key));
     if rows > 0 && missing.is_some() {
         return Ok(missing.copied());
     }
-    if missing.is_some() {
+    let current = keys.current();
+    let forgets = rows == 0 && noted.iter().any(|key| Some(*key) != current);
+    if forgets {
         connection.execute_batch("DELETE FROM sealing")?;
     }
-    match keys.current() {
-        Some(key) if !noted.contains(&key) || missing.is_some() => rows::note_key(connection, key)?,
+    match current {
+        Some(key) if forgets || !noted.contains(&key) => rows::note_key(connection, key)?,
         _ => {}
     }
     Ok(None)

@@ -115,3 +115,19 @@ fn a_batch_of_another_key_in_the_middle_waits_for_it() {
     ));
     rig.store.close();
 }
+
+#[test]
+fn an_old_key_is_forgotten_where_a_start_finds_no_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |current, old: &[u8]| Rig::with_keys(dir.path(), Keys::of(Some(current), old));
+    start(1, &[]).unwrap().store.close();
+    let mut rig = start(2, &[1]).unwrap();
+    rig.commit(Transaction {
+        rows: spooled(1..=1),
+        ..Transaction::default()
+    });
+    rig.store.close();
+    let mut rig = start(2, &[]).unwrap();
+    assert_eq!(rig.load(0, 1, 1000).0.len(), 1);
+    rig.store.close();
+}
