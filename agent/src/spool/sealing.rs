@@ -12,6 +12,9 @@
 //! - The id of a key is drawn from the key by SHA-256, so that a wrong key shows as what it is and
 //!   is not taken for damage.
 //!
+//! What was spooled before there was a key lies in the clear until it is delivered, and is wiped from the
+//! database's files when the spool is empty next (`store/vacuum.rs`).
+//!
 //! Not encrypted: names of streams, offsets and counts, and everything outside of the spool.
 
 use std::fmt;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::failure::{Failure, classify};
 use super::transaction::{Tools, write};
-use super::vacuum::{reusable_bytes, shrink};
+use super::vacuum::{Vacuum, reusable_bytes};
 use super::{Found, Request};
 use crate::checkpoint::Knowledge;
 use crate::spool::batch::Packer;
@@ -43,8 +43,7 @@ pub(super) struct Owner {
     salvaging: Salvaging,
     refusing: Refusing,
     evicting: Evicting,
-    /// The spool is empty, and its file not yet small.
-    shrinking: bool,
+    vacuum: Vacuum,
 }
 
 impl Owner {
@@ -77,6 +76,8 @@ impl Owner {
         seen.set(free);
         found.depth.room = free.map(|free| floors.room_in(free, reusable));
         let opened = Some(opened);
+        // Old ones, too: they are listed while a key is being done without.
+        let vacuum = Vacuum::new(found.depth.rows == 0, packer.keys().ids().next().is_some());
         let owner = Self {
             folder,
             device,
@@ -88,7 +89,7 @@ impl Owner {
             salvaging,
             refusing,
             evicting: Evicting::default(),
-            shrinking: found.depth.rows == 0,
+            vacuum,
         };
         Ok((owner, found))
     }
@@ -133,25 +134,26 @@ impl Owner {
                 break;
             }
         }
-        if let Some(opened) = &self.opened
-            && let Err(error) = rows::write_back(&opened.connection)
-        {
-            tracing::warn!(%error, "cannot write the spool's log back into it; the next start does");
+        if let Some(opened) = &mut self.opened {
+            self.vacuum.end(&mut opened.connection);
+            if let Err(error) = rows::write_back(&opened.connection) {
+                tracing::warn!(%error, "cannot write the spool's log back into it; the next start does");
+            }
         }
     }
 
     /// The next request; while there is none, free pages go back to the file system.
     fn next_request(&mut self, queue: &Receiver<Request>) -> Option<Request> {
-        while self.shrinking {
+        while self.vacuum.is_due() {
             match queue.try_recv() {
                 Ok(request) => return Some(request),
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            self.shrinking = self
-                .opened
-                .as_ref()
-                .is_some_and(|opened| shrink(&opened.connection));
+            match &mut self.opened {
+                Some(opened) => self.vacuum.step(&mut opened.connection),
+                None => break,
+            }
         }
         loop {
             match queue.recv_timeout(LOOK_EVERY) {
@@ -193,7 +195,8 @@ impl Owner {
                 return Err(failure.trouble("commit to the spool"));
             }
         };
-        self.shrinking = depth.rows == 0 && (self.shrinking || !transaction.deletes.is_empty());
+        self.vacuum
+            .committed(depth.rows, !transaction.deletes.is_empty());
         depth.room = room(&opened.connection);
         depth.written = disk::written();
         depth.evicted = self.evicting.evicted;

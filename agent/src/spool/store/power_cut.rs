@@ -13,7 +13,7 @@ use headwater_record::{Generation, Kind, StreamId};
 use rusqlite::Connection;
 
 use super::transaction::{Tools, write};
-use super::vacuum::shrink;
+use super::vacuum::Vacuum;
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{OpenGeneration, Origin};
@@ -105,7 +105,11 @@ impl Writer {
         let depth = write(&mut self.connection, tools, transaction, 0)
             .map_err(|failure| failure.trouble("write in a test"))?;
         if depth.rows == 0 {
-            while shrink(&self.connection) {}
+            let seals = self.packer.keys().current().is_some();
+            let mut vacuum = Vacuum::new(true, seals);
+            while vacuum.is_due() {
+                vacuum.step(&mut self.connection);
+            }
         }
         Ok(depth)
     }

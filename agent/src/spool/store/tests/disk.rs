@@ -151,7 +151,7 @@ fn giving_space_back_takes_no_more_than_a_step_besides() {
         owner.commit(&transaction).unwrap();
     }
     let (mut steps, mut peak) = (0, total());
-    while shrink(connection(&owner)) {
+    while shrink(connection(&owner), FREE_PAGES_KEPT) {
         (steps, peak) = (steps + 1, peak.max(total()));
     }
     // Each page has a header of 24 bytes in the log.

@@ -14,8 +14,21 @@ fn secretly(id: u64) -> Vec<(BatchId, Arc<Batch>)> {
 }
 
 fn shows(dir: &Path) -> bool {
-    let file = std::fs::read(dir.join("spool.db")).unwrap();
-    file.windows(SECRET.len()).any(|window| window == SECRET)
+    let mut files = std::fs::read_dir(dir).unwrap();
+    files.any(|file| {
+        let content = std::fs::read(file.unwrap().path()).unwrap();
+        let mut windows = content.windows(SECRET.len());
+        windows.any(|window| window == SECRET)
+    })
+}
+
+/// More than a page of what zstd cannot make shorter.
+fn at_length(id: u64) -> Vec<(BatchId, Arc<Batch>)> {
+    let mut rows = large(id..=id);
+    let batch = Arc::get_mut(&mut rows[0].1).unwrap();
+    batch.values.extend_from_slice(SECRET);
+    batch.entries[0].value_end = batch.values.len() as u32;
+    rows
 }
 
 #[test]
@@ -130,4 +143,55 @@ fn an_old_key_is_forgotten_where_a_start_finds_no_rows() {
     let mut rig = start(2, &[]).unwrap();
     assert_eq!(rig.load(0, 1, 1000).0.len(), 1);
     rig.store.close();
+}
+
+#[test]
+fn what_was_spooled_before_there_was_a_key_is_wiped_once_it_is_delivered() {
+    let plain = |dir: &Path, rows: Vec<_>| {
+        let mut rig = Rig::start(dir);
+        rig.commit(Transaction {
+            rows,
+            ..Transaction::default()
+        });
+        rig.store.close();
+        assert!(shows(dir));
+    };
+    let few: fn() -> Vec<_> = || secretly(1);
+    let many: fn() -> Vec<_> = || (1..=60).flat_map(secretly).chain(at_length(61)).collect();
+    for rows in [few, many] {
+        // Delivered before, or later.
+        let dir = tempfile::tempdir().unwrap();
+        plain(dir.path(), rows());
+        // As an earlier agent left it.
+        let database = Connection::open(dir.path().join("spool.db")).unwrap();
+        let delete = "PRAGMA secure_delete = OFF; DELETE FROM batch WHERE id > 0;
+            UPDATE depth SET n_rows = 0, stored_bytes = 0, data_bytes = 0";
+        database.execute_batch(delete).unwrap();
+        drop(database);
+        assert!(shows(dir.path()));
+        let sealing = || Rig::with_keys(dir.path(), Keys::of(Some(1), &[])).unwrap();
+        sealing().store.close();
+        assert!(!shows(dir.path()), "delivered before");
+
+        let dir = tempfile::tempdir().unwrap();
+        plain(dir.path(), rows());
+        let sealing = || Rig::with_keys(dir.path(), Keys::of(Some(1), &[])).unwrap();
+        sealing().store.close();
+        let mut rig = sealing();
+        rig.commit(Transaction {
+            rows: spooled(100..=100),
+            ..Transaction::default()
+        });
+        let deletes = rows().iter().map(|(id, _)| *id).collect();
+        rig.commit(Transaction {
+            deletes,
+            ..Transaction::default()
+        });
+        rig.commit(Transaction {
+            deletes: vec![BatchId(100)],
+            ..Transaction::default()
+        });
+        rig.store.close();
+        assert!(!shows(dir.path()), "delivered later");
+    }
 }
