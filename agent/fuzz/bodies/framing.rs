@@ -17,7 +17,7 @@ const LABELS: [&str; 8] = [
 ];
 
 fn rule(choice: u8) -> Option<Multiline> {
-    Some(match choice % 8 {
+    Some(match choice % 9 {
         0 => Multiline::Start("^[0-9]".parse().ok()?),
         1 => Multiline::Continue(r"^\s".parse().ok()?),
         2 => Multiline::End(";$".parse().ok()?),
@@ -25,6 +25,7 @@ fn rule(choice: u8) -> Option<Multiline> {
         4 => Multiline::Preset(Preset::Python),
         5 => Multiline::Preset(Preset::Go),
         6 => Multiline::Preset(Preset::Docker),
+        7 => Multiline::Preset(Preset::Cri),
         _ => return None,
     })
 }

@@ -169,6 +169,13 @@ mod tests {
 
     /// What `test` shows for a sample, and what it says.
     fn tested(source: &str, sample: &str) -> anyhow::Result<(Vec<serde_json::Value>, String)> {
+        tested_bytes(source, sample.as_bytes())
+    }
+
+    fn tested_bytes(
+        source: &str,
+        mut sample: &[u8],
+    ) -> anyhow::Result<(Vec<serde_json::Value>, String)> {
         let config = format!(
             "device = \"pi-7\"\n[kafka]\nbrokers = [\"localhost:9092\"]\ntopic = \"logs\"\n\
              [[file]]\nid = \"app\"\npaths = [\"/a\"]\nmax_line = \"1KiB\"\n{source}"
@@ -176,7 +183,7 @@ mod tests {
         let file = headwater_msk::config_file::parse(&config).unwrap();
         let plan = Plan::new(file, &Host::default()).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        test(&plan, "app", &mut sample.as_bytes(), &mut out, &mut err)?;
+        test(&plan, "app", &mut sample, &mut out, &mut err)?;
         let values = String::from_utf8(out)?;
         let values = values
             .lines()
@@ -215,6 +222,57 @@ mod tests {
             "6 lines: 4 records; 1 filtered, 2 repeats, 0 cut by the rate limit, 0 too large; \
              1 could not be parsed\n"
         );
+    }
+
+    #[test]
+    fn lines_that_a_container_runtime_tore_are_whole_and_redacted_across_the_tear() {
+        let cri = "multiline = { preset = \"cri\" }\n\
+                   [[file.process]]\nstep = \"redact\"\npattern = \"4111[0-9]+\"\n\
+                   [[file.process]]\nstep = \"parse\"\nformat = \"cri\"\n";
+        let file = [
+            &b"2026-11-24T08:15:00.1Z stdout P paid with 4111 \xc3"[..],
+            b"\n2026-11-24T08:15:00.2Z stdout P \xa9 4111",
+            b"\n2026-11-24T08:15:00.3Z stdout F 1111\n2026-11-24T08:15:00.4Z stderr F x\n",
+        ];
+        let sample = file.concat();
+        let (values, said) = tested_bytes(cri, &sample).unwrap();
+        let shown = |value: &serde_json::Value| {
+            let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+            (field("timestamp"), field("stream"), field("message"))
+        };
+        let record = |time: &str, stream: &str, message: &str| {
+            (time.to_owned(), stream.to_owned(), message.to_owned())
+        };
+        assert_eq!(
+            values.iter().map(shown).collect::<Vec<_>>(),
+            [
+                record(
+                    "2026-11-24T08:15:00.1Z",
+                    "stdout",
+                    "paid with 4111 \u{e9} [redacted]"
+                ),
+                record("2026-11-24T08:15:00.4Z", "stderr", "x"),
+            ]
+        );
+        assert!(values.iter().all(|value| value.get("partial").is_none()));
+        assert!(said.starts_with("2 lines: 2 records;"), "{said}");
+
+        let docker = cri.replace("cri", "docker");
+        let sample = "{\"log\":\"paid with 41\",\"stream\":\"stdout\",\"time\":\"t1\"}\n\
+                      {\"log\":\"111111\\n\",\"stream\":\"stdout\",\"time\":\"t2\"}\n";
+        let (values, _) = tested(&docker, sample).unwrap();
+        let expected = [record("t1", "stdout", "paid with [redacted]")];
+        assert_eq!(values.iter().map(shown).collect::<Vec<_>>(), expected);
+
+        // The bytes are those of the file, as long as nothing is covered.
+        let raw = "value = \"raw\"\nmultiline = { preset = \"cri\" }\n";
+        let sample = "2026-1T stdout P a\n2026-1T stdout F b\n";
+        let (values, _) = tested(raw, sample).unwrap();
+        assert_eq!(values, [serde_json::json!({"value": sample.trim_end()})]);
+        let raw = format!("{raw}[[file.process]]\nstep = \"redact\"\npattern = \"ab\"\n");
+        let (values, _) = tested(&raw, sample).unwrap();
+        let covered = serde_json::json!({"value": "2026-1T stdout F [redacted]"});
+        assert_eq!(values, [covered]);
     }
 
     #[test]

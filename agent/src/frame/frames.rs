@@ -2,13 +2,17 @@
 //! what is too long, and NUL runs, each with the exact span of bytes that it accounts for.
 //!
 //! An event is as many lines as belong together and fit `max_line`; what is longer goes in pieces
-//! of whole lines. Its text holds the line ends between its lines as they are in the file.
+//! of whole lines. Its text holds the line ends between its lines as they are in the file; where they
+//! are a container runtime's parts of one line, its text is that line.
+
+use std::borrow::Cow;
 
 use headwater_record::value::Piece;
 
 use super::encoding::{Encoding, Resolved, Text};
 use super::lines::{Bytes, LOOK_AHEAD, Rule, Shape, shape};
 use super::multiline::{Event, Multiline, PATTERN_BYTES, is_continued};
+use super::parts;
 
 /// How a source's files are framed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,7 +219,7 @@ impl<'a> Frames<'a> {
         let mut event = Event::new(rule, &look(self.without_bom(&of.bytes[..content])));
         loop {
             let behind = of.behind(len);
-            if behind.bytes.is_empty() && behind.closed {
+            if event.is_over() || behind.bytes.is_empty() && behind.closed {
                 return Some((content, len, false));
             }
             let there = behind.bytes.len();
@@ -240,7 +244,11 @@ impl<'a> Frames<'a> {
                     content: more,
                     len: more_len,
                 } if len + more <= max_line => {
-                    event.add(&look(&behind.bytes[..more]));
+                    let line = look(&behind.bytes[..more]);
+                    if !event.takes_whole(&line) {
+                        return Some((content, len, false));
+                    }
+                    event.add(&line);
                     (content, len) = (len + more, len + more_len);
                 }
                 // It may fit yet.
@@ -251,6 +259,17 @@ impl<'a> Frames<'a> {
                 _ => return Some((content, len, true)),
             }
         }
+    }
+
+    /// The text of a record's content.
+    fn text(&self, content: &'a [u8]) -> Text<'a> {
+        let mut text = self.rule.encoding.text(self.without_bom(content));
+        if let Some(Multiline::Preset(preset)) = self.framing.multiline
+            && let Some(line) = parts::join(preset, &text.bytes)
+        {
+            text.bytes = Cow::Owned(line);
+        }
+        text
     }
 
     fn without_bom<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
@@ -311,7 +330,7 @@ impl<'a> Iterator for Frames<'a> {
                 continued: self.is_continued(raw),
                 continues,
             },
-            text: self.rule.encoding.text(self.without_bom(raw)),
+            text: self.text(raw),
         };
         self.inside = self.rule.encoding.is_inside(&of.bytes[..len]);
         self.rest = self.rest.behind(len);

@@ -4,6 +4,7 @@
 //! - [`encoding`]: bytes into text, and where lines end in them.
 //! - [`lines`]: lines, pieces of long ones, NUL runs.
 //! - [`multiline`]: which lines belong together.
+//! - [`parts`]: parts of a line, as container runtimes write them, made into it.
 //! - [`frames`]: all of it over one chunk: what the reader asks.
 //!
 //! Framing replays: the same bytes from the same offset, with the same cuts, give the same records,
@@ -15,3 +16,4 @@ pub mod encoding;
 pub mod frames;
 pub mod lines;
 pub mod multiline;
+mod parts;

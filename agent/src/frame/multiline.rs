@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use regex_lite::{Regex, RegexBuilder};
 
+use super::parts::{self, Output};
+
 /// So much of a line tells whether it begins or continues an event, in bytes of the file.
 pub const PATTERN_BYTES: usize = 2048;
 /// Most that a compiled pattern may take, bytes.
@@ -67,9 +69,10 @@ pub enum Preset {
     Python,
     /// Panics and the goroutines after them.
     Go,
-    /// The files of a container runtime (CRI): `P` marks a part, `F` the last one.
+    /// The files of a container runtime (CRI): `P` marks a part, `F` the last one. Parts of one output
+    /// are made into the line that they are of: see [`super::parts`].
     Cri,
-    /// Docker's json-file: a part is an object whose `log` does not end with a line feed.
+    /// Docker's json-file: a part is an object whose `log` does not end with a line feed. The same.
     Docker,
 }
 
@@ -89,6 +92,8 @@ enum Trace {
     Yes,
     /// Behind the line that ends a traceback: another may be chained to it.
     Behind,
+    /// Behind a part of a line of this output: another is to come.
+    Part(Output),
 }
 
 impl Multiline {
@@ -108,25 +113,49 @@ impl<'a> Event<'a> {
             Multiline::End(pattern) => yes(!pattern.regex.is_match(line)),
             Multiline::Preset(Preset::Python) => yes(begins_traceback(line)),
             Multiline::Preset(Preset::Go) => yes(begins_panic(line)),
-            Multiline::Preset(Preset::Cri) => yes(is_cri_part(line)),
-            Multiline::Preset(Preset::Docker) => yes(is_docker_part(line)),
+            Multiline::Preset(Preset::Cri) => part(parts::cri_part(line)),
+            Multiline::Preset(Preset::Docker) => part(parts::unfinished_docker_part(line)),
         };
         Self { rule, trace }
     }
 
-    /// Whether a line that begins like this belongs to it.
+    /// Whether its last line is known to be there: whatever comes next is not its own.
+    pub(super) fn is_over(&self) -> bool {
+        let has_last = matches!(
+            self.rule,
+            Multiline::End(_) | Multiline::Preset(Preset::Cri | Preset::Docker)
+        );
+        has_last && self.trace == Trace::No
+    }
+
+    /// Whether a line that begins like this belongs to it, as far as its beginning tells.
     pub(super) fn takes(&self, line: &str) -> bool {
         match self.rule {
             Multiline::Start(pattern) => !pattern.regex.is_match(line),
             Multiline::Continue(pattern) => pattern.regex.is_match(line),
-            Multiline::End(_) | Multiline::Preset(Preset::Cri | Preset::Docker) => {
-                self.trace == Trace::Yes
+            Multiline::End(_) => self.trace == Trace::Yes,
+            // A line of the other output is between two parts, and none of them.
+            Multiline::Preset(Preset::Cri) => {
+                parts::cri_part(line).is_some_and(|part| self.trace == Trace::Part(part.output))
+            }
+            Multiline::Preset(Preset::Docker) => {
+                matches!(self.trace, Trace::Part(_)) && parts::begins_as_docker(line)
             }
             Multiline::Preset(Preset::Java) => goes_on_in_java(line),
             Multiline::Preset(Preset::Python) => self.python(line).0,
             Multiline::Preset(Preset::Go) => {
                 begins_panic(line) || self.trace == Trace::Yes && goes_on_in_go(line)
             }
+        }
+    }
+
+    /// Whether a line that it [takes](Self::takes) belongs to it, all of it known.
+    pub(super) fn takes_whole(&self, line: &str) -> bool {
+        match self.rule {
+            Multiline::Preset(Preset::Docker) => {
+                parts::docker_part(line).is_some_and(|part| self.trace == Trace::Part(part.output))
+            }
+            _ => true,
         }
     }
 
@@ -149,7 +178,7 @@ impl<'a> Event<'a> {
             Trace::Yes if line.starts_with([' ', '\t']) => (true, Trace::Yes),
             Trace::Yes => (!line.is_empty(), Trace::Behind),
             Trace::Behind => (line.is_empty() || is_chain, Trace::Behind),
-            Trace::No => (false, Trace::No),
+            Trace::No | Trace::Part(_) => (false, Trace::No),
         }
     }
 }
@@ -167,6 +196,11 @@ pub(super) fn is_continued(rule: &Multiline, line: &str) -> bool {
 
 fn yes(is_so: bool) -> Trace {
     if is_so { Trace::Yes } else { Trace::No }
+}
+
+fn part(part: Option<parts::Part>) -> Trace {
+    let unfinished = part.filter(|part| part.goes_on);
+    unfinished.map_or(Trace::No, |part| Trace::Part(part.output))
 }
 
 fn goes_on_in_java(line: &str) -> bool {
@@ -200,34 +234,6 @@ fn goes_on_in_go(line: &str) -> bool {
         || line.ends_with(')') && line.split_once('(').is_some_and(|(name, _)| !name.contains(' '))
 }
 
-/// `2026-11-24T08:15:00.123456789Z stdout P the first part of a long line`
-fn is_cri_part(line: &str) -> bool {
-    let mut words = line.splitn(4, ' ').skip(1);
-    matches!(words.next(), Some("stdout" | "stderr"))
-        && words
-            .next()
-            .is_some_and(|tags| tags.split(':').any(|tag| tag == "P"))
-}
-
-/// `{"log":"the first part of a long line","stream":"stdout","time":"…"}`
-fn is_docker_part(line: &str) -> bool {
-    let Some(log) = line.strip_prefix("{\"log\":\"") else {
-        return false;
-    };
-    let mut escaped = false;
-    let end = log.bytes().position(|byte| {
-        let is_end = byte == b'"' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        is_end
-    });
-    // An escaped line feed, not an escaped backslash and an n.
-    end.is_some_and(|end| {
-        let text = log[..end].strip_suffix('n').unwrap_or_default();
-        let backslashes = text.len() - text.trim_end_matches('\\').len();
-        backslashes % 2 == 0
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +243,8 @@ mod tests {
         let mut counts = Vec::new();
         let mut event: Option<Event<'_>> = None;
         for line in text.lines() {
-            if let Some(event) = event.as_mut().filter(|event| event.takes(line)) {
+            let takes = |event: &&mut Event<'_>| event.takes(line) && event.takes_whole(line);
+            if let Some(event) = event.as_mut().filter(takes) {
                 event.add(line);
                 *counts.last_mut().unwrap() += 1;
             } else {
@@ -299,13 +306,32 @@ mod tests {
 
     #[test]
     fn parts_of_container_runtimes_are_one_event() {
-        let cri = "t stdout P a\nt stdout P:x b\nt stdout F c\nt stderr F d\nno form\n";
-        assert_eq!(gather(&Multiline::Preset(Preset::Cri), cri), [3, 1, 1]);
-        let docker = "{\"log\":\"a\",\"stream\":\"stdout\"}\n{\"log\":\"b \\\"q\\\" \\n\",\"x\":1}\n\
-                      {\"log\":\"c\\\\n\",\"x\":1}\n{\"log\":\"d\\n\"}\nno form\n";
+        let cri = "2026-1T t P a\n2026-1T stdout P a\n2026-1T stdout P:x b\n2026-1T stdout F c\n\
+                   2026-1T stderr P d\n2026-1T stdout P e\nno form\n2026-1T stdout F:P f\n\
+                   2026-1T stdout F g\n";
+        assert_eq!(
+            gather(&Multiline::Preset(Preset::Cri), cri),
+            [1, 3, 1, 1, 1, 1, 1]
+        );
+        let docker = "{\"log\":\"a\",\"stream\":\"stdout\"}\n\
+                      {\"log\":\"b \\\"q\\\" \\n\",\"x\":1,\"stream\":\"stdout\"}\n\
+                      {\"log\":\"c\\\\n\",\"x\":1}\n{\"log\":\"d\\n\"}\n\
+                      {\"log\":\"e\",\"stream\":\"stderr\"}\n{\"log\":\"f\\n\",\"stream\":\"stdout\"}\n\
+                      {\"log\":\"g\"}\n{\"log\":\"torn\nno form\n";
         assert_eq!(
             gather(&Multiline::Preset(Preset::Docker), docker),
-            [2, 2, 1]
+            [2, 2, 1, 1, 1, 1, 1]
         );
+        let is_over = |rule: &Multiline, line: &str| Event::new(rule, line).is_over();
+        assert!(is_over(
+            &Multiline::Preset(Preset::Cri),
+            "2026-1T stdout F c"
+        ));
+        assert!(!is_over(
+            &Multiline::Preset(Preset::Cri),
+            "2026-1T stdout P c"
+        ));
+        assert!(is_over(&Multiline::End(pattern(";$")), "a;"));
+        assert!(!is_over(&Multiline::Preset(Preset::Go), "a"));
     }
 }

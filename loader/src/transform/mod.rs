@@ -9,7 +9,7 @@
 //! in = ["warn", "error"]
 //!
 //! [[transform]]
-//! step = "parse"             # json, logfmt, key_value, regex, syslog, cri, csv
+//! step = "parse"             # json, logfmt, key_value, regex, syslog, cri, docker, csv
 //! format = "logfmt"
 //! on_error = "dead_letter"   # here alone; mark (by default), ignore, drop
 //!

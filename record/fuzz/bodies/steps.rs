@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use headwater_record::escape;
 use headwater_record::steps::{Engine, Pattern, RESERVED, Row, StepFile, Steps};
 
-const PARSERS: [&str; 10] = [
+const PARSERS: [&str; 11] = [
     r#"{"step":"parse","format":"json"}"#,
     r#"{"step":"parse","format":"logfmt","numbers":["a"]}"#,
     r#"{"step":"parse","format":"key_value"}"#,
@@ -17,6 +17,7 @@ const PARSERS: [&str; 10] = [
     r#"{"step":"parse","format":"syslog_3164"}"#,
     r#"{"step":"parse","format":"syslog_5424"}"#,
     r#"{"step":"parse","format":"cri"}"#,
+    r#"{"step":"parse","format":"docker"}"#,
     r#"{"step":"parse","format":"csv","columns":["a","b","c"]}"#,
 ];
 

@@ -369,6 +369,33 @@ fn container_lines_and_comma_separated_ones() {
     assert!(parsed(&cri, "2016-10-06T00:17:09Z stdin F x").contains("parse_error"));
     assert!(parsed(&cri, "2016-10-06T00:17:09Z stdout X x").contains("parse_error"));
 
+    let docker = json!({"format": "docker"});
+    for (line, made) in [
+        (
+            r#"{"log":"the \"whole\" of it\n","stream":"stdout","time":"2016-10-06T00:17:09.6Z"}"#,
+            r#"{"timestamp":"2016-10-06T00:17:09.6Z","stream":"stdout","message":"the \"whole\" of it"}"#,
+        ),
+        (
+            r#"{"log":"a part ","stream":"stderr","attrs":{"tag":"x"},"time":"t"}"#,
+            r#"{"timestamp":"t","stream":"stderr","partial":true,"message":"a part ","attrs":{"tag":"x"}}"#,
+        ),
+        (
+            r#"{"log":"\r\n\n","message":1,"device":"evil"}"#,
+            r#"{"message":"\r\n","message_":1,"device_":"evil"}"#,
+        ),
+    ] {
+        assert_eq!(parsed(&docker, line), made);
+    }
+    for bad in [
+        "",
+        "[]",
+        r#"{"log":1}"#,
+        r#"{"message":"x"}"#,
+        r#"{"log":"a"} x"#,
+    ] {
+        assert!(parsed(&docker, bad).contains("parse_error"), "{bad}");
+    }
+
     let csv = json!({"format": "csv", "columns": ["at", "t", "text"], "separator": ";", "numbers": ["t"]});
     for (line, made) in [
         (
@@ -504,6 +531,7 @@ fn parsers() -> Vec<Steps> {
         parser(json!({"format": "syslog_3164"})),
         parser(json!({"format": "syslog_5424"})),
         parser(json!({"format": "cri"})),
+        parser(json!({"format": "docker"})),
         parser(json!({"format": "csv", "columns": ["a", "b"]})),
     ]
 }

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::frame::encoding::NUL_RUN;
 
+mod containers;
+
 /// A record as tests write it: end, text, `>` where it continues, `<` where it is continued, `0` for
 /// NULs.
 type Seen = (u64, Vec<u8>, &'static str);

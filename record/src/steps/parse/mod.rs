@@ -7,6 +7,7 @@
 //! { step = "parse", format = "regex", pattern = '^(?<method>\w+) (?<path>\S+)' }
 //! { step = "parse", format = "syslog" }               # RFC 5424 where it says so, else RFC 3164
 //! { step = "parse", format = "cri" }                  # containerd, CRI-O: time, stream, F or P
+//! { step = "parse", format = "docker" }               # Docker's json-file, named as cri's fields
 //! { step = "parse", format = "csv", columns = ["time", "level", "text"] }
 //! ```
 //!
@@ -15,8 +16,9 @@
 //! with it, unless `on_error` has it otherwise (`ignore`, `drop`; the loader's `dead_letter`). What is no
 //! text, or not there, is not parsed.
 
-mod cri;
+pub mod cri;
 mod csv;
+mod docker;
 mod key_value;
 mod logfmt;
 mod syslog;
@@ -54,6 +56,8 @@ pub enum Format {
     Syslog5424,
     /// The log of a Kubernetes container runtime.
     Cri,
+    /// Docker's json-file.
+    Docker,
     /// One row of comma-separated values (RFC 4180).
     Csv,
 }
@@ -128,6 +132,7 @@ enum Parser {
     Regex(Pattern),
     Syslog(syslog::Which),
     Cri,
+    Docker,
     Csv { columns: Vec<String>, separator: u8 },
 }
 
@@ -246,6 +251,7 @@ impl Parser {
             Format::Syslog3164 => Self::Syslog(syslog::Which::Rfc3164),
             Format::Syslog5424 => Self::Syslog(syslog::Which::Rfc5424),
             Format::Cri => Self::Cri,
+            Format::Docker => Self::Docker,
             Format::Csv => Self::Csv {
                 columns: columns(file)?,
                 separator: match file.separator.as_deref().unwrap_or(",").as_bytes() {
@@ -277,6 +283,7 @@ impl Parser {
             }
             Self::Syslog(which) => syslog::parse(text, *which),
             Self::Cri => cri::parse(text),
+            Self::Docker => docker::parse(text),
             Self::Csv { columns, separator } => csv::parse(text, columns, *separator),
         }
     }
