@@ -89,6 +89,9 @@ defaults! {
     "file.lane" FILE_LANE: Lane = Lane::Normal;
 
     /// Neither an alarm nor a trace.
+    "journal.lane" JOURNAL_LANE: Lane = Lane::Normal;
+
+    /// Neither an alarm nor a trace.
     "sensor.lane" SENSOR_LANE: Lane = Lane::Normal;
 
     /// Nothing that is there is left out unless somebody says so.

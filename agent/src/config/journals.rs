@@ -56,6 +56,7 @@ impl Check {
         }
         Some(JournalSource {
             units: source.units,
+            lane: source.lane.unwrap_or(defaults::JOURNAL_LANE),
             priority: source.priority,
             since: source.since,
             start_at: source.start_at.unwrap_or(defaults::JOURNAL_START_AT),
@@ -77,6 +78,7 @@ impl JournalSource {
         file::Journal {
             id: self.id.as_str().to_owned(),
             units: self.units.clone(),
+            lane: Some(self.lane),
             priority: self.priority.clone(),
             since: self.since.clone(),
             start_at: self.since.is_none().then_some(self.start_at),

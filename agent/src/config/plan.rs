@@ -124,6 +124,8 @@ pub struct JournalSource {
     pub id: SourceId,
     /// Which units; all where none is named.
     pub units: Vec<String>,
+    /// Which batches go before it, and which after.
+    pub lane: Lane,
     /// Which priorities, as journalctl takes them.
     pub priority: Option<String>,
     /// From when on, at the first start, as journalctl takes it.
@@ -252,7 +254,7 @@ impl Plan {
         let sensors = self.sensors.iter();
         let sensors = sensors.map(|sensor| (sensor.id.clone(), sensor.lane));
         let journals = self.journals.iter();
-        let journals = journals.map(|journal| (journal.id.clone(), Lane::default()));
+        let journals = journals.map(|journal| (journal.id.clone(), journal.lane));
         files.chain(sensors).chain(journals).collect()
     }
 

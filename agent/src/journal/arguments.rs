@@ -61,11 +61,13 @@ impl JournalSource {
 mod tests {
     use super::*;
     use crate::process::ProcessPlan;
+    use crate::spool::Lane;
 
     fn source(since: Option<&str>, start_at: StartAt) -> JournalSource {
         JournalSource {
             id: "journal".parse().unwrap(),
             units: vec!["a.service".into(), "b.service".into()],
+            lane: Lane::default(),
             priority: Some("err..alert".into()),
             since: since.map(str::to_owned),
             start_at,

@@ -18,6 +18,7 @@ use super::*;
 use crate::checkpoint::{FileIdentity, Marker, StoreStopped};
 use crate::config::file::StartAt;
 use crate::process::ProcessPlan;
+use crate::spool::Lane;
 
 const ID: &str = "739ad463348b4ceca5a9e69c95a3c93f";
 const OTHER: &str = "00000000000000000000000000000abc";
@@ -69,6 +70,7 @@ impl Rig {
             source: JournalSource {
                 id: "journal".parse().unwrap(),
                 units: Vec::new(),
+                lane: Lane::default(),
                 priority: None,
                 since: None,
                 start_at: StartAt::Beginning,

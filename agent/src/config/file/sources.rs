@@ -128,6 +128,9 @@ pub struct Journal {
     /// Which units; all where none is named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub units: Vec<String>,
+    /// Which batches go before it, and which after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
     /// Which priorities: this and what is worse, or a range (`"err..alert"`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,

@@ -49,7 +49,7 @@ fn the_effective_configuration_gives_the_same_plan() {
          [[sensor]]\nid = \"b\"\npaths = [\"/b\"]\nscale = 0.001\nunit = \"C\"\n\
          kind = \"csv\"\ncolumn = \"t\"\nseparator = \";\"\ndeadband = \"7%\"\nalign = true\njitter = \"1s\"\n\
          min = -40\nstale_after = \"5m\"\nrollup = {{ window = \"1m\", when = \"offline\" }}\n\
-         [[journal]]\nid = \"j\"\nunits = [\"a.service\"]\npriority = \"err\"\nsince = \"today\"\n\
+         [[journal]]\nid = \"j\"\nlane = \"low\"\nunits = [\"a.service\"]\npriority = \"err\"\nsince = \"today\"\n\
          fields = [\"_UID\"]\ndirectory = \"/j\"\n[[journal.process]]\nstep = \"redact\"\npattern = \"a\"\n\
          [[sensor]]\nid = \"c\"\nkind = \"one_wire\"\n\
          [[sensor]]\nid = \"d\"\ncommand = [\"/usr/bin/vcgencmd\", \"measure_temp\"]\ndeadband = \"0.1\"\n\
@@ -65,6 +65,18 @@ fn the_effective_configuration_gives_the_same_plan() {
     .unwrap();
     let text = toml::to_string(&first.effective()).unwrap();
     assert_eq!(plan(&text).unwrap(), first);
+}
+
+#[test]
+fn each_source_is_of_the_lane_that_it_names() {
+    let plan = plan(&format!(
+        "{KAFKA}[[file]]\nid = \"f\"\npaths = [\"/f\"]\n\
+         [[journal]]\nid = \"j\"\nlane = \"high\"\n[[journal]]\nid = \"k\"\n\
+         [[sensor]]\nid = \"s\"\npaths = [\"/s\"]\nlane = \"low\"\n"
+    ))
+    .unwrap();
+    let lanes: Vec<_> = plan.lanes().into_values().collect();
+    assert_eq!(lanes, [Lane::Normal, Lane::High, Lane::Normal, Lane::Low]);
 }
 
 #[test]
