@@ -28,7 +28,7 @@ pub enum Tail {
 pub enum Notice {
     /// The record's span will not come.
     Loss {
-        /// Why, as a short word that documentation lists.
+        /// Why, as a short word that documentation lists ("Notices" in `docs/agent.md`).
         reason: String,
         /// How many records the range had, where that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,8 @@ pub enum Notice {
     Filtered,
 }
 
-/// Reasons that the agent gives. A loader takes any, since it may be the older of the two.
+/// Reasons that the agent gives, each said by a comment that begins with what has it. A loader takes any,
+/// since it may be the older of the two. A test holds them against `docs/agent.md`.
 pub mod reason {
     /// Loss: no room in the RAM window, and the sample could not wait.
     pub const WINDOW_FULL: &str = "window-full";
@@ -77,6 +78,8 @@ pub mod reason {
     pub const STOPPED: &str = "stopped";
     /// Close: the agent ended without a word; the end of what a sensor gave is not known.
     pub const UNCLEAN: &str = "unclean";
+    /// Close: `check --connect` wrote a record to see whether it may. It is of a stream of its own.
+    pub const CHECKED: &str = "checked";
 }
 
 impl Notice {

@@ -1,6 +1,7 @@
 //! That the documents name everything that agent and loader say unasked (at `info` and above): an operator
-//! who finds it in the log finds it there.
+//! who finds it in the log finds it there. The same of the reasons that notices give.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -101,6 +102,71 @@ fn assert_documented(said: &[(PathBuf, String)], documents: &[&str], least: usiz
         "none of {documents:?} names these:\n{}",
         missing.join("\n")
     );
+}
+
+/// The reasons of notices, and what they stand in (`loss`, `close`), as `record/src/notice.rs` has them.
+fn reasons(code: &str) -> BTreeMap<String, Vec<&'static str>> {
+    let (_, module) = code.split_once("pub mod reason {").expect("the reasons");
+    let (module, _) = module.split_once("\n}\n").expect("its end");
+    let mut reasons = BTreeMap::new();
+    let mut comment = String::new();
+    for line in module.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            comment.push_str(text);
+        } else if let Some((_, value)) = line.split_once(": &str = \"") {
+            let (head, _) = comment.split_once(':').expect("what has it");
+            let head = head.to_lowercase();
+            let kinds = ["loss", "close"].into_iter();
+            let kinds = kinds.filter(|kind| head.contains(kind)).collect();
+            reasons.insert(value.trim_end_matches("\";").to_owned(), kinds);
+            comment.clear();
+        }
+    }
+    reasons
+}
+
+/// The same, as the table of "Notices" in `docs/agent.md` has them.
+fn reasons_of_the_page(page: &str) -> BTreeMap<String, Vec<&'static str>> {
+    let (_, section) = page.split_once("\n### Notices\n").expect("the section");
+    let (section, _) = section.split_once("\n## ").expect("another section");
+    let rows = section.split("\n### ").next().unwrap_or_default().lines();
+    let rows = rows.filter_map(|row| {
+        let mut cells = row.strip_prefix("| `")?.split(" | ");
+        let reason = cells.next()?.strip_suffix('`')?;
+        let notice = cells.next()?;
+        let kinds = ["loss", "close"].into_iter();
+        let has = |kind: &&str| notice.split([',', ' ']).any(|word| word == *kind);
+        let does_say = cells.filter(|cell| cell.len() > 5).count() == 2;
+        (reason != "reason").then(|| {
+            assert!(does_say, "{reason}: what happened, and what to do?");
+            (reason.to_owned(), kinds.filter(has).collect())
+        })
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_reason_of_a_notice_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = |name: &str| fs::read_to_string(root.join(name)).expect("a text of the project");
+    let code = reasons(&text("record/src/notice.rs"));
+    assert!(code.len() >= 15, "only {} were found", code.len());
+    assert!(code.values().all(|kinds| !kinds.is_empty()), "{code:?}");
+    assert_eq!(code, reasons_of_the_page(&text("docs/agent.md")));
+
+    // None is given that is not among them.
+    let mut files = Vec::new();
+    for folder in ["agent/src", "msk/src"] {
+        sources(&root.join(folder), &mut files);
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source");
+        let code = text.split("#[cfg(test)]\nmod tests {").next();
+        let file = file.strip_prefix(&root).expect("it is in the project");
+        let is_test = file.ends_with("tests.rs") || file.iter().any(|part| part == "tests");
+        let given = code.unwrap_or_default().contains("reason: \"");
+        assert!(is_test || !given, "{}: a reason of its own", file.display());
+    }
 }
 
 const LEVELS: [&str; 3] = ["info", "warn", "error"];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use headwater_msk::Cluster;
 use headwater_record::DeviceId;
 use headwater_record::headers::{KIND, SPAN, STREAM, SpanHeader};
-use headwater_record::notice::Tail;
+use headwater_record::notice::{Tail, reason};
 use headwater_record::value::ValueWriter;
 use headwater_record::{Generation, Kind, Notice, SourceId, Span, StreamId};
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -268,7 +268,7 @@ fn notice(device: &DeviceId) -> Result<(Vec<u8>, OwnedHeaders), Why> {
     let generation = getrandom::u64().map_err(|error| error.to_string())?;
     let span = SpanHeader::new(Generation(generation), Span::empty_at(0));
     let close = Notice::Close {
-        reason: "checked".to_owned(),
+        reason: reason::CHECKED.to_owned(),
         tail: Tail::Complete,
     };
     let mut value = Vec::new();
