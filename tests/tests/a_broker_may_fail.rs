@@ -2,58 +2,142 @@
 //! broker may die or be restarted in the middle, and nothing is lost or stored twice.
 
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{KIP_848, Loading};
 use headwater_tests::oracle::{Report, wait_until, wait_until_complete};
 use headwater_tests::outside::unique;
-use headwater_tests::s3::S3;
+use headwater_tests::process::{Loader, Process};
+use headwater_tests::s3::{Fault, Kind, Op, Request, S3};
 use headwater_tests::writer::Writer;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long brokers stand still: a loader waits 1 s for an answer, an agent 2 s, and the sessions of both groups are over.
+const HANG: Duration = Duration::from_secs(6);
+
+/// Two groups on one topic, one of each protocol, and a file that says when all of it has come to both.
+struct World<'a> {
+    loadings: [Loading<'a>; 2],
+    marks: Writer,
+}
+
+impl<'a> World<'a> {
+    fn new(kafka: &'a Kafka, s3: &'a S3, name: &str, marks: Writer) -> Self {
+        let classic = Loading::new(kafka, s3, name, 3);
+        let mut assigned = Loading::new(kafka, s3, name, 1).of(KIP_848);
+        assigned.topic.clone_from(&classic.topic);
+        Self {
+            loadings: [classic, assigned],
+            marks,
+        }
+    }
+
+    /// Loaders whose requests are not waited for as long as librdkafka does by itself: 60 s.
+    fn loaders(&self) -> [Process; 2] {
+        self.loadings.each_ref().map(|loading| {
+            let config = loading.config("[flush]\nage = \"300ms\"\n");
+            let patience = "[kafka.options]\n\"socket.timeout.ms\" = \"1000\"\n";
+            let config = config.replace("[kafka.options]\n", patience);
+            Loader::with(&config).envs(loading.s3.env()).start()
+        })
+    }
+
+    fn pass(&mut self, what: &str) {
+        self.marks.write(300);
+        let wanted: Vec<String> = self.marks.lines().collect();
+        wait_until(what, PATIENCE, || {
+            self.loadings.iter().all(|loading| {
+                let stored = loading.stored();
+                let found = stored
+                    .iter()
+                    .filter(|line| line.message.starts_with("marks:"));
+                found.count() >= wanted.len()
+            })
+        });
+    }
+
+    fn assert_exact(&self, other: &Writer) {
+        for loading in &self.loadings {
+            let all = [other, &self.marks];
+            wait_until_complete(&all, loading.s3, &loading.bucket, "data/", PATIENCE)
+                .assert_exact();
+        }
+    }
+}
+
 #[test]
-fn one_broker_killed_and_another_restarted_in_the_middle() {
+fn one_broker_killed_and_others_restarted_and_hung_in_the_middle() {
     let (kafka, s3) = (Kafka::start(3), S3::start());
-    let loading = Loading::new(&kafka, &s3, "failover", 3);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = |name: &str| folder.path().join(format!("{name}.log"));
-    let mut marks = Writer::new(log("marks"), "marks", 2);
+    let mut world = World::new(
+        &kafka,
+        &s3,
+        "failover",
+        Writer::new(log("marks"), "marks", 2),
+    );
     let paths = format!("{}/*.log", folder.path().display());
     let more = "[spool]\nafter = \"500ms\"\n";
-    let agent = loading.agent(&paths, more).start();
-    let loader = loading.start();
-    let mut pass = |what: &str| {
-        marks.write(300);
-        let wanted: Vec<String> = marks.lines().collect();
-        wait_until(what, PATIENCE, || {
-            let stored = loading.stored();
-            let found = stored
-                .iter()
-                .filter(|line| line.message.starts_with("marks:"));
-            found.count() >= wanted.len()
-        });
-    };
-    pass("all is stored with three brokers");
+    let agent = world.loadings[0].agent(&paths, more).start();
+    let loaders = world.loaders();
+    world.pass("all is stored with three brokers");
     // One file grows all the time, also while leaders move; the other says when they have moved. The
     // agent runs by now, and has ten seconds to find each file before it gets another name.
     let steady = Writer::new(log("steady"), "steady", 1)
         .rate(200)
         .in_background(2000);
-    pass("all is stored with a second file");
+    world.pass("all is stored with a second file");
     kafka.kill_node(0);
-    pass("all is stored while one of them is dead");
+    world.pass("all is stored while one of them is dead");
     kafka.restart();
     kafka.stop_node(1);
-    pass("all is stored while another is stopped");
+    world.pass("all is stored while another is stopped");
     kafka.restart();
-    pass("all is stored with three brokers again");
+    world.pass("all is stored with three brokers again");
+    // The third hangs: connections stay open, and whoever waits for it has to find out by himself.
+    kafka.pause_node(2);
+    world.pass("all is stored while the third hangs");
+    kafka.resume_node(2);
+    world.pass("all is stored once it goes on");
+    hang_with_commits_under_way(&kafka, &s3, &world);
+    world.pass("all is stored once all go on");
     let steady = steady.stop();
-    let all = [&steady, &marks];
-    wait_until_complete(&all, &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    world.assert_exact(&steady);
     assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
-    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
-    wait_until_complete(&all, &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
-    loading.assert_proven();
+    for loader in loaders {
+        assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    }
+    world.assert_exact(&steady);
+    for loading in &world.loadings {
+        loading.assert_proven();
+    }
+}
+
+/// All brokers hang while a batch of each group is being stored: the commits behind it are sent, time out, and lie unread
+/// until the brokers go on. Nobody knows meanwhile which of them will count.
+fn hang_with_commits_under_way(kafka: &Kafka, s3: &S3, world: &World<'_>) {
+    let slow = Kind::Delay(Duration::from_millis(1500));
+    let each = |wanted: &dyn Fn(&Request) -> bool| {
+        let requests = s3.requests();
+        world.loadings.iter().all(|loading| {
+            let mut of = requests.iter().filter(|one| one.bucket == loading.bucket);
+            of.any(wanted)
+        })
+    };
+    s3.forget_requests();
+    s3.fault(Fault::on(Op::Put, slow).for_keys_with("data/source="));
+    wait_until("an object of each group is on its way", PATIENCE, || {
+        each(&|one| one.fault == Some(slow) && one.status.is_none())
+    });
+    kafka.while_paused(|| {
+        s3.forget_requests();
+        s3.clear_faults();
+        let began = headwater_tests::clock::now();
+        wait_until("only the commit of each batch is left", PATIENCE, || {
+            each(&|one| one.key.contains("_headwater/state/") && one.status == Some(200))
+        });
+        std::thread::sleep(HANG.saturating_sub(began.elapsed()));
+    });
 }
 
 /// A record for each partition, by name.
