@@ -1,11 +1,13 @@
-//! What is asked of S3 beside the bytes, large objects in parts, and stores that cannot do it all.
+//! What is asked of S3 beside the bytes, large objects in parts, stores that cannot do it all, and what
+//! somebody else removes there meanwhile.
 
 use std::time::Duration;
 
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{Loading, page};
 use headwater_tests::oracle::wait_until;
+use headwater_tests::outside::free_address;
 use headwater_tests::s3::{Fault, Kind, Op, S3};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -112,6 +114,75 @@ fn large_objects_go_in_parts_and_a_crash_leaves_no_upload_behind() {
     assert!(s3.count(Op::CompleteMultipart) >= 3);
     assert_each_request_names_the_owner(&s3, &loading);
     loading.report(written).assert_exact();
+    loading.assert_proven();
+}
+
+/// A lifecycle rule took the upload while its parts were on their way: the object is begun anew.
+#[test]
+fn an_upload_that_is_gone_in_the_middle_is_begun_anew() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "gone", 1);
+    let config = "path = \"\"\ncompression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\n\
+                  [flush]\nage = \"60s\"\nrecords = 70\n";
+    let (records, written) = lines(70, 80_000);
+    let slow = Kind::Delay(Duration::from_secs(1));
+    s3.fault(Fault::on(Op::UploadPart, slow).times(1));
+    kafka.produce(&loading.topic, records);
+    let loader = loading.loader(config).start();
+    wait_until("a part is on its way", PATIENCE, || {
+        s3.count(Op::UploadPart) > 0
+    });
+    s3.lose_uploads(&loading.bucket);
+    wait_until("all is stored", PATIENCE, || {
+        loading.report(written.clone()).lost.is_empty()
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let met = s3.requests().into_iter();
+    let mut met = met.filter(|one| one.op == Op::UploadPart && one.status == Some(404));
+    assert!(met.next().is_some(), "the upload was there");
+    assert_eq!(s3.count(Op::CreateMultipart), 2);
+    assert_eq!(s3.unfinished_uploads(&loading.bucket), Vec::<String>::new());
+    loading.report(written).assert_exact();
+    loading.assert_proven();
+}
+
+/// Somebody deleted the bucket while it was loaded into, and made it anew: the loader waits, says why, and goes on.
+/// What lay in it is gone; what came since is stored once, also by a loader that is started behind that.
+#[test]
+fn a_bucket_that_is_deleted_and_made_anew_is_waited_for() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "bucket", 1);
+    let listen = free_address();
+    let config = format!("[flush]\nage = \"300ms\"\n[http]\nlisten = \"{listen}\"\n");
+    let (records, lines) = lines(90, 10);
+    let mut records = records.into_iter();
+    let mut give = || {
+        let some: Vec<Record> = records.by_ref().take(30).collect();
+        kafka.produce(&loading.topic, some);
+    };
+    let stored = |what: &str, lines: &[String]| {
+        wait_until(what, PATIENCE, || {
+            loading.report(lines.iter().cloned()).lost.is_empty()
+        });
+    };
+    give();
+    let loader = loading.loader(&config).start();
+    stored("the first are stored", &lines[..30]);
+    s3.lose_bucket(&loading.bucket);
+    give();
+    wait_until("it says what is wrong", PATIENCE, || {
+        page(&listen, "/readyz").is_some_and(|(status, said)| {
+            status == 503 && said.contains("the bucket does not exist")
+        })
+    });
+    s3.bucket(&loading.bucket);
+    stored("what waited is stored", &lines[30..60]);
+    loader.kill9();
+    give();
+    let loader = loader.restart();
+    stored("what came behind it is stored", &lines[30..]);
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(lines[30..].iter().cloned()).assert_exact();
     loading.assert_proven();
 }
 

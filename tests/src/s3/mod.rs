@@ -221,6 +221,16 @@ impl S3 {
         uploads.map(|(key, _)| key).collect()
     }
 
+    /// Removes the unfinished uploads of a bucket, as a lifecycle rule does. Our server only.
+    pub fn lose_uploads(&self, bucket: &str) {
+        self.ours().store.lose_uploads(bucket);
+    }
+
+    /// Deletes a bucket with all that lies in it; [`bucket`](Self::bucket) makes it anew. Our server only.
+    pub fn lose_bucket(&self, bucket: &str) {
+        self.ours().store.lose_bucket(bucket);
+    }
+
     /// Writes an object: a lookup table, a configuration.
     pub fn put(&self, bucket: &str, key: &str, bytes: impl Into<Vec<u8>>) {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());

@@ -268,6 +268,19 @@ impl Store {
         Ok(())
     }
 
+    /// Removes a bucket with all that lies in it.
+    pub(super) fn lose_bucket(&self, name: &str) {
+        let mut inner = self.lock();
+        inner.buckets.remove(name);
+        inner.uploads.retain(|_, upload| upload.bucket != name);
+    }
+
+    /// Removes a bucket's unfinished uploads.
+    pub(super) fn lose_uploads(&self, bucket: &str) {
+        let mut inner = self.lock();
+        inner.uploads.retain(|_, upload| upload.bucket != bucket);
+    }
+
     /// Returns a bucket's unfinished uploads: key and id.
     pub(super) fn uploads(&self, bucket: &str) -> Vec<(String, String)> {
         let inner = self.lock();
