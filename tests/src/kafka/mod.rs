@@ -208,6 +208,18 @@ impl Kafka {
         crate::oracle::wait_until("the topic is made anew", CALL_TIMEOUT, made);
     }
 
+    /// Deletes a group with its offsets, once nobody is in it any more.
+    pub fn delete_group(&self, group: &str) {
+        let deleted = || -> Result<()> {
+            let options = AdminOptions::new().operation_timeout(Some(CALL_TIMEOUT));
+            for result in wait_for(self.admin()?.delete_groups(&[group], &options))? {
+                result.map_err(|(_, code)| anyhow::anyhow!("the broker answers {code}"))?;
+            }
+            Ok(())
+        };
+        crate::oracle::wait_until("the group is deleted", CALL_TIMEOUT, || deleted().is_ok());
+    }
+
     /// Deletes every record that a partition has now, as retention does.
     pub fn delete_records(&self, topic: &str, partition: i32) {
         let deleted = || -> Result<()> {
