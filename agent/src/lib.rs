@@ -45,5 +45,6 @@ pub mod spool;
 
 pub mod admin;
 pub mod crash;
+pub mod hardware;
 pub mod supervise;
 pub mod systemd;

@@ -264,6 +264,7 @@ mod tests {
 
     use super::*;
     use crate::batch::{Batch, Entry};
+    use crate::hardware::Marks;
     use crate::spool::disk::Floors;
     use crate::spool::store::{REPLIES, Store};
     use crate::spool::{BatchId, Transaction};
@@ -288,7 +289,12 @@ mod tests {
     /// A spool with 1200 batches of one source and one, of a higher lane, of another.
     fn spool(dir: &Path, keys: Keys) -> (Store, mpsc::Receiver<crate::spool::Reply>) {
         let (sender, mut replies) = mpsc::channel(REPLIES);
-        let to = (&"d".parse().unwrap(), Floors::default(), keys);
+        let to = (
+            &"d".parse().unwrap(),
+            Floors::default(),
+            keys,
+            Marks::default(),
+        );
         let (store, opening) = Store::start(dir, to, sender).unwrap();
         opening.blocking_recv().unwrap().unwrap();
         let mut rows: Vec<_> = (1..=1200).map(|n| (BatchId(n), batch("app", n))).collect();

@@ -263,6 +263,19 @@ pub(super) fn end(open: &Connection, generation: Generation) -> rusqlite::Result
     })
 }
 
+/// A generation goes on under another name: nothing is to come under this one any more. Where the spool holds rows
+/// its own stays, without its file, until they are delivered.
+pub(super) fn leave(
+    open: &Connection,
+    generation: Generation,
+    empty: bool,
+) -> rusqlite::Result<()> {
+    update(open, generation, |known| known.closed = true)?;
+    open.prepare_cached(include_str!("sql/nameless.sql"))?
+        .execute([generation.0.cast_signed()])?;
+    if empty { end(open, generation) } else { Ok(()) }
+}
+
 /// Lets go of closed files that are too many to be kept in mind: those that were changed last stay, of those that were
 /// changed before `now_ms`. Once a transaction: it looks at all of them.
 pub(super) fn trim(open: &Connection, now_ms: u64) -> rusqlite::Result<()> {

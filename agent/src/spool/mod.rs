@@ -22,12 +22,14 @@
 //!
 //! This file holds what passes the border to [`crate::delivery`]: plain data.
 
+mod anew;
 pub mod batch;
 pub mod boot;
 pub mod disk;
 mod evict;
 mod folder;
 mod generations;
+mod hardware;
 mod pages;
 pub mod peek;
 pub mod read;

@@ -45,7 +45,7 @@ use super::generations::{self, Known};
 use super::pages::{Image, Value, rows_of_page};
 use super::rows::{self, Lost};
 use super::sealing::{KeyId, Keys, id_of};
-use super::{BatchId, Healing, Lane, schema, usage};
+use super::{BatchId, Healing, Lane, hardware, schema, usage};
 use crate::batch::Batch;
 
 /// Rows of one transaction of the new database.
@@ -205,6 +205,13 @@ impl Salvage {
     /// Keeps a row, if it is one of ours and whole.
     fn take(&mut self, id: i64, values: &[Value<'_>]) {
         match values.len() {
+            3 => {
+                if let Some(mark) = hardware::of_page(id, values)
+                    && let Err(error) = hardware::add(&self.database, mark)
+                {
+                    self.failed = Some(error);
+                }
+            }
             4 => {
                 if let Some(used) = usage::of_page(id, values)
                     && let Err(error) = usage::write(&self.database, &[used])

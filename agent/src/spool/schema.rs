@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::salvage::{self, SalvageError, Salvaged, Salvaging};
 use super::sealing::{KeyId, Keys};
 use super::store::classify as trouble_of;
-use super::{Healing, Lane, Trouble, generations, usage};
+use super::{Healing, Lane, Trouble, generations, hardware, usage};
 use crate::clock;
 
 /// "hwsp": so that `file` and we know whose database it is.
@@ -23,7 +23,11 @@ const APPLICATION_ID: i64 = 0x6877_7370;
 const VERSION: i64 = 2;
 const SCHEMA: &str = include_str!("sql/schema.sql");
 /// Tables that came later, made where they are missing: an earlier agent passes them over.
-const LATER: [&str; 2] = [usage::SCHEMA, include_str!("sql/sealing.sql")];
+const LATER: [&str; 3] = [
+    usage::SCHEMA,
+    include_str!("sql/sealing.sql"),
+    hardware::SCHEMA,
+];
 /// Bytes of a page. A batch is a chain of pages of its own, so small ones leave little of the last one
 /// empty, and a checkpoint changes one: with 4096, an outage wrote a quarter more to the flash, and a
 /// quiet device half as much again (docs/benchmarks.md).
@@ -420,6 +424,7 @@ fn check(connection: &Connection, path: &Path) -> Result<u64, Refusal> {
     let identity = identity.cast_unsigned();
     generations::all(connection, identity).map_err(error)?;
     usage::all(connection).map_err(error)?;
+    hardware::all(connection).map_err(error)?;
     super::rows::keys(connection).map_err(error)?;
     for lane in Lane::ALL {
         for direction in ["ASC", "DESC"] {

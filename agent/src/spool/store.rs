@@ -26,6 +26,7 @@ use super::schema::OpenError;
 use super::sealing::Keys;
 use super::{BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, Used};
 use crate::checkpoint::Knowledge;
+use crate::hardware::Marks;
 
 /// One transaction and one load of delivery's, one change of each source thread, and some air.
 const QUEUE: usize = 16;
@@ -77,14 +78,15 @@ pub struct Store {
 
 impl Store {
     /// Starts the thread, which opens the spool of `state_dir` (salvaging it where it is damaged,
-    /// in the name of `device`), says what it found, and then answers to `replies` (of [`REPLIES`]
+    /// in the name of `device`; drawing generations anew where it was made on other hardware than `present`),
+    /// says what it found, and then answers to `replies` (of [`REPLIES`]
     /// places). A salvage of gigabytes takes minutes.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub fn start(
         state_dir: &Path,
-        (device, floors, keys): (&DeviceId, Floors, Keys),
+        (device, floors, keys, present): (&DeviceId, Floors, Keys, Marks),
         replies: mpsc::Sender<Reply>,
     ) -> io::Result<(Self, Opening)> {
         let (requests, queue) = sync_channel(QUEUE);
@@ -102,7 +104,8 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || {
-                let (told, owner) = match Owner::open(&state_dir, (device, floors, keys), held) {
+                let to = (device, floors, keys, present);
+                let (told, owner) = match Owner::open(&state_dir, to, held) {
                     Ok((owner, found)) => (tell.send(Ok(found)), Some(owner)),
                     Err(error) => (tell.send(Err(error)), None),
                 };

@@ -11,6 +11,7 @@ use super::{Signals, StartError};
 use crate::clock;
 use crate::config::Plan;
 use crate::delivery::backoff::{Backoff, Jitter};
+use crate::hardware;
 use crate::spool::Reply;
 use crate::spool::salvage::Progress as Salvage;
 use crate::spool::sealing::Keys;
@@ -38,7 +39,8 @@ pub(super) async fn open(
         {
             tracing::info!(%key, "batches in the spool are sealed");
         }
-        let to = (&plan.device, plan.spool.floors, keys);
+        let present = hardware::present(&plan.state_dir);
+        let to = (&plan.device, plan.spool.floors, keys, present);
         let (store, mut opening) =
             Store::start(&plan.state_dir, to, reply).map_err(|source| StartError::Thread {
                 thread: "store",

@@ -8,6 +8,7 @@ use super::sources::Part;
 use super::*;
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::config::{ConfigFile, Host};
+use crate::hardware::Marks;
 use crate::spool::sealing::Keys;
 use crate::spool::store::{Found, REPLIES, Store};
 use crate::stop::Stop;
@@ -31,7 +32,12 @@ fn plan_of(dir: &Path, text: &str) -> Plan {
 /// The plan's spool, without an agent.
 fn opened(plan: &Plan) -> (Store, Found, mpsc::Receiver<Reply>) {
     let (reply, replies) = mpsc::channel(REPLIES);
-    let to = (&plan.device, plan.spool.floors, Keys::default());
+    let to = (
+        &plan.device,
+        plan.spool.floors,
+        Keys::default(),
+        Marks::default(),
+    );
     let (store, opening) = Store::start(&plan.state_dir, to, reply).unwrap();
     (store, opening.blocking_recv().unwrap().unwrap(), replies)
 }

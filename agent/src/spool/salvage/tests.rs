@@ -16,6 +16,7 @@ use super::found::Covered;
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
+use crate::hardware::Marks;
 use crate::spool::disk::Floors;
 use crate::spool::schema::OpenError;
 use crate::spool::sealing::Keys;
@@ -71,7 +72,8 @@ fn start_above(dir: &Path, floors: Floors) -> Rig {
 
 fn start_with(dir: &Path, floors: Floors, keys: Keys) -> Result<Rig, OpenError> {
     let (sender, replies) = mpsc::channel(REPLIES);
-    let (store, opening) = Store::start(dir, (&device(), floors, keys), sender).unwrap();
+    let to = (&device(), floors, keys, Marks::default());
+    let (store, opening) = Store::start(dir, to, sender).unwrap();
     let found = opening.blocking_recv().unwrap()?;
     Ok(Rig {
         store,
@@ -466,7 +468,12 @@ fn a_salvage_says_how_far_it_is_and_a_stop_leaves_it_to_the_next_start() {
     file.write_all_at(&[0; 16], 0).unwrap();
     file.set_len(HUGE).unwrap();
     let (sender, _replies) = mpsc::channel(REPLIES);
-    let to = (&device(), Floors::default(), Keys::default());
+    let to = (
+        &device(),
+        Floors::default(),
+        Keys::default(),
+        Marks::default(),
+    );
     let (store, mut opening) = Store::start(dir.path(), to, sender).unwrap();
     let begun = loop {
         match store.salvage() {
@@ -630,7 +637,7 @@ fn damage_that_shows_later_is_healed_while_it_runs() {
     rows::write_back(&database).unwrap();
     drop(database);
     let mut main = std::fs::read(&path).unwrap();
-    for page in 20..40 {
+    for page in 21..41 {
         main[page * schema::PAGE_BYTES..][..8].fill(0xff);
     }
     std::fs::write(&path, main).unwrap();

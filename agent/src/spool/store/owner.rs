@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
-use headwater_record::DeviceId;
+use headwater_record::{DeviceId, Generation};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::mpsc;
 
@@ -14,6 +14,8 @@ use super::transaction::{Tools, write};
 use super::vacuum::{Vacuum, reusable_bytes};
 use super::{Found, Request};
 use crate::checkpoint::Knowledge;
+use crate::hardware::{Kind, Marks};
+use crate::spool::anew::{self, Moved};
 use crate::spool::batch::Packer;
 use crate::spool::disk::{self, Floors, Free, Seen};
 use crate::spool::evict::Evicting;
@@ -50,7 +52,7 @@ impl Owner {
     /// Opens the spool, salvages it where it is damaged, and says what it holds.
     pub(super) fn open(
         state_dir: &Path,
-        (device, floors, keys): (DeviceId, Floors, Keys),
+        (device, floors, keys, present): (DeviceId, Floors, Keys, Marks),
         (markers, seen, salvaging, refusing): (Markers, Seen, Salvaging, Refusing),
     ) -> Result<(Self, Found), OpenError> {
         let packer = Packer::new(Arc::new(keys)).map_err(|source| OpenError::Directory {
@@ -59,12 +61,13 @@ impl Owner {
         })?;
         let folder = Folder::lock(state_dir)?;
         let to = (&device, floors, packer.keys(), &salvaging);
-        let opened = open(&folder, to, &Healing::default(), false)?;
+        let mut opened = open(&folder, to, &Healing::default(), false)?;
         let refused = |source: rusqlite::Error| OpenError::Refused {
             path: folder.database(),
             trouble: classify(&source),
             source: source.into(),
         };
+        look_at_hardware(&mut opened, &present).map_err(refused)?;
         let mut found = found(&opened).map_err(refused)?;
         let missing = note_keys(&opened.connection, packer.keys(), found.depth.rows);
         if let Some(key) = missing.map_err(refused)? {
@@ -264,6 +267,23 @@ impl Owner {
         self.opened = Some(opened);
         Ok((found.depth, found.last))
     }
+}
+
+/// Draws generations anew where the spool was made on other hardware, and says so.
+fn look_at_hardware(opened: &mut Opened, present: &Marks) -> rusqlite::Result<()> {
+    let draw = || getrandom::u64().map(Generation);
+    let moved = anew::look(&mut opened.connection, opened.identity, present, draw)?;
+    if let Some(Moved { kinds, generations }) = moved {
+        let kinds: Vec<_> = kinds.into_iter().map(Kind::name).collect();
+        tracing::warn!(
+            generations,
+            "the state directory was last used on other hardware ({} differs): its files go on under new generations, \
+             from where they were settled; where several devices are made from one image, let each have its own \
+             device name, and make the image without a state directory",
+            kinds.join(", ")
+        );
+    }
+    Ok(())
 }
 
 fn found(opened: &Opened) -> rusqlite::Result<Found> {

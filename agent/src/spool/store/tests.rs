@@ -1,5 +1,6 @@
 //! The store on a real database in a directory of its own.
 
+mod anew;
 mod batches;
 mod disk;
 mod eviction;
@@ -37,8 +38,16 @@ impl Rig {
     }
 
     fn with_keys(dir: &Path, keys: Keys) -> Result<Self, OpenError> {
+        Self::open(dir, (keys, Marks::default()))
+    }
+
+    fn on(dir: &Path, hardware: Marks) -> Self {
+        Self::open(dir, (Keys::default(), hardware)).unwrap()
+    }
+
+    fn open(dir: &Path, (keys, hardware): (Keys, Marks)) -> Result<Self, OpenError> {
         let (sender, replies) = mpsc::channel(REPLIES);
-        let to = (&"d".parse().unwrap(), Floors::default(), keys);
+        let to = (&"d".parse().unwrap(), Floors::default(), keys, hardware);
         let (store, opening) = Store::start(dir, to, sender).unwrap();
         let mut found = opening.blocking_recv().unwrap()?;
         // Others use the disk, too: what it has free is no matter of these tests.
@@ -149,7 +158,12 @@ fn file(path: &[u8]) -> FileIdentity {
 fn owner(dir: &Path) -> Owner {
     Owner::open(
         dir,
-        ("d".parse().unwrap(), Floors::default(), Keys::default()),
+        (
+            "d".parse().unwrap(),
+            Floors::default(),
+            Keys::default(),
+            Marks::default(),
+        ),
         (
             Markers::default(),
             Seen::default(),
