@@ -446,10 +446,12 @@ impl Window {
     }
 
     /// The spool was salvaged, and ends with `last` now. It is read anew from behind `before`, where its
-    /// rows begin: some may be there again that were delivered and deleted.
+    /// rows begin: some may be there again that were delivered and deleted, also in earlier runs, with ids that
+    /// this one has not come to yet.
     pub(super) fn healed(&mut self, before: BatchId, last: BatchId) {
         self.load_after = before;
         self.spool_last = self.spool_last.max(last);
+        self.next = self.next.max(last.next());
     }
 
     /// Rows that are to be loaded before anything behind them is sent: behind the first, up to and

@@ -16,8 +16,8 @@ pub(super) fn stored_bytes(row: &Row) -> i64 {
     i64::try_from(row.blob.len() + row.stream.len()).unwrap_or(i64::MAX)
 }
 
-/// Enters a batch and returns what it takes of `spool.max_bytes`; nothing where it is there
-/// already (a commit that failed after it had taken effect, done again).
+/// Enters a batch and returns what it takes of `spool.max_bytes`; nothing where its id is there
+/// already (a commit that failed after it had taken effect, done again: see [`is_there`]).
 pub(super) fn insert(
     open: &Connection,
     row: &Row,
@@ -43,6 +43,14 @@ pub(super) fn insert(
             row.blob,
         ])?;
     Ok((new == 1).then_some(stored))
+}
+
+/// Whether the row of this id is of the same range.
+pub(super) fn is_there(open: &Connection, row: &Row) -> rusqlite::Result<bool> {
+    let same = "SELECT EXISTS (SELECT 1 FROM batch WHERE id = ?1 AND generation = ?2 AND start = ?3 AND \"end\" = ?4)";
+    let range = [row.id.0, row.generation.0, row.start, row.end].map(u64::cast_signed);
+    open.prepare_cached(same)?
+        .query_row(range, |row| row.get(0))
 }
 
 /// How the sums of a lane change.

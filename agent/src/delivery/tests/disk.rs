@@ -120,6 +120,24 @@ fn a_damaged_database_is_salvaged_and_then_gone_on_with() {
 }
 
 #[test]
+fn ids_go_on_behind_all_that_a_salvage_brings_back() {
+    let mut rig = Rig::new(settings());
+    rig.queue();
+    rig.wait(2000);
+    rig.apply(Event::Store(Reply::CommitFailed(Trouble::Damaged)));
+    // Of an earlier run that was salvaged, too.
+    let last = [BatchId(1 << 30), BatchId(1 << 60), BatchId(2 << 60)];
+    let depth = Depth {
+        rows: 1,
+        bytes: 100,
+        ..Depth::default()
+    };
+    rig.apply(Event::Store(Reply::Healed { depth, last }));
+    rig.queue();
+    assert_eq!(rig.delivery.last_queued()[0], last[0].next());
+}
+
+#[test]
 fn a_row_that_a_salvage_brings_back_is_sent_again_and_deleted() {
     let mut rig = Rig::over(settings(), 1);
     rig.apply(Event::Tick);

@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::failure::Failure;
 use crate::crash;
-use crate::spool::batch::{Kinds, Packer};
+use crate::spool::batch::{Kinds, Packer, Row};
 use crate::spool::evict::{self, Evicting};
 use crate::spool::registry::Markers;
 use crate::spool::{Depth, Transaction, generations, rows, usage};
@@ -49,8 +49,8 @@ pub(super) fn write(
         }
     }
     for (row, plain_bytes) in &packed {
-        let stored = rows::insert(&open, row, *plain_bytes, now_ms)?;
-        sums[row.id.lane().index()].put(stored, row.kinds.has(Kinds::DATA));
+        let sum = &mut sums[row.id.lane().index()];
+        enter(&open, (row, *plain_bytes), sum, now_ms)?;
     }
     let mut closed = Vec::new();
     for id in &transaction.deletes {
@@ -94,4 +94,21 @@ pub(super) fn write(
         crash::point("spool-after-commit");
     }
     Ok(depth)
+}
+
+/// Enters a row. Where another batch has its id, that one is of an earlier run, which began with the same
+/// ids: it was delivered and deleted, a salvage has brought it back, and it gives way.
+fn enter(
+    open: &Connection,
+    (row, plain_bytes): (&Row, u64),
+    sum: &mut rows::Change,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    let mut stored = rows::insert(open, row, plain_bytes, now_ms)?;
+    if stored.is_none() && !rows::is_there(open, row)? {
+        sum.take(rows::delete(open, row.id)?);
+        stored = rows::insert(open, row, plain_bytes, now_ms)?;
+    }
+    sum.put(stored, row.kinds.has(Kinds::DATA));
+    Ok(())
 }

@@ -76,6 +76,27 @@ fn a_row_committed_twice_is_there_once() {
     rig.store.close();
 }
 
+/// In an earlier run: a salvage brings back what was delivered, and ids begin anew where the spool was empty.
+#[test]
+fn a_row_gives_way_to_another_batch_of_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let before = rig.commit(Transaction {
+        rows: vec![(BatchId(1), batch(10, &[Kind::Data; 9]))],
+        ..Transaction::default()
+    });
+    let after = rig.commit(Transaction {
+        rows: vec![(BatchId(1), batch(200, &[Kind::Loss]))],
+        ..Transaction::default()
+    });
+    let (loaded, ..) = rig.load(0, 1, 1000);
+    let starts: Vec<_> = loaded.iter().map(|(_, batch)| batch.start).collect();
+    assert_eq!(starts, [200]);
+    assert_eq!((after.rows, after.data_bytes[0]), (1, 0));
+    assert!(after.bytes < before.bytes, "{after:?}");
+    rig.store.close();
+}
+
 #[test]
 fn a_row_that_is_whole_and_unreadable_becomes_a_notice_of_its_range() {
     let dir = tempfile::tempdir().unwrap();
