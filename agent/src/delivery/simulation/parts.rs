@@ -7,7 +7,7 @@ use headwater_record::span::SpanSet;
 use headwater_record::{Generation, Kind, Ledger, Notice, Span, StreamId, Verdict};
 
 use super::super::backoff::Jitter;
-use super::super::evict::give_up;
+use super::super::evict::{give_up, loss};
 use crate::batch::{Batch, Entry};
 use crate::spool::{BatchId, Depth, Evict, Evicted, Lane};
 
@@ -39,6 +39,8 @@ pub(super) struct Disk {
     /// How much more it takes.
     pub(super) room: Option<u64>,
     pub(super) evicted: Evicted,
+    /// The last notice of each file that was evicted from, as the store remembers it until it ends.
+    pub(super) notices: BTreeMap<Generation, BatchId>,
     pub(super) written: u64,
 }
 
@@ -78,7 +80,7 @@ impl Disk {
         may_go.map(|(_, row)| row.values.len() as u64).sum()
     }
 
-    /// As the store does it, but for the joining of notices.
+    /// As the store does it.
     pub(super) fn evict(&mut self, evict: &Evict, new_bytes: u64) {
         for (lane, after) in &evict.lanes {
             let range = after.next()..lane.end();
@@ -90,11 +92,41 @@ impl Disk {
                 if evict.kept.contains(&id) || !has_data(&self.rows[&id]) {
                     continue;
                 }
-                let left = give_up(&self.rows[&id], 0);
-                self.rows.insert(id, left);
                 self.evicted.rows += 1;
+                if !self.join(id, evict) {
+                    let left = give_up(&self.rows[&id], 0);
+                    self.rows.insert(id, left);
+                }
             }
         }
+    }
+
+    /// Gives a row up into the notice that it joins; whether there is one that is not at hand.
+    fn join(&mut self, id: BatchId, evict: &Evict) -> bool {
+        let row = &self.rows[&id];
+        if row.entries.iter().any(|entry| entry.kind != Kind::Data) {
+            self.notices.remove(&row.generation);
+            return false;
+        }
+        let may_change = |notice: &BatchId| {
+            let mut lanes = evict.lanes.iter();
+            lanes.any(|(lane, after)| *lane == notice.lane() && notice > after)
+                && !evict.kept.contains(notice)
+        };
+        let notice = self
+            .notices
+            .get(&row.generation)
+            .copied()
+            .filter(may_change);
+        let joined = notice.and_then(|notice| Some((notice, self.rows.get(&notice)?)));
+        let Some((notice, before)) = joined.filter(|(_, before)| before.end() == row.start) else {
+            self.notices.insert(row.generation, id);
+            return false;
+        };
+        let joined = loss(row, (before.start, row.end()), 1, 0);
+        self.rows.insert(notice, joined);
+        self.rows.remove(&id);
+        true
     }
 }
 

@@ -46,8 +46,8 @@ pub(super) struct World {
     /// Commits that were refused for the floor, at this moment.
     floors: u32,
     damaged: bool,
-    /// The row that was deleted last: its page still holds it.
-    deleted: Option<(BatchId, Batch)>,
+    /// Rows that were deleted: their pages still hold them.
+    deleted: BTreeMap<BatchId, Batch>,
     connected: bool,
     healed: bool,
     dropped: bool,
@@ -119,7 +119,7 @@ impl World {
             disk_works: true,
             floors: 0,
             damaged: false,
-            deleted: None,
+            deleted: BTreeMap::new(),
             connected: settings.uplink.connects_at_start(),
             healed: false,
             dropped: false,
@@ -340,12 +340,15 @@ impl World {
         self.apply(Event::Store(reply));
     }
 
-    /// Some rows are gone, and one that was deleted may be back; what is settled and nowhere else is said
+    /// Some rows are gone, and some that were deleted may be back; what is settled and nowhere else is said
     /// to be lost, in rows at the end.
     fn heal(&mut self, healing: &Healing) -> Reply {
         (self.damaged, self.healed, self.refused) = (false, true, true);
-        if let Some((id, row)) = self.deleted.take() {
-            self.disk.rows.entry(id).or_insert(row);
+        self.disk.notices.clear();
+        for (id, row) in std::mem::take(&mut self.deleted) {
+            if self.one_in(3) {
+                self.disk.rows.entry(id).or_insert(row);
+            }
         }
         let ids: Vec<_> = self.disk.rows.keys().copied().collect();
         for id in ids {
@@ -400,7 +403,8 @@ impl World {
         }
         for (id, batch) in transaction.rows {
             let old = self.disk.rows.insert(id, copy(&batch));
-            assert!(old.is_none(), "the id {id} was given twice");
+            // Unless it came back with a salvage, having been delivered under the same id in another life.
+            assert!(old.is_none() || self.healed, "the id {id} was given twice");
         }
         for id in transaction.deletes {
             let Some(row) = self.disk.rows.remove(&id) else {
@@ -412,7 +416,7 @@ impl World {
                 self.broker.has(row.generation, span),
                 "row {id} was deleted before it arrived"
             );
-            self.deleted = Some((id, row));
+            self.deleted.insert(id, row);
         }
         for Checkpoint {
             generation,
@@ -590,6 +594,7 @@ impl World {
         }
         self.requests.clear();
         self.lose_client();
+        self.disk.notices.clear();
         if self.damaged {
             self.heal(&Healing::default());
         }
