@@ -94,6 +94,42 @@ fn an_event_is_over_in_time_and_stays_what_it_was() {
 }
 
 #[test]
+fn a_line_of_a_container_goes_when_it_is_whole_or_its_time_is_over_also_after_a_crash() {
+    let mut rig = rig();
+    rig.source.framing.multiline = Some(Multiline::Preset(Preset::Cri));
+    rig.append(
+        "app.log",
+        "2026-1T stdout P a\n2026-2T stdout F b\n2026-3T stderr F c\n",
+    );
+    rig.start();
+    rig.pump();
+    // Nothing follows, and nothing is waited for.
+    assert_eq!(
+        rig.all_messages(),
+        ["2026-1T stdout F ab", "2026-3T stderr F c"]
+    );
+    rig.append("app.log", "2026-4T stdout P d\n");
+    rig.pass_time();
+    rig.pass_time();
+    rig.append("app.log", "2026-5T stdout F e\n");
+    rig.pass_time();
+    let expected = [
+        "2026-1T stdout F ab",
+        "2026-3T stderr F c",
+        "2026-4T stdout P d",
+        "2026-5T stdout F e",
+    ];
+    assert_eq!(rig.all_messages(), expected);
+    // The rest is there now, and the part that went without it stays what it was.
+    rig.crash();
+    rig.settle(0, 38);
+    rig.start();
+    rig.pass_time();
+    assert_eq!(rig.all_messages(), expected);
+    assert_eq!(rig.tiled_to(0), 95);
+}
+
+#[test]
 fn an_event_at_the_end_of_a_rotated_file_is_whole() {
     let mut rig = rig();
     rig.source.framing.multiline = Some(Multiline::Preset(Preset::Python));
