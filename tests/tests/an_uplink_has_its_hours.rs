@@ -1,5 +1,5 @@
-//! Promise 4: outside its hours a device has no connection and sends nothing, and what it reads waits. The clock
-//! that decides is the device's own, which the test sets.
+//! Promise 4: outside its hours, and between its sessions, a device has no connection and sends nothing, and what it
+//! reads waits. The clock that decides on hours is the device's own, which the test sets.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -43,7 +43,18 @@ struct Seen<'a> {
     ports: Vec<u16>,
 }
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    fn of(kafka: &'a Kafka, topic: &'a str) -> Self {
+        let brokers = kafka.bootstrap().split(',');
+        Self {
+            kafka,
+            topic,
+            ports: brokers
+                .filter_map(|one| one.rsplit_once(':')?.1.parse().ok())
+                .collect(),
+        }
+    }
+
     fn depth(&self) -> i64 {
         self.kafka.depth(self.topic)
     }
@@ -52,15 +63,15 @@ impl Seen<'_> {
         !agent.sockets(&self.ports).is_empty()
     }
 
-    /// Closed by its hours, for a while.
-    fn assert_away(&self, agent: &Process, depth: i64) {
+    /// Closed for this reason, for a while.
+    fn assert_away(&self, agent: &Process, depth: i64, by: &str) {
         for _ in 0..20 {
             assert_eq!(self.depth(), depth, "it sends");
             assert!(!self.is_connected(agent), "it is connected");
             std::thread::sleep(Duration::from_millis(100));
         }
         let gate = &status(agent)["uplink"]["gate"];
-        let closed = (&false.into(), &"hours".into());
+        let closed = (&false.into(), &by.into());
         assert_eq!((&gate["open"], &gate["by"]), closed);
     }
 }
@@ -89,14 +100,7 @@ fn outside_its_hours_a_device_is_not_connected_and_what_waited_goes_in_them() {
     );
     let device_clock = DeviceClock::right();
     let set = |unix: i64| device_clock.set_off(unix - now());
-    let brokers = kafka.bootstrap().split(',');
-    let seen = Seen {
-        kafka,
-        topic: &loading.topic,
-        ports: brokers
-            .filter_map(|one| one.rsplit_once(':')?.1.parse().ok())
-            .collect(),
-    };
+    let seen = Seen::of(kafka, &loading.topic);
     let agent = loading
         .agent(&paths, &hours)
         .envs(device_clock.env())
@@ -104,7 +108,7 @@ fn outside_its_hours_a_device_is_not_connected_and_what_waited_goes_in_them() {
     let loader = loading.start();
     writer.write(500);
     wait_until_spooled(&agent, 500);
-    seen.assert_away(&agent, 0);
+    seen.assert_away(&agent, 0, "hours");
 
     // They begin, and nobody tells it.
     set(opens - AHEAD);
@@ -124,7 +128,7 @@ fn outside_its_hours_a_device_is_not_connected_and_what_waited_goes_in_them() {
     assert_eq!(sent, 520, "what came in its hours");
     writer.write(500);
     wait_until_spooled(&agent, 1020);
-    seen.assert_away(&agent, sent);
+    seen.assert_away(&agent, sent, "hours");
 
     // A restart is no reason to connect.
     let agent = agent.restart();
@@ -132,7 +136,7 @@ fn outside_its_hours_a_device_is_not_connected_and_what_waited_goes_in_them() {
     wait_until("all is in the spool", PATIENCE, || {
         status(&agent)["spool"]["batches"].as_u64() > Some(0)
     });
-    seen.assert_away(&agent, sent);
+    seen.assert_away(&agent, sent, "hours");
 
     // And a clock that is set back into them counts at once.
     set(opens + HOUR / 2);
@@ -141,6 +145,41 @@ fn outside_its_hours_a_device_is_not_connected_and_what_waited_goes_in_them() {
     wait_until("the ledger is complete", PATIENCE, || {
         loading.audit().code == Some(0)
     });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.assert_proven();
+}
+
+/// A session for each cycle in which there is something to send: what waited goes in it, and what comes between two of
+/// them waits for the next.
+#[test]
+fn between_its_sessions_a_device_is_not_connected_and_what_waited_goes_in_the_next() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "sessions", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::new(folder.path().join("app.log"), "w", 5);
+    let paths = format!("{}/app.log", folder.path().display());
+    let cycle = "[uplink]\nsession = \"cycle\"\nevery = \"20s\"\n[spool]\nafter = \"300ms\"\n";
+    let seen = Seen::of(kafka, &loading.topic);
+    let agent = loading.agent(&paths, cycle).start();
+    let loader = loading.start();
+    for session in 1..=2_u64 {
+        writer.write(300);
+        let lines = 300 * session;
+        if session > 1 {
+            // A session has just ended, and the next one is most of a cycle away.
+            wait_until_spooled(&agent, lines);
+            seen.assert_away(&agent, seen.depth(), "cycle");
+        }
+        let sent = || u64::try_from(seen.depth()).is_ok_and(|sent| sent >= lines);
+        wait_until("it is connected", PATIENCE, || seen.is_connected(&agent));
+        wait_until("what waited is sent", PATIENCE, sent);
+        wait_until("it is disconnected", PATIENCE, || {
+            !seen.is_connected(&agent)
+        });
+        assert_eq!(status(&agent)["counters"]["sessions"], session);
+    }
+    wait_until_complete(&[&writer], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.assert_proven();
 }
