@@ -66,6 +66,9 @@ pub struct OpenGeneration {
     /// What lay before the last offset that was read when the database was last written; it may
     /// be above `settled`. None before the first checkpoint, and for a sensor.
     pub marker: Option<Marker>,
+    /// What else tells what was read, after a power cut that took back what others had written: of a file
+    /// nothing yet; of a journal, in which boot the marker's entry came.
+    pub earlier: Vec<Marker>,
 }
 
 /// A file that was closed. It may lie beside its log still, renamed or compressed: it is kept in mind, so that
@@ -150,6 +153,10 @@ pub trait Registry: Send {
     /// last (see [`FileIdentity::since_ms`]). Returns at once: it is written down
     /// with the generation's next checkpoint, in the same transaction.
     fn mark(&self, generation: Generation, marker: Marker, since_ms: u64);
+
+    /// As [`Registry::mark`], of a journal's entry; `boot`: what is kept beside its marker
+    /// ([`OpenGeneration::earlier`]).
+    fn mark_entry(&self, generation: Generation, marker: Marker, boot: Marker);
 
     /// Takes note that a file was read to its end, which is at the marker, and is closed now. Returns at once: it is
     /// written down with the checkpoint that closes it, in the same transaction. As it is, this is for a registry

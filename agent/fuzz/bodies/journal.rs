@@ -10,7 +10,13 @@ pub(crate) fn run(bytes: &[u8]) {
     for entry in [escaped, beside].into_iter().flatten() {
         assert!(entry.row.contains_key("message"));
         assert!(!entry.row.contains_key("device"));
-        assert_eq!(Cursor::parse(&entry.cursor.argument()), Some(entry.cursor));
+        // The number and the sequence find it; the boot is not asked for.
+        let without_boot = Cursor {
+            boot: 0,
+            ..entry.cursor
+        };
+        let argument = without_boot.argument();
+        assert_eq!(Cursor::parse(&argument), Some(without_boot));
     }
     Cursor::parse(&String::from_utf8_lossy(bytes));
 }

@@ -4,6 +4,17 @@ use super::entry::{Cursor, output_fields};
 use crate::config::JournalSource;
 use crate::config::file::StartAt;
 
+/// What the journal is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Question<'a> {
+    /// This entry, or the next that is there.
+    At(&'a Cursor),
+    /// The last one.
+    Last,
+    /// The last one of a boot.
+    LastOfBoot(u128),
+}
+
 impl JournalSource {
     /// To follow: from an entry on, or from where a first start begins.
     pub(super) fn arguments(&self, after: Option<&Cursor>) -> Vec<String> {
@@ -33,12 +44,16 @@ impl JournalSource {
         arguments
     }
 
-    /// To find an entry again, whatever it is of: it, or the next that is there. Only its cursor is
-    /// asked for, which comes with any field: a message may be of any length, an answer may not.
-    pub(super) fn arguments_for(&self, cursor: &Cursor) -> Vec<String> {
+    /// To find an entry, whatever it is of. Only its cursor is asked for, which comes with any field: a message
+    /// may be of any length, an answer may not.
+    pub(super) fn arguments_for(&self, question: &Question<'_>) -> Vec<String> {
         let mut arguments = self.common("_BOOT_ID");
         arguments.push("--lines=1".into());
-        arguments.push(format!("--cursor={}", cursor.argument()));
+        match question {
+            Question::At(cursor) => arguments.push(format!("--cursor={}", cursor.argument())),
+            Question::Last => {}
+            Question::LastOfBoot(boot) => arguments.push(format!("_BOOT_ID={boot:032x}")),
+        }
         arguments
     }
 
@@ -83,6 +98,7 @@ mod tests {
             id: "739ad463348b4ceca5a9e69c95a3c93f".into(),
             number: 31,
             time_us: 16,
+            boot: 7,
         };
         let at_cursor = "--cursor=s=739ad463348b4ceca5a9e69c95a3c93f;i=1f;t=10";
         for (since, start_at, after, begins) in [

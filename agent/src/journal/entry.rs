@@ -61,6 +61,8 @@ pub struct Cursor {
     pub number: u64,
     /// When the journal received it, Unix time in microseconds.
     pub time_us: u64,
+    /// In which boot; 0 where that is not known.
+    pub boot: u128,
 }
 
 impl Cursor {
@@ -73,10 +75,13 @@ impl Cursor {
         let id = part("s")?;
         let number = |name: &str| u64::from_str_radix(part(name)?, 16).ok();
         let (number, time_us) = (number("i")?, number("t")?);
+        let boot = part("b").and_then(|boot| u128::from_str_radix(boot, 16).ok());
+        let boot = boot.unwrap_or_default();
         (is_sequence(id) && number > 0).then(|| Self {
             id: id.to_owned(),
             number,
             time_us,
+            boot,
         })
     }
 
@@ -196,7 +201,9 @@ mod tests {
             cursor.argument(),
             "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;t=4c508a72423d9"
         );
-        assert_eq!(Cursor::parse(&cursor.argument()), Some(cursor));
+        assert_eq!(cursor.boot, 0x6c7c_6013_a263_43b2_9e96_4691_ff25_d04c);
+        let argument = cursor.argument();
+        assert_eq!(Cursor::parse(&argument), Some(Cursor { boot: 0, ..cursor }));
         for bad in [
             "",
             "i=1;t=1",

@@ -8,15 +8,17 @@
 //! - [`child`]: journalctl, running.
 //! - [`place`]: pure; where reading begins, from what the database knows.
 //! - [`sequence`]: pure; how far a sequence is read, and what of it is gone.
+//! - [`again`]: pure; numbers that come again after a power cut.
 //!
 //! The journal numbers its entries, and an entry's number is its offset: the settled offset *is* the
-//! cursor, and nothing more is written down for it. One sequence of numbers (journald begins another
-//! when its files are gone) is one stream, `<source>/journal/<sequence>`, and one generation. Entries
+//! cursor. One sequence of numbers (journald begins another when its files are gone) is one stream,
+//! `<source>/journal/<sequence>`, and one generation, or several where numbers came again. Entries
 //! that a filter of journalctl's left out lie in the next record's span, as dropped lines do. Entries
 //! that were deleted before they were read are a loss, and said.
 //!
 //! Without journalctl nothing is read: it is said, and tried again.
 
+mod again;
 mod arguments;
 mod child;
 pub mod entry;
@@ -31,12 +33,14 @@ use headwater_record::value::ValueWriter;
 use headwater_record::{DeviceId, StreamId};
 use tokio::sync::mpsc::Sender;
 
+use self::again::{Fresh, Marked, Which};
+use self::arguments::Question;
 pub use self::child::BYTES_MAX;
 use self::child::Running;
 pub(crate) use self::child::{Output, Whole};
 use self::entry::{Cursor, Entry, Malformed};
 pub(crate) use self::place::is_journal;
-use self::place::{Place, marker_of};
+use self::place::{Place, boot_of, marker_of};
 use self::sequence::Sequence;
 use crate::batch::Batch;
 use crate::budget::{Budget, Permit};
@@ -91,7 +95,8 @@ pub fn run<R: Registry>(input: JournalInput<R>) -> Result<(), SourceError> {
     while !stop.is_set() {
         let trouble = match journal.follow(&mut backoff)? {
             Some(trouble) if !stop.is_set() => trouble,
-            _ => break,
+            // The agent stops, or another place is to be read from.
+            _ => continue,
         };
         if said != trouble {
             tracing::warn!(
@@ -143,17 +148,18 @@ impl<R: Registry> Journal<R> {
         }
     }
 
-    /// Runs journalctl until it ends, and says why it did; nothing where the agent stops.
+    /// Runs journalctl until it ends, and says why it did; nothing where the agent stops, or it is to be run anew.
     fn follow(&mut self, backoff: &mut Backoff) -> Result<Option<String>, SourceError> {
         if self.current.is_none()
             && let Some(place) = place::first(&mut self.known)
         {
             self.current = Some(Sequence::resume(place));
         }
-        if let Some(trouble) = self.look_for_deleted() {
+        if let Err(trouble) = self.look() {
             return Ok(Some(trouble));
         }
-        let after = self.current.as_ref().map(|current| &current.read);
+        let after = (self.current.as_ref())
+            .map(|current| current.again_from.as_ref().unwrap_or(&current.read));
         let arguments = self.source.arguments(after);
         let mut running = match Running::start(&self.program, &arguments, &self.stop) {
             Ok(running) => running,
@@ -202,26 +208,116 @@ impl<R: Registry> Journal<R> {
         }
     }
 
-    /// Asks, without any filter, for the entry that was taken last: where it is no longer there,
-    /// entries behind it may be gone as well, and the next one that is there says how many. Returns
-    /// what is wrong with journalctl.
-    fn look_for_deleted(&mut self) -> Option<String> {
-        let current = self.current.as_mut()?;
+    /// Asks the journal, without any filter.
+    ///
+    /// # Errors
+    /// What is wrong with journalctl.
+    fn ask(&self, question: Question<'_>) -> Result<Option<Cursor>, String> {
         let mut line = vec![self.program.to_string_lossy().into_owned()];
-        line.extend(self.source.arguments_for(&current.read));
-        let output = match command::run(&line) {
-            Ok(output) => output,
-            Err(error) => return Some(error.to_string()),
-        };
+        line.extend(self.source.arguments_for(&question));
+        let output = command::run(&line).map_err(|error| error.to_string())?;
         let first = output
             .split(|byte| *byte == b'\n')
             .next()
             .unwrap_or_default();
-        let found = entry::parse(first, &[], Malformed::Shown)
-            .ok()
-            .map(|entry| entry.cursor);
-        current.found(found.as_ref());
-        None
+        let found = entry::parse(first, &[], Malformed::Shown);
+        Ok(found.ok().map(|entry| entry.cursor))
+    }
+
+    /// Looks what the journal still has of what was read.
+    ///
+    /// # Errors
+    /// What is wrong with journalctl.
+    fn look(&mut self) -> Result<(), String> {
+        let marked = self
+            .current
+            .as_ref()
+            .and_then(|current| current.marked.clone());
+        let found = marked.map_or(Ok(None), |marked| self.look_for_marked(&marked))?;
+        match &mut self.current {
+            // Its number is another entry's by now.
+            Some(current) if current.again_from.is_some() => Ok(()),
+            Some(current) if found.is_some() => {
+                current.found(found.as_ref());
+                Ok(())
+            }
+            _ => self.look_for_deleted(),
+        }
+    }
+
+    /// Looks whether the last entry that an earlier run read is still there: otherwise numbers come again, and the
+    /// generation ends with the last entry that is. Returns what was found, where that is also the entry behind
+    /// which reading goes on.
+    fn look_for_marked(&mut self, marked: &Cursor) -> Result<Option<Cursor>, String> {
+        let Some(current) = &self.current else {
+            return Ok(None);
+        };
+        let (behind, is_last) = (current.behind, current.read.number == marked.number);
+        let mut found = None;
+        let of_sequence = self.known.iter().filter(|place| place.read.id == marked.id);
+        let fresh = match of_sequence.map(|place| place.behind).min() {
+            Some(above) => Some(Fresh {
+                above,
+                which: Which::All,
+            }),
+            // Nothing of it was read as of then.
+            None if marked.number == behind => Fresh::of_other_boots(behind, marked.boot),
+            None => {
+                found = self.ask(Question::At(marked))?;
+                self.fresh_behind(marked, found.as_ref(), behind)?
+            }
+        };
+        if let Some(current) = &mut self.current {
+            current.ends_before(fresh);
+        }
+        Ok(found.filter(|_| is_last))
+    }
+
+    /// What is none of a generation of which `marked` was the last entry that was read, and which begins behind
+    /// the number `behind`. `found`: that entry, or the next that is there.
+    fn fresh_behind(
+        &self,
+        marked: &Cursor,
+        found: Option<&Cursor>,
+        behind: u64,
+    ) -> Result<Option<Fresh>, String> {
+        let number = marked.number;
+        let last = || self.ask(Question::Last);
+        Ok(match again::compare(marked, found, last)? {
+            Marked::There(boot) if marked.boot == 0 => Fresh::of_other_boots(number, boot),
+            Marked::There(_) | Marked::Gone => Fresh::of_other_boots(number, marked.boot),
+            Marked::Again if marked.boot == 0 => Some(Fresh {
+                above: behind,
+                which: Which::LaterThan(marked.time_us),
+            }),
+            Marked::Again => {
+                let last = self.ask(Question::LastOfBoot(marked.boot))?;
+                let is_its = |last: &Cursor| last.id == marked.id && last.number < number;
+                let above = last
+                    .filter(is_its)
+                    .map_or(behind, |last| last.number.max(behind));
+                Some(Fresh {
+                    above,
+                    which: Which::All,
+                })
+            }
+        })
+    }
+
+    /// Asks, without any filter, for the entry that was taken last: where it is no longer there,
+    /// entries behind it may be gone as well, and the next one that is there says how many.
+    ///
+    /// # Errors
+    /// What is wrong with journalctl.
+    fn look_for_deleted(&mut self) -> Result<(), String> {
+        let Some(current) = &self.current else {
+            return Ok(());
+        };
+        let found = self.ask(Question::At(&current.read))?;
+        if let Some(current) = &mut self.current {
+            current.found(found.as_ref());
+        }
+        Ok(())
     }
 
     /// Where numbers jump: looks whether what was passed over is still there. `false` where the agent
@@ -234,13 +330,13 @@ impl<R: Registry> Journal<R> {
         if asks && self.stop.is_set() {
             return false;
         }
-        if asks && let Some(trouble) = self.look_for_deleted() {
+        if asks && let Err(trouble) = self.look_for_deleted() {
             tracing::debug!("source {}: at a jump: {trouble}", self.source.id);
         }
         true
     }
 
-    /// Takes whole lines; `false` where the agent stops.
+    /// Takes whole lines; `false` where the agent stops, or journalctl is to be run anew.
     fn take(&mut self, lines: &[u8], too_long: &mut bool) -> Result<bool, SourceError> {
         let mut batch = None;
         let malformed = Malformed::of(&self.source.process);
@@ -256,7 +352,7 @@ impl<R: Registry> Journal<R> {
                 }
             };
             let current = self.current.as_ref();
-            let is_other = current.is_none_or(|current| current.id != entry.cursor.id);
+            let is_other = current.is_none_or(|current| current.is_over_at(&entry.cursor));
             if is_other && !(self.give(batch.take())? && self.change(&entry.cursor)?) {
                 return Ok(false);
             }
@@ -304,8 +400,8 @@ impl<R: Registry> Journal<R> {
             plan.counters.add(stage.tally);
             if taken {
                 current.read = entry.cursor;
-                self.registry
-                    .mark(current.generation, marker_of(&current.read), 0);
+                let (marker, boot) = (marker_of(&current.read), boot_of(&current.read));
+                self.registry.mark_entry(current.generation, marker, boot);
                 *batch = Some((draft, permit));
                 return Ok(true);
             }
@@ -370,7 +466,8 @@ impl<R: Registry> Journal<R> {
         self.give(Some((draft, permit)))
     }
 
-    /// Closes the current sequence, and goes on with the one of `next`; `false` where the agent stops.
+    /// Closes the current generation, and goes on with the one of `next`; `false` where the agent stops, or
+    /// journalctl is to be run anew.
     fn change(&mut self, next: &Cursor) -> Result<bool, SourceError> {
         if self.current.is_some() {
             if !self.tell(monotonic())? {
@@ -381,13 +478,14 @@ impl<R: Registry> Journal<R> {
             };
             if let Some(current) = &mut self.current {
                 let told = current.tell_lost(&mut draft, &self.writer);
+                let (reason, tail) = match current.comes_again() {
+                    true => (reason::TRUNCATED, Tail::Unknown),
+                    false if current.torn => (reason::ROTATED, Tail::Unknown),
+                    false => (reason::ROTATED, Tail::Complete),
+                };
                 let notice = Notice::Close {
-                    reason: reason::ROTATED.to_owned(),
-                    tail: if current.torn {
-                        Tail::Unknown
-                    } else {
-                        Tail::Complete
-                    },
+                    reason: reason.to_owned(),
+                    tail,
                 };
                 let end = current.read.number.max(draft.end());
                 let added = draft.notice(&self.writer, stamp_ms(), end, &notice);
@@ -399,12 +497,12 @@ impl<R: Registry> Journal<R> {
             }
             self.current = None;
         }
-        let known = self.known.iter().position(|place| place.read.id == next.id);
-        let place = match known {
-            Some(index) => self.known.swap_remove(index),
-            None => self.register(next)?,
-        };
-        self.current = Some(Sequence::resume(place));
+        if let Some(place) = place::first_of(&mut self.known, &next.id) {
+            // It is to be looked at first, as at a start: journalctl is run anew.
+            self.current = Some(Sequence::resume(place));
+            return Ok(false);
+        }
+        self.current = Some(Sequence::begin(self.register(next)?));
         Ok(true)
     }
 
@@ -428,6 +526,7 @@ impl<R: Registry> Journal<R> {
             skip_to: Some(read.number),
             cuts: Vec::new(),
             marker: Some(marker_of(&read)),
+            earlier: vec![boot_of(&read)],
         };
         self.registry.register(std::slice::from_ref(&open))?;
         tracing::info!(
@@ -439,6 +538,8 @@ impl<R: Registry> Journal<R> {
             stream,
             generation: open.generation,
             given: 0,
+            behind: read.number,
+            marked: read.clone(),
             read,
         })
     }

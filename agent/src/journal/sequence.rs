@@ -12,6 +12,7 @@ use headwater_record::notice::{Notice, reason};
 use headwater_record::value::ValueWriter;
 use headwater_record::{Generation, Kind, StreamId};
 
+use super::again::Fresh;
 use super::entry::Cursor;
 use super::place::Place;
 use crate::clock::{Monotonic, stamp_ms};
@@ -40,6 +41,14 @@ pub(super) struct Sequence {
     pub(super) torn: bool,
     asked: Option<Monotonic>,
     pub(super) state: State,
+    /// Its first entry is behind this number.
+    pub(super) behind: u64,
+    /// The last entry that an earlier run read, until it was looked whether that is still there.
+    pub(super) marked: Option<Cursor>,
+    /// Entries that are none of this generation: another begins with the first of them.
+    pub(super) fresh: Option<Fresh>,
+    /// Reading begins here, before the last entry that was taken: the numbers behind it come again.
+    pub(super) again_from: Option<Cursor>,
 }
 
 impl Sequence {
@@ -55,7 +64,46 @@ impl Sequence {
             torn: false,
             asked: None,
             state: State::default(),
+            behind: place.behind,
+            marked: Some(place.marked),
+            fresh: None,
+            again_from: None,
         }
+    }
+
+    /// One that begins now: nobody read of it before.
+    pub(super) fn begin(place: Place) -> Self {
+        Self {
+            marked: None,
+            ..Self::resume(place)
+        }
+    }
+
+    /// It was looked whether what an earlier run read is still there: the generation ends before the first of these.
+    pub(super) fn ends_before(&mut self, mut fresh: Option<Fresh>) {
+        self.marked = None;
+        // After a reload this run has read more than is written down.
+        if let Some(fresh) = (fresh.as_mut()).filter(|fresh| fresh.is_by_boot()) {
+            fresh.above = fresh.above.max(self.read.number);
+        }
+        let above = fresh.as_ref().map(|fresh| fresh.above);
+        self.again_from = above
+            .filter(|above| *above < self.read.number)
+            .map(|number| Cursor {
+                number,
+                ..self.read.clone()
+            });
+        self.fresh = fresh;
+    }
+
+    /// Whether numbers come again, so that nobody knows what of it was never read.
+    pub(super) fn comes_again(&self) -> bool {
+        !self.fresh.as_ref().is_none_or(Fresh::is_by_boot)
+    }
+
+    /// Whether an entry is of another generation, or sequence.
+    pub(super) fn is_over_at(&self, entry: &Cursor) -> bool {
+        self.id != entry.id || (self.fresh.as_ref()).is_some_and(|fresh| fresh.holds(entry))
     }
 
     pub(super) fn due_at(&self, source: &JournalSource) -> Option<Monotonic> {
@@ -143,6 +191,7 @@ mod tests {
             id: ID.to_owned(),
             number,
             time_us: 0,
+            boot: 0,
         }
     }
 
@@ -152,6 +201,8 @@ mod tests {
             generation: Generation(1),
             given: number,
             read: at(number),
+            behind: 0,
+            marked: at(number),
         })
     }
 

@@ -21,6 +21,8 @@ use crate::process::ProcessPlan;
 use crate::spool::Lane;
 
 const ID: &str = "739ad463348b4ceca5a9e69c95a3c93f";
+/// Behind the reason of a close whose tail is.
+const UNKNOWN: &str = ", tail unknown";
 const OTHER: &str = "00000000000000000000000000000abc";
 
 #[derive(Debug, Clone, Default)]
@@ -40,10 +42,15 @@ impl Registry for Memory {
         panic!("a journal has no lines")
     }
 
-    fn mark(&self, generation: Generation, marker: Marker, _: u64) {
+    fn mark(&self, _: Generation, _: Marker, _: u64) {
+        panic!("an entry has a boot")
+    }
+
+    fn mark_entry(&self, generation: Generation, marker: Marker, boot: Marker) {
         let mut held = self.0.lock().unwrap();
         let open = held.iter_mut().find(|open| open.generation == generation);
-        open.unwrap().marker = Some(marker);
+        let open = open.unwrap();
+        (open.marker, open.earlier) = (Some(marker), vec![boot]);
     }
 }
 
@@ -94,11 +101,51 @@ impl Rig {
         let at = folder.display();
         let script = format!(
             "#!/bin/sh\necho \"$@\" >> {at}/calls\ncase \"$*\" in\n*--follow*) cat {at}/follow; exec sleep 600 ;;\n\
-             *) cat {at}/find ;;\nesac\n"
+             *i=63*) cat {at}/find-63 || cat {at}/find ;;\n*) cat {at}/find ;;\nesac\n"
         );
         fs::write(folder.join("new"), script).unwrap();
         fs::set_permissions(folder.join("new"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::rename(folder.join("new"), &self.program).unwrap();
+    }
+
+    /// A journal of these entries, as journalctl would show it: their numbers, boots and times.
+    fn journal_of(&self, entries: &[(u64, u128, u64)]) {
+        let at = self.folder.path();
+        let line = |(number, boot, time): &(u64, u128, u64)| {
+            format!(
+                r#"{{"__CURSOR":"s={ID};i={number:x};b={boot:032x};m=0;t={time:x};x=0","MESSAGE":"{boot} {number}"}}"#
+            )
+        };
+        let lines: Vec<_> = entries.iter().map(line).collect();
+        for old in fs::read_dir(at).unwrap().flatten() {
+            if old.file_name() != "calls" {
+                fs::remove_file(old.path()).unwrap();
+            }
+        }
+        fs::write(at.join("all"), lines.join("\n") + "\n").unwrap();
+        for (n, (number, boot, _)) in entries.iter().enumerate() {
+            fs::write(at.join(format!("boot-{boot:032x}")), &lines[n]).unwrap();
+            fs::write(at.join(format!("number-{number:x}")), lines[n..].join("\n")).unwrap();
+        }
+        fs::write(at.join("last"), lines.last().unwrap()).unwrap();
+        let at = at.display();
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" >> {at}/calls\n\
+             n=$(echo \"$*\" | sed -n 's/.*;i=\\([0-9a-f]*\\);.*/\\1/p')\n\
+             b=$(echo \"$*\" | sed -n 's/.*_BOOT_ID=\\([0-9a-f]*\\).*/\\1/p')\n\
+             case \"$*\" in\n\
+             *--follow*) if [ -n \"$n\" ]; then cat {at}/number-$n; else cat {at}/all; fi; echo; exec sleep 600 ;;\n\
+             *_BOOT_ID=*) cat {at}/boot-$b 2>/dev/null || true ;;\n\
+             *--cursor=*) cat {at}/number-$n 2>/dev/null | head -n 1 ;;\n\
+             *) cat {at}/last ;;\nesac\n"
+        );
+        fs::write(self.folder.path().join("new"), script).unwrap();
+        fs::set_permissions(
+            self.folder.path().join("new"),
+            fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
+        fs::rename(self.folder.path().join("new"), &self.program).unwrap();
     }
 
     fn calls(&self) -> Vec<String> {
@@ -136,11 +183,12 @@ impl Rig {
             for record in batch.records() {
                 let value: Value = serde_json::from_slice(record.value).unwrap();
                 let said = value["message"].as_str().or(value["reason"].as_str());
+                let is_unknown = value["tail"].as_str() == Some("unknown");
                 let told = (
                     batch.stream.path().to_owned(),
                     record.kind,
                     record.span,
-                    said.unwrap().to_owned(),
+                    said.unwrap().to_owned() + if is_unknown { UNKNOWN } else { "" },
                 );
                 self.told.push(told);
             }
@@ -177,6 +225,7 @@ fn told(id: &str, start: u64, end: u64, said: &str) -> Told {
     let kind = match said {
         reason::JOURNAL_VACUUMED | reason::TOO_LARGE => Kind::Loss,
         reason::ROTATED => Kind::Close,
+        said if said.ends_with(UNKNOWN) => Kind::Close,
         _ => Kind::Data,
     };
     (
@@ -235,8 +284,10 @@ fn what_was_not_settled_comes_again_the_same() {
     rig.memory.0.lock().unwrap()[0].settled = 0;
     rig.stand_in(
         &(line(ID, 100, "a") + &line(ID, 104, "b")),
-        &line(ID, 99, "x"),
+        &line(ID, 104, "b"),
     );
+    // As of when nothing of it was read.
+    fs::write(rig.folder.path().join("find-63"), line(ID, 99, "x")).unwrap();
     rig.start();
     assert_eq!(rig.records(2), before);
     rig.stop();
@@ -313,6 +364,168 @@ fn a_stop_waits_for_no_question_about_a_jump() {
     assert!(
         given.try_recv().is_err(),
         "31 comes again at the next start"
+    );
+}
+
+/// Entries 1 to 10 of the first boot are read, and all of them settled.
+fn read_ten() -> (Rig, Vec<(u64, u128, u64)>) {
+    let mut rig = Rig::new(None);
+    let first: Vec<_> = (1..=10).map(|n| (n, 1, 1000 + n)).collect();
+    rig.journal_of(&first);
+    rig.start();
+    rig.records(10);
+    rig.stop();
+    (rig, first)
+}
+
+/// What is told where the entries of `numbers` came in the second boot, behind a close at `end`.
+fn another_life(end: u64, close: &str, numbers: std::ops::RangeInclusive<u64>) -> Vec<Told> {
+    let mut all = vec![told(ID, end, end, close)];
+    let first = *numbers.start();
+    for number in numbers {
+        let start = if number == first { 0 } else { number - 1 };
+        all.push(told(ID, start, number, &format!("2 {number}")));
+    }
+    all
+}
+
+#[test]
+fn numbers_that_come_again_after_a_power_cut_are_of_another_generation() {
+    let cut = reason::TRUNCATED.to_owned() + UNKNOWN;
+    // The clock goes on, or was set back; and the number of the last one is another's, or nobody's yet.
+    for (time, last) in [(9000, 12), (10, 12), (9000, 9), (10, 9)] {
+        let (mut rig, mut entries) = read_ten();
+        entries.truncate(7);
+        entries.extend((8..=last).map(|n| (n, 2, time + n)));
+        rig.journal_of(&entries);
+        rig.start();
+        let expected = another_life(10, &cut, 8..=last);
+        assert_eq!(rig.records(expected.len()), expected, "{time}, {last}");
+        rig.stop();
+        // And so it stays.
+        entries.push((last + 1, 2, time + last + 1));
+        rig.journal_of(&entries);
+        rig.start();
+        let next = last + 1;
+        assert_eq!(rig.records(1), [told(ID, last, next, &format!("2 {next}"))]);
+        rig.stop();
+    }
+}
+
+#[test]
+fn what_of_a_boot_was_not_settled_is_read_before_its_numbers_come_again() {
+    let (mut rig, mut entries) = read_ten();
+    rig.memory.0.lock().unwrap()[0].settled = 5;
+    entries.truncate(7);
+    entries.extend((8..=11).map(|n| (n, 2, 9000 + n)));
+    rig.journal_of(&entries);
+    rig.start();
+    let mut expected = vec![told(ID, 5, 6, "1 6"), told(ID, 6, 7, "1 7")];
+    expected.extend(another_life(
+        7,
+        &(reason::TRUNCATED.to_owned() + UNKNOWN),
+        8..=11,
+    ));
+    assert_eq!(rig.records(expected.len()), expected);
+    rig.stop();
+}
+
+#[test]
+fn where_nothing_of_the_boot_is_left_all_behind_its_beginning_is_new() {
+    let (mut rig, _) = read_ten();
+    let entries: Vec<_> = (1..=3).map(|n| (n, 2, 9000 + n)).collect();
+    rig.journal_of(&entries);
+    // The generation began behind number 0, so that is asked for.
+    fs::copy(
+        rig.folder.path().join("number-1"),
+        rig.folder.path().join("number-0"),
+    )
+    .unwrap();
+    rig.start();
+    let expected = another_life(10, &(reason::TRUNCATED.to_owned() + UNKNOWN), 1..=3);
+    assert_eq!(rig.records(4), expected);
+    rig.stop();
+}
+
+#[test]
+fn without_a_boot_what_is_later_than_the_last_one_is_new() {
+    let (mut rig, mut entries) = read_ten();
+    rig.memory.0.lock().unwrap()[0].earlier.clear();
+    entries.truncate(7);
+    entries.extend((8..=11).map(|n| (n, 2, 9000 + n)));
+    rig.journal_of(&entries);
+    fs::copy(
+        rig.folder.path().join("all"),
+        rig.folder.path().join("number-0"),
+    )
+    .unwrap();
+    rig.start();
+    let expected = another_life(10, &(reason::TRUNCATED.to_owned() + UNKNOWN), 8..=11);
+    assert_eq!(rig.records(5), expected);
+    rig.stop();
+}
+
+#[test]
+fn another_boot_begins_a_generation_at_a_start_since_what_was_read_last_may_be_gone() {
+    let (mut rig, mut entries) = read_ten();
+    let (mut other, _) = read_ten();
+    // As of an earlier agent.
+    other.memory.0.lock().unwrap()[0].earlier.clear();
+    // 11 and 12 of the first boot were sent, and that was not written down; and the journal lost them.
+    entries.extend((11..=12).map(|n| (n, 2, 9000 + n)));
+    for rig in [&mut rig, &mut other] {
+        rig.journal_of(&entries);
+        rig.start();
+        assert_eq!(rig.records(3), another_life(10, reason::ROTATED, 11..=12));
+        rig.stop();
+    }
+    // Once a start: what comes then is read by this one alone.
+    let boots = (13..=16).map(|n| (n, u128::from(n), 9000 + n));
+    entries.extend(boots);
+    rig.journal_of(&entries);
+    rig.start();
+    let generations = |rig: &Rig| rig.memory.0.lock().unwrap().len();
+    rig.records(5);
+    assert_eq!(generations(&rig), 1);
+    assert_eq!(rig.told[rig.told.len() - 1], told(ID, 15, 16, "16 16"));
+    rig.stop();
+}
+
+#[test]
+fn what_a_run_has_read_is_its_own_though_it_is_not_written_down_yet() {
+    let (mut rig, mut entries) = read_ten();
+    entries.extend((11..=12).map(|n| (n, 2, 9000 + n)));
+    rig.journal_of(&entries);
+    // Another configuration: 11 is given, and the database knows of 10.
+    rig.memory.0.lock().unwrap()[0].settled = 11;
+    rig.start();
+    assert_eq!(rig.records(2), another_life(11, reason::ROTATED, 12..=12));
+    rig.stop();
+}
+
+#[test]
+fn a_generation_that_was_not_closed_yet_ends_where_the_next_begins() {
+    let (mut rig, mut entries) = read_ten();
+    let first = rig.memory.0.lock().unwrap()[0].clone();
+    entries.truncate(7);
+    entries.extend((8..=11).map(|n| (n, 2, 10 + n)));
+    rig.journal_of(&entries);
+    rig.start();
+    let told = rig.records(5).to_vec();
+    rig.stop();
+    // Nothing of that was settled.
+    let mut held = rig.memory.0.lock().unwrap();
+    held[0].settled = 0;
+    let second = held[0].generation;
+    held.push(first);
+    drop(held);
+    rig.start();
+    assert_eq!(rig.records(5), told);
+    rig.stop();
+    let held = rig.memory.0.lock().unwrap();
+    assert_eq!(
+        held.iter().map(|open| open.generation).collect::<Vec<_>>(),
+        [second]
     );
 }
 

@@ -94,6 +94,7 @@ impl Group {
                         skip_to: None,
                         cuts: Vec::new(),
                         marker: None,
+                        earlier: Vec::new(),
                     });
                     let about = self.plan.reader.about(&path);
                     sensors.push(Sensor::new(path, stream, generation, about));

@@ -41,6 +41,10 @@ impl Registry for Registered {
         panic!("a sensor has no lines")
     }
 
+    fn mark_entry(&self, _: Generation, _: Marker, _: Marker) {
+        panic!("a sensor has no entries")
+    }
+
     fn mark(&self, _: Generation, _: Marker, _: u64) {
         panic!("a sensor has no bytes")
     }
@@ -224,6 +228,7 @@ fn what_an_earlier_run_left_open_is_closed_when_there_is_room() {
         skip_to: None,
         cuts: Vec::new(),
         marker: None,
+        earlier: Vec::new(),
     };
     let mut rig = rig(folder.path(), vec![open.clone()]);
     rig.registered.register(&[open]).unwrap();

@@ -124,6 +124,7 @@ mod tests {
             skip_to,
             cuts: vec![120, 130],
             marker: None,
+            earlier: Vec::new(),
         }
     }
 

@@ -112,6 +112,31 @@ fn cuts_blob(cuts: &[u64]) -> Option<Vec<u8>> {
     (!cuts.is_empty()).then(|| cuts.iter().flat_map(|cut| cut.to_le_bytes()).collect())
 }
 
+/// Markers as they stand in a column, 16 bytes each; what is no whole one at the end is none.
+pub(super) fn earlier_of(blob: Option<&[u8]>) -> Vec<Marker> {
+    let (whole, _) = blob.unwrap_or_default().as_chunks::<16>();
+    whole
+        .iter()
+        .map(|[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]| Marker {
+            end: u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]),
+            len: u32::from_le_bytes([*i, *j, *k, *l]),
+            sum: u32::from_le_bytes([*m, *n, *o, *p]),
+        })
+        .collect()
+}
+
+fn earlier_blob(earlier: &[Marker]) -> Option<Vec<u8>> {
+    let bytes = earlier.iter().flat_map(|marker| {
+        let sums = [marker.len, marker.sum].map(u32::to_le_bytes);
+        marker
+            .end
+            .to_le_bytes()
+            .into_iter()
+            .chain(sums.into_iter().flatten())
+    });
+    (!earlier.is_empty()).then(|| bytes.collect())
+}
+
 /// Does what a source asked for.
 pub(super) fn change(open: &Connection, identity: u64, change: &Change) -> rusqlite::Result<()> {
     match change {
@@ -163,7 +188,7 @@ pub(super) fn register(
         skip_to: new.skip_to,
         cuts: new.cuts.clone(),
     };
-    insert(open, &known, &new.origin, new.marker)
+    insert(open, &known, &new.origin, (new.marker, &new.earlier))
 }
 
 /// Enters a generation as it is; nothing where it is there already.
@@ -171,7 +196,7 @@ pub(super) fn insert(
     open: &Connection,
     known: &Known,
     origin: &Origin,
-    marker: Option<Marker>,
+    (marker, earlier): (Option<Marker>, &[Marker]),
 ) -> rusqlite::Result<()> {
     let file = match origin {
         Origin::File(file) => Some(file),
@@ -197,23 +222,22 @@ pub(super) fn insert(
             marker.map(|marker| marker.end.cast_signed()),
             marker.map(|marker| marker.len),
             marker.map(|marker| marker.sum),
+            earlier_blob(earlier),
         ])
         .map(drop)
 }
 
 /// Writes down what lies before the last offset that was read of a file.
-fn mark(
-    open: &Connection,
-    generation: Generation,
-    (marker, since_ms): (Marker, u64),
-) -> rusqlite::Result<()> {
+fn mark(open: &Connection, generation: Generation, marked: &Marked) -> rusqlite::Result<()> {
+    let marker = marked.marker;
     open.prepare_cached(include_str!("sql/mark.sql"))?
         .execute(params![
             generation.0.cast_signed(),
             marker.end.cast_signed(),
             marker.len,
             marker.sum,
-            since_ms.cast_signed(),
+            marked.since_ms.cast_signed(),
+            marked.boot.and_then(|boot| earlier_blob(&[boot])),
         ])
         .map(drop)
 }
@@ -239,7 +263,7 @@ pub(super) fn settle(
         }
     })?;
     if let Some(marked) = marked {
-        mark(open, generation, (marked.marker, marked.since_ms))?;
+        mark(open, generation, marked)?;
     }
     if let Some(file) = whole {
         identify(open, generation, file)?;
@@ -396,6 +420,7 @@ pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Kn
             skip_to: known.skip_to,
             cuts: known.cuts,
             marker,
+            earlier: earlier_of(row.get::<_, Option<Vec<u8>>>(18)?.as_deref()),
         });
     }
     Ok(all)

@@ -36,6 +36,8 @@ pub(super) struct Marked {
     pub(super) since_ms: u64,
     /// By what it is known, where it was read to its end and is closed now.
     pub(super) whole: Option<FileIdentity>,
+    /// Of a journal's entry: what is kept beside its marker.
+    pub(super) boot: Option<Marker>,
 }
 
 /// The last marker of each generation, from the thread that reads to the one that writes: a
@@ -150,6 +152,17 @@ impl Registry for StoreRegistry {
             marker,
             since_ms,
             whole: None,
+            boot: None,
+        };
+        self.markers.set(generation, marked);
+    }
+
+    fn mark_entry(&self, generation: Generation, marker: Marker, boot: Marker) {
+        let marked = Marked {
+            marker,
+            since_ms: 0,
+            whole: None,
+            boot: Some(boot),
         };
         self.markers.set(generation, marked);
     }
@@ -159,6 +172,7 @@ impl Registry for StoreRegistry {
             marker,
             since_ms: file.since_ms,
             whole: Some(file.clone()),
+            boot: None,
         };
         self.markers.set(generation, marked);
     }

@@ -352,7 +352,21 @@ fn connect(path: &Path, vfs: Option<&str>, index: Index) -> Result<Connection, R
     for later in LATER {
         connection.execute_batch(later).map_err(error)?;
     }
+    add_earlier(&connection).map_err(error)?;
     Ok(connection)
+}
+
+/// The column that came later: an earlier agent passes it over.
+fn add_earlier(connection: &Connection) -> rusqlite::Result<()> {
+    let is_there: bool = connection.query_row(
+        "SELECT count(*) FROM pragma_table_info('generation') WHERE name = 'earlier'",
+        [],
+        |row| row.get(0),
+    )?;
+    match is_there {
+        true => Ok(()),
+        false => connection.execute_batch("ALTER TABLE generation ADD COLUMN earlier BLOB"),
+    }
 }
 
 /// A database behind another way to files, checked, and its identity.

@@ -305,6 +305,7 @@ mod tests {
             skip_to: None,
             cuts: vec![15, 25],
             marker: None,
+            earlier: Vec::new(),
         };
         let given = |end, closes| Given { end, closes };
         let given = [

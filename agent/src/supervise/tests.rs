@@ -243,6 +243,7 @@ fn the_place_in_a_journal_is_kept_while_no_source_names_it() {
         skip_to: None,
         cuts: Vec::new(),
         marker: None,
+        earlier: Vec::new(),
     };
     let of_journal = open(1, "journal/739ad463348b4ceca5a9e69c95a3c93f");
     let of_sensor = open(2, "/sys/class/thermal/thermal_zone0/temp");

@@ -189,6 +189,7 @@ mod tests {
             Ok(())
         }
         fn mark(&self, _: Generation, _: Marker, _: u64) {}
+        fn mark_entry(&self, _: Generation, _: Marker, _: Marker) {}
     }
 
     #[test]

@@ -267,6 +267,7 @@ pub(super) mod refused {
             skip_to: None,
             cuts: Vec::new(),
             marker: Some(file.marker(8).unwrap()),
+            earlier: Vec::new(),
         };
         (file, open)
     }

@@ -7,10 +7,13 @@ use headwater_record::{Generation, StreamId};
 
 use crate::checkpoint::{FileIdentity, Marker, Origin};
 use crate::spool::batch::{Kinds, Row};
-use crate::spool::generations::{Known, cuts_of};
+use crate::spool::generations::{Known, cuts_of, earlier_of};
 use crate::spool::pages::Value;
 use crate::spool::rows::Lost;
 use crate::spool::{BatchId, Lane};
+
+/// The marker of a generation, and what is kept beside it.
+pub(super) type Marks = (Option<Marker>, Vec<Marker>);
 
 /// Ranges of offsets, in any order of coming: ends by start, apart from each other.
 #[derive(Debug, Default)]
@@ -68,7 +71,7 @@ impl Covered {
 /// What is known of a generation while pages are read.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub(super) known: Option<(Known, Origin, Option<Marker>)>,
+    pub(super) known: Option<(Known, Origin, Marks)>,
     pub(super) stream: Option<StreamId>,
     pub(super) lane: Lane,
     pub(super) covered: Covered,
@@ -152,10 +155,7 @@ pub(super) fn row_of(id: i64, values: &[Value<'_>]) -> Option<(Row, u64, u64)> {
 }
 
 /// A row of `generation`, the checksum in it, and what is not under that.
-pub(super) fn known_of(
-    id: i64,
-    values: &[Value<'_>],
-) -> Option<(Known, i64, Origin, Option<Marker>)> {
+pub(super) fn known_of(id: i64, values: &[Value<'_>]) -> Option<(Known, i64, Origin, Marks)> {
     let number = |at: usize| values.get(at)?.integer().map(i64::cast_unsigned);
     let maybe = |at: usize| {
         let maybe = values.get(at)?.maybe_integer()?;
@@ -194,7 +194,9 @@ pub(super) fn known_of(
             sum: u32::try_from(number(17)?).ok()?,
         }),
     };
-    Some((known, number(6)?.cast_signed(), origin, marker))
+    // A row that an earlier agent wrote has none.
+    let earlier = earlier_of(values.get(18).and_then(|value| value.bytes()));
+    Some((known, number(6)?.cast_signed(), origin, (marker, earlier)))
 }
 
 #[cfg(test)]
@@ -218,7 +220,11 @@ mod tests {
         };
         let losses = |is_over, delivered| {
             let found = Found {
-                known: Some((known(is_over, delivered), Origin::Sensor, None)),
+                known: Some((
+                    known(is_over, delivered),
+                    Origin::Sensor,
+                    (None, Vec::new()),
+                )),
                 ..Found::default()
             };
             found.losses().len()

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::found::Covered;
 use super::*;
 use crate::batch::{Batch, Entry};
-use crate::checkpoint::{OpenGeneration, Origin, Registry};
+use crate::checkpoint::{Marker, OpenGeneration, Origin, Registry};
 use crate::hardware::Marks;
 use crate::spool::disk::Floors;
 use crate::spool::schema::OpenError;
@@ -150,6 +150,7 @@ fn sample_with(dir: &Path, page_size: usize) {
             skip_to: None,
             cuts: Vec::new(),
             marker: None,
+            earlier: Vec::new(),
         }])
         .unwrap();
     for nth in 0..BATCHES {
@@ -309,6 +310,61 @@ fn any_page_may_be_zeroed() {
         fewest = fewest.min(whole);
     }
     assert!(fewest < BATCHES as usize, "no page was worth anything");
+}
+
+#[test]
+fn a_generation_is_known_whether_or_not_its_row_has_the_column_that_came_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool.db");
+    let marker = |end| Marker {
+        end,
+        len: 2,
+        sum: 3,
+    };
+    let open = |n| OpenGeneration {
+        generation: Generation(n),
+        stream: stream(),
+        origin: Origin::Sensor,
+        settled: 0,
+        skip_to: None,
+        cuts: Vec::new(),
+        marker: Some(marker(n)),
+        earlier: vec![marker(9)],
+    };
+    let rig = start(dir.path());
+    (rig.store.registry(Stop::new(), 1).register(&[open(1)])).unwrap();
+    rig.store.close();
+    // As an earlier agent made it.
+    let database = Connection::open(&path).unwrap();
+    let drop_it = "ALTER TABLE generation DROP COLUMN earlier; PRAGMA journal_mode = DELETE;";
+    database.execute_batch(drop_it).unwrap();
+    drop(database);
+    let before = OpenGeneration {
+        earlier: Vec::new(),
+        ..open(1)
+    };
+    let rig = start(dir.path());
+    assert_eq!(rig.found.known.open, std::slice::from_ref(&before));
+    (rig.store.registry(Stop::new(), 1).register(&[open(2)])).unwrap();
+    rig.store.close();
+    let both = [before, open(2)];
+    for is_damaged in [false, true] {
+        if is_damaged {
+            let database = Connection::open(&path).unwrap();
+            database
+                .execute_batch("PRAGMA journal_mode = DELETE")
+                .unwrap();
+            drop(database);
+            let mut main = std::fs::read(&path).unwrap();
+            main[..100].fill(0);
+            std::fs::write(&path, main).unwrap();
+        }
+        let rig = start(dir.path());
+        let aside = dir.path().join("spool.damaged");
+        assert_eq!(aside.exists(), is_damaged);
+        assert_eq!(rig.found.known.open, both);
+        rig.store.close();
+    }
 }
 
 /// A spool keeps the page size that it was made with; without its header nothing says which.
@@ -637,7 +693,7 @@ fn damage_that_shows_later_is_healed_while_it_runs() {
     rows::write_back(&database).unwrap();
     drop(database);
     let mut main = std::fs::read(&path).unwrap();
-    for page in 21..41 {
+    for page in 16..41 {
         main[page * schema::PAGE_BYTES..][..8].fill(0xff);
     }
     std::fs::write(&path, main).unwrap();

@@ -28,7 +28,9 @@ CREATE TABLE generation (
     -- What lay before the last offset that was read as of the last checkpoint.
     marker_end      INTEGER,
     marker_len      INTEGER,
-    marker_sum      INTEGER
+    marker_sum      INTEGER,
+    -- Markers, 16 bytes each: of a journal one, the boot of the marker's entry. Rows of earlier agents end before it.
+    earlier         BLOB
 ) STRICT;
 
 -- One batch, from its commit to its delivery report. Oldest first is the order of the ids.

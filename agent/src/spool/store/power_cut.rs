@@ -123,6 +123,7 @@ impl Writer {
             skip_to: None,
             cuts: Default::default(),
             marker: None,
+            earlier: Vec::new(),
         };
         generations::register(&self.connection, self.identity, &new).unwrap();
     }

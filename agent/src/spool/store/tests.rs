@@ -141,6 +141,7 @@ fn generation(n: u64, origin: Origin) -> OpenGeneration {
         skip_to: Some(u64::MAX),
         cuts: Vec::new(),
         marker: None,
+        earlier: Vec::new(),
     }
 }
 

@@ -354,6 +354,7 @@ impl<R: Registry> Roster<R> {
             skip_to,
             cuts: Vec::new(),
             marker,
+            earlier: Vec::new(),
         };
         Ok(New {
             file,

@@ -24,6 +24,12 @@ fn every_field_of_a_generation_survives() {
         sum: u32::MAX,
     };
     registry.mark(old.generation, marker, 1 << 63);
+    let boot = Marker {
+        end: 1 << 63,
+        len: 7,
+        sum: u32::MAX - 1,
+    };
+    registry.mark_entry(sensor.generation, marker, boot);
     let at = |n, settled, closed| Checkpoint {
         generation: Generation(n),
         settled,
@@ -49,6 +55,8 @@ fn every_field_of_a_generation_survives() {
     known.sort_by_key(|known| known.generation);
     let sensor = OpenGeneration {
         settled: 5,
+        marker: Some(marker),
+        earlier: vec![boot],
         ..sensor
     };
     let old = OpenGeneration {
