@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::{Loading, page};
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading, page};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::free_address;
 use headwater_tests::s3::{Fault, Kind, Op, S3};
@@ -87,8 +87,17 @@ fn encrypted(
 
 #[test]
 fn large_objects_go_in_parts_and_a_crash_leaves_no_upload_behind() {
+    large_objects(CLASSIC);
+}
+
+#[test]
+fn large_objects_go_in_parts_and_a_crash_leaves_no_upload_behind_when_the_broker_assigns() {
+    large_objects(KIP_848);
+}
+
+fn large_objects(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
-    let loading = Loading::new(kafka, &s3, "parts", 1);
+    let loading = Loading::new(kafka, &s3, "parts", 1).of(group);
     let config = "path = \"\"\ncompression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\n\
                   expected_bucket_owner = \"123456789012\"\n[flush]\nage = \"60s\"\nrecords = 220\nbytes = \"32MiB\"\n";
     let (records, written) = lines(440, 80_000);

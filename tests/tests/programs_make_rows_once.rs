@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::Loading;
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading};
 use headwater_tests::oracle::{Report, Stored, decompress, wait_until};
 use headwater_tests::s3::{Fault, Kind, Op, S3};
 use serde_json::Value;
@@ -205,9 +205,18 @@ fn begin_and_kill(programs: &mut Programs<'_>) -> (u64, u64) {
 
 #[test]
 fn through_kills_and_a_changed_table() {
+    kills_and_a_changed_table(CLASSIC);
+}
+
+#[test]
+fn through_kills_and_a_changed_table_when_the_broker_assigns() {
+    kills_and_a_changed_table(KIP_848);
+}
+
+fn kills_and_a_changed_table(group: &str) {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let mut programs = Programs {
-        loading: Loading::new(kafka, &s3, "programs", 1),
+        loading: Loading::new(kafka, &s3, "programs", 1).of(group),
         device: Device::new("pi-7", "/var/log/app", 7),
         rows: Vec::new(),
         failing: Vec::new(),
