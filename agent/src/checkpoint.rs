@@ -1,7 +1,11 @@
 //! What the database knows of each generation, as the sources read it at start and write it when
 //! they meet a new file. Plain data: the spool's store keeps it, the sources use it.
 
+mod earlier;
+
 use headwater_record::{Generation, StreamId};
+
+pub use self::earlier::keep as keep_earlier;
 
 /// Who a file is: where it lay, and what it began with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +71,7 @@ pub struct OpenGeneration {
     /// be above `settled`. None before the first checkpoint, and for a sensor.
     pub marker: Option<Marker>,
     /// What else tells what was read, after a power cut that took back what others had written: of a file
-    /// nothing yet; of a journal, in which boot the marker's entry came.
+    /// markers of earlier checkpoints, rising ([`keep_earlier`]); of a journal, in which boot the marker's entry came.
     pub earlier: Vec<Marker>,
 }
 
@@ -97,6 +101,8 @@ pub const CLOSED_MAX: usize = 1000;
 /// What the database knows of sources when they start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Knowledge {
+    /// The system was started anew since: a power cut may have taken back what had been written to files.
+    pub rebooted: bool,
     /// Every open generation.
     pub open: Vec<OpenGeneration>,
     /// Files of generations that are closed, in no order; [`CLOSED_MAX`] and those that are not settled yet at most.

@@ -42,7 +42,7 @@ use crate::clock::{self, Monotonic};
 use crate::config::{Listen, Plan};
 use crate::delivery::{Delivery, Event, Settings};
 use crate::produce::producer::{ProducerError, Undated};
-use crate::spool::boot::{InLanes, first_of_boot};
+use crate::spool::boot::{InLanes, first_of_boot, is_another_boot};
 use crate::spool::disk;
 use crate::spool::schema::OpenError;
 use crate::spool::sealing::KeyError;
@@ -234,7 +234,7 @@ impl<'a> Agent<'a> {
     /// Starts every part. None where it is told to stop while it waits for its spool.
     async fn start(plan: &'a Plan, reread: Reread<'a>) -> Result<Option<Self>, StartError> {
         let mut signals = Signals::new()?;
-        let Some((store, found, replies)) = opening::open(plan, &mut signals).await? else {
+        let Some((store, mut found, replies)) = opening::open(plan, &mut signals).await? else {
             return Ok(None);
         };
         let news = Arc::new(Notify::new());
@@ -249,6 +249,9 @@ impl<'a> Agent<'a> {
         let delivery = Delivery::new(settings(plan), seed, found.depth, found.last)
             .with_lanes(plan.lanes())
             .with_usage(&found.usage, clock::wall_ms(), clock::monotonic());
+        // Before that is written down anew.
+        found.known.rebooted =
+            clock::boot_id().is_some_and(|id| is_another_boot(&plan.state_dir, &id));
         let undated = Undated {
             first_of_boot: first_of_this_boot(plan, found.last),
             through: found.last,

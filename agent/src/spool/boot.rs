@@ -20,6 +20,12 @@ use super::{BatchId, Lane};
 /// A place in each lane, by [`Lane::index`].
 pub type InLanes = [BatchId; Lane::COUNT];
 
+/// Whether the system was started anew since [`first_of_boot`] was asked last, as far as is known.
+pub fn is_another_boot(state_dir: &Path, boot_id: &str) -> bool {
+    let known = fs::read_to_string(state_dir.join("boot")).unwrap_or_default();
+    known.split_once('\n').is_none_or(|(id, _)| id != boot_id)
+}
+
 /// The first batch of each lane that was read under the boot `boot_id`, where `last` are the spool's
 /// last rows at the agent's start.
 ///
@@ -65,7 +71,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lanes = |first: u64| [first, first + 100, first + 200].map(BatchId);
         let first = |boot_id, last| first_of_boot(folder.path(), boot_id, lanes(last)).unwrap();
+        let is_another = |boot_id| is_another_boot(folder.path(), boot_id);
+        assert!(is_another("a"), "nothing is known");
         assert_eq!(first("a", 0), lanes(1));
+        assert_eq!((is_another("a"), is_another("b")), (false, true));
         assert_eq!(first("a", 40), lanes(1));
         assert_eq!(first("b", 40), lanes(41));
         assert_eq!(first("b", 77), lanes(41));

@@ -12,7 +12,7 @@ use super::Checkpoint;
 use super::registry::{Change, Marked};
 use crate::checkpoint::{
     CLOSED_MAX, CLOSED_OF_STREAM_MAX, ClosedFile, FileIdentity, Knowledge, Marker, OpenGeneration,
-    Origin,
+    Origin, keep_earlier,
 };
 
 /// What of a generation is checked as a whole.
@@ -230,6 +230,10 @@ pub(super) fn insert(
 /// Writes down what lies before the last offset that was read of a file.
 fn mark(open: &Connection, generation: Generation, marked: &Marked) -> rusqlite::Result<()> {
     let marker = marked.marker;
+    let earlier = match marked.boot {
+        Some(boot) => vec![boot],
+        None => earlier_than(open, generation, marker)?,
+    };
     open.prepare_cached(include_str!("sql/mark.sql"))?
         .execute(params![
             generation.0.cast_signed(),
@@ -237,9 +241,42 @@ fn mark(open: &Connection, generation: Generation, marked: &Marked) -> rusqlite:
             marker.len,
             marker.sum,
             marked.since_ms.cast_signed(),
-            marked.boot.and_then(|boot| earlier_blob(&[boot])),
+            earlier_blob(&earlier),
         ])
         .map(drop)
+}
+
+/// What is kept of a file's earlier markers once `marker` is the last.
+fn earlier_than(
+    open: &Connection,
+    generation: Generation,
+    marker: Marker,
+) -> rusqlite::Result<Vec<Marker>> {
+    let known = open
+        .prepare_cached(include_str!("sql/marker.sql"))?
+        .query_row([generation.0.cast_signed()], |row| {
+            let earlier = earlier_of(row.get::<_, Option<Vec<u8>>>(3)?.as_deref());
+            Ok((marker_of(row, 0)?, earlier))
+        })
+        .optional()?;
+    let (last, mut earlier) = known.unwrap_or_default();
+    if let Some(last) = last {
+        keep_earlier(&mut earlier, last, marker.end);
+    }
+    Ok(earlier)
+}
+
+/// The marker that stands in three columns, from this one on.
+fn marker_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Marker>> {
+    let end = row.get::<_, Option<i64>>(column)?;
+    let marker = end.map(|end| {
+        Ok(Marker {
+            end: end.cast_unsigned(),
+            len: row.get(column + 1)?,
+            sum: row.get(column + 2)?,
+        })
+    });
+    marker.transpose()
 }
 
 /// Moves a checkpoint forward. `marked`: what was noted of its file. `empty`: the spool holds nothing, so what is
@@ -392,14 +429,7 @@ pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Kn
                 since_ms: number(14)?,
             }),
         };
-        let marker = match row.get::<_, Option<i64>>(15)? {
-            None => None,
-            Some(end) => Some(Marker {
-                end: end.cast_unsigned(),
-                len: row.get(16)?,
-                sum: row.get(17)?,
-            }),
-        };
+        let marker = marker_of(row, 15)?;
         if known.closed {
             if let Origin::File(file) = origin {
                 let is_whole = known.is_whole;

@@ -270,9 +270,9 @@ impl Agent<'_> {
 
 /// What a new thread begins with: each generation where the thread before it ended. Those that it
 /// closed are over, though the database may not know yet.
-fn goes_on(known: Knowledge, given: &BTreeMap<Generation, Given>) -> Knowledge {
+fn goes_on(mut known: Knowledge, given: &BTreeMap<Generation, Given>) -> Knowledge {
     let mut goes_on = Vec::with_capacity(known.open.len());
-    for mut open in known.open {
+    for mut open in std::mem::take(&mut known.open) {
         match given.get(&open.generation) {
             Some(given) if given.closes => continue,
             Some(given) => open.settled = open.settled.max(given.end),
@@ -284,7 +284,7 @@ fn goes_on(known: Knowledge, given: &BTreeMap<Generation, Given>) -> Knowledge {
     }
     Knowledge {
         open: goes_on,
-        closed: known.closed,
+        ..known
     }
 }
 
@@ -315,6 +315,7 @@ mod tests {
         let known = |open| Knowledge {
             open,
             closed: Vec::new(),
+            rebooted: false,
         };
         let all = known(vec![open(1, 10), open(2, 10), open(3, 10)]);
         let on = goes_on(all, &given.into_iter().collect());

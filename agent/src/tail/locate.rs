@@ -73,6 +73,38 @@ pub fn by_place(known: &FileIdentity, marker: Option<&Marker>, found: &Found) ->
     }
 }
 
+/// Looks for a file that lost its end, or has NULs there: it lies where it lay, and begins as it did, but holds what
+/// was read only up to an earlier marker. Returns where that file lies, as device and inode, and that marker.
+///
+/// What begins alike may be another file, that a program cut to nothing: a marker counts that lies
+/// behind all that the fingerprint covers. `taken`: files that are of other generations.
+pub fn by_earlier(
+    known: &FileIdentity,
+    (last, earlier): (Option<&Marker>, &[Marker]),
+    found: &Found,
+    taken: &HashSet<(u64, u64)>,
+) -> Option<((u64, u64), Marker)> {
+    let path = path_of(known);
+    let beside = namesakes(&path, known.inode).unwrap_or_default();
+    let matched = (found.files.iter())
+        .filter(|seen| seen.inode == known.inode)
+        .map(|seen| seen.path.clone());
+    for at in [path].into_iter().chain(beside).chain(matched) {
+        let Ok(Some(mut file)) = open_inode(&at, known.inode) else {
+            continue;
+        };
+        if file.is_packed() || taken.contains(&file.place()) || !file.is_at(known, last) {
+            continue;
+        }
+        let telling =
+            (earlier.iter().rev()).filter(|marker| marker.end > u64::from(known.fingerprint_len));
+        if let Some(marker) = telling.into_iter().find(|marker| file.has(Some(marker))) {
+            return Some((file.place(), *marker));
+        }
+    }
+    None
+}
+
 /// Looks for the content, among the rotated files beside where it lay. Where several hold it, none of
 /// which says more, it is the oldest: what is younger came after it, and is read too.
 ///

@@ -8,15 +8,15 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
-use headwater_record::notice::reason;
+use headwater_record::notice::reason::{self, TRUNCATED};
 use headwater_record::{DeviceId, Generation, StreamId};
 
 use super::desk::Source;
-use super::locate::{Located, by_content, by_place};
+use super::locate::{Located, by_content, by_earlier, by_place};
 use super::opened::Opened;
 use super::reader::Followed;
 use super::siblings::path_of;
-use crate::checkpoint::{FileIdentity, OpenGeneration, Origin};
+use crate::checkpoint::{FileIdentity, Knowledge, Marker, OpenGeneration, Origin};
 use crate::clock::Monotonic;
 use crate::discover::Found;
 use crate::frame::frames::Framing;
@@ -32,9 +32,15 @@ pub struct Resumed {
     pub away: Vec<(OpenGeneration, bool, String)>,
     /// The streams of all of them.
     pub streams: HashSet<StreamId>,
+    /// Files that a power cut made shorter, by their place: they are new ones, of which was read before what lies
+    /// before the marker; and where reading goes on.
+    pub cut_short: HashMap<(u64, u64), (Marker, u64)>,
     /// Streams whose last file lies no longer where it lay: others may have come and gone there.
     pub left: Vec<Left>,
 }
+
+/// A file that was cut short: its device and inode, and an earlier marker that is found in it, and where it goes on.
+type CutShort = ((u64, u64), (Marker, u64));
 
 /// A stream whose file left its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,19 +72,11 @@ pub fn resume(
     device: &DeviceId,
     source: &Source,
     index: usize,
-    known: &[OpenGeneration],
+    known: &Knowledge,
     (found, nameless, open_max): (&Found, &mut HashMap<Generation, File>, usize),
     now: Monotonic,
 ) -> Resumed {
-    let mut ours: Vec<_> = (known.iter())
-        .filter(|open| is_of(open, device, source))
-        .filter_map(|open| match &open.origin {
-            Origin::File(identity) => Some((open, identity)),
-            Origin::Sensor => None,
-        })
-        .collect();
-    // Where two could be one file, the one of which more is known comes first.
-    ours.sort_by_key(|(open, identity)| Reverse((identity.fingerprint_len, open.settled)));
+    let ours = ours_of(device, source, &known.open);
     // Those that nothing tells but their inodes come last: what lies there may be a copy of another.
     let by_inode = ours.partition_point(|(_, identity)| identity.fingerprint_len > 0);
     let (mut taken, mut held) = (HashSet::new(), HashSet::new());
@@ -119,6 +117,10 @@ pub fn resume(
         }
     }
     let youngest = youngest_of(&ours, &located, &held);
+    let shorter = match known.rebooted {
+        true => cut_short(&ours, &located, found, &mut taken),
+        false => HashMap::new(),
+    };
     let mut resumed = Resumed::default();
     for ((open, identity), file) in ours.iter().zip(located) {
         resumed.streams.insert(open.stream.clone());
@@ -128,7 +130,11 @@ pub fn resume(
                 file.stop_decoding();
                 resumed.followed.push(*file);
             }
-            TakenUp::Gone(reason) => resumed.gone.push(((*open).clone(), reason)),
+            TakenUp::Gone(reason) => {
+                let is_shorter = shorter.contains_key(&open.generation);
+                let reason = if is_shorter { TRUNCATED } else { reason };
+                resumed.gone.push(((*open).clone(), reason));
+            }
             TakenUp::Away(why) => {
                 let is_youngest = youngest.iter().any(|(left, _)| left.last == **identity);
                 resumed.away.push(((*open).clone(), is_youngest, why));
@@ -137,8 +143,49 @@ pub fn resume(
     }
     let left = youngest.into_iter().filter(|(_, stays)| !stays);
     resumed.left = left.map(|(left, _)| left).collect();
+    resumed.cut_short = shorter.into_values().collect();
     resumed.followed.sort_by_key(Followed::since_ms);
     resumed
+}
+
+/// The generations of a source's files. Where two could be one file, the one of which more is known comes first.
+fn ours_of<'a>(
+    device: &DeviceId,
+    source: &Source,
+    known: &'a [OpenGeneration],
+) -> Vec<(&'a OpenGeneration, &'a FileIdentity)> {
+    let mut ours: Vec<_> = (known.iter())
+        .filter(|open| is_of(open, device, source))
+        .filter_map(|open| match &open.origin {
+            Origin::File(identity) => Some((open, identity)),
+            Origin::Sensor => None,
+        })
+        .collect();
+    ours.sort_by_key(|(open, identity)| Reverse((identity.fingerprint_len, open.settled)));
+    ours
+}
+
+/// Of the files that were not found, those that a power cut made shorter, by their generation: where each lies,
+/// and where it goes on.
+fn cut_short(
+    ours: &[(&OpenGeneration, &FileIdentity)],
+    located: &[Located],
+    found: &Found,
+    taken: &mut HashSet<(u64, u64)>,
+) -> HashMap<Generation, CutShort> {
+    let mut shorter = HashMap::new();
+    let gone = (ours.iter().zip(located)).filter(|(_, file)| matches!(file, Ok(None)));
+    for ((open, identity), _) in gone {
+        let markers = (open.marker.as_ref(), open.earlier.as_slice());
+        if let Some((place, marker)) = by_earlier(identity, markers, found, taken) {
+            taken.insert(place);
+            // What was read and is not settled is still to be given.
+            let settled = open.settled.max(open.skip_to.unwrap_or(0));
+            let cut = (place, (marker, marker.end.min(settled)));
+            shorter.insert(open.generation, cut);
+        }
+    }
+    shorter
 }
 
 /// The file of a known generation that was held open, and that nothing leads to any more.
@@ -237,16 +284,12 @@ pub(super) fn take_up(
             let marker = open.marker.as_ref();
             let is_cut = at_path()
                 .is_some_and(|file| file.is_at(identity, marker) && file.size < least(open));
-            return TakenUp::Gone(if is_cut {
-                reason::TRUNCATED
-            } else {
-                reason::VANISHED
-            });
+            return TakenUp::Gone(if is_cut { TRUNCATED } else { reason::VANISHED });
         }
         Err(why) => return TakenUp::Away(why.to_string()),
     };
     if file.size < least(open) {
-        return TakenUp::Gone(reason::TRUNCATED);
+        return TakenUp::Gone(TRUNCATED);
     }
     // The original lies there still, or its inode does: what was written to it between the copy
     // and the cut is in neither. A compressor leaves no original.

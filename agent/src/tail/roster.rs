@@ -37,7 +37,7 @@ use super::decoding::{bound_decoding, may_decode};
 use super::desk::{Desk, Source};
 use super::reader::{Followed, Turn};
 use super::resume::Left;
-use crate::checkpoint::{FileIdentity, Knowledge, Registry};
+use crate::checkpoint::{FileIdentity, Knowledge, Marker, Registry};
 use crate::clock::{self, Monotonic};
 use crate::config::FileSource;
 use crate::discover::said::Said;
@@ -84,6 +84,8 @@ pub struct Roster<R> {
     /// By source, streams whose last file was cut, and others may have come and gone since.
     cut: Vec<Vec<Left>>,
     closed: Closed,
+    /// Files that a power cut made shorter, by their place, until they are begun with: what of them was read before.
+    cut_short: HashMap<(u64, u64), (Marker, u64)>,
     /// Known generations whose file is out of reach.
     away: Vec<Away>,
     /// By source, new files that the database does not take yet.
@@ -112,6 +114,7 @@ impl<R: Registry> Roster<R> {
             waiting: Vec::new(),
             cut: Vec::new(),
             closed: Closed::default(),
+            cut_short: HashMap::new(),
             away: Vec::new(),
             not_entered: Vec::new(),
             device,

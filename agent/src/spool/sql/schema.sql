@@ -29,7 +29,8 @@ CREATE TABLE generation (
     marker_end      INTEGER,
     marker_len      INTEGER,
     marker_sum      INTEGER,
-    -- Markers, 16 bytes each: of a journal one, the boot of the marker's entry. Rows of earlier agents end before it.
+    -- Markers, 16 bytes each: of earlier checkpoints of a file, rising; of a journal one, the boot of the
+    -- marker's entry. Rows of earlier agents end before it.
     earlier         BLOB
 ) STRICT;
 

@@ -330,7 +330,7 @@ impl<R: Registry> Roster<R> {
     }
 
     fn new_file(
-        &self,
+        &mut self,
         index: usize,
         mut file: Opened,
         stream: StreamId,
@@ -338,7 +338,18 @@ impl<R: Registry> Roster<R> {
         linked_at: Option<&Path>,
     ) -> Result<New, SourceError> {
         let starts_at_end = self.sources[index].plan.start_at == StartAt::End;
-        let skip_to = (starts_at_end && is_new && file.size > 0).then(|| file.end());
+        let known_to = (self.cut_short.remove(&file.place()))
+            .and_then(|(marker, to)| file.has(Some(&marker)).then_some(to));
+        if let Some(to) = known_to {
+            tracing::info!(
+                "{stream}: {} lost its end, as after a power cut: it goes on at offset {to}",
+                file.path.display()
+            );
+        }
+        let skip_to = known_to.or_else(|| {
+            let skips_all = starts_at_end && is_new && file.size > 0;
+            skips_all.then(|| file.end())
+        });
         // Where it cannot be read now, the first read of it says so.
         let marker = skip_to.and_then(|to| file.marker(to).ok());
         let mut identity = file.identity();

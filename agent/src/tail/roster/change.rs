@@ -71,7 +71,7 @@ impl<R: Registry> Roster<R> {
             &self.device,
             &self.sources[index],
             index,
-            &known.open,
+            known,
             (&found, nameless, self.desk.open_max),
             now,
         );
@@ -85,6 +85,8 @@ impl<R: Registry> Roster<R> {
             away.map(|(open, is_youngest, why)| Away::new(index, open, is_youngest, why, now)),
         );
         self.followed.extend(resumed.followed);
+        self.cut_short
+            .extend(std::mem::take(&mut resumed.cut_short));
         let left = std::mem::take(&mut resumed.left);
         self.adopt(index, &found, left, now, |closed, stream| {
             !resumed.streams.contains(stream) && !closed.knows(index, stream)

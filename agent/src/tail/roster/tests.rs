@@ -8,6 +8,7 @@ mod disk;
 mod framing;
 mod give_way;
 mod model;
+mod power_cut;
 mod processed;
 mod rig;
 mod rotation;

@@ -74,6 +74,33 @@ fn every_field_of_a_generation_survives() {
 }
 
 #[test]
+fn markers_of_earlier_checkpoints_are_kept_of_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    let registry = rig.store.registry(Stop::new(), 1);
+    let file = generation(3, Origin::File(file(b"/a")));
+    registry.register(std::slice::from_ref(&file)).unwrap();
+    for settled in [10, 20, 20, 35] {
+        registry.mark(file.generation, marker(settled), 7);
+        rig.commit(Transaction {
+            checkpoints: vec![Checkpoint {
+                generation: file.generation,
+                settled,
+                closed: false,
+            }],
+            ..Transaction::default()
+        });
+    }
+    rig.store.close();
+
+    let rig = Rig::start(dir.path());
+    let open = &rig.found.known.open[0];
+    assert_eq!(open.marker, Some(marker(35)));
+    assert_eq!(open.earlier, [marker(10), marker(20)]);
+    rig.store.close();
+}
+
+#[test]
 fn when_a_file_was_changed_last_goes_with_its_marker_but_for_one_that_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir.path());

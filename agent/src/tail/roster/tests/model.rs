@@ -415,6 +415,8 @@ impl World {
                 self.let_go();
                 self.settle(settled);
                 self.look();
+                // Nothing was taken back: what is shorter now was cut by somebody.
+                self.rig.rebooted = true;
                 self.rig.start();
             }
             Act::Reload { settled } if self.rig.is_running() => self.reload(settled),

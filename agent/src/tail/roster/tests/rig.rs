@@ -22,7 +22,7 @@ use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::checkpoint::{
     CLOSED_OF_STREAM_MAX, ClosedFile, Entered, FileIdentity, Knowledge, Marker, OpenGeneration,
-    Origin, Refused, Registry, StoreStopped,
+    Origin, Refused, Registry, StoreStopped, keep_earlier,
 };
 use crate::clock::Monotonic;
 use crate::config::FileSource;
@@ -126,7 +126,11 @@ impl Memory {
             .filter(|open| over.read_whole.contains_key(&open.generation))
             .filter_map(|open| over.of(open));
         let closed = over.closed.iter().cloned().chain(about_to_be).collect();
-        Knowledge { open, closed }
+        Knowledge {
+            open,
+            closed,
+            rebooted: false,
+        }
     }
 
     /// The agent has ended: what it did not write down is gone.
@@ -218,7 +222,9 @@ impl Registry for Memory {
             return;
         }
         self.change(generation, |open| {
-            open.marker = Some(marker);
+            if let Some(last) = open.marker.replace(marker) {
+                keep_earlier(&mut open.earlier, last, marker.end);
+            }
             if let Origin::File(file) = &mut open.origin {
                 file.since_ms = since_ms;
             }
@@ -260,6 +266,8 @@ pub(super) struct Rig {
     nameless: Nameless,
     running: Option<(Roster<Memory>, Receiver<Batch>)>,
     held: Vec<Batch>,
+    /// The agent's next start is the first one since the system's.
+    pub(super) rebooted: bool,
     now: Monotonic,
     /// Everything that was given since the rig was made.
     pub(super) records: Vec<Given>,
@@ -309,6 +317,7 @@ impl Rig {
             nameless: Nameless::default(),
             running: None,
             held: Vec::new(),
+            rebooted: false,
             now: Monotonic(0),
             records: Vec::new(),
             before_start: 0,
@@ -477,7 +486,11 @@ impl Rig {
         };
         let device: DeviceId = "pi-7".parse().unwrap();
         let plans = [Some(self.source.clone()), self.second.clone()];
-        let (plans, known) = (plans.into_iter().flatten().collect(), self.memory.known());
+        let plans = plans.into_iter().flatten().collect();
+        let known = Knowledge {
+            rebooted: std::mem::take(&mut self.rebooted),
+            ..self.memory.known()
+        };
         let roster =
             Roster::start(device, plans, &known, self.nameless.take(), desk, self.now).unwrap();
         self.running = Some((roster, receiver));

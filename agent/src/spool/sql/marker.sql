@@ -1,0 +1,1 @@
+SELECT marker_end, marker_len, marker_sum, earlier FROM generation WHERE id = ?1
