@@ -16,6 +16,7 @@
 
 pub mod escape;
 pub mod headers;
+mod json_text;
 pub mod ledger;
 pub mod names;
 pub mod notice;

@@ -22,6 +22,7 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::json_text;
 use crate::names::{DeviceId, SourceId};
 use crate::notice::Notice;
 use crate::steps::Row;
@@ -257,7 +258,7 @@ fn write_field<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, name: &str, valu
 }
 
 fn write_text(out: &mut Vec<u8>, text: &str) {
-    write_json(out, text);
+    json_text::write(out, text);
 }
 
 fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
