@@ -224,7 +224,7 @@ impl Ledger {
             }
             _ => {
                 state.records += 1;
-                state.repeated += covered.repeated;
+                state.repeated = state.repeated.saturating_add(covered.repeated);
                 Verdict::Overlap
             }
         };
@@ -329,7 +329,13 @@ impl Ledger {
         self.forgotten
     }
 
-    /// Records and notices of streams and generations for which there was no room.
+    /// Takes note of a record that says of itself what cannot be read: nobody can tell whether it came before.
+    pub fn note_unreadable(&mut self) {
+        self.unaccounted += 1;
+    }
+
+    /// Records and notices of streams and generations for which there was no room, and those whose headers could
+    /// not be read.
     pub fn unaccounted(&self) -> u64 {
         self.unaccounted
     }

@@ -215,6 +215,38 @@ fn what_is_open_is_written_when_it_is_told_to() {
 
 /// A topic may take values of any size: above what the loader asks for at a time, and above its hand-over.
 #[test]
+fn records_of_every_codec_are_rows() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let codecs = ["gzip", "snappy", "lz4", "zstd", "uncompressed"];
+    // The broker writes each batch in the topic's codec, whatever came.
+    let running = codecs.map(|codec| {
+        let settings = [("compression.type", codec)];
+        let loading = Loading::with_topic(kafka, &s3, codec, 1, &settings);
+        let record = |n: u32| Record {
+            value: format!(r#"{{"n":{n},"codec":"{codec}"}}"#).into_bytes(),
+            ..Record::default()
+        };
+        kafka.produce(&loading.topic, (0..200).map(record));
+        let loader = loading.start();
+        (codec, loading, loader)
+    });
+    for (codec, loading, loader) in running {
+        let rows = || -> usize {
+            let objects = s3.objects(&loading.bucket, "data/");
+            let texts = (objects.iter()).map(|(key, bytes)| decompress(key, bytes));
+            texts
+                .map(|text| text.iter().filter(|byte| **byte == b'\n').count())
+                .sum()
+        };
+        wait_until(&format!("what {codec} holds is stored"), PATIENCE, || {
+            rows() >= 200
+        });
+        assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+        assert_eq!(rows(), 200, "{codec}");
+    }
+}
+
+#[test]
 fn a_value_of_ten_megabytes_is_a_row() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
     let settings = [("max.message.bytes", "12000000")];

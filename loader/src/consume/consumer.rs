@@ -328,6 +328,21 @@ impl Member {
             (_, Some(RDKafkaErrorCode::PollExceeded)) => Err(ConsumerError::Again(
                 "the poll thread was held up for longer than max.poll.interval.ms".to_owned(),
             )),
+            // librdkafka would pass the batch over, and the names would say that its records were stored.
+            (_, Some(RDKafkaErrorCode::BadMessage)) => Err(ConsumerError::Again(
+                "a batch of records came with another checksum than it was written with (check.crcs), or in a \
+                 format that is not known: it is fetched again, and nothing behind it is stored before it comes whole"
+                    .to_owned(),
+            )),
+            (_, Some(RDKafkaErrorCode::NotImplemented | RDKafkaErrorCode::BadCompression)) => {
+                self.consumer.context().voice.error(
+                    error,
+                    "a batch of records cannot be decompressed (it is damaged, or holds more than 100 MB): its \
+                     partition stands at it, and lag_records says which; the batch is fetched again and again until \
+                     retention has passed it, or somebody moves the group's offset behind it",
+                );
+                Ok(())
+            }
             _ => {
                 // Brokers that are down, a topic that is not there yet: librdkafka goes on trying.
                 self.consumer

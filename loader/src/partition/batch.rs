@@ -257,7 +257,10 @@ impl OpenBatch {
             kind,
         } = &entry.identity
         else {
-            self.counts.refused += u64::from(entry.identity != Identity::Foreign);
+            if entry.identity != Identity::Foreign {
+                self.counts.refused += 1;
+                ledger.note_unreadable();
+            }
             return Came::Nameless;
         };
         if *kind != Kind::Data {

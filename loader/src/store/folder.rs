@@ -74,7 +74,10 @@ impl Folder {
         match linked {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return same(key, &path, bytes);
+                let stored = same(key, &path, bytes)?;
+                // Whoever made it may have died before its name was on the disk.
+                sync_folders(folder, &self.root).map_err(|error| failed("sync", folder, &error))?;
+                return Ok(stored);
             }
             Err(error) => return Err(failed("write", &path, &error)),
         }

@@ -233,7 +233,7 @@ pub(super) fn print<T: Printed>(
     if totals.unaccounted > 0 {
         writeln!(
             out,
-            "{} records and notices of streams that a ledger had no room for (limits.ledger): the records are stored, and nobody can say whether all came, or came once",
+            "{} records and notices of streams that a ledger had no room for (limits.ledger), or whose hw- headers could not be read: the records are stored, and nobody can say whether all came, or came once",
             totals.unaccounted
         )?;
     }
