@@ -13,7 +13,7 @@ use anyhow::Context;
 use glob::Pattern;
 
 use crate::cli::connect;
-use crate::config::{ConfigFile, Host, Plan, defaults, memory};
+use crate::config::{ConfigFile, Host, NamedBy, Plan, defaults, memory};
 use crate::discover::scan;
 use crate::journal::JOURNALCTL;
 use crate::sample::read::Kind;
@@ -51,6 +51,7 @@ fn check(
     err: &mut impl Write,
 ) -> anyhow::Result<Option<Plan>> {
     let config = headwater_msk::config_file::read(path)?;
+    let named_by = NamedBy::of(&config, host).and_then(|(_, by)| by.said());
     let plan = match Plan::new(config, host) {
         Ok(plan) => plan,
         Err(problems) => {
@@ -67,6 +68,9 @@ fn check(
         serde_json::to_writer_pretty(&mut *out, &effective)?;
         writeln!(out)?;
     } else {
+        if let Some(said) = named_by {
+            writeln!(out, "# {said}")?;
+        }
         write!(out, "{}", with_reasons(&effective)?)?;
         writeln!(out)?;
         let shares = plan.memory();
@@ -266,6 +270,10 @@ mod tests {
         assert!(is_fine);
         assert!(out.contains("state_dir = \"/var/lib/headwater\""), "{out}");
         assert!(
+            out.starts_with("# device is not set: it goes by /etc/machine-id\ndevice = \"0123\"\n"),
+            "{out}"
+        );
+        assert!(
             out.contains("# file app matches 2 now: @/a.log, @/b.log\n"),
             "{out}"
         );
@@ -275,8 +283,9 @@ mod tests {
             "warning: file app: @/none matches nothing at the moment\n\
              warning: sensor load: @/a.log cannot be read: it begins with \"\", which is no number\n"
         );
-        let (again, _, err) = checked(&out, false);
+        let (again, out, err) = checked(&out, false);
         assert!(again, "{err}");
+        assert!(!out.contains("device is not set"), "{out}");
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Plan {
     /// Everything that is wrong with it, in the order of the file.
     pub fn new(config: ConfigFile, host: &Host) -> Result<Self, Vec<Problem>> {
         let mut check = Check::default();
-        let device = check.device(config.device, host);
+        let device = check.device(&config, host);
         let state_dir = check.state_dir(config.state_dir);
         for problem in config.kafka.problems(&config.credentials) {
             // Its text begins with the key: "kafka.topic: …", "kafka.brokers is empty: …".

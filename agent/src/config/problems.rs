@@ -13,7 +13,7 @@ use headwater_record::{DeviceId, SourceId};
 use super::file::LastLine;
 use super::plan::{FileSource, JournalSource, SensorSource};
 use super::process::LINE_NAMES;
-use super::{Host, Listen, defaults, file, memory};
+use super::{Listen, defaults, file, memory};
 use crate::delivery::allowance::Budgets;
 use crate::delivery::uplink::{self, Hours, UplinkSettings};
 use crate::frame::encoding::Encoding;
@@ -56,23 +56,6 @@ impl Check {
             key: key.to_owned(),
             message: message.into(),
         });
-    }
-
-    pub(super) fn device(&mut self, written: Option<String>, host: &Host) -> Option<DeviceId> {
-        let Some(device) = written.or_else(|| host.machine_id.clone()) else {
-            self.problem(
-                "device",
-                "not set, and /etc/machine-id holds no id to stand in: name the device",
-            );
-            return None;
-        };
-        match device.parse() {
-            Ok(device) => Some(device),
-            Err(error) => {
-                self.problem("device", format!("{device:?} cannot be an id: {error}"));
-                None
-            }
-        }
     }
 
     pub(super) fn state_dir(&mut self, written: Option<String>) -> PathBuf {

@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use headwater_record::DeviceId;
 use tokio::sync::mpsc;
 
 use super::progress::salvaging;
 use super::{Signals, StartError};
+use crate::checkpoint::{Knowledge, OpenGeneration};
 use crate::clock;
 use crate::config::Plan;
 use crate::delivery::backoff::{Backoff, Jitter};
@@ -54,7 +56,17 @@ pub(super) async fn open(
             }
         };
         let error = match opened {
-            Ok(Ok(found)) => return Ok(Some((store, found, replies))),
+            Ok(Ok(found)) => {
+                if let Some((other, open)) = of_another(&found.known, &plan.device) {
+                    let device = &plan.device;
+                    tracing::warn!(
+                        "the state directory holds {open} files, sensors or journals of the device {other:?}, and this \
+                         one is {device:?}: they are left as they are, and read anew under the new name; set device to the \
+                         old one to go on with them"
+                    );
+                }
+                return Ok(Some((store, found, replies)));
+            }
             Ok(Err(error)) => error,
             // It panicked; its message is in the log.
             Err(_) => return Err(StartError::Store),
@@ -77,6 +89,14 @@ pub(super) async fn open(
     }
 }
 
+/// How much of what is open is another device's, and which one's: its name was changed, or what names it.
+fn of_another(known: &Knowledge, device: &DeviceId) -> Option<(String, usize)> {
+    let is_another = |open: &&OpenGeneration| open.stream.device() != device.as_str();
+    let others = known.open.iter().filter(is_another);
+    let first = others.clone().next()?.stream.device().to_owned();
+    Some((first, others.count()))
+}
+
 fn still_starting(since: clock::Monotonic, salvage: Option<Salvage>) {
     if clock::monotonic().since(since) >= READY_AFTER {
         systemd::ready();
@@ -84,4 +104,37 @@ fn still_starting(since: clock::Monotonic, salvage: Option<Salvage>) {
     let waiting = || "waiting for the spool".to_owned();
     systemd::status(&salvage.map_or_else(waiting, salvaging));
     systemd::alive();
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_record::{Generation, StreamId};
+
+    use super::*;
+    use crate::checkpoint::Origin;
+
+    #[test]
+    fn what_is_open_of_another_device_is_told() {
+        let of = |device: &str| OpenGeneration {
+            generation: Generation(1),
+            stream: StreamId::parse(&format!("{device}/s//log")).unwrap(),
+            origin: Origin::Sensor,
+            settled: 0,
+            skip_to: None,
+            cuts: Vec::new(),
+            marker: None,
+            earlier: Vec::new(),
+        };
+        let known = Knowledge {
+            open: vec![of("pi-7"), of("0123"), of("0123")],
+            ..Knowledge::default()
+        };
+        let told = |device: &str| of_another(&known, &device.parse().unwrap());
+        assert_eq!(told("pi-7"), Some(("0123".to_owned(), 2)));
+        assert_eq!(told("0123"), Some(("pi-7".to_owned(), 1)));
+        assert_eq!(
+            of_another(&Knowledge::default(), &"d".parse().unwrap()),
+            None
+        );
+    }
 }
