@@ -150,6 +150,73 @@ fn a_start_with_the_wrong_key_says_so_and_touches_nothing() {
     loading.assert_proven();
 }
 
+/// Bytes that lines take in a file.
+fn bytes_of(lines: &[String]) -> u64 {
+    lines.iter().map(|line| line.len() as u64 + 1).sum()
+}
+
+/// A device that would rather lose its oldest records than stand still is offline for longer than its spool is
+/// large: what gave way is named, byte for byte, and all else arrives once.
+#[test]
+fn a_spool_that_overflows_names_what_gave_way() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "overflow", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = Writer::new(folder.path().join("app.log"), "w", 5);
+    let paths = writer.path().display().to_string();
+    let more = "[spool]\nafter = \"100ms\"\nmax_bytes = \"256KiB\"\n[spool.when_full]\nnormal = \"drop_oldest\"\n";
+    let config = |brokers: &str| loading.agent_config(brokers, &paths, more);
+    let agent = Agent::start(&config("no-such-host.invalid:9092"));
+    let status = || -> Value {
+        let told = agent.ask("status", &["--json"]);
+        serde_json::from_str(&told.stdout).unwrap_or_default()
+    };
+    // In pieces, since one batch alone may not be the size of the spool.
+    for _ in 0..20 {
+        writer.write(1000);
+        wait_until("it is read", PATIENCE, || {
+            status()["counters"]["records"] == writer.written()
+        });
+    }
+    let mut dropped = 0;
+    wait_until("the last of it is in the spool", PATIENCE, || {
+        let told = status();
+        dropped = told["counters"]["dropped_records"].as_u64().unwrap_or(0);
+        told["counters"]["spooled"] == told["counters"]["batches"]
+    });
+    assert!(dropped > 0, "the spool did not overflow: {}", status());
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+
+    agent.set_config(&config(kafka.bootstrap()));
+    let agent = agent.restart();
+    let loader = loading.start();
+    writer.write(100);
+    let mut audit = loading.audit();
+    wait_until("all that is left is stored", PATIENCE, || {
+        let report = loading.report(writer.lines());
+        report.stored as u64 + dropped == writer.written()
+    });
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    wait_until("the ledger is complete", PATIENCE, || {
+        audit = loading.audit();
+        audit.code == Some(0)
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    let report = loading.report(writer.lines());
+    assert!(
+        report.duplicated.is_empty() && report.unexpected.is_empty(),
+        "{report}"
+    );
+    assert_eq!(report.lost.len() as u64, dropped);
+    // The ranges of the notices are the lines that are missing, and no others.
+    let told = format!(
+        "{} offsets lost, explained: spool-full",
+        bytes_of(&report.lost)
+    );
+    assert!(audit.stdout.contains(&told), "{told}: {}", audit.stdout);
+    loading.assert_proven();
+}
+
 /// The state directory's disk, and the rest of a test around it.
 struct OnDisk<'a> {
     disk: Disk,
