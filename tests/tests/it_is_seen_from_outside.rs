@@ -99,33 +99,14 @@ fn status_tap_and_metrics_with_and_without_a_broker() {
             && told["counters"]["delivered"] == told["counters"]["batches"]
             && told["spool"]["batches"] == 0
     });
-    let online = status(&agent);
-    assert_eq!(online["broker"]["online"], true);
-    assert!(
-        online["process"]["rss_bytes"].as_u64() > Some(1 << 20),
-        "{online}"
-    );
-
-    assert_eq!(socket_page(&agent, "/healthz"), (200, "ok\n".to_owned()));
-    let (code, metrics) = socket_page(&agent, "/metrics");
-    assert_eq!(code, 200);
-    assert!(
-        metrics.contains("\nheadwater_agent_records_total 500"),
-        "{metrics}"
-    );
-    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    assert_pages(&agent);
 
     let tap = agent.ask_in_background("tap", &["--source", "app", "--count", "10"]);
     wait_until("a watcher sees ten records", PATIENCE, || {
         writer.write(5);
         !tap.is_running()
     });
-    let seen = tap.stdout();
-    assert_eq!(seen.lines().count(), 10, "{seen}");
-    for line in seen.lines() {
-        let record: Value = serde_json::from_str(line).expect("a line of JSON");
-        assert!(record["value"]["message"].is_string(), "{line}");
-    }
+    assert_ten_messages(&tap.stdout());
 
     kafka.kill();
     writer.write(1000);
@@ -160,9 +141,34 @@ fn status_tap_and_metrics_with_and_without_a_broker() {
     );
     assert_told_to_systemd(&heard);
 
+    let agent = seen_on_a_port(agent, &loading, &paths, more);
+    assert_explained(&agent, folder.path(), &mut writer);
+}
+
+#[track_caller]
+fn assert_pages(agent: &Process) {
+    let online = status(agent);
+    assert_eq!(online["broker"]["online"], true);
+    assert!(
+        online["process"]["rss_bytes"].as_u64() > Some(1 << 20),
+        "{online}"
+    );
+    assert_eq!(socket_page(agent, "/healthz"), (200, "ok\n".to_owned()));
+    let (code, metrics) = socket_page(agent, "/metrics");
+    assert_eq!(code, 200);
+    assert!(
+        metrics.contains("\nheadwater_agent_records_total 500"),
+        "{metrics}"
+    );
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+}
+
+/// The same agent with `admin.listen` on a port, until it is stopped again.
+#[track_caller]
+fn seen_on_a_port(agent: Process, loading: &Loading<'_>, paths: &str, more: &str) -> Process {
     let listen = free_address();
     let more = format!("{more}[admin]\nlisten = \"{listen}\"\n");
-    agent.set_config(&loading.agent_config(kafka.bootstrap(), &paths, &more));
+    agent.set_config(&loading.agent_config(loading.kafka.bootstrap(), paths, &more));
     let agent = agent.restart();
     wait_until("it answers on a port", PATIENCE, || {
         page(&listen, "/healthz") == Some((200, "ok\n".to_owned()))
@@ -175,7 +181,16 @@ fn status_tap_and_metrics_with_and_without_a_broker() {
     );
     assert_eq!(page(&listen, "/none").map(|(code, _)| code), Some(404));
     assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
-    assert_explained(&agent, folder.path(), &mut writer);
+    agent
+}
+
+#[track_caller]
+fn assert_ten_messages(seen: &str) {
+    assert_eq!(seen.lines().count(), 10, "{seen}");
+    for line in seen.lines() {
+        let record: Value = serde_json::from_str(line).expect("a line of JSON");
+        assert!(record["value"]["message"].is_string(), "{line}");
+    }
 }
 
 /// Ready comes first, once; then how it goes, and that it lives; and that it stops, once, when it was told to.
