@@ -85,11 +85,21 @@ impl Cluster {
     /// # Errors
     /// See [`SecretError`].
     pub fn client_config(&self, client_id: &str) -> Result<ClientConfig, SecretError> {
+        let config = self.visitor_config(client_id)?;
+        *self.print.lock().unwrap_or_else(PoisonError::into_inner) = self.kafka.security.print();
+        Ok(config)
+    }
+
+    /// The same for a client that asks something beside them and goes: what they were made with is still what they
+    /// go by ([`Cluster::is_outdated`]).
+    ///
+    /// # Errors
+    /// See [`SecretError`].
+    pub fn visitor_config(&self, client_id: &str) -> Result<ClientConfig, SecretError> {
         let mut config = self.kafka.client_config(client_id);
         for (name, value) in self.kafka.security.settings()? {
             config.set(name, value);
         }
-        *self.print.lock().unwrap_or_else(PoisonError::into_inner) = self.kafka.security.print();
         Ok(config)
     }
 

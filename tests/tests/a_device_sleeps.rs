@@ -72,8 +72,8 @@ fn what_a_sleep_missed_is_one_sample_and_a_session_and_what_was_read_goes_then()
     });
     assert_eq!(kafka.depth(&loading.topic), 0, "it waits for its session");
 
-    let before = samples(&agent);
     let asleep = clock::now();
+    let before = samples(&agent);
     device_clock.suspend(21 * HOUR);
     wait_until(
         "the session that was slept through begins",

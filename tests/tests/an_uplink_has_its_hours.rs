@@ -65,7 +65,7 @@ impl<'a> Seen<'a> {
 
     /// Closed for this reason, for a while.
     fn assert_away(&self, agent: &Process, depth: i64, by: &str) {
-        for _ in 0..20 {
+        for _ in 0..10 {
             assert_eq!(self.depth(), depth, "it sends");
             assert!(!self.is_connected(agent), "it is connected");
             std::thread::sleep(Duration::from_millis(100));

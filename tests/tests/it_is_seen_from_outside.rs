@@ -196,6 +196,9 @@ fn assert_ten_messages(seen: &str) {
 /// Ready comes first, once; then how it goes, and that it lives; and that it stops, once, when it was told to.
 #[track_caller]
 fn assert_told_to_systemd(heard: &Heard) {
+    wait_until("its stop is heard of", PATIENCE, || {
+        heard.count("STOPPING=1") > 0
+    });
     let all = heard.all();
     let first = |what: &str| all.iter().position(|line| line.starts_with(what));
     let (ready, status) = (first("READY=1"), first("STATUS="));

@@ -134,7 +134,7 @@ fn an_upload_that_is_gone_in_the_middle_is_begun_anew() {
     let config = "path = \"\"\ncompression = \"none\"\n[output.s3]\nmultipart_above = \"5MiB\"\n\
                   [flush]\nage = \"60s\"\nrecords = 70\n";
     let (records, written) = lines(70, 80_000);
-    let slow = Kind::Delay(Duration::from_secs(1));
+    let slow = Kind::Delay(Duration::from_secs(3));
     s3.fault(Fault::on(Op::UploadPart, slow).times(1));
     kafka.produce(&loading.topic, records);
     let loader = loading.loader(config).start();
@@ -186,6 +186,12 @@ fn a_bucket_that_is_deleted_and_made_anew_is_waited_for() {
     });
     s3.bucket(&loading.bucket);
     stored("what waited is stored", &lines[30..60]);
+    // Before, the group names a state that went with the bucket.
+    wait_until("its batch is complete", PATIENCE, || {
+        let committed = kafka.committed(loading.group(), &loading.topic);
+        let offsets = committed.iter().filter_map(|one| one.offset);
+        offsets.sum::<i64>() == 60
+    });
     loader.kill9();
     give();
     let loader = loader.restart();

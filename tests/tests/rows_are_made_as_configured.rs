@@ -213,7 +213,6 @@ fn what_is_open_is_written_when_it_is_told_to() {
     loading.assert_proven();
 }
 
-/// A topic may take values of any size: above what the loader asks for at a time, and above its hand-over.
 #[test]
 fn records_of_every_codec_are_rows() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
@@ -246,6 +245,7 @@ fn records_of_every_codec_are_rows() {
     }
 }
 
+/// A topic may take values of any size: above what the loader asks for at a time, and above its hand-over.
 #[test]
 fn a_value_of_ten_megabytes_is_a_row() {
     let (kafka, s3) = (Kafka::shared(), S3::start());

@@ -329,12 +329,15 @@ impl Member {
                 "the poll thread was held up for longer than max.poll.interval.ms".to_owned(),
             )),
             // librdkafka would pass the batch over, and the names would say that its records were stored.
-            (_, Some(RDKafkaErrorCode::BadMessage)) => Err(ConsumerError::Again(
-                "a batch of records came with another checksum than it was written with (check.crcs), or in a \
-                 format that is not known: it is fetched again, and nothing behind it is stored before it comes whole"
-                    .to_owned(),
-            )),
-            (_, Some(RDKafkaErrorCode::NotImplemented | RDKafkaErrorCode::BadCompression)) => {
+            (_, Some(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::NotImplemented)) => {
+                Err(ConsumerError::Again(
+                    "a batch of records came with another checksum than it was written with (check.crcs), or in a \
+                     format that is not known: it is fetched again, and nothing behind it is stored before it comes \
+                     whole. If this goes on, it is damaged where it lies: move the group's offset behind it"
+                        .to_owned(),
+                ))
+            }
+            (_, Some(RDKafkaErrorCode::BadCompression)) => {
                 self.consumer.context().voice.error(
                     error,
                     "a batch of records cannot be decompressed (it is damaged, or holds more than 100 MB): its \

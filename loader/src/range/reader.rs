@@ -318,6 +318,14 @@ impl Reader {
                 | RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::SaslAuthenticationFailed),
             ) => bail!("topic {}: {code}", self.topic),
+            // librdkafka passes the first over, and stands at the last.
+            Some(
+                code @ (RDKafkaErrorCode::BadMessage
+                | RDKafkaErrorCode::NotImplemented
+                | RDKafkaErrorCode::BadCompression),
+            ) => {
+                bail!("partition {partition}: a batch of records is damaged where it lies: {code}")
+            }
             _ => {
                 tracing::warn!(%error, "reading goes on when it can");
                 Ok(())

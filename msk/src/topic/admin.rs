@@ -43,7 +43,7 @@ pub fn connect(
     client_id: &str,
 ) -> Result<AdminClient<Visitor>, AdminError> {
     let config = cluster
-        .client_config(client_id)
+        .visitor_config(client_id)
         .map_err(ClusterError::from)?;
     let admin: AdminClient<Visitor> = config
         .create_with_context(Visitor::new(cluster))
