@@ -437,6 +437,7 @@ fn check(connection: &Connection, path: &Path) -> Result<u64, Refusal> {
     };
     let identity = identity.cast_unsigned();
     generations::all(connection, identity).map_err(error)?;
+    super::rows::depth(connection).map_err(error)?;
     usage::all(connection).map_err(error)?;
     hardware::all(connection).map_err(error)?;
     super::rows::keys(connection).map_err(error)?;

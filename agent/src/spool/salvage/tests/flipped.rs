@@ -105,6 +105,31 @@ fn a_value_of_another_type_is_damage_whatever_is_done_to_it() {
     refused(SEALED, 8 ^ 10, &evict);
 }
 
+/// A number of a lane that holds nothing becomes a blob of no length, a type that SQLite keeps for itself, NULL.
+#[test]
+fn a_sum_of_another_type_is_salvaged_at_the_start() {
+    const LANE_THAT_IS_EMPTY: [u8; 6] = [6, 0, 6, 8, 8, 8];
+    let dir = tempfile::tempdir().unwrap();
+    sample_alone(dir.path());
+    let main = std::fs::read(dir.path().join("spool.db")).unwrap();
+    let windows = main.windows(LANE_THAT_IS_EMPTY.len()).enumerate();
+    let found = windows.filter(|(_, window)| *window == LANE_THAT_IS_EMPTY);
+    let lanes: Vec<_> = found.map(|(at, _)| at).collect();
+    assert!(!lanes.is_empty());
+    for column in 3..6 {
+        for bits in [8 ^ 12, 8 ^ 10, 8] {
+            let what = format!("sum {column} flipped by {bits}");
+            let whole = damage(dir.path(), &what, |main, log| {
+                for at in &lanes {
+                    main[at + column] ^= bits;
+                }
+                log.clear();
+            });
+            assert_eq!(whole, BATCHES as usize, "{what}");
+        }
+    }
+}
+
 #[test]
 fn a_checkpoint_whose_stream_is_no_text_any_more_is_damage() {
     let dir = tempfile::tempdir().unwrap();
