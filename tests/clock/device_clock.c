@@ -30,11 +30,11 @@ static const volatile int64_t *offsets;
 /* A process without its clock would run by the right one, and its test would say nothing of what it tests. */
 __attribute__((constructor)) static void map_offset(void)
 {
-    const char *path = getenv("HEADWATER_TEST_CLOCK");
+    const char *path = getenv("HEADWATER_DEVICE_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     void *mapped = file < 0 ? MAP_FAILED : mmap(NULL, OFFSETS * sizeof *offsets, PROT_READ, MAP_SHARED, file, 0);
     if (mapped == MAP_FAILED) {
-        perror("device_clock: HEADWATER_TEST_CLOCK names no file to map");
+        perror("device_clock: HEADWATER_DEVICE_CLOCK names no file to map");
         abort();
     }
     close(file);

@@ -74,7 +74,7 @@ impl DeviceClock {
     pub fn env(&self) -> Vec<(String, String)> {
         vec![
             ("LD_PRELOAD".to_owned(), self.path("device_clock.so")),
-            ("HEADWATER_TEST_CLOCK".to_owned(), self.path("offsets")),
+            ("HEADWATER_DEVICE_CLOCK".to_owned(), self.path("offsets")),
         ]
     }
 
@@ -143,7 +143,9 @@ mod tests {
     fn without_a_file_nothing_runs() {
         let clock = DeviceClock::right();
         let mut program = Command::new("date");
-        program.envs(clock.env()).env_remove("HEADWATER_TEST_CLOCK");
+        program
+            .envs(clock.env())
+            .env_remove("HEADWATER_DEVICE_CLOCK");
         assert!(!program.output().expect("it is started").status.success());
     }
 }

@@ -104,6 +104,14 @@ fn assert_counts(loading: &Loading<'_>, listen: &str, bytes: u64) {
     assert_eq!(of("window_rows_total").unwrap_or(0), windows.count() as u64);
 }
 
+/// Of the record whose headers nobody can read, nobody can say whether it came once.
+fn assert_told_by_audit(loading: &Loading<'_>) {
+    let audit = loading.audit();
+    assert_eq!(audit.code, Some(1));
+    let told = "\n1 records and notices of streams that a ledger had no room for (limits.ledger), or whose hw- headers";
+    assert!(audit.stdout.contains(told), "{}", audit.stdout);
+}
+
 /// The parts within their bounds, and the whole as the kernel has it: `most` bytes at its most.
 fn assert_memory(of: &impl Fn(&str) -> Option<u64>, most: u64) {
     let (held, bound) = (of("state_memory_bytes"), of("state_memory_bytes_max"));
@@ -264,4 +272,5 @@ fn they_say_what_happened() {
 
     assert_documented(&listen);
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    assert_told_by_audit(&loading);
 }
