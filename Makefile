@@ -22,7 +22,9 @@ demo: bins
 # whoever runs it. The tests run on moto and MiniStack in any case.
 test: lint bins
 	tests/tools.sh chromium-headless-shell kcat
-	$(CARGO) test $(TESTED)
+	$(CARGO) test $(TESTED) --no-run
+	tests/suite.sh "$(CARGO)" $(TESTED)
+	$(CARGO) test $(TESTED) --doc
 	$(if $(DYNAMODB_LOCAL),$(CARGO) test $(TESTED) --test dynamodb_holds_each_item_once -- --ignored)
 
 lint: tools
