@@ -1,12 +1,23 @@
 //! The RAM window: one bound, in bytes, on everything between a source and its settlement.
 //!
 //! A source takes a [`Permit`] before it fills a batch; the permit rides in the batch and gives its
-//! bytes back when it is dropped. Files wait for room (the file is the buffer); a sensor asks once,
-//! since it has nothing to wait with.
+//! bytes back when it is dropped. Files and journals wait for room (they are the buffer); a sensor asks
+//! once, since it has nothing to wait with.
+//!
+//! Each lane's files and journals have a share, and so have each lane's sensors: an eighth, where there are
+//! any. It is no bound on them, but a promise: who takes leaves free what those that he gives way to have not
+//! taken of theirs. Everybody gives way to the higher lanes, and who can wait to sensors. So a lane that is
+//! held up, with all the window that it may have in batches that cannot go, does not hold up those above it;
+//! and where there is one lane, it has all.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+mod shares;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+pub use self::shares::Shares;
+use self::shares::{Taker, Window};
+use crate::spool::Lane;
 
 /// A bound in bytes that batches share.
 #[derive(Debug, Clone)]
@@ -14,36 +25,37 @@ pub struct Budget {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    total: usize,
-    /// Of the total, what those who can wait leave to those who cannot.
-    reserve: AtomicUsize,
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
 /// Bytes taken from a [`Budget`]; given back on drop.
 #[derive(Debug)]
 pub struct Permit {
     shared: Arc<Shared>,
+    taker: Taker,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    window: Mutex<Window>,
+    freed: Condvar,
+}
+
+impl Shared {
+    /// A panic elsewhere changes no sum.
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Budget {
     /// A budget of `total` bytes, all of it for everybody.
     pub fn new(total: usize) -> Self {
-        Self::with_reserve(total, 0)
+        Self::with_shares(total, Shares::default())
     }
 
-    /// A budget of `total` bytes, of which [`Budget::take`] leaves `reserve` to
-    /// [`Budget::try_take`]: so that files, which wait, do not take the room of samples, which
-    /// cannot.
-    pub fn with_reserve(total: usize, reserve: usize) -> Self {
+    /// A budget of `total` bytes, with shares.
+    pub fn with_shares(total: usize, shares: Shares) -> Self {
         let shared = Shared {
-            total,
-            reserve: AtomicUsize::new(reserve.min(total / 2)),
-            free: Mutex::new(total),
+            window: Mutex::new(Window::new(total, shares)),
             freed: Condvar::new(),
         };
         Self {
@@ -51,62 +63,45 @@ impl Budget {
         }
     }
 
-    /// Another reserve, from the next [`Budget::take`] on.
-    pub fn set_reserve(&self, reserve: usize) {
-        let reserve = reserve.min(self.shared.total / 2);
-        self.shared.reserve.store(reserve, Ordering::Relaxed);
+    /// Others have shares from now on.
+    pub fn set_shares(&self, shares: Shares) {
+        self.shared.window().set_shares(shares);
+        self.shared.freed.notify_all();
     }
 
-    /// Takes `bytes` if they are free. A wish above the whole budget is cut to it, so that it can
-    /// be met at all.
-    pub fn try_take(&self, bytes: usize) -> Option<Permit> {
-        let bytes = bytes.min(self.shared.total);
-        let mut free = self
-            .shared
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *free = free.checked_sub(bytes)?;
-        Some(Permit {
-            shared: Arc::clone(&self.shared),
-            bytes,
-        })
+    /// Takes `bytes` for a lane's sensors, if they are free for these.
+    pub fn try_take(&self, lane: Lane, bytes: usize) -> Option<Permit> {
+        self.take_for(Taker::sampling(lane), bytes, Duration::ZERO)
     }
 
-    /// Takes `bytes` beyond the reserve, waiting up to `patience` for them. A wish above what there is
-    /// beyond it is cut to that. The caller asks again, and looks between
-    /// two tries whether it should stop.
-    pub fn take(&self, bytes: usize, patience: Duration) -> Option<Permit> {
-        let reserve = self.shared.reserve.load(Ordering::Relaxed);
-        let bytes = bytes.min(self.shared.total - reserve);
-        let free = self
-            .shared
-            .free
-            .lock()
+    /// As [`Budget::try_take`], waiting up to `patience`: for a sensor's last word.
+    pub fn take_last(&self, lane: Lane, bytes: usize, patience: Duration) -> Option<Permit> {
+        self.take_for(Taker::sampling(lane), bytes, patience)
+    }
+
+    /// Takes `bytes` for a lane's files and journals, waiting up to `patience` for them. The caller asks
+    /// again, and looks between two tries whether it should stop.
+    pub fn take(&self, lane: Lane, bytes: usize, patience: Duration) -> Option<Permit> {
+        self.take_for(Taker::waiting(lane), bytes, patience)
+    }
+
+    fn take_for(&self, taker: Taker, wish: usize, patience: Duration) -> Option<Permit> {
+        let is_full = |window: &mut Window| window.grant(taker, wish).is_none();
+        let (mut window, _) = (self.shared.freed)
+            .wait_timeout_while(self.shared.window(), patience, is_full)
             .unwrap_or_else(PoisonError::into_inner);
-        let (mut free, _) = self
-            .shared
-            .freed
-            .wait_timeout_while(free, patience, |free| *free < bytes + reserve)
-            .unwrap_or_else(PoisonError::into_inner);
-        if *free < bytes + reserve {
-            return None;
-        }
-        *free -= bytes;
+        let bytes = window.grant(taker, wish)?;
+        window.take(taker, bytes);
         Some(Permit {
             shared: Arc::clone(&self.shared),
+            taker,
             bytes,
         })
     }
 
     /// Bytes that are taken now.
     pub fn used(&self) -> usize {
-        let free = self
-            .shared
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.shared.total - *free
+        self.shared.window().used()
     }
 }
 
@@ -119,13 +114,7 @@ impl Permit {
 
     fn give_back(&mut self, bytes: usize) {
         self.bytes -= bytes;
-        let mut free = self
-            .shared
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *free += bytes;
-        drop(free);
+        self.shared.window().give_back(self.taker, bytes);
         self.shared.freed.notify_all();
     }
 }
@@ -139,50 +128,123 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Lane::{High, Low, Normal};
+
+    fn take(budget: &Budget, lane: Lane, bytes: usize) -> Option<Permit> {
+        budget.take(lane, bytes, Duration::ZERO)
+    }
+
+    /// How much one gets in pieces of `bytes`.
+    fn fill(
+        budget: &Budget,
+        one: impl Fn(&Budget, usize) -> Option<Permit>,
+        bytes: usize,
+    ) -> Vec<Permit> {
+        std::iter::from_fn(|| one(budget, bytes)).collect()
+    }
+
+    fn lanes(waiting: &[Lane], sampling: &[Lane]) -> Shares {
+        let mut shares = Shares::default();
+        for lane in waiting {
+            shares.waiting[lane.index()] = true;
+        }
+        for lane in sampling {
+            shares.sampling[lane.index()] = true;
+        }
+        shares
+    }
 
     #[test]
     fn permits_come_back() {
         let budget = Budget::new(100);
-        let mut first = budget.try_take(80).unwrap();
-        assert!(budget.try_take(30).is_none());
-        assert!(budget.take(30, Duration::from_millis(1)).is_none());
+        let mut first = budget.try_take(Normal, 80).unwrap();
+        assert!(budget.try_take(Normal, 30).is_none());
+        assert!(budget.take(Normal, 30, Duration::from_millis(1)).is_none());
         first.shrink(50);
-        let second = budget.take(50, Duration::ZERO).unwrap();
+        let second = take(&budget, Normal, 50).unwrap();
         assert_eq!(budget.used(), 100);
         drop((first, second));
         assert_eq!(budget.used(), 0);
-        assert_eq!(budget.try_take(1000).map(|all| all.bytes), Some(100));
+        let all = budget.try_take(Normal, 1000);
+        assert_eq!(all.map(|all| all.bytes), Some(100));
     }
 
     #[test]
-    fn a_reserve_is_for_those_who_cannot_wait() {
-        let budget = Budget::with_reserve(100, 30);
-        let file = budget.take(100, Duration::ZERO).unwrap();
-        assert_eq!(file.bytes, 70, "no wish is too large to be met");
-        assert!(budget.take(1, Duration::ZERO).is_none());
-        let sample = budget.try_take(30).unwrap();
-        assert!(budget.try_take(1).is_none());
-        drop(file);
-        assert!(budget.take(41, Duration::ZERO).is_none());
-        let file = budget.take(40, Duration::ZERO);
-        assert!(file.is_some(), "so much stays free, whoever has the rest");
-        drop((file, sample));
-        assert_eq!(budget.used(), 0);
-        budget.set_reserve(0);
-        assert!(
-            budget
-                .take(100, Duration::ZERO)
-                .is_some_and(|all| all.bytes == 100)
-        );
+    fn one_lane_has_all_but_what_is_left_to_its_sensors() {
+        for lane in Lane::ALL {
+            let budget = Budget::with_shares(800, lanes(&[lane], &[]));
+            assert_eq!(take(&budget, lane, 1000).unwrap().bytes, 800);
+            budget.set_shares(lanes(&[lane], &[lane]));
+            let file = take(&budget, lane, 1000).unwrap();
+            assert_eq!(file.bytes, 700, "no wish is too large to be met");
+            assert!(take(&budget, lane, 1).is_none());
+            let samples = fill(&budget, |budget, bytes| budget.try_take(lane, bytes), 10);
+            assert_eq!(samples.len(), 10);
+            drop((file, samples));
+            let samples = fill(&budget, |budget, bytes| budget.try_take(lane, bytes), 10);
+            assert_eq!(samples.len(), 80, "where files leave more, it is theirs");
+        }
+    }
+
+    /// Whoever has filled the window as far as he may, those that he gives way to have their share still.
+    #[test]
+    fn nobody_takes_the_share_of_those_he_gives_way_to() {
+        let budget = Budget::with_shares(800, lanes(&Lane::ALL, &Lane::ALL));
+        let files = |lane| move |budget: &Budget, bytes| take(budget, lane, bytes);
+        let samples = |lane| move |budget: &Budget, bytes| budget.try_take(lane, bytes);
+        let low = fill(&budget, files(Low), 10);
+        assert_eq!(low.len(), 30, "five shares are left");
+        let normal = fill(&budget, files(Normal), 10);
+        let high = fill(&budget, files(High), 10);
+        let of_low = fill(&budget, samples(Low), 10);
+        let of_normal = fill(&budget, samples(Normal), 10);
+        let of_high = fill(&budget, samples(High), 10);
+        let all = [&normal, &high, &of_low, &of_normal, &of_high];
+        assert_eq!(all.map(|one| one.len()), [10; 5]);
+        assert_eq!(budget.used(), 800);
+        // What is given back is there for whoever is to have it first.
+        drop(low);
+        drop(of_high);
+        assert_eq!(fill(&budget, files(Low), 10).len(), 30);
+        assert_eq!(fill(&budget, samples(Low), 10).len(), 30);
+        assert_eq!(fill(&budget, samples(High), 10).len(), 40);
+    }
+
+    #[test]
+    fn what_a_higher_lane_has_of_its_share_is_not_kept_twice() {
+        let budget = Budget::with_shares(800, lanes(&[High, Normal], &[]));
+        let alarm = take(&budget, High, 60).unwrap();
+        let rest = fill(&budget, |budget, bytes| take(budget, Normal, bytes), 10);
+        assert_eq!(rest.len(), 70);
+        assert!(take(&budget, High, 40).is_some());
+        drop(alarm);
+        assert!(take(&budget, Normal, 1).is_none());
+        assert!(take(&budget, High, 100).is_some());
+    }
+
+    /// A record that is longer than a share does not wait for lower lanes; a second one waits for the first.
+    #[test]
+    fn whoever_has_nothing_begins_with_his_share() {
+        let budget = Budget::with_shares(800, lanes(&[High, Normal], &[]));
+        let normal = take(&budget, Normal, 1000).unwrap();
+        assert_eq!(normal.bytes, 700);
+        let long = take(&budget, High, 300).unwrap();
+        assert_eq!(long.bytes, 100);
+        assert!(take(&budget, High, 300).is_none());
+        drop(long);
+        let short = take(&budget, High, 10);
+        assert!(take(&budget, High, 300).is_none());
+        drop((short, normal));
+        assert_eq!(take(&budget, High, 300).unwrap().bytes, 300);
     }
 
     #[test]
     fn a_waiter_is_woken() {
         let budget = Budget::new(10);
-        let held = budget.try_take(10).unwrap();
+        let held = budget.try_take(Normal, 10).unwrap();
         let waiting = budget.clone();
-        let waiter =
-            std::thread::spawn(move || waiting.take(10, Duration::from_secs(60)).is_some());
+        let patience = Duration::from_secs(60);
+        let waiter = std::thread::spawn(move || waiting.take(Normal, 10, patience).is_some());
         drop(held);
         assert!(waiter.join().unwrap());
     }

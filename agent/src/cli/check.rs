@@ -76,6 +76,9 @@ fn check(
         let shares = plan.memory();
         let (all, parts) = (memory::sum(&shares), memory::said(&shares));
         writeln!(out, "# memory at most {all}: {parts}")?;
+        if let Some(shares) = plan.shares().said(plan.window_bytes) {
+            writeln!(out, "# of the window, {shares}")?;
+        }
     }
     for source in &plan.files {
         let readable = |path: &Path| {
@@ -278,6 +281,8 @@ mod tests {
             "{out}"
         );
         assert!(out.contains("\"compression.level\" = \"3\""));
+        let shares = "# of the window, 512KiB for each of: sensors of lane normal\n";
+        assert!(out.contains(shares), "{out}");
         assert_eq!(
             err,
             "warning: file app: @/none matches nothing at the moment\n\

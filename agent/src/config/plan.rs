@@ -14,6 +14,7 @@ use super::file::{self, ConfigFile, LastLine, StartAt};
 use super::memory::{self, Share};
 use super::problems::{Check, Problem, to_usize};
 use super::{Host, Listen, defaults, process};
+use crate::budget::Shares;
 use crate::delivery::uplink::UplinkSettings;
 use crate::frame::frames::Framing;
 use crate::frame::multiline::Multiline;
@@ -256,6 +257,20 @@ impl Plan {
         let journals = self.journals.iter();
         let journals = journals.map(|journal| (journal.id.clone(), journal.lane));
         files.chain(sensors).chain(journals).collect()
+    }
+
+    /// Who has a share of the window.
+    pub fn shares(&self) -> Shares {
+        let mut shares = Shares::default();
+        let files = self.files.iter().map(|file| file.lane);
+        let journals = self.journals.iter().map(|journal| journal.lane);
+        for lane in files.chain(journals) {
+            shares.waiting[lane.index()] = true;
+        }
+        for sensor in &self.sensors {
+            shares.sampling[sensor.lane.index()] = true;
+        }
+        shares
     }
 
     /// What each part takes of memory at most, the window last.

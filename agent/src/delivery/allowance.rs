@@ -295,10 +295,14 @@ impl Allowance {
 
     /// What is left of a budget for a lane.
     fn left(&self, line: &Line, lane: Lane) -> u64 {
-        let above = Lane::ALL.into_iter().filter(|other| *other < lane);
-        let keepers = above.filter(|other| self.in_use[other.index()]).count() as u64;
-        let kept = line.max / KEPT_PARTS * keepers;
+        let kept = line.max / KEPT_PARTS * self.lanes_above(lane) as u64;
         line.max.saturating_sub(line.used).saturating_sub(kept)
+    }
+
+    /// How many higher lanes are in use.
+    pub(super) fn lanes_above(&self, lane: Lane) -> usize {
+        let above = Lane::ALL.into_iter().filter(|other| *other < lane);
+        above.filter(|other| self.in_use[other.index()]).count()
     }
 
     /// Whether anything is left for a lane, as far as is counted.

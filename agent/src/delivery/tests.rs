@@ -20,7 +20,7 @@ use super::allowance::Budgets;
 use super::uplink::{Session, UplinkSettings};
 use super::*;
 use crate::batch::{Batch, Entry};
-use crate::budget::Budget;
+use crate::budget::{Budget, Shares};
 use crate::produce::outcome::Outcome;
 use crate::spool::WhenFull;
 
@@ -87,7 +87,7 @@ impl Rig {
             }],
             values: vec![b'x'; bytes],
             raw: false,
-            permit: self.budget.try_take(bytes),
+            permit: self.budget.try_take(Lane::Normal, bytes),
         }
     }
 

@@ -249,7 +249,10 @@ impl Delivery {
         }
         // Nobody acknowledges, and the sources are about to wait: they need not.
         let nobody = self.broker.silent || self.broker.clock_unset || !self.may_send(lane);
-        let crowded = nobody && self.window.ram_bytes() >= self.settings.window_bytes / 2;
+        // Half of it, or of what the lane may have: it leaves shares to those above.
+        let window = self.settings.window_bytes;
+        let most = window / 2 - window / 8 * self.allowance.lanes_above(lane);
+        let crowded = nobody && self.window.ram_bytes() >= most;
         if crowded || self.is_last_commit() {
             return Some(oldest);
         }

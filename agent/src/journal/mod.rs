@@ -419,7 +419,7 @@ impl<R: Registry> Journal<R> {
 
     fn room(&self, bytes: usize) -> Option<Permit> {
         while !self.stop.is_set() {
-            if let Some(permit) = self.budget.take(bytes, PATIENCE) {
+            if let Some(permit) = self.budget.take(self.source.lane, bytes, PATIENCE) {
                 return Some(permit);
             }
         }

@@ -155,6 +155,7 @@ mod tests {
 
     use super::*;
     use crate::budget::Budget;
+    use crate::spool::Lane;
 
     fn stream() -> StreamId {
         StreamId::parse("pi-7/syslog//var/log/syslog").unwrap()
@@ -186,7 +187,7 @@ mod tests {
         };
         assert!(draft.notice(&writer(), 0, 107, &notice));
         let bytes = draft.bytes();
-        let permit = budget.try_take(BATCH_BYTES);
+        let permit = budget.try_take(Lane::Normal, BATCH_BYTES);
         let batch = draft.finish(&stream(), Generation(1), permit).unwrap();
         assert_eq!(budget.used(), bytes);
         let records = batch.values.len() + batch.entries.len() * size_of::<Entry>();

@@ -35,6 +35,7 @@ use crate::discover::scan;
 use crate::orders::{Order, Orders};
 use crate::process::Draft;
 use crate::sources::{SourceError, send};
+use crate::spool::Lane;
 use crate::stop::Stop;
 
 mod group;
@@ -199,9 +200,10 @@ impl<R: Registry> Sensors<R> {
 
     /// Closes what an earlier run left open, as far as there is room.
     fn close_unclean(&mut self) -> Result<(), SourceError> {
-        while let Some(open) = self.unclean.last() {
-            let Some(permit) = self.budget.try_take(SAMPLE_BYTES) else {
-                return Ok(());
+        for open in std::mem::take(&mut self.unclean) {
+            let Some(permit) = self.budget.try_take(self.lane_of(&open), SAMPLE_BYTES) else {
+                self.unclean.push(open);
+                continue;
             };
             let notice = Notice::Close {
                 reason: reason::UNCLEAN.to_owned(),
@@ -221,9 +223,15 @@ impl<R: Registry> Sensors<R> {
             if let Some(batch) = draft.finish(&open.stream, open.generation, Some(permit)) {
                 send(&self.batches, batch)?;
             }
-            self.unclean.pop();
         }
         Ok(())
+    }
+
+    /// The lane of its source; where that is no longer there, the normal one, as for its batch.
+    fn lane_of(&self, open: &OpenGeneration) -> Lane {
+        let mut plans = self.groups.iter().map(|group| &group.plan);
+        let its = plans.find(|plan| plan.id.as_str() == open.stream.source());
+        its.map(|plan| plan.lane).unwrap_or_default()
     }
 
     /// Reads one sensor, and gives away what is to be told.
@@ -231,10 +239,11 @@ impl<R: Registry> Sensors<R> {
         let offline = self.offline.load(Ordering::Relaxed);
         let readings = self.groups[index].readings(nth, &mut self.said);
         let group = &mut self.groups[index];
+        let lane = group.plan.lane;
         for reading in readings {
             let mut sensors = std::mem::take(&mut group.sensors);
             let telling = group.telling(now, offline);
-            let room = || self.budget.try_take(SAMPLE_BYTES);
+            let room = || self.budget.try_take(lane, SAMPLE_BYTES);
             let became = sensors[nth].sample(telling, reading, room);
             group.sensors = sensors;
             self.counters.taken.fetch_add(1, Ordering::Relaxed);
@@ -271,10 +280,10 @@ impl<R: Registry> Sensors<R> {
     fn close_all(&self, groups: &mut [Group]) -> Result<(), SourceError> {
         let mut patience = PATIENCE;
         for group in groups {
-            let mut sensors = std::mem::take(&mut group.sensors);
+            let (lane, mut sensors) = (group.plan.lane, std::mem::take(&mut group.sensors));
             let telling = group.telling(boottime(), false);
             for sensor in &mut sensors {
-                let room = self.budget.take(SAMPLE_BYTES, patience);
+                let room = self.budget.take_last(lane, SAMPLE_BYTES, patience);
                 if room.is_none() {
                     patience = Duration::ZERO;
                 }

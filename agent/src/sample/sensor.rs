@@ -254,6 +254,7 @@ mod tests {
     use super::super::policy::{Deadband, Rollup, RollupWhen};
     use super::*;
     use crate::budget::Budget;
+    use crate::spool::Lane;
 
     fn sensor() -> (Sensor, ValueWriter) {
         let stream = StreamId::parse("pi-7/cpu//sys/temp").unwrap();
@@ -296,7 +297,7 @@ mod tests {
     fn a_loss_is_told_before_the_next_sample() {
         let (mut sensor, writer) = sensor();
         let budget = Budget::new(1 << 20);
-        let room = || budget.try_take(SAMPLE_BYTES);
+        let room = || budget.try_take(Lane::Normal, SAMPLE_BYTES);
         let telling = telling(&writer, &EVERY, 0);
         assert!(batch(sensor.sample(telling, Reading::ok(1.0), room)).is_some());
         for value in [2.0, 3.0] {
@@ -369,7 +370,7 @@ mod tests {
                 let mut telling = telling(&writer, &policy, second);
                 telling.offline = *offline;
                 let reading = value.map_or(Reading::none(Quality::Missing), |value| Reading::ok(f64::from(value)));
-                match sensor.sample(telling, reading, || room.then(|| budget.try_take(SAMPLE_BYTES).unwrap())) {
+                match sensor.sample(telling, reading, || room.then(|| budget.try_take(Lane::Normal, SAMPLE_BYTES).unwrap())) {
                     Became::Told(batch) => judge(&batch),
                     Became::Held => {}
                     Became::Lost => lost += 1,

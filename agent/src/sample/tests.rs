@@ -74,7 +74,7 @@ fn rig_with(
     let offline = Arc::new(AtomicBool::new(false));
     let glob = format!("{}/*/value", folder.display());
     let mut source = SensorSource {
-        lane: crate::spool::Lane::Normal,
+        lane: Lane::Normal,
         id: "cpu".parse().unwrap(),
         paths: vec![Pattern::new(&glob).unwrap()],
         reader: Reader {
@@ -203,7 +203,7 @@ fn without_room_a_sample_is_lost_and_told() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "a", "0");
     let mut rig = rig(folder.path(), Vec::new());
-    let full = rig.budget.try_take(usize::MAX);
+    let full = rig.budget.try_take(Lane::Normal, usize::MAX);
     assert_eq!(rig.tick(0), []);
     assert_eq!(rig.tick(10), []);
     drop(full);
@@ -232,7 +232,7 @@ fn what_an_earlier_run_left_open_is_closed_when_there_is_room() {
     };
     let mut rig = rig(folder.path(), vec![open.clone()]);
     rig.registered.register(&[open]).unwrap();
-    let full = rig.budget.try_take(usize::MAX);
+    let full = rig.budget.try_take(Lane::Normal, usize::MAX);
     assert_eq!(rig.tick(0), []);
     assert!(rig.sensors.idle_for(Monotonic(0)) <= PATIENCE);
     drop(full);

@@ -111,7 +111,7 @@ impl Sources {
         let mut sources = Self {
             batches,
             ended,
-            budget: Budget::with_reserve(plan.window_bytes, reserve(plan)),
+            budget: Budget::with_shares(plan.window_bytes, plan.shares()),
             samples: Arc::default(),
             files: Arc::default(),
             offline: Arc::default(),
@@ -142,9 +142,9 @@ impl Sources {
         self.running.iter().map(|(part, _)| part.clone()).collect()
     }
 
-    /// Another configuration: what is left to sensors of the window.
+    /// Another configuration: who has a share of the window.
     pub(super) fn adapt(&self, plan: &Plan) {
-        self.budget.set_reserve(reserve(plan));
+        self.budget.set_shares(plan.shares());
     }
 
     /// Closes the deleted files that a thread left to the next one, where there is none any more: they would
@@ -375,15 +375,6 @@ struct Given<'a> {
     stop: Stop,
 }
 
-/// Where there are sensors, an eighth of the window is theirs alone.
-fn reserve(plan: &Plan) -> usize {
-    if plan.sensors.is_empty() {
-        0
-    } else {
-        plan.window_bytes / 8
-    }
-}
-
 /// Says that the thread is over when it is dropped, so that a panic is heard too.
 struct End {
     part: Part,
@@ -413,7 +404,7 @@ mod tests {
         let mut sources = Sources {
             batches,
             ended,
-            budget: Budget::with_reserve(1 << 20, 0),
+            budget: Budget::new(1 << 20),
             samples: Arc::default(),
             files: Arc::default(),
             offline: Arc::default(),

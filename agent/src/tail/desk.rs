@@ -130,7 +130,7 @@ pub struct Source {
 /// See [`SourceError`].
 pub fn lose<R>(
     desk: &Desk<R>,
-    writer: &ValueWriter,
+    source: &Source,
     stream: &StreamId,
     generation: Generation,
     (start, end): (u64, u64),
@@ -140,7 +140,7 @@ pub fn lose<R>(
         reason: reason.to_owned(),
         records: None,
     };
-    notify(desk, writer, stream, generation, (start, end), &notice)
+    notify(desk, source, stream, generation, (start, end), &notice)
 }
 
 /// Gives a close notice away, whose span is `range`; returns whether the RAM window had room.
@@ -149,7 +149,7 @@ pub fn lose<R>(
 /// See [`SourceError`].
 pub fn close_generation<R>(
     desk: &Desk<R>,
-    writer: &ValueWriter,
+    source: &Source,
     stream: &StreamId,
     generation: Generation,
     (start, end): (u64, u64),
@@ -160,7 +160,7 @@ pub fn close_generation<R>(
         reason: reason.to_owned(),
         tail,
     };
-    let given = notify(desk, writer, stream, generation, (start, end), &notice)?;
+    let given = notify(desk, source, stream, generation, (start, end), &notice)?;
     if given {
         tracing::info!("{stream}: generation {generation} is closed at {end}: {reason}");
     }
@@ -169,17 +169,18 @@ pub fn close_generation<R>(
 
 fn notify<R>(
     desk: &Desk<R>,
-    writer: &ValueWriter,
+    source: &Source,
     stream: &StreamId,
     generation: Generation,
     (start, end): (u64, u64),
     notice: &Notice,
 ) -> Result<bool, SourceError> {
-    let Some(permit) = desk.budget.take(NOTICE_BYTES, PATIENCE) else {
+    let lane = source.plan.lane;
+    let Some(permit) = desk.budget.take(lane, NOTICE_BYTES, PATIENCE) else {
         return Ok(false);
     };
     let mut draft = Draft::new(start);
-    let added = draft.notice(writer, stamp_ms(), end, notice);
+    let added = draft.notice(&source.writer, stamp_ms(), end, notice);
     debug_assert!(added, "an empty batch takes any record");
     if let Some(batch) = draft.finish(stream, generation, Some(permit)) {
         send(&desk.batches, batch)?;

@@ -30,6 +30,17 @@ use crate::frame::frames::Framing;
 use crate::process::State;
 use crate::sources::SourceError;
 
+/// So many turns were given by this thread.
+#[cfg(test)]
+pub(super) fn counted_turns() -> u64 {
+    TURNS.get()
+}
+
+#[cfg(test)]
+thread_local! {
+    static TURNS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// What came of a file's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -41,6 +52,8 @@ pub enum Turn {
     Idle,
     /// The RAM window is full: the same again later.
     NoRoom,
+    /// Something was given away, and then the RAM window was full: there is more for certain.
+    Filled,
     /// The database does not take what must be entered first: the same again later.
     Refused,
     /// The file was cut, and its copy is read on.
@@ -287,6 +300,8 @@ impl Followed {
         source: &Source,
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
+        #[cfg(test)]
+        TURNS.set(TURNS.get() + 1);
         let turn = self.one_step(desk, source, now)?;
         self.wants_turn = turn != Turn::Idle;
         Ok(turn)

@@ -19,9 +19,10 @@ mod away;
 pub(super) mod change;
 mod give_way;
 mod look;
+mod pass;
 mod unseen;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -32,35 +33,24 @@ use headwater_record::{DeviceId, Generation};
 use self::adopt::{New, Waiting};
 use self::away::Away;
 use self::give_way::Farewell;
+pub use self::pass::Pass;
+use self::pass::Turns;
 use super::closed::Closed;
-use super::decoding::{bound_decoding, may_decode};
 use super::desk::{Desk, Source};
-use super::reader::{Followed, Turn};
+use super::reader::Followed;
 use super::resume::Left;
 use crate::checkpoint::{FileIdentity, Knowledge, Marker, Registry};
-use crate::clock::{self, Monotonic};
+use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::discover::said::Said;
 use crate::discover::told::Told;
 use crate::discover::watch;
-use crate::discover::watch::Changed;
 use crate::sources::SourceError;
-use crate::stop::Stop;
+use crate::spool::Lane;
 
 /// Turns after which surplus files are let go, so that a pass opens few above the bound; fewer where that is
 /// low.
 const PARK_EVERY: usize = 64;
-
-/// What came of one pass over all files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
-    /// Some file moved: there may be more.
-    Moved,
-    /// Nothing to do until something changes.
-    Idle,
-    /// The RAM window is full.
-    NoRoom,
-}
 
 /// All files of all sources.
 #[derive(Debug)]
@@ -73,8 +63,8 @@ pub struct Roster<R> {
     /// When each file of each source is looked at next, told of or not.
     next_looks: Vec<Monotonic>,
     followed: Vec<Followed>,
-    /// Whose turn is next; 0 unless a pass had to end early.
-    cursor: usize,
+    /// Where each lane's turns are, by [`Lane::index`].
+    turns: [Turns; Lane::COUNT],
     /// Generations that are closed without their file.
     farewells: Vec<Farewell>,
     /// When the last deleted file gave way.
@@ -121,7 +111,7 @@ impl<R: Registry> Roster<R> {
             desk,
             sources: Vec::new(),
             followed: Vec::new(),
-            cursor: 0,
+            turns: <[Turns; Lane::COUNT]>::default(),
             farewells: Vec::new(),
             gave_way: None,
             said: Said::default(),
@@ -154,117 +144,6 @@ impl<R: Registry> Roster<R> {
             self.store_identities(now, Followed::identity_worth_storing)?;
         }
         Ok(scanned)
-    }
-
-    /// Gives each file one turn to which something happened, beginning where the last pass had to
-    /// end. `changed`: what was heard of; what was scanned is looked at too, and what moved in the
-    /// last pass.
-    ///
-    /// # Errors
-    /// See [`SourceError`].
-    pub fn pass(
-        &mut self,
-        changed: &Changed,
-        now: Monotonic,
-        stop: &Stop,
-    ) -> Result<Pass, SourceError> {
-        // First, and of all: where the pass ends early, nothing heard of is forgotten.
-        let heard_of = (self.followed.iter_mut()).filter(|file| file.is_named_in(changed));
-        heard_of.for_each(Followed::was_heard_of);
-        let mut pass = Pass::Idle;
-        if !self.say_farewells()? {
-            return Ok(Pass::NoRoom);
-        }
-        // Oldest first, and none before the older ones of its stream are drained: so that the end of
-        // a rotated file goes before the beginning of the next.
-        let (mut busy, mut turns) = (HashSet::new(), 0_usize);
-        let is_whole = self.cursor == 0;
-        bound_decoding(&mut self.followed);
-        while let Some(file) = self.followed.get(self.cursor) {
-            if stop.is_set() {
-                return Ok(pass);
-            }
-            let has_turn = file.has_turn(&self.sources[file.source], now);
-            let is_held_up = busy.contains(&file.stream)
-                || has_turn && !may_decode(&mut self.followed, self.cursor, &self.sources, now);
-            let file = &mut self.followed[self.cursor];
-            if is_held_up {
-                busy.insert(file.stream.clone());
-                file.wants_turn();
-                self.cursor += 1;
-                continue;
-            }
-            if !has_turn {
-                self.cursor += 1;
-                continue;
-            }
-            let turn = match self.before_turn(self.cursor, now)? {
-                Some(turn) => turn,
-                None => {
-                    let file = &mut self.followed[self.cursor];
-                    file.turn(&mut self.desk, &self.sources[file.source], now)?
-                }
-            };
-            let file = &self.followed[self.cursor];
-            match turn {
-                Turn::Behind if !file.is_linked() => {
-                    busy.insert(file.stream.clone());
-                    pass = Pass::Moved;
-                }
-                Turn::Moved | Turn::Behind => pass = Pass::Moved,
-                Turn::Idle => {}
-                // The next of its stream waits behind it.
-                Turn::Refused => {
-                    busy.insert(file.stream.clone());
-                }
-                Turn::Copied => {
-                    // The original lies at its path still, and is a new generation.
-                    self.next_scans[file.source] = now;
-                    pass = Pass::Moved;
-                }
-                Turn::NoRoom => return Ok(Pass::NoRoom),
-                Turn::Ended { cut } => {
-                    self.end(cut, now);
-                    pass = Pass::Moved;
-                    continue;
-                }
-            }
-            self.cursor += 1;
-            turns += 1;
-            if turns.is_multiple_of(self.park_every()) {
-                self.park_surplus();
-            }
-        }
-        self.cursor = 0;
-        self.park_surplus();
-        // It began in the middle: those before that may wait for their turns.
-        if !is_whole {
-            pass = Pass::Moved;
-        }
-        Ok(pass)
-    }
-
-    /// The file whose turn it was is over.
-    fn end(&mut self, cut: bool, now: Monotonic) {
-        let file = self.followed.remove(self.cursor);
-        // A truncated file lies at its path still, and is a new generation.
-        self.next_scans[file.source] = now;
-        self.count();
-        self.closed.remember(&file, !cut, clock::wall_ms());
-        if cut {
-            self.cut[file.source].push(Left::of(&file));
-        }
-    }
-
-    /// Closes the generations whose file is gone; returns whether the RAM window had room for it.
-    fn say_farewells(&mut self) -> Result<bool, SourceError> {
-        while let Some(farewell) = self.farewells.last_mut() {
-            if !farewell.say(&self.desk, &self.sources)? {
-                return Ok(false);
-            }
-            self.farewells.pop();
-        }
-        Ok(true)
     }
 
     /// Lets go of the files that were silent longest, where more are open than may be.

@@ -11,7 +11,7 @@ use super::super::uplink::{Hours, Session, UplinkSettings};
 use super::super::*;
 use super::parts::{Broker, Disk, File, add, copy, empty, losses};
 use crate::batch::Batch;
-use crate::budget::Budget;
+use crate::budget::{Budget, Shares};
 use crate::produce::outcome::Outcome;
 use crate::spool::{Checkpoint, Healing, Transaction, WhenFull};
 
@@ -53,6 +53,15 @@ pub(super) struct World {
     dropped: bool,
     refused: bool,
     done: bool,
+}
+
+/// The window, each lane that a file is of with its share.
+fn window(settings: &Settings, lanes: &[Lane]) -> Budget {
+    let mut shares = Shares::default();
+    for lane in lanes {
+        shares.waiting[lane.index()] = true;
+    }
+    Budget::with_shares(settings.window_bytes, shares)
 }
 
 impl World {
@@ -103,7 +112,7 @@ impl World {
                 Depth::default(),
                 Lane::ALL_FIRST.map(BatchId::before),
             ),
-            budget: Budget::new(settings.window_bytes),
+            budget: window(&settings, &lanes),
             lanes,
             rng,
             now: Monotonic(0),
@@ -290,7 +299,8 @@ impl World {
             add(end, Kind::Data, &vec![b'x'; (end - start) as usize * 2]);
         }
         // No room: the file waits.
-        let Some(permit) = self.budget.try_take(batch.values.len()) else {
+        let Some(permit) = (self.budget).take(self.lanes[at], batch.values.len(), Duration::ZERO)
+        else {
             return;
         };
         batch.permit = Some(permit);
@@ -601,7 +611,7 @@ impl World {
         let last = self.disk.last();
         self.delivery = Delivery::new(self.settings, self.rng.draw(), self.disk.depth(), last)
             .with_lanes(self.lanes());
-        self.budget = Budget::new(self.settings.window_bytes);
+        self.budget = window(&self.settings, &self.lanes);
         self.done = false;
         self.connected = self.settings.uplink.connects_at_start();
         for file in &mut self.files {

@@ -191,3 +191,69 @@ fn a_disk_that_was_short_is_looked_at_again_though_nothing_else_is_written() {
     assert_eq!(rig.wait(2000), ["say SpoolFull(Normal)"]);
     assert_eq!(rig.wait(30_000), ["commit +[ 2 ] -[ ] @[ 20 ]"]);
 }
+
+/// A lane's part of a budget is used up, the spool has no room, and the window is as full of the lane as may be.
+#[test]
+fn a_lane_that_waits_holds_up_no_higher_one() {
+    let mut rig = Rig::new(Settings {
+        spool_bytes_max: 150,
+        uplink: UplinkSettings {
+            budgets: Budgets {
+                hour: Some(1000),
+                ..Budgets::default()
+            },
+            ..UplinkSettings::default()
+        },
+        ..settings()
+    });
+    let lanes = [("s", Lane::Normal), ("alarms", Lane::High)];
+    let lanes = lanes.map(|(source, lane)| (source.parse().unwrap(), lane));
+    rig.delivery.set_lanes(lanes.into());
+    let waiting = [true, true, false];
+    rig.budget = Budget::with_shares(
+        4000,
+        Shares {
+            waiting,
+            ..Shares::default()
+        },
+    );
+    rig.apply(Event::Wall(WALL));
+    assert_eq!(rig.queue(), ["recreate", "send 1"]);
+    rig.report(1, Outcome::Delivered);
+    rig.apply(Event::Wire(950));
+    let mut queued = 0;
+    while let Some(permit) = rig.budget.take(Lane::Normal, 100, Duration::ZERO) {
+        let mut batch = rig.batch(100, Kind::Data);
+        batch.permit = Some(permit);
+        let done = rig.apply(Event::Queued(batch));
+        queued += 1;
+        assert!(
+            !done.iter().any(|done| done.starts_with("send")),
+            "{done:?}"
+        );
+        if done.iter().any(|done| done.starts_with("commit")) {
+            rig.committed(1);
+        }
+    }
+    rig.wait(60_000);
+    assert!(rig.delivery.spool_full());
+    assert_eq!(
+        (queued, rig.budget.used()),
+        (36, 3500),
+        "one is in the spool"
+    );
+    for n in 0..10 {
+        let mut alarm = rig.batch(100, Kind::Data);
+        rig.end -= 10;
+        (alarm.stream, alarm.generation) = (StreamId::parse("d/alarms/p").unwrap(), Generation(2));
+        (alarm.start, alarm.entries[0].end) = (n * 10, n * 10 + 10);
+        alarm.permit = rig.budget.take(Lane::High, 100, Duration::ZERO);
+        assert!(alarm.permit.is_some(), "there is no room for it");
+        let id = Lane::High.first().0 + n;
+        assert_eq!(rig.apply(Event::Queued(alarm)), [format!("send {id}")]);
+        rig.report(id, Outcome::Delivered);
+        // A second later it is counted.
+        rig.apply(Event::Wire(1));
+    }
+    assert_eq!(rig.budget.used(), 3500);
+}

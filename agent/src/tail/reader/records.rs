@@ -14,6 +14,10 @@ use crate::sources::{SourceError, send};
 use crate::tail::content::{CHUNK_BYTES, NulsOver, Read, read_chunk};
 use crate::tail::desk::{Desk, PATIENCE, Source};
 
+fn room<R>(desk: &Desk<R>, source: &Source, bytes: usize) -> Option<Permit> {
+    desk.budget.take(source.plan.lane, bytes, PATIENCE)
+}
+
 impl Followed {
     pub(super) fn read<R: Registry>(
         &mut self,
@@ -21,7 +25,7 @@ impl Followed {
         source: &Source,
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
-        let Some(permit) = desk.budget.take(BATCH_BYTES, PATIENCE) else {
+        let Some(permit) = room(desk, source, BATCH_BYTES) else {
             return Ok(Turn::NoRoom);
         };
         let start = self.position.read_from();
@@ -49,7 +53,7 @@ impl Followed {
             match self.give(desk, source, read, &mut permit, (None, now))? {
                 Turn::Moved if !read.at_end => return Ok(Turn::Behind),
                 Turn::Idle if !read.at_end => {}
-                Turn::NoRoom => return Ok(Turn::NoRoom),
+                full @ (Turn::NoRoom | Turn::Filled) => return Ok(full),
                 turn => {
                     self.position.examined(start + read.len as u64);
                     self.known_ms = self.modified_ms;
@@ -130,11 +134,15 @@ impl Followed {
                 return Ok(turn);
             }
             let taken = permit.take();
-            let Some(permit) = taken.or_else(|| desk.budget.take(BATCH_BYTES, PATIENCE)) else {
-                return Ok(Turn::NoRoom);
+            let full = match turn {
+                Turn::Moved => Turn::Filled,
+                _ => Turn::NoRoom,
+            };
+            let Some(permit) = taken.or_else(|| room(desk, source, BATCH_BYTES)) else {
+                return Ok(full);
             };
             let Some(given) = self.give_batch(desk, source, &mut frames, permit, moment)? else {
-                return Ok(Turn::NoRoom);
+                return Ok(full);
             };
             let taken = usize::try_from(frames.offset() - start).unwrap_or(usize::MAX);
             self.position.took(given, frames.offset());
@@ -185,7 +193,7 @@ impl Followed {
             // One long record of which JSON makes more. First given back, then asked for anew: who
             // waits while holding could wait for ever.
             drop(permit);
-            match desk.budget.take(draft.bytes(), PATIENCE) {
+            match room(desk, source, draft.bytes()) {
                 Some(larger) => permit = larger,
                 None => {
                     // The lines are offered again: nothing of them was seen.
@@ -210,7 +218,7 @@ impl Followed {
         source: &Source,
         now: Monotonic,
     ) -> Result<Turn, SourceError> {
-        let Some(permit) = desk.budget.take(BATCH_BYTES, PATIENCE) else {
+        let Some(permit) = room(desk, source, BATCH_BYTES) else {
             return Ok(Turn::NoRoom);
         };
         let mut draft = Draft::new(self.position.given());

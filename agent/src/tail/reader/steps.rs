@@ -208,15 +208,7 @@ impl Followed {
             true => (desk.registry).mark(generation, self.marker, self.identity.since_ms),
             false => (desk.registry).read_whole(generation, &self.identity, self.marker),
         }
-        if !close_generation(
-            desk,
-            &source.writer,
-            stream,
-            generation,
-            range,
-            reason,
-            tail,
-        )? {
+        if !close_generation(desk, source, stream, generation, range, reason, tail)? {
             return Ok(Turn::NoRoom);
         }
         Ok(Turn::Ended { cut })

@@ -180,7 +180,7 @@ impl<R: Registry> Roster<R> {
                     .position(|other| other.source == file.source && other.stream == file.stream);
                 let at = younger.unwrap_or(self.followed.len());
                 self.followed.insert(at, *file);
-                self.cursor = 0;
+                self.begin_passes_anew();
             }
             TakenUp::Gone(reason) => {
                 if let Some(last) = away.identity().filter(|_| away.is_youngest) {

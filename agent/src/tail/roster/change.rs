@@ -125,8 +125,7 @@ impl<R: Registry> Roster<R> {
             .retain_mut(|farewell| stays(&mut farewell.source));
         self.away.retain_mut(|away| stays(&mut away.source));
         self.closed.forget_source(index);
-        // The pass that was cut short begins anew.
-        self.cursor = 0;
+        self.begin_passes_anew();
     }
 }
 

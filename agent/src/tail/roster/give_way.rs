@@ -66,16 +66,16 @@ impl Farewell {
         desk: &Desk<R>,
         sources: &[Source],
     ) -> Result<bool, SourceError> {
-        let writer = &sources[self.source].writer;
+        let source = &sources[self.source];
         let (stream, generation) = (&self.stream, self.generation);
         if self.is_lost {
-            if !lose(desk, writer, stream, generation, self.range, self.reason)? {
+            if !lose(desk, source, stream, generation, self.range, self.reason)? {
                 return Ok(false);
             }
             (self.is_lost, self.range.0) = (false, self.range.1);
         }
         let (range, reason, tail) = (self.range, self.reason, self.tail);
-        close_generation(desk, writer, stream, generation, range, reason, tail)
+        close_generation(desk, source, stream, generation, range, reason, tail)
     }
 }
 
@@ -102,9 +102,7 @@ impl<R: Registry> Roster<R> {
         {
             return;
         }
-        let file = self.followed.remove(nth);
-        // The pass that was cut short goes on with the same file.
-        self.cursor -= usize::from(nth < self.cursor);
+        let file = self.unfollow(nth);
         self.count();
         self.closed.remember(&file, true, clock::wall_ms());
         (self.desk.registry).read_whole(file.generation, file.identity(), file.marker());

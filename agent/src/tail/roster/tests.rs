@@ -7,6 +7,7 @@ mod change;
 mod disk;
 mod framing;
 mod give_way;
+mod lanes;
 mod model;
 mod power_cut;
 mod processed;

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{self, Receiver};
 
 use super::super::{Pass, Roster};
 use crate::batch::Batch;
-use crate::budget::Budget;
+use crate::budget::{Budget, Permit, Shares};
 use crate::checkpoint::{
     CLOSED_OF_STREAM_MAX, ClosedFile, Entered, FileIdentity, Knowledge, Marker, OpenGeneration,
     Origin, Refused, Registry, StoreStopped, keep_earlier,
@@ -33,12 +33,14 @@ use crate::discover::watch::Changed;
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::process::ProcessPlan;
+use crate::spool::Lane;
 use crate::spool::disk::Floors;
 use crate::stop::Stop;
 use crate::tail::content::born;
 use crate::tail::counters::Counters;
 use crate::tail::desk::{Desk, Entry};
 use crate::tail::nameless::Nameless;
+use crate::tail::reader::counted_turns;
 
 /// Longest line of the rig's source, bytes.
 pub(super) const MAX_LINE: usize = 16;
@@ -288,7 +290,7 @@ impl Rig {
         let glob = format!("{}/{glob}", folder.path().display());
         Self {
             source: FileSource {
-                lane: crate::spool::Lane::Normal,
+                lane: Lane::Normal,
                 id: "app".parse().unwrap(),
                 paths: vec![Pattern::new(&glob).unwrap()],
                 exclude: Vec::new(),
@@ -477,7 +479,7 @@ impl Rig {
         let desk = Desk {
             registry: self.memory.clone(),
             entry: Entry::new(1),
-            budget: Budget::new(self.window_bytes),
+            budget: Budget::with_shares(self.window_bytes, self.shares()),
             batches,
             open_max: self.open_max,
             floors: self.floors,
@@ -494,6 +496,17 @@ impl Rig {
         let roster =
             Roster::start(device, plans, &known, self.nameless.take(), desk, self.now).unwrap();
         self.running = Some((roster, receiver));
+    }
+
+    fn shares(&self) -> Shares {
+        let mut shares = Shares::default();
+        for plan in [Some(&self.source), self.second.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            shares.waiting[plan.lane.index()] = true;
+        }
+        shares
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -625,6 +638,43 @@ impl Rig {
                 return pass;
             }
         }
+    }
+
+    /// One pass whose batches nobody acknowledges for now, and how many turns were given in it.
+    pub(super) fn pass_once_holding(&mut self) -> (Pass, u64) {
+        let (roster, receiver) = self.running.as_mut().unwrap();
+        let before = counted_turns();
+        let pass = roster
+            .pass(&Changed::any(), self.now, &Stop::new())
+            .unwrap();
+        while let Ok(batch) = receiver.try_recv() {
+            self.held.push(batch);
+        }
+        (pass, counted_turns() - before)
+    }
+
+    /// Takes what is left of the window for a lane.
+    pub(super) fn fill_up(&self, lane: Lane) -> Vec<Permit> {
+        let (roster, _) = self.running.as_ref().unwrap();
+        let budget = &roster.desk.budget;
+        std::iter::from_fn(|| budget.take(lane, 64, Duration::ZERO)).collect()
+    }
+
+    /// What was given of one source is acknowledged; the rest waits.
+    pub(super) fn acknowledge(&mut self, source: &str) {
+        let held = std::mem::take(&mut self.held);
+        let is_its = |batch: &Batch| batch.stream.source() == source;
+        let (its, rest) = held.into_iter().partition(is_its);
+        self.held = its;
+        self.collect();
+        self.held = rest;
+    }
+
+    /// The oldest batch that waits is acknowledged.
+    pub(super) fn acknowledge_one(&mut self) {
+        let rest = self.held.split_off(1);
+        self.collect();
+        self.held = rest;
     }
 
     /// Lets some seconds go by, and scans: nobody acknowledges what was given.
