@@ -186,6 +186,65 @@ fn a_budget_is_used_up_outlives_a_restart_and_what_waited_goes_once_there_is_mor
     finish(&loading, &agent, &loader);
 }
 
+/// What a month grants a lane is used up, its spool is full and it waits, with the window as full as it may make it:
+/// a line of the higher lane, which keeps a tenth of the month, is read and delivered all the same.
+#[test]
+fn an_alarm_is_delivered_though_the_lane_below_waits_for_the_next_month() {
+    /// A tenth of it is more than the lane below may overrun it by.
+    const BUDGET: u64 = 2_000_000;
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "lanes", 1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut app = Writer::new(folder.path().join("app.log"), "w", 5);
+    let mut alarms = Writer::new(folder.path().join("alarms"), "a", 5);
+    app.write(60_000);
+    let with_budget = |bytes: u64| {
+        let more = format!(
+            r#"
+            [uplink]
+            bytes_per_month = "{bytes}B"
+            [window]
+            bytes = "1MiB"
+            [spool]
+            after = "300ms"
+            max_bytes = "256KiB"
+            [[file]]
+            id = "alarms"
+            paths = ["{}"]
+            lane = "high"
+            rescan = "1s"
+            "#,
+            alarms.path().display()
+        );
+        loading.agent_config(kafka.bootstrap(), &app.path().display().to_string(), &more)
+    };
+    // Of seven eighths of the window less is left than a batch asks for.
+    let is_filled = |told: &Value| told["window"]["bytes"].as_u64() > Some(812_000);
+    let (tight, wide) = (with_budget(BUDGET), with_budget(100 * BUDGET));
+    let agent = Agent::start(&tight);
+    let loader = loading.start();
+    wait_until("the lane waits", PATIENCE, || {
+        let said = agent.stderr();
+        said.contains("is kept for higher lanes")
+            && said.contains("the spool is full")
+            && is_filled(&status(&agent))
+    });
+    for lines in [1, 5] {
+        alarms.write(lines);
+        wait_until("the alarm is stored", PATIENCE, || {
+            loading.report(alarms.lines()).lost.is_empty()
+        });
+    }
+    let told = status(&agent);
+    assert!(is_filled(&told), "the lane below goes on: {told}");
+    assert!(told["counters"]["records"].as_u64() < Some(app.written()));
+    assert_eq!(agent.sigterm_and_wait(PATIENCE).code(), Some(0));
+    agent.set_config(&wide);
+    let agent = agent.restart();
+    wait_until_complete(&[&app, &alarms], &s3, &loading.bucket, "data/", PATIENCE).assert_exact();
+    finish(&loading, &agent, &loader);
+}
+
 /// Many more files than may be open, the database and all sockets among them: those that are silent are let go,
 /// which is said once, and nothing is refused.
 #[test]
