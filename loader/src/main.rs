@@ -280,9 +280,12 @@ enum Dlq {
     Replay {
         #[command(flatten)]
         reading: Reading,
-        /// Where to: s3:// or file://, outside of output.url.
+        /// Where to: s3:// or file://, outside of output.url and empty at first.
         #[arg(long, value_name = "URL")]
         to: String,
+        /// Only of objects that were written in this last time, such as 24h.
+        #[arg(long, value_name = "DURATION")]
+        since: Option<Period>,
     },
 }
 
@@ -492,16 +495,21 @@ async fn dead_letters(dlq: Dlq) -> anyhow::Result<ExitCode> {
         Dlq::List { reading, since } => {
             let plan = cli::plan_from(&reading.config.config)?;
             let store = cli::open(&plan.output).await;
-            let since_ms = since.map_or(0, |since| {
-                clock::now().wall_ms.saturating_sub(since.as_millis())
-            });
-            cli::dlq::list(&plan, &store, since_ms, reading.json).await
+            cli::dlq::list(&plan, &store, since_ms(since), reading.json).await
         }
-        Dlq::Replay { reading, to } => {
-            let plan = cli::plan_from(&reading.config.config)?;
-            let to = elsewhere(&reading.config.config, to).await?;
+        Dlq::Replay { reading, to, since } => {
+            let config = &reading.config.config;
+            let plan = cli::plan_with(config, |file| file.accounts = AccountsFile::default())?;
+            let to = elsewhere(config, to).await?;
             let store = cli::open(&plan.output).await;
-            cli::dlq::replay(&plan, &store, &to, reading.json).await
+            cli::dlq::replay(&plan, &store, &to, since_ms(since), reading.json).await
         }
     }
+}
+
+/// When a last time began, Unix milliseconds; 0 where none is given.
+fn since_ms(since: Option<Period>) -> u64 {
+    since.map_or(0, |since| {
+        clock::now().wall_ms.saturating_sub(since.as_millis())
+    })
 }

@@ -155,6 +155,26 @@ fn assert_replayed(loading: &Loading) {
         .count();
     assert_eq!(back, 20);
 
+    // Mended once more: there what it makes would have other names beside the same rows.
+    let again = format!("{mended}[[transform]]\nstep = \"remove\"\nfields = [\"nothing\"]\n");
+    let refused = loading.loader(&again).run("dlq replay", &["--to", &to]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stdout);
+    assert!(
+        refused.stderr.contains("with another configuration"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(snapshot(elsewhere.path()), files[0]);
+    // A place of its own takes what is told of: all of the last hour, nothing of the last moment.
+    for (since, rows) in [("1ms", 0), ("1h", 20)] {
+        let to = format!("{to}-{since}");
+        let args = ["--to", &to, "--since", since];
+        let replay = loading.loader(&again).run("dlq replay", &args);
+        let told = format!("rows: {rows}\n");
+        assert!(replay.stdout.starts_with(&told), "{}", replay.stdout);
+        fs::remove_dir_all(to.trim_start_matches("file://")).expect("it was made");
+    }
+
     let into = format!("s3://{}/data", loading.bucket);
     let refused = loading.loader(mended).run("dlq replay", &["--to", &into]);
     assert_eq!(refused.code, Some(2));

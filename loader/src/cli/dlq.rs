@@ -2,10 +2,12 @@
 //!
 //! `list` reads the dead letters and says why, how many, and where the first of each kind was.
 //! `replay` runs them through the configuration as it is now (mended, one hopes) and writes what
-//! comes of them to another place, under names that are a function of the dead letters' own: to run
-//! it twice writes nothing twice. The dead letters themselves stay as they are.
+//! comes of them to another place, under names that are a function of the dead letters' own and of that
+//! configuration: to run it twice writes nothing twice, and a place is of one configuration ([`place`]).
+//! The dead letters themselves stay as they are.
 
 mod letter;
+mod place;
 mod replay;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 pub(super) use letter::parse;
+pub(super) use place::place_key;
 pub use replay::{apart, replay};
 
 use crate::cli::dlq::letter::each_letter;

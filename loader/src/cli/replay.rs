@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 use serde::Serialize;
 
+use crate::cli::dlq::place_key;
 use crate::cli::{Progress, print};
 use crate::clock;
 use crate::config::Plan;
@@ -214,13 +215,13 @@ fn range_of(key: &str, topic: &str) -> Option<(i32, u64)> {
 }
 
 /// Whether a place holds anything of a topic.
-async fn holds_topic(store: &Store, topic: &str) -> anyhow::Result<bool> {
-    let state = format!("{OWN_FOLDER}state/{topic}/");
+pub(super) async fn holds_topic(store: &Store, topic: &str) -> anyhow::Result<bool> {
+    let (state, letters) = (format!("{OWN_FOLDER}state/{topic}/"), place_key(topic));
     let mut found = false;
     store
         .list("", |listed| {
             let data = range_of(&listed.key, topic).is_some();
-            found |= data || listed.key.starts_with(&state);
+            found |= data || listed.key.starts_with(&state) || listed.key == letters;
         })
         .await?;
     Ok(found)

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::name::OWN_FOLDER;
@@ -89,17 +90,7 @@ impl Manifest {
     /// # Errors
     /// The output cannot be read, or the manifest is another version's.
     pub async fn load(store: &Store, topic: &str) -> anyhow::Result<Option<Self>> {
-        let key = manifest_key(topic);
-        let Some(bytes) = store.get(&key).await? else {
-            return Ok(None);
-        };
-        let manifest: Self = serde_json::from_slice(&bytes).with_context(|| key.clone())?;
-        ensure!(
-            manifest.v == VERSION,
-            "{key} has version {}; this loader knows {VERSION}: run the newer loader",
-            manifest.v
-        );
-        Ok(Some(manifest))
+        load_from(store, &manifest_key(topic), VERSION).await
     }
 
     /// Stores it, unless another is there.
@@ -107,13 +98,47 @@ impl Manifest {
     /// # Errors
     /// See [`StoreError`].
     pub async fn store(&self, store: &Store) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
-        let content = plain_content(&bytes);
-        store
-            .put_new(&manifest_key(&self.topic), bytes.into(), content)
-            .await?;
-        Ok(())
+        store_at(store, &manifest_key(&self.topic), self).await
     }
+}
+
+/// What a place says about itself under `key`; none where it says nothing.
+///
+/// # Errors
+/// It cannot be read, or is of another version.
+pub async fn load_from<T: DeserializeOwned>(
+    store: &Store,
+    key: &str,
+    version: u32,
+) -> anyhow::Result<Option<T>> {
+    let Some(bytes) = store.get(key).await? else {
+        return Ok(None);
+    };
+    let there: Versioned = serde_json::from_slice(&bytes).with_context(|| key.to_owned())?;
+    ensure!(
+        there.v == version,
+        "{key} has version {}; this loader knows {version}: run the newer loader",
+        there.v
+    );
+    let said = serde_json::from_slice(&bytes).with_context(|| key.to_owned())?;
+    Ok(Some(said))
+}
+
+/// Has a place say this about itself under `key`, unless it says something else.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn store_at<T: Serialize>(store: &Store, key: &str, said: &T) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec_pretty(said).unwrap_or_default();
+    let content = plain_content(&bytes);
+    store.put_new(key, bytes.into(), content).await?;
+    Ok(())
+}
+
+/// What any version says of itself.
+#[derive(Deserialize)]
+struct Versioned {
+    v: u32,
 }
 
 fn manifest_key(topic: &str) -> String {

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
 use super::letter::{DeadLetter, each_letter};
-use super::{keys, open};
+use super::{keys, open, place};
 use crate::aggregate::Windows;
 use crate::cli::print;
 use crate::config::Plan;
@@ -33,19 +33,42 @@ pub(super) struct Replayed {
     objects: u64,
 }
 
-/// Runs the dead letters through the plan's pipeline and writes what comes of them to `to`.
+/// Runs the dead letters through the plan's pipeline, of objects that were written at `since_ms` or later, and
+/// writes what comes of them to `to`.
 ///
 /// # Errors
-/// An output that cannot be read or written, or an object of an earlier replay by another
-/// configuration.
+/// An output that cannot be read or written, or a place that holds something else.
 pub async fn replay(
     plan: &Plan,
     store: &Store,
     to: &Store,
+    since_ms: u64,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
+    let sum = run(plan, store, to, since_ms).await?;
+    match json {
+        true => print(&format!("{}\n", serde_json::to_string_pretty(&sum)?))?,
+        false => print(&format!(
+            "rows: {}\nfiltered: {}\naggregated: {}\ndead letters again: {}\nobjects: {}\n",
+            sum.rows, sum.filtered, sum.aggregated, sum.again, sum.objects
+        ))?,
+    }
+    Ok(match sum.again {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// The same without a word.
+pub(super) async fn run(
+    plan: &Plan,
+    store: &Store,
+    to: &Store,
+    since_ms: u64,
+) -> anyhow::Result<Replayed> {
+    place::take(plan, to).await?;
     let mut sum = Replayed::default();
-    for (key, name) in keys(store, &plan.kafka.topic, 0).await? {
+    for (key, name) in keys(store, &plan.kafka.topic, since_ms).await? {
         let object = open(store, &key).await?;
         let replaying = Replaying::new(
             Arc::clone(&plan.pipeline),
@@ -60,17 +83,7 @@ pub async fn replay(
         store_all(&objects, to).await.with_context(context)?;
         sum = counted;
     }
-    match json {
-        true => print(&format!("{}\n", serde_json::to_string_pretty(&sum)?))?,
-        false => print(&format!(
-            "rows: {}\nfiltered: {}\naggregated: {}\ndead letters again: {}\nobjects: {}\n",
-            sum.rows, sum.filtered, sum.aggregated, sum.again, sum.objects
-        ))?,
-    }
-    Ok(match sum.again {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    Ok(sum)
 }
 
 pub(super) async fn store_all(objects: &[Object], to: &Store) -> anyhow::Result<()> {

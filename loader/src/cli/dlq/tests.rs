@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
+use base64::Engine;
 
 use super::letter::DeadLetter;
-use super::replay::{Replayed, Replaying, store_all};
+use super::replay::{Replayed, Replaying, run, store_all};
 use super::*;
 use crate::aggregate::WindowRow;
 use crate::fetched::{Entry, Identity};
@@ -28,10 +29,15 @@ fn a_letter_knows_whose_record_it_was() {
 }
 
 fn plan(path: &str) -> Plan {
+    plan_of(&format!(
+        "step='aggregate'\nwindow='1m'\nby=['a']\npath='{path}'\ncompute=[{{function='count'}}]\n"
+    ))
+}
+
+fn plan_of(step: &str) -> Plan {
     let text = format!(
         "[kafka]\nbrokers=['localhost:1']\ntopic='logs'\n[group]\nid='g'\n[output]\nurl='s3://b/p'\npath='all'\n\
-         compression='none'\n[[transform]]\nstep='aggregate'\nwindow='1m'\nby=['a']\npath='{path}'\n\
-         compute=[{{function='count'}}]\n"
+         compression='none'\n[[transform]]\n{step}"
     );
     let file = headwater_msk::config_file::parse(&text).unwrap();
     Plan::new(&file, crate::config::file::Tables::new(), None).unwrap()
@@ -135,6 +141,61 @@ async fn letters_are_found_by_when_they_were_written() {
         let keys = keys(&store, "t", since_ms).await.unwrap();
         assert_eq!(keys.len(), found, "{since_ms}");
     }
+}
+
+/// Five of ten letters come back by one configuration, and all of them by another: as `+2of2` beside what failed
+/// again, and as `+1of1`.
+#[tokio::test]
+async fn a_place_is_of_one_configuration() {
+    let store = || {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::Folder(Folder::new(folder.path().to_owned()));
+        (folder, store)
+    };
+    let ((_live, live), (_first, first)) = (store(), store());
+    let letters: String = (0..10)
+        .map(|i| {
+            let message = if i % 2 == 0 { "{}" } else { "prose" };
+            let value = format!(r#"{{"message":"{message}"}}"#);
+            let value = base64::engine::general_purpose::STANDARD.encode(value);
+            let text = r#""reason":"r","topic":"logs","partition":0"#;
+            format!("{{{text},\"offset\":{i},\"batch_ms\":9,\"value_base64\":\"{value}\"}}\n")
+        })
+        .collect();
+    let key = "_dead_letters/logs+0+00000000000000000000-00000000000000000010+1of1.ndjson";
+    let content = crate::store::plain_content(letters.as_bytes());
+    live.put_new(key, letters.into(), content).await.unwrap();
+    let by = |on_error: &str| {
+        plan_of(&format!(
+            "step='parse'\nfield='message'\nformat='json'\non_error='{on_error}'\n"
+        ))
+    };
+    let (half, all) = (by("dead_letter"), by("mark"));
+    for _ in 0..2 {
+        let sum = run(&half, &live, &first, 0).await.unwrap();
+        assert_eq!((sum.rows, sum.again), (5, 5));
+    }
+    let refused = run(&all, &live, &first, 0).await.unwrap_err().to_string();
+    assert!(refused.contains("another configuration"), "{refused}");
+    // A place of its own has all of them; what failed again is in the first, and comes back alone.
+    for (from, rows) in [(&live, 10), (&first, 5)] {
+        let (_folder, to) = store();
+        let sum = run(&all, from, &to, 0).await.unwrap();
+        assert_eq!((sum.rows, sum.again), (rows, 0));
+    }
+    // Where nobody says what made the rows that are there.
+    let (_folder, unknown) = store();
+    let row = "all/logs+0+00000000000000000000-00000000000000000010+2of2.ndjson";
+    let put = unknown.put_new(row, bytes::Bytes::new(), crate::store::plain_content(b""));
+    put.await.unwrap();
+    let refused = run(&all, &live, &unknown, 0).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("give another place, that is empty"),
+        "{refused}"
+    );
+    let (_folder, to) = store();
+    let sum = run(&all, &live, &to, u64::MAX).await.unwrap();
+    assert_eq!(sum.rows, 0, "they are older");
 }
 
 #[test]
