@@ -288,21 +288,27 @@ impl Ledger {
         }
         let stream = self.streams.get_mut(stream)?;
         let state = stream.generations.entry(generation).or_default();
-        state.seen_ms = state.seen_ms.max(seen_ms);
+        // As it is: a clock that was ahead for a batch is no measure for the next ones.
+        state.seen_ms = seen_ms;
         Some((state, &mut self.room))
     }
 
-    /// Forgets generations that are closed, without a gap, and were last named before `before_ms`
-    /// (Unix milliseconds), and streams of which then nothing is left. Returns how many generations.
-    /// One with a gap stays: it is what `audit` is for. One that is open stays, too, however long nothing
-    /// came of it: its next record would look like one behind a gap.
-    pub fn retire(&mut self, before_ms: u64) -> u64 {
+    /// Forgets generations that are closed, without a gap, and were last named more than `keep_ms` before
+    /// `clock_ms`, the clock of the batch that ends, and streams of which then nothing is left. Returns how many
+    /// generations. One with a gap stays: it is what `audit` is for. One that is open stays, too, however long
+    /// nothing came of it: its next record would look like one behind a gap.
+    ///
+    /// Batches come in the order of their records, so one that was named later than now was named by a clock that was
+    /// ahead: its time begins with this batch, or it would stay until that clock is reached.
+    pub fn retire(&mut self, clock_ms: u64, keep_ms: u64) -> u64 {
+        let before_ms = clock_ms.saturating_sub(keep_ms);
         let mut retired = 0;
         let (forgotten, room) = (&mut self.forgotten, &mut self.room);
         self.streams.retain(|name, stream| {
             let (count, records) = stream
                 .generations
                 .extract_if(.., |_, state| {
+                    state.seen_ms = state.seen_ms.min(clock_ms);
                     state.closed.is_some() && state.gaps.is_empty() && state.seen_ms < before_ms
                 })
                 .fold((0, 0), |(count, records), (_, state)| {

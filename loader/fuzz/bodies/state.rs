@@ -20,7 +20,7 @@ pub(crate) fn run(bytes: &[u8]) {
             .windows
             .close(std::iter::empty(), Some(u64::MAX), usize::MAX, |_| true);
         assert!(snapshot.windows.is_empty());
-        snapshot.ledger.retire(u64::MAX);
+        snapshot.ledger.retire(u64::MAX, 0);
         snapshot.ledger.unexplained_gaps();
     }
 }

@@ -89,6 +89,29 @@ fn short(row: &Row) -> String {
     )
 }
 
+/// One batch had a clock far ahead. Its groups are quiet by the clocks that come behind it: one that goes on, and one
+/// that says nothing more.
+#[test]
+fn a_clock_that_was_ahead_keeps_no_group_open_for_ever() {
+    let mut rig = Rig::new(BY_DEVICE);
+    let (now_ms, idle_ms) = (rig.clock_ms, 300_000);
+    rig.clock_ms = 4_070_908_800_000;
+    rig.add("a", 5, 1);
+    rig.add("b", 5, 1);
+    assert_eq!(rig.close(), [""; 0]);
+    rig.clock_ms = now_ms;
+    rig.add("a", 6, 1);
+    assert_eq!(rig.close(), [""; 0], "their time begins here");
+    assert_eq!(rig.windows.quiet_from(), Some(now_ms + idle_ms));
+    rig.clock_ms = now_ms + idle_ms - 1;
+    assert_eq!(rig.close(), [""; 0]);
+    rig.clock_ms = now_ms + idle_ms;
+    assert_eq!(
+        rig.close(),
+        ["08:00 a count=2 sum=2", "08:00 b count=1 sum=1"]
+    );
+}
+
 #[test]
 fn a_window_closes_when_its_groups_time_is_past_it() {
     let mut rig = Rig::new(BY_DEVICE);

@@ -46,7 +46,7 @@ struct Group {
     /// Newest event time, Unix milliseconds; never above the batch clock, so that one device whose
     /// clock is ahead does not close everybody's windows.
     newest_ms: i64,
-    /// Batch clock of its last record, Unix milliseconds.
+    /// Batch clock of its last record, or of a batch behind it whose clock was earlier, Unix milliseconds.
     seen_ms: u64,
     /// By start, Unix milliseconds.
     windows: BTreeMap<i64, Window>,
@@ -203,7 +203,8 @@ impl OfStep {
             seen_ms: clock_ms,
             windows: BTreeMap::new(),
         });
-        group.seen_ms = group.seen_ms.max(clock_ms);
+        // As it is: a clock that was ahead for a batch is no measure for the next ones.
+        group.seen_ms = clock_ms;
         // The last window that holds it starts here, those before it each `every` earlier.
         let last = at_ms.div_euclid(aggregate.every_ms) * aggregate.every_ms;
         let mut start = last;

@@ -100,8 +100,8 @@ impl Partition {
         let counts = batch.counts;
         self.books.close(&counts, times_ms);
         let rejects = std::mem::take(&mut batch.rejects);
-        let retention = pipeline.spec().ledger_retention.as_millis();
-        self.ledger.retire(clock_ms.saturating_sub(retention));
+        let keep_ms = pipeline.spec().ledger_retention.as_millis();
+        self.ledger.retire(clock_ms, keep_ms);
         self.note_rows(&batch);
         let state = State {
             topic: &self.topic,

@@ -90,9 +90,9 @@ fn a_loss_notice_explains_a_gap_and_a_close_opens_one() {
     let state = ledger.get("d/s/p", GENERATION).unwrap();
     assert_eq!(state.lost, BTreeMap::from([("window-full".to_owned(), 20)]));
     assert_eq!(state.closed.as_ref().unwrap().reason, "rotated");
-    assert_eq!(ledger.retire(100), 0, "a gap is kept for audit");
+    assert_eq!(ledger.retire(100, 0), 0, "a gap is kept for audit");
     accept(&mut ledger, 40, 50);
-    assert_eq!(ledger.retire(100), 1);
+    assert_eq!(ledger.retire(100, 0), 1);
     assert_eq!(ledger.streams().count(), 0, "nothing of it is left");
     let forgotten = Forgotten {
         streams: 1,
@@ -263,6 +263,32 @@ fn tile(lengths: &[u64]) -> Vec<Span> {
         .collect()
 }
 
+/// One batch had a clock far ahead. What it named goes on with the clocks that come behind it.
+#[test]
+fn a_clock_that_was_ahead_keeps_no_generation_for_ever() {
+    const AHEAD_MS: u64 = 4_070_908_800_000;
+    let (now_ms, keep_ms) = (1_795_852_800_000, 1000);
+    let mut ledger = Ledger::default();
+    let other = Generation(8);
+    for generation in [GENERATION, other] {
+        ledger.accept("d/s/p", generation, span(0, 10), now_ms);
+        let close = Notice::Close {
+            reason: reason::ROTATED.into(),
+            tail: Tail::Complete,
+        };
+        let (at, close) = (span(10, 11), Some(&close));
+        ledger.explain("d/s/p", generation, at, Kind::Close, close, AHEAD_MS);
+    }
+    assert_eq!(ledger.retire(AHEAD_MS, keep_ms), 0);
+    // A record names one again; the other is closed, and nothing names it any more.
+    ledger.accept("d/s/p", GENERATION, span(0, 10), now_ms);
+    assert_eq!(ledger.get("d/s/p", GENERATION).unwrap().seen_ms, now_ms);
+    assert_eq!(ledger.retire(now_ms, keep_ms), 0, "its time begins here");
+    assert_eq!(ledger.get("d/s/p", other).unwrap().seen_ms, now_ms);
+    assert_eq!(ledger.retire(now_ms + keep_ms, keep_ms), 0);
+    assert_eq!(ledger.retire(now_ms + keep_ms + 1, keep_ms), 2);
+}
+
 proptest! {
     /// What a scan hands over is the ledger.
     #[test]
@@ -284,7 +310,7 @@ proptest! {
                 }
             }
         }
-        ledger.retire(before_ms);
+        ledger.retire(before_ms, 0);
         let text = serde_json::to_string(&ledger).unwrap();
         prop_assert_eq!(&scanned(&text).unwrap(), &ledger);
         // What it takes is the same, whether it grew or was read.

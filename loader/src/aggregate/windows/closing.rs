@@ -174,6 +174,9 @@ impl OfStep {
         // Nothing is kept of what closes for memory, or with its step.
         let keeps = by.aggregate.revise_ms > 0 && !by.all;
         self.groups.retain(|_, group| {
+            // Batches come in the order of their records: one that was seen later than now was seen by a clock that was
+            // ahead, and would not be quiet until that is reached.
+            group.seen_ms = group.seen_ms.min(clock_ms.unwrap_or(u64::MAX));
             let (is_past, newest_ms) = (group.is_quiet(clock_ms, past_ms), group.newest_ms);
             group.windows.retain(|start, window| {
                 let is_kept = keeps && !window.late && !is_past;
