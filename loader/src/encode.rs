@@ -2,11 +2,15 @@
 //!
 //! Lines gather in a tail; at [`frame_bytes`] the tail becomes one compressed frame (zstd) or member
 //! (gzip) behind the others, and both formats read as their concatenation. So an open object holds
-//! one small tail and what is already compressed, one compression context serves every open object
-//! of a partition, and the bytes depend on the rows alone, not on how they arrived. Parquet's packed
-//! rows gather in the same way, and become a file when the batch closes ([`parquet`]).
+//! one small tail and what is already compressed, a few compression contexts serve every open object
+//! of all partitions ([`contexts`]), and the bytes depend on the rows alone, not on how they arrived.
+//! Parquet's packed rows gather in the same way, and become a file when the batch closes ([`parquet`]).
 
+mod contexts;
+mod making;
 pub mod parquet;
+
+pub use making::Making;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,7 +19,7 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::encode::parquet::Making;
+use self::contexts::Context;
 
 /// Most uncompressed bytes that become one frame. Measured on log lines, zstd -3: frames of 256 KiB
 /// are within a few per cent of one whole frame.
@@ -99,67 +103,51 @@ impl Target {
 #[error("cannot compress: {0}")]
 pub struct EncodeError(#[from] std::io::Error);
 
-/// Compresses the frames of every open object of a partition.
+/// Compresses the frames of every open object of a partition. Holds nothing of its own: by default it makes objects
+/// as no plan says, alone.
+#[derive(Debug, Clone, Default)]
 pub struct Compressor {
-    zstd: zstd::bulk::Compressor<'static>,
-    frame: Vec<u8>,
     making: Arc<Making>,
 }
 
-impl std::fmt::Debug for Compressor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compressor").finish_non_exhaustive()
-    }
-}
-
 impl Compressor {
-    /// A compressor with its context, about 1 MiB, of one who makes Parquet files as no plan says.
-    ///
-    /// # Errors
-    /// No memory for it.
-    pub fn new() -> Result<Self, EncodeError> {
-        Self::by(Arc::default())
+    /// One that makes objects together with all others that have this `making`.
+    pub fn by(making: Arc<Making>) -> Self {
+        Self { making }
     }
 
-    /// The same, of one who makes Parquet files together with all others that have this `making`.
-    ///
-    /// # Errors
-    /// No memory for it.
-    pub fn by(making: Arc<Making>) -> Result<Self, EncodeError> {
-        let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
-        zstd.include_checksum(true)?;
-        Ok(Self {
-            zstd,
-            frame: Vec::new(),
-            making,
-        })
-    }
-
-    /// A frame of `tail`, in memory that the next one overwrites.
-    fn frame<'a>(&'a mut self, target: &Target, tail: &'a [u8]) -> Result<&'a [u8], EncodeError> {
+    /// Appends a frame of `tail` to what is encoded.
+    fn append(
+        &self,
+        target: &Target,
+        tail: &[u8],
+        encoded: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         // Packed rows are compressed only to wait in memory; not where the file will not be, so that it takes no more
         // than they do.
         let (compression, level) = match (&target.table, target.compression) {
             (Some(_), Compression::Zstd | Compression::Gzip) => (Compression::Zstd, 1),
             (_, compression) => (compression, ZSTD_LEVEL),
         };
-        self.frame.clear();
-        match compression {
-            Compression::Zstd => {
-                self.zstd.set_compression_level(level)?;
-                self.frame
-                    .reserve(zstd::zstd_safe::compress_bound(tail.len()));
-                self.zstd.compress_to_buffer(tail, &mut self.frame)?;
-            }
-            Compression::Gzip => {
+        if compression == Compression::None {
+            append(encoded, tail);
+            return Ok(());
+        }
+        self.making.contexts.with(|Context { zstd, frame }| {
+            frame.clear();
+            if compression == Compression::Zstd {
+                zstd.set_compression_level(level)?;
+                frame.reserve(zstd::zstd_safe::compress_bound(tail.len()));
+                zstd.compress_to_buffer(tail, frame)?;
+            } else {
                 let level = flate2::Compression::new(6);
-                let mut member = GzEncoder::new(&mut self.frame, level);
+                let mut member = GzEncoder::new(&mut *frame, level);
                 member.write_all(tail)?;
                 member.finish()?;
             }
-            Compression::None => return Ok(tail),
-        }
-        Ok(&self.frame)
+            append(encoded, frame);
+            Ok(())
+        })
     }
 }
 
@@ -213,7 +201,7 @@ impl Encoder {
         line: &[u8],
         target: &Target,
         frame_bytes: usize,
-        compressor: &mut Compressor,
+        compressor: &Compressor,
     ) -> Result<(), EncodeError> {
         if self.content.rows == 0 {
             self.tail.extend_from_slice(&target.header);
@@ -225,21 +213,17 @@ impl Encoder {
         self.content.rows += 1;
         if self.tail.len() >= frame_bytes {
             self.close_frame(target, compressor)?;
-            if frame_bytes < FRAME_BYTES_MAX {
-                // Many objects are open: none keeps memory that it does not need now.
+            // Many objects are open, or one line was huge: none keeps memory that it does not need now.
+            if frame_bytes < FRAME_BYTES_MAX || self.tail.capacity() > 2 * FRAME_BYTES_MAX {
                 self.tail = Vec::new();
             }
         }
         Ok(())
     }
 
-    fn close_frame(
-        &mut self,
-        target: &Target,
-        compressor: &mut Compressor,
-    ) -> Result<(), EncodeError> {
+    fn close_frame(&mut self, target: &Target, compressor: &Compressor) -> Result<(), EncodeError> {
         let before = self.encoded.len();
-        append(&mut self.encoded, compressor.frame(target, &self.tail)?);
+        compressor.append(target, &self.tail, &mut self.encoded)?;
         if target.table.is_some() {
             self.frames
                 .push((self.encoded.len() - before, self.tail.len()));
@@ -262,7 +246,7 @@ impl Encoder {
     pub fn finish(
         mut self,
         target: &Target,
-        compressor: &mut Compressor,
+        compressor: &Compressor,
     ) -> Result<(Vec<u8>, Content), EncodeError> {
         if !self.tail.is_empty() {
             self.close_frame(target, compressor)?;
@@ -300,16 +284,16 @@ mod tests {
             .collect();
         let plain: String = lines.iter().map(|line| format!("{line}\n")).collect();
         for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
-            let mut compressor = Compressor::new().unwrap();
+            let compressor = Compressor::default();
             let mut encoder = Encoder::default();
             let target = Target::lines(compression, Vec::new(), "ndjson");
             for line in &lines {
                 encoder
-                    .push(line.as_bytes(), &target, frame_bytes(1), &mut compressor)
+                    .push(line.as_bytes(), &target, frame_bytes(1), &compressor)
                     .unwrap();
                 assert!(encoder.tail.len() < FRAME_BYTES_MAX);
             }
-            let (bytes, content) = encoder.finish(&target, &mut compressor).unwrap();
+            let (bytes, content) = encoder.finish(&target, &compressor).unwrap();
             let mut back = String::new();
             match compression {
                 Compression::Zstd => {

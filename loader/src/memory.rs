@@ -4,7 +4,7 @@
 //!
 //! | part | what holds it |
 //! |---|---|
-//! | base | the program, its threads, TLS, the client's own buffers |
+//! | base | the program, its threads, TLS, the client's own buffers, contexts of compression ([`crate::encode`]) |
 //! | fetch | librdkafka's queue (`queued.max.messages.kbytes`); small records take four times their bytes there |
 //! | hand-over | [`crate::consume::prefetch`]; up to twice its bound |
 //! | tables | those of `lookup`; with `tables.reload` four versions: the first, the one in use, a new one, and room to grow ([`crate::tables`]) |

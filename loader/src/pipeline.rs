@@ -138,6 +138,9 @@ pub enum To<'a> {
     DeadLetters(&'a Refusal),
 }
 
+/// What of a buffer is used again from record to record.
+const KEPT_BYTES: usize = 256 * 1024;
+
 /// Memory that is used again from record to record; one for each open batch.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -175,6 +178,23 @@ impl Scratch {
     /// What lies where a window's row does is told apart by the batch clock: the batch has no record.
     pub fn name_windows_for(&mut self, clock_ms: u64) {
         self.made.quiet_ms = Some(clock_ms);
+    }
+
+    /// Lets go of what one huge record wanted.
+    pub fn let_go(&mut self) {
+        let made = &mut self.made;
+        for buffer in [&mut self.line, &mut made.json, &mut made.letter] {
+            if buffer.capacity() > KEPT_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+    }
+
+    /// Bytes of its buffers.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        let buffers = [&self.line, &self.made.json, &self.made.letter];
+        buffers.map(Vec::capacity).iter().sum()
     }
 
     /// Whether a step could not parse a text of the record that was made last, whatever became of it.

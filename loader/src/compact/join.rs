@@ -96,8 +96,8 @@ impl Joining {
         Ok(match self.kind {
             Kind::Lines { bytes, content } => (bytes.into(), content),
             Kind::Csv(None) | Kind::Parquet(None) => <_>::default(),
-            Kind::Csv(Some(mut csv)) => {
-                let (bytes, content) = csv.encoder.finish(&csv.target, &mut csv.compressor)?;
+            Kind::Csv(Some(csv)) => {
+                let (bytes, content) = csv.encoder.finish(&csv.target, &csv.compressor)?;
                 (bytes.into(), content)
             }
             Kind::Parquet(Some(parquet)) => {
@@ -155,7 +155,7 @@ fn push_csv(
         None => csv.insert(Csv {
             target: Target::lines(compression, line.clone(), "csv"),
             encoder: Encoder::default(),
-            compressor: Compressor::new()?,
+            compressor: Compressor::default(),
         }),
     };
     loop {
@@ -232,7 +232,7 @@ mod tests {
         let file: ConfigFile = headwater_msk::config_file::parse(&text).unwrap();
         let plan = Plan::new(&file, <_>::default(), None).unwrap();
         let (target, mut scratch) = (plan.pipeline.target(), Scratch::default());
-        let (mut encoder, mut compressor) = (Encoder::default(), Compressor::new().unwrap());
+        let (mut encoder, compressor) = (Encoder::default(), Compressor::default());
         for number in numbers {
             let value = format!("{{\"n\":{number},\"message\":\"a \\\"b\\\",\\nline {number}\"}}");
             let entry = Entry::foreign(0, 0);
@@ -248,9 +248,9 @@ mod tests {
             let Made::Row { line, .. } = made else {
                 panic!("a row")
             };
-            encoder.push(line, target, 64, &mut compressor).unwrap();
+            encoder.push(line, target, 64, &compressor).unwrap();
         }
-        let (bytes, content) = encoder.finish(target, &mut compressor).unwrap();
+        let (bytes, content) = encoder.finish(target, &compressor).unwrap();
         (bytes.into(), content)
     }
 

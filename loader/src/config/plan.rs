@@ -13,7 +13,7 @@ use crate::config::file::{ConfigFile, DynamoFile, Flush, Protocol, Tables};
 use crate::config::output::{self, Output};
 use crate::config::sections;
 use crate::emf::Emf;
-use crate::encode::parquet::Making;
+use crate::encode::Making;
 use crate::format::Kind;
 use crate::memory::{MemoryPlan, Needs};
 use crate::partition::Bounds;

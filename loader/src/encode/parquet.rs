@@ -8,10 +8,6 @@
 //! A row group is as large as the memory plan allows ([`crate::memory`]), and so are made as many files at once
 //! ([`Making`]). It takes its packed bytes, four for each cell, and the pages of one column.
 
-mod making;
-
-pub use making::Making;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,7 +23,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type as SchemaType, TypePtr};
 
-use crate::encode::{Compression, EncodeError};
+use crate::encode::{Compression, EncodeError, Making};
 use crate::format::{ColumnType, Format, Packed, unpack};
 
 /// Packed bytes of a cell, at the least, on average: while a row group is written each cell takes four bytes of its own,

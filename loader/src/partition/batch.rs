@@ -166,7 +166,7 @@ impl OpenBatch {
         entry: &Entry,
         value: Option<&[u8]>,
         (ledger, windows, day): (&mut Ledger, &mut Windows, Option<&mut Day>),
-        compressor: &mut Compressor,
+        compressor: &Compressor,
     ) -> Result<(), EncodeError> {
         if self.counts.records == 0 {
             self.times_ms.0 = entry.time_ms;
@@ -212,6 +212,13 @@ impl OpenBatch {
         for item in self.scratch.take_items() {
             self.items.put(item);
         }
+        self.scratch.let_go();
+    }
+
+    /// Bytes of what it makes rows in.
+    #[cfg(test)]
+    pub(super) fn scratch(&self) -> usize {
+        self.scratch.held()
     }
 
     /// Puts the row of a closed window in. `at`: what the batch read last.
@@ -223,7 +230,7 @@ impl OpenBatch {
         (topic, partition): (&str, i32),
         at: u64,
         row: &WindowRow,
-        compressor: &mut Compressor,
+        compressor: &Compressor,
     ) -> Result<(), EncodeError> {
         let entry = Entry::foreign(at, self.times_ms.1);
         let record = Record {
@@ -296,7 +303,7 @@ impl OpenBatch {
         who: (&str, i32),
         names_from: u64,
         end: u64,
-        compressor: &mut Compressor,
+        compressor: &Compressor,
     ) -> Result<Finished, EncodeError> {
         let (objects, names_from) = self.objects.finish(
             who,

@@ -119,7 +119,7 @@ impl Partition {
             objects,
             items,
             names_from,
-        } = batch.finish(who, self.names_from, end, &mut self.compressor)?;
+        } = batch.finish(who, self.names_from, end, &self.compressor)?;
         let done = Committed {
             offset: end,
             names_from,
@@ -227,7 +227,7 @@ impl Partition {
         let aggregates = pipeline.aggregates();
         let clock_ms = (!self.is_last).then_some(batch.clock_ms);
         let (who, at) = ((self.topic.as_str(), self.id), end.saturating_sub(1));
-        let compressor = &mut self.compressor;
+        let compressor = &self.compressor;
         let mut taken = Ok(());
         let are_many = self.windows.close(aggregates, clock_ms, few, |row| {
             taken = batch.take_window(who, at, &row, compressor);

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use crate::books::{AccountsFile, until_hour};
-use crate::encode::parquet::Making;
+use crate::encode::Making;
 
 /// What bounds the batches of a partition.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     /// When each is closed.
     pub limits: Limits,
-    /// How its Parquet files are made.
+    /// What its objects are made with.
     pub making: Arc<Making>,
 }
 
-/// Of one who makes Parquet files as no plan says.
+/// Of one who makes objects as no plan says.
 impl From<Limits> for Bounds {
     fn from(limits: Limits) -> Self {
         let making = Arc::default();

@@ -202,7 +202,7 @@ impl Partition {
     /// A partition that goes on from what is committed. `carried`: of the snapshot that `committed` names. `replay`: where it holds an intent, that intent and its pipeline.
     ///
     /// # Errors
-    /// No memory for a compressor.
+    /// See [`PartitionError`].
     pub fn recover(
         (topic, id): (&str, i32),
         bounds: impl Into<Bounds>,
@@ -228,7 +228,7 @@ impl Partition {
             limits,
             pipeline,
             replay,
-            compressor: Compressor::by(making)?,
+            compressor: Compressor::by(making),
             next: committed.offset,
             start: committed.offset,
             names_from: committed.names_from,

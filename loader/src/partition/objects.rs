@@ -71,7 +71,7 @@ impl Objects {
         offset: u64,
         pipeline: &Pipeline,
         counts: &mut Counts,
-        compressor: &mut Compressor,
+        compressor: &Compressor,
     ) -> Result<(), EncodeError> {
         let (line, to) = match *made {
             Made::Row { line, to } => (line, to),
@@ -145,7 +145,7 @@ impl Objects {
         (topic, partition): (&str, i32),
         ((start, end), clock_ms): ((u64, u64), u64),
         pipeline: &Pipeline,
-        compressor: &mut Compressor,
+        compressor: &Compressor,
     ) -> Result<(Vec<Object>, u64), EncodeError> {
         let mut list = self.list;
         let range_end = |object: &OpenObject| match pipeline.spec().layout {
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn names_of_records_tile_and_windows_share_the_last() {
         let pipeline = pipeline("layout='record'\n", "x");
-        let mut compressor = Compressor::new().unwrap();
+        let compressor = Compressor::default();
         let (mut objects, mut counts) = (Objects::default(), Counts::default());
         for (to, offset) in [
             (To::Path("b"), 5),
@@ -218,10 +218,10 @@ mod tests {
         ] {
             let made = Made::Row { line: b"{}", to };
             objects
-                .put(&made, offset, &pipeline, &mut counts, &mut compressor)
+                .put(&made, offset, &pipeline, &mut counts, &compressor)
                 .unwrap();
         }
-        let made = objects.finish(("t", 0), ((3, 20), 1), &pipeline, &mut compressor);
+        let made = objects.finish(("t", 0), ((3, 20), 1), &pipeline, &compressor);
         let (made, covered) = made.unwrap();
         let names: Vec<_> = made
             .iter()

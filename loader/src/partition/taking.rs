@@ -72,7 +72,7 @@ impl Partition {
                 entry,
                 fetched.value(entry),
                 (&mut self.ledger, &mut self.windows, self.books.day()),
-                &mut self.compressor,
+                &self.compressor,
             )?;
             self.next = entry.offset + 1;
             self.close_if_due(now)?;

@@ -3,6 +3,7 @@
 mod books;
 mod closing;
 mod items;
+mod memory;
 mod simulation;
 mod windows;
 mod worker;

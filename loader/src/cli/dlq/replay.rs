@@ -13,8 +13,7 @@ use super::{keys, open, place};
 use crate::aggregate::Windows;
 use crate::cli::print;
 use crate::config::Plan;
-use crate::encode::parquet::Making;
-use crate::encode::{Compressor, Encoder, frame_bytes};
+use crate::encode::{Compressor, Encoder, Making, frame_bytes};
 use crate::fetched::Entry;
 use crate::name::ObjectName;
 use crate::partition::batch::Object;
@@ -75,7 +74,7 @@ pub(super) async fn run(
             name,
             sum,
             Arc::clone(&plan.making),
-        )?;
+        );
         let place = key.clone();
         let made = object.through(move |pieces| replaying.all(&place, pieces));
         let context = || format!("replaying {key}");
@@ -112,18 +111,18 @@ impl Replaying {
         name: ObjectName,
         sum: Replayed,
         making: Arc<Making>,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let mut windows = Windows::default();
         windows.align(pipeline.aggregates());
-        Ok(Self {
+        Self {
             pipeline,
             name,
-            compressor: Compressor::by(making)?,
+            compressor: Compressor::by(making),
             objects: BTreeMap::new(),
             windows,
             last_ms: 0,
             sum,
-        })
+        }
     }
 
     /// All of an object's letters: what is to be stored, and the sum with it.
@@ -152,7 +151,7 @@ impl Replaying {
             None => pipeline.make(record, clock_ms, &mut self.windows, &mut scratch),
         };
         self.last_ms = clock_ms;
-        let (objects, compressor) = (&mut self.objects, &mut self.compressor);
+        let (objects, compressor) = (&mut self.objects, &self.compressor);
         put(pipeline, &made, objects, compressor, &mut self.sum)
     }
 
@@ -169,7 +168,7 @@ impl Replaying {
         for row in self.windows.close_all(pipeline.aggregates()) {
             let mut scratch = Scratch::default();
             let made = pipeline.make_window(&row, record, self.last_ms, &mut scratch);
-            let (objects, compressor) = (&mut self.objects, &mut self.compressor);
+            let (objects, compressor) = (&mut self.objects, &self.compressor);
             put(pipeline, &made, objects, compressor, &mut self.sum)?;
         }
         let n = self.objects.len();
@@ -179,7 +178,7 @@ impl Replaying {
                 true => pipeline.dead_letters(),
                 false => pipeline.target(),
             };
-            let (bytes, content) = encoder.finish(target, &mut self.compressor)?;
+            let (bytes, content) = encoder.finish(target, &self.compressor)?;
             let name = ObjectName {
                 path,
                 k: at + 1,
@@ -203,7 +202,7 @@ fn put(
     pipeline: &Pipeline,
     made: &Made<'_>,
     objects: &mut BTreeMap<String, Encoder>,
-    compressor: &mut Compressor,
+    compressor: &Compressor,
     sum: &mut Replayed,
 ) -> anyhow::Result<()> {
     let (line, to) = match *made {

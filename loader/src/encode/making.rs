@@ -1,15 +1,19 @@
-//! How Parquet files are made: how large their row groups are, and how many are made at once. Both come
-//! of the memory plan, and neither is a part of what a file holds: a batch that is made again may have other row groups,
-//! and is known by its rows (see [`crate::encode::Content`]).
+//! What all who make objects under one plan share: contexts of compression, and how Parquet files are made: how large
+//! their row groups are, and how many are made at once. Both of these come of the memory plan, and neither is a part of
+//! what a file holds: a batch that is made again may have other row groups, and is known by its rows (see
+//! [`crate::encode::Content`]).
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::contexts::Contexts;
 
 /// Where no plan says anything: a command that makes one file after another.
 const ROW_GROUP: usize = 32 * 1024 * 1024;
 
-/// Shared by all who make files under one plan. See the module's head.
+/// Shared by all who make objects under one plan. See the module's head.
 #[derive(Debug)]
 pub struct Making {
+    pub(super) contexts: Contexts,
     row_group: usize,
     /// Places that nobody has.
     free: Mutex<usize>,
@@ -30,6 +34,7 @@ impl Making {
     /// Row groups of so many packed bytes, and so many files at once: one at the least.
     pub fn new(row_group: usize, at_once: usize) -> Self {
         Self {
+            contexts: Contexts::default(),
             row_group,
             free: Mutex::new(at_once.max(1)),
             freed: Condvar::new(),
@@ -52,6 +57,16 @@ impl Making {
         }
         *free -= 1;
         Place(self)
+    }
+
+    /// How many contexts were made, and the bytes of frames' buffers that are kept with them.
+    #[cfg(test)]
+    pub(crate) fn contexts(&self) -> (usize, usize) {
+        let made = &self.contexts.made;
+        (
+            made.load(std::sync::atomic::Ordering::Relaxed),
+            self.contexts.held(),
+        )
     }
 
     fn free(&self) -> MutexGuard<'_, usize> {
