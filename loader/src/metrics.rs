@@ -75,6 +75,8 @@ pub struct Metrics {
     pub rejoined: Counter,
     /// Batches closed before they were due, because memory was short.
     pub pressed: Counter,
+    /// Batches closed before they were due, by the guard against too many paths.
+    pub guarded: Counter,
     /// How fresh the tables are.
     pub tables: Tables,
     /// Rows of closed windows.

@@ -167,6 +167,11 @@ impl PathTemplate {
 }
 
 impl PathTemplate {
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The fields of a row that the path is made of.
     pub fn fields(&self) -> &[String] {
         &self.fields

@@ -276,3 +276,36 @@ fn they_say_what_happened() {
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     assert_told_by_audit(&loading);
 }
+
+/// A path with a value of its own for each record: the guard closes batch after batch, which is counted, and said
+/// once, with the template and what to do.
+#[test]
+fn batches_that_end_for_their_paths_are_counted_and_told_of_once() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "paths", 1);
+    let listen = free_address();
+    let mut device = Device::new("pi-7", "/var/log/app", 1);
+    let lines: Vec<String> = (0..50).map(|i| format!("line {i}")).collect();
+    kafka.produce(&loading.topic, lines.iter().map(|line| device.line(line)));
+    let config = format!(
+        "path = \"of={{message}}\"\n[flush]\nage = \"1h\"\nobjects = 10\n[http]\nlisten = \"{listen}\"\n"
+    );
+    // Sums are exact as long as no session is lost to a machine that stands still.
+    let loader = loading
+        .loader_as("session_timeout = \"30s\"", &config)
+        .start();
+    let of = |name: &str| metric(&listen, &format!("headwater_loader_{name}"));
+    wait_until("all is stored", PATIENCE, || {
+        of("objects_total") == Some(50)
+    });
+    assert_eq!(of("guard_closed_batches_total"), Some(5));
+    let said = loader.stderr();
+    let said: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("as flush.objects allows"))
+        .collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("path=\"of={message}\""), "{said:?}");
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.report(lines).assert_exact();
+}

@@ -83,6 +83,11 @@ impl Metrics {
             self.waiting.clone(),
         );
         registry.register(
+            "guard_closed_batches",
+            "Batches closed early because they had as many paths as flush.objects allows",
+            self.guarded.clone(),
+        );
+        registry.register(
             "partition_stops",
             "Times that a partition was stopped for a trouble of its own",
             self.stops.clone(),

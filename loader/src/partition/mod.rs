@@ -191,6 +191,8 @@ pub struct Partition {
     /// What is open is to be closed, whatever is due.
     flushing: bool,
     stopping: bool,
+    /// Batches that the guard against too many paths closed, since somebody asked.
+    guarded: u64,
     finished_counts: Vec<Counts>,
     finished_rejects: Rejects,
     accounts: Accounts,
@@ -249,6 +251,7 @@ impl Partition {
             flushing: false,
             stopping: false,
             accounts,
+            guarded: 0,
             finished_counts: Vec::new(),
             finished_rejects: Rejects::default(),
             durable_ms: None,

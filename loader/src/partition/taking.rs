@@ -6,7 +6,7 @@ use crate::books::Opening;
 use crate::fetched::Fetched;
 use crate::partition::batch::OpenBatch;
 use crate::partition::publishing::batch_clock;
-use crate::partition::{Now, Open, Partition, PartitionError};
+use crate::partition::{Layout, Now, Open, Partition, PartitionError};
 
 impl Partition {
     /// Takes records from `fetched`, from entry `from` on, and returns how many it took: fewer than
@@ -118,8 +118,19 @@ impl Partition {
             .next_deadline()
             .is_some_and(|deadline| deadline <= now.mono_ms);
         if self.is_full() || due || self.flushing || self.stopping {
+            self.guarded += u64::from(self.is_guarded());
             self.close()?;
         }
         Ok(())
+    }
+
+    /// Whether the open batch has as many paths as it may. One that is made again ended so before; and with an object
+    /// for each record that is how batches close.
+    fn is_guarded(&self) -> bool {
+        let open = self.open.as_ref().filter(|_| self.replay.is_none());
+        open.is_some_and(|Open { batch, .. }| {
+            let layout = batch.pipeline.spec().layout;
+            layout == Layout::Batch && batch.objects() >= self.limits.objects
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 mod books;
 mod closing;
+mod guarded;
 mod items;
 mod memory;
 mod simulation;

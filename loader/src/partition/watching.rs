@@ -52,6 +52,11 @@ impl Partition {
         std::mem::take(&mut self.finished_counts)
     }
 
+    /// How many batches the guard against too many paths (`flush.objects`) closed since this was last asked.
+    pub fn take_guarded(&mut self) -> u64 {
+        std::mem::take(&mut self.guarded)
+    }
+
     /// Dead letters of the batches that were completed since this was last asked.
     pub fn take_rejects(&mut self) -> Rejects {
         std::mem::take(&mut self.finished_rejects)

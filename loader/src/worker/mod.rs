@@ -1,6 +1,7 @@
 //! One partition's edge: it hands the records to [`Partition`] and performs what that asks for, one
 //! action at a time. No decision is made here but when to try again.
 
+mod guard;
 mod perform;
 mod seat;
 mod take_up;
@@ -34,6 +35,7 @@ use crate::status::Status;
 use crate::status::devices::Devices;
 use crate::store::dynamodb::DynamoDb;
 use crate::store::{Store, plain_content};
+use crate::worker::guard::Guard;
 use crate::worker::perform::{commit, publish, put, upload};
 use crate::worker::seat::Seat;
 use crate::worker::take_up::{stand_by, take_up};
@@ -140,6 +142,7 @@ async fn load(
         under_way: JoinSet::new(),
         devices_ms: None,
         said_full: false,
+        guard: Guard::default(),
     };
     let ended = worker.work().await;
     seat.looks_no_more();
@@ -187,6 +190,7 @@ struct Worker<'a> {
     devices_ms: Option<u64>,
     /// Whether it was said that the ledger is full.
     said_full: bool,
+    guard: Guard,
     /// How far it is with the batch that it was taken up with.
     begun: Begun,
 }
@@ -264,6 +268,7 @@ impl Worker<'_> {
             self.shared.tally.add(&counts);
             self.shared.metrics.count(&counts);
         }
+        self.tell_guarded();
         let rejects = self.machine.take_rejects();
         self.shared.metrics.rejected(&rejects);
         self.shared
@@ -272,6 +277,19 @@ impl Worker<'_> {
         self.look_at_devices();
         self.seat.stands(self.machine.standing());
         Ok(())
+    }
+
+    /// Batches that the guard against too many paths closed.
+    fn tell_guarded(&mut self) {
+        let guarded = self.machine.take_guarded();
+        if guarded == 0 {
+            return;
+        }
+        self.shared.metrics.guarded.inc_by(guarded);
+        let pipeline = self.shared.pipeline.borrow();
+        let why = (pipeline.spec(), self.shared.plan.flush.objects);
+        let now_ms = clock::now().mono_ms;
+        self.guard.closed(self.assigned.partition, why, now_ms);
     }
 
     /// Windows close without a record only where no record waits anywhere.
