@@ -68,6 +68,9 @@ pub enum Kind {
     Conflict409,
     /// 403 `AccessDenied`; nothing is done.
     Denied,
+    /// 200, and an error (`InternalError`) in its body, as S3 may answer what takes it long: the end of an upload in
+    /// parts; nothing is done.
+    ErrorIn200,
     /// No answer, the connection stays open; nothing is done.
     Timeout,
     /// The request is carried out, then no answer, the connection stays open.

@@ -245,6 +245,15 @@ impl S3 {
             .unwrap_or_else(|error| panic!("cannot delete {key}: {error}"));
     }
 
+    /// Puts an object of one bucket, with all that was said about it, into another under the same key, behind
+    /// everybody's back as [`lose`](Self::lose) does. Our server only.
+    pub fn copy(&self, from: &str, to: &str, key: &str) {
+        let store = &self.ours().store;
+        let copied = store.get(from, key);
+        let copied = copied.and_then(|object| store.put(to, key, object, &Condition::default()));
+        copied.unwrap_or_else(|error| panic!("cannot copy {key}: {error}"));
+    }
+
     /// Orders a fault. Several may be in force: each request meets the oldest that fits.
     pub fn fault(&self, fault: Fault) {
         self.ours().desk.order(fault);

@@ -67,7 +67,7 @@ async fn answer(
     let (mut head, body) = request.into_parts();
     let body = Body::from(body).store_all_limited(BODY_BYTES_MAX).await?;
     head.extensions.insert(slip.clone());
-    let response = service
+    let mut response = service
         .call(hyper::Request::from_parts(head, Body::from(body)))
         .await?;
     let found = slip.0.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -78,6 +78,9 @@ async fn answer(
         Some(Kind::Timeout | Kind::TimeoutAfterCommit) => pending().await,
         Some(Kind::HangUp | Kind::HangUpAfterCommit) => Err("a fault closes this".into()),
         _ => {
+            if fault == Some(Kind::ErrorIn200) {
+                *response.status_mut() = hyper::StatusCode::OK;
+            }
             desk.answered(number, response.status().as_u16());
             Ok(response)
         }
@@ -113,7 +116,7 @@ impl S3Access for Gate {
                 Ok(())
             }
             None | Some(Kind::TimeoutAfterCommit | Kind::HangUpAfterCommit) => Ok(()),
-            Some(Kind::Http500) => Err(s3_error!(InternalError)),
+            Some(Kind::Http500 | Kind::ErrorIn200) => Err(s3_error!(InternalError)),
             Some(Kind::Http503 | Kind::Timeout | Kind::HangUp) => {
                 Err(s3_error!(ServiceUnavailable))
             }
