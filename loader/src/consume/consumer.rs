@@ -341,7 +341,7 @@ impl Member {
                 self.consumer.context().voice.error(
                     error,
                     "a batch of records cannot be decompressed (it is damaged, or holds more than 100 MB): its \
-                     partition stands at it, and lag_records says which; the batch is fetched again and again until \
+                     partition stands at it, and durable_lag_records says which; the batch is fetched again and again until \
                      retention has passed it, or somebody moves the group's offset behind it",
                 );
                 Ok(())
