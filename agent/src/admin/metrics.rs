@@ -105,6 +105,7 @@ const METRICS: &[Metric] = metrics! {
     Counter "batches_delivered" None, "Batches that the broker acknowledged", |s| whole(s.counters.delivered);
     Counter "batches_spooled" None, "Batches committed to the spool", |s| whole(s.counters.spooled);
     Counter "batches_returned" None, "Batches that did not arrive and are sent again", |s| whole(s.counters.retries);
+    Gauge "batches_refused" None, "Batches that the broker refused, and that wait to be sent again; the log says why", |s| whole(s.broker.refused_batches);
     Counter "producers_recreated" None, "librdkafka clients made anew", |s| whole(s.counters.recreated);
     Counter "checkpoints" None, "Commits that moved a checkpoint", |s| whole(s.counters.checkpoints);
     Counter "store_refusals" None, "Commits and loads that the database refused", |s| whole(s.counters.refused);

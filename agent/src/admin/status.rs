@@ -79,6 +79,9 @@ pub struct Broker {
     pub online: bool,
     /// Time since it acknowledged last; none where it never did.
     pub acknowledged_ms_ago: Option<u64>,
+    /// Batches that it refused, and that wait to be sent again.
+    #[serde(default)]
+    pub refused_batches: u64,
 }
 
 /// The way to the brokers.

@@ -42,9 +42,14 @@ pub struct Backoff {
 impl Backoff {
     /// Counts a failure and returns how long to wait, milliseconds.
     pub fn next_ms(&mut self, jitter: &mut Jitter) -> u64 {
+        self.next_ms_below(LONGEST_MS, jitter)
+    }
+
+    /// The same with another longest wait, milliseconds.
+    pub fn next_ms_below(&mut self, longest_ms: u64, jitter: &mut Jitter) -> u64 {
         let ceiling = FIRST_MS
             .saturating_mul(1 << self.failures.min(16))
-            .min(LONGEST_MS);
+            .min(longest_ms);
         self.failures = self.failures.saturating_add(1);
         SHORTEST_MS + jitter.draw() % (ceiling - SHORTEST_MS + 1)
     }

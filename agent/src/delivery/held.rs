@@ -1,6 +1,7 @@
 //! Batches that the broker refused, and that wait by themselves, each longer with every refusal: what
-//! can never succeed (too large for the topic, say) is sent again once a minute, and holds nothing
-//! else up for longer than a first refusal does. Pure.
+//! can never succeed (too large for the topic, say) is sent again twice an hour in the end, since each time all
+//! of it passes the uplink, and holds nothing else up for longer than a first refusal does. Where a lane has
+//! [`HELD_MAX`] of them, that lane alone waits with them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -10,6 +11,14 @@ use super::backoff::{Backoff, Jitter};
 use super::window::Window;
 use crate::clock::Monotonic;
 use crate::spool::BatchId;
+
+/// Most of one lane that wait: each is remembered, some 300 bytes.
+pub(super) const HELD_MAX: usize = 1024;
+/// Longest wait before one is sent again, milliseconds; half of it on the average.
+const LONGEST_MS: u64 = 60 * 60 * 1000;
+/// Those that wait for longer than this are due together, at whole multiples of it, milliseconds: each time the
+/// spool is read from the first of them on.
+const TOGETHER_MS: u64 = 60 * 1000;
 
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -59,10 +68,14 @@ impl Window {
         }
         let is_first = !self.held.refusals.contains_key(&id);
         let backoff = self.held.refusals.entry(id).or_default();
-        let wait = Duration::from_millis(backoff.next_ms(jitter));
+        let wait_ms = backoff.next_ms_below(LONGEST_MS, jitter);
+        let mut due = now.plus(Duration::from_millis(wait_ms));
+        if wait_ms > TOGETHER_MS {
+            due = Monotonic(due.0.next_multiple_of(TOGETHER_MS));
+        }
         if let Some(item) = self.items.get_mut(&id) {
             item.held = true;
-            self.held.waiting.insert((now.plus(wait), id));
+            self.held.waiting.insert((due, id));
         }
         is_first
     }
@@ -70,6 +83,16 @@ impl Window {
     /// How many wait.
     pub(super) fn held(&self) -> usize {
         self.held.waiting.len()
+    }
+
+    /// How many were refused, and have not arrived since.
+    pub(super) fn refusals(&self) -> usize {
+        self.held.refusals.len()
+    }
+
+    /// Whether too many wait for anything else of the lane to go.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.held() >= HELD_MAX
     }
 
     /// When the first of them has waited long enough.

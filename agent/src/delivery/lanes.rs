@@ -52,13 +52,14 @@ impl Lanes {
 
     /// The batch whose turn it is.
     pub(super) fn next_to_send(&self) -> Option<BatchId> {
-        self.ordered().find_map(|(_, window)| window.next_to_send())
+        let mut going = self.ordered().filter(|(_, window)| !window.is_held_up());
+        going.find_map(|(_, window)| window.next_to_send())
     }
 
     /// Rows that are to be loaded: of the highest lane that has some, unless it or a higher one has
     /// something at hand to send.
     pub(super) fn to_load(&self) -> Option<(BatchId, BatchId)> {
-        for (_, window) in self.ordered() {
+        for (_, window) in self.ordered().filter(|(_, window)| !window.is_held_up()) {
             if window.next_to_send().is_some() {
                 return None;
             }
@@ -107,9 +108,9 @@ impl Lanes {
         self.holding(id).refused(id, jitter, now)
     }
 
-    /// Batches that the broker refused, and that wait.
-    pub(super) fn held(&self) -> usize {
-        self.windows.iter().map(Window::held).sum()
+    /// Batches that the broker refused, and that have not arrived since.
+    pub(super) fn refusals(&self) -> usize {
+        self.windows.iter().map(Window::refusals).sum()
     }
 
     /// When the first of them has waited long enough.

@@ -254,6 +254,11 @@ impl Delivery {
         self.broker.clock_unset
     }
 
+    /// Batches that came back unsent and have not arrived since.
+    pub fn refused_batches(&self) -> u64 {
+        self.window.refusals() as u64
+    }
+
     /// Whether the broker acknowledges in time, as far as anything was sent.
     pub fn is_online(&self) -> bool {
         !self.broker.silent && !self.broker.lost

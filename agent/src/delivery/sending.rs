@@ -30,10 +30,6 @@ impl Delivery {
         if self.broker.lost || !self.uplink.may_send() || !self.is_sending() {
             return None;
         }
-        // Each that was refused is remembered: too many of them, and the rest waits with them.
-        if self.window.held() >= IN_FLIGHT_BATCHES_MAX {
-            return None;
-        }
         let next = self.window.next_to_send()?;
         let (cost, is_row) = self.window.look(next)?;
         if !self.allowance.allows(next.lane(), cost) {
@@ -57,10 +53,7 @@ impl Delivery {
         let has_room = in_flight.cost <= self.settings.in_flight_bytes_max / 2
             && in_flight.batches <= IN_FLIGHT_BATCHES_MAX / 2;
         let asks = self.phase == Phase::Running && self.is_sending() && self.uplink.may_send();
-        let whole = !self.broker.lost
-            && !self.writing.damaged
-            && self.window.gone() < GONE_MAX
-            && self.window.held() < IN_FLIGHT_BATCHES_MAX;
+        let whole = !self.broker.lost && !self.writing.damaged && self.window.gone() < GONE_MAX;
         if !idle || !has_room || !asks || !whole {
             return None;
         }

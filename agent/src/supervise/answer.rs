@@ -50,6 +50,7 @@ impl Agent<'_> {
             broker: Broker {
                 online: delivery.is_online(),
                 acknowledged_ms_ago: delivery.acknowledged().map(ago),
+                refused_batches: delivery.refused_batches(),
             },
             credentials: self.edge.cluster.health(),
             counters: delivery.counters(),

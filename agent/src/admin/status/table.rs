@@ -32,6 +32,7 @@ impl fmt::Display for Status {
             writeln!(f, "clock       UNSET: nothing is sent until it is set")?;
         }
         broker_line(f, self.broker)?;
+        refused_line(f, self.broker)?;
         if let Some(credentials) = &self.credentials {
             credentials_line(f, credentials)?;
         }
@@ -99,6 +100,16 @@ fn broker_line(f: &mut fmt::Formatter<'_>, broker: Broker) -> fmt::Result {
         None => writeln!(
             f,
             "broker      {state}, nothing acknowledged since the start"
+        ),
+    }
+}
+
+fn refused_line(f: &mut fmt::Formatter<'_>, broker: Broker) -> fmt::Result {
+    match broker.refused_batches {
+        0 => Ok(()),
+        refused => writeln!(
+            f,
+            "refused     {refused} batches by the broker, the log says why; they wait and are sent again"
         ),
     }
 }

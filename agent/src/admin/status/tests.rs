@@ -71,6 +71,12 @@ fn losses() -> BTreeMap<String, u64> {
         .into()
 }
 
+const BROKER: Broker = Broker {
+    online: true,
+    acknowledged_ms_ago: Some(812),
+    refused_batches: 6,
+};
+
 pub(in crate::admin) fn example() -> Status {
     Status {
         version: "0.1.0".into(),
@@ -78,10 +84,7 @@ pub(in crate::admin) fn example() -> Status {
         up_ms: 93_784_000,
         stuck: None,
         clock_unset: false,
-        broker: Broker {
-            online: true,
-            acknowledged_ms_ago: Some(812),
-        },
+        broker: BROKER,
         credentials: Some(Health {
             source: "the AWS IoT credential provider".into(),
             valid: true,
@@ -151,6 +154,7 @@ fn a_person_reads_it() {
         "headwater-agent 0.1.0 on pi-7, up 1 d 2 h\n\
          pipeline    moves, or knows why not\n\
          broker      online, acknowledged last 0.8 s ago\n\
+         refused     6 batches by the broker, the log says why; they wait and are sent again\n\
          credentials end in 52 min 21 s; 12 times fetched, 0 times not, from the AWS IoT credential provider\n\
          read        1234567 records, 240.0 MiB in 4825 batches\n\
          delivered   4823 batches; 5 sent again, 2 refused by the disk\n\
@@ -183,6 +187,7 @@ fn a_person_reads_it() {
     worse.broker = Broker {
         online: false,
         acknowledged_ms_ago: None,
+        refused_batches: 0,
     };
     worse.credentials = Some(Health {
         clock_offset_ms: Some(7200),
