@@ -73,6 +73,43 @@ pub struct OpenGeneration {
     /// What else tells what was read, after a power cut that took back what others had written: of a file
     /// markers of earlier checkpoints, rising ([`keep_earlier`]); of a journal, in which boot the marker's entry came.
     pub earlier: Vec<Marker>,
+    /// Its file goes on behind its end, under another generation.
+    pub goes_on: Option<GoesOn>,
+}
+
+/// Where a generation ends though its file goes on. What a power cut may have taken back of a file is written
+/// anew under the same offsets: so what comes after a boot is under another generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoesOn {
+    /// The offset: its last record ends there, and the other's first bytes follow.
+    pub at: u64,
+    /// The other, which may go on under yet another; none where a salvage lost it.
+    pub under: Option<Box<OpenGeneration>>,
+}
+
+impl OpenGeneration {
+    /// It, and those under which its file goes on, in their order.
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |open| open.goes_on.as_ref()?.under.as_deref())
+    }
+
+    /// Where reading begins: all before is settled, or to be skipped.
+    pub fn read_from(&self) -> u64 {
+        self.settled.max(self.skip_to.unwrap_or(0))
+    }
+
+    /// The same file's next generation, named `name`, from `at` on: what lies before is another's.
+    #[must_use]
+    pub fn successor(&self, name: Generation, at: u64) -> Self {
+        Self {
+            generation: name,
+            settled: 0,
+            // A journal's place is known by it even where that is 0.
+            skip_to: (at > 0 || self.skip_to.is_some()).then_some(at),
+            goes_on: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// A file that was closed. It may lie beside its log still, renamed or compressed: it is kept in mind, so that

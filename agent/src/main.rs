@@ -48,6 +48,13 @@ enum Command {
         #[arg(long, conflicts_with_all = ["json", "explain"])]
         connect: bool,
     },
+    /// Write down how long the followed files are: early in a boot, before programs write to them, so that the
+    /// agent knows after a power cut what of them is new.
+    BootSizes {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Print a token for MSK's IAM, from the configured credentials or those of the AWS environment.
     Token {
         /// The cluster's region; the configuration's by default.
@@ -146,6 +153,7 @@ fn main() -> ExitCode {
             Some(path) => cli::explain::run(&config, &path),
             None => cli::check::run(&config, json, connect),
         },
+        Command::BootSizes { config } => cli::boot_sizes::run(&config),
         Command::Test { config, source } => cli::test::run(&config, &source),
         Command::Status { config, json } => cli::status::run(&config, json),
         Command::Spool(SpoolCommand::List { config, json }) => cli::spool::list(&config, json),

@@ -19,6 +19,8 @@ mod progress;
 mod reload;
 mod sources;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,7 @@ use crate::delivery::{Delivery, Event, Settings};
 use crate::produce::producer::{ProducerError, Undated};
 use crate::spool::boot::{InLanes, first_of_boot, is_another_boot};
 use crate::spool::disk;
+use crate::spool::run;
 use crate::spool::schema::OpenError;
 use crate::spool::sealing::KeyError;
 use crate::spool::{BatchId, Reply, Trouble};
@@ -80,7 +83,7 @@ pub enum StartError {
         /// Where.
         listen: Listen,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The system refuses what every program needs.
     #[error("cannot set up {what}: {source}")]
@@ -88,7 +91,7 @@ pub enum StartError {
         /// What.
         what: &'static str,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The system refuses a thread.
     #[error("cannot start the thread {thread:?}: {source}")]
@@ -96,7 +99,7 @@ pub enum StartError {
         /// Which.
         thread: &'static str,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -145,6 +148,17 @@ fn settings(plan: &Plan) -> Settings {
         window_bytes: plan.window_bytes,
         in_flight_bytes_max: IN_FLIGHT_BYTES_MAX.min(plan.window_bytes / 2),
         flush: plan.shutdown_flush,
+    }
+}
+
+/// Takes note of how this run goes, for the next one. Where it cannot, that one takes it for cut off, or an earlier one
+/// for this.
+fn note_run(plan: &Plan, note: fn(&Path, &str) -> io::Result<()>) {
+    let Some(boot_id) = clock::boot_id() else {
+        return;
+    };
+    if let Err(error) = note(&plan.state_dir, &boot_id) {
+        tracing::warn!(%error, "cannot write {}/run; it is tried again at the next start", plan.state_dir.display());
     }
 }
 
@@ -226,6 +240,8 @@ struct Agent<'a> {
     asks: mpsc::Receiver<Ask>,
     reloads: Reloads,
     losses: Losses,
+    /// Files are still to go on under other generations.
+    not_split: bool,
     /// Listens for as long as it is held.
     _server: Server,
 }
@@ -252,6 +268,9 @@ impl<'a> Agent<'a> {
         // Before that is written down anew.
         found.known.rebooted =
             clock::boot_id().is_some_and(|id| is_another_boot(&plan.state_dir, &id));
+        if !found.not_split {
+            note_run(plan, run::begins);
+        }
         let undated = Undated {
             first_of_boot: first_of_this_boot(plan, found.last),
             through: found.last,
@@ -288,6 +307,7 @@ impl<'a> Agent<'a> {
             asks,
             reloads: Reloads::default(),
             losses: Losses::default(),
+            not_split: found.not_split,
             _server: server,
         }))
     }
@@ -444,7 +464,11 @@ impl<'a> Agent<'a> {
 
     fn end(self) -> Ending {
         let depth = self.edge.delivery.depth();
+        let is_settled = self.edge.delivery.is_settled();
         let counters = self.edge.close();
+        if is_settled && !self.not_split {
+            note_run(&self.plan, run::ends);
+        }
         progress::log_end(counters, depth, &self.sources.samples);
         self.ending
     }

@@ -74,6 +74,9 @@ pub mod reason {
     pub const DAMAGED: &str = "damaged";
     /// Close: the file was gone when the agent came back.
     pub const VANISHED: &str = "vanished";
+    /// Close: the system was started anew, and not in order: what a program had written last may be gone, and
+    /// what it writes now takes its place. The file goes on under another generation.
+    pub const POWER_CUT: &str = "power-cut";
     /// Close: the source was stopped in order.
     pub const STOPPED: &str = "stopped";
     /// Close: the agent ended without a word; the end of what a sensor gave is not known.

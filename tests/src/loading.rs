@@ -129,6 +129,7 @@ impl<'a> Loading<'a> {
             r#"
             device = "pi-7"
             state_dir = "{{dir}}/state"
+            boot_sizes = "{{dir}}/sizes"
             [kafka]
             brokers = {brokers}
             topic = "{topic}"

@@ -147,7 +147,8 @@ fn write_state(
             (Some(_), true) => "its marker is found",
             (Some(_), false) => "its marker is not found: it was cut, or is another file",
         };
-        let (settled, size) = (open.settled, opened.end());
+        // What is skipped is settled under another generation, or was not to be read.
+        let (settled, size) = (open.read_from(), opened.end());
         return writeln!(
             out,
             "    generation {}, stream {}; settled to offset {settled} of {size}, {} bytes behind; {marker}",

@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 
 use crate::config::{ConfigFile, Host, Listen, Plan, Problem};
 
+pub mod boot_sizes;
 pub mod check;
 mod connect;
 pub mod explain;

@@ -264,9 +264,8 @@ mod tests {
 
     use super::*;
     use crate::batch::{Batch, Entry};
-    use crate::hardware::Marks;
     use crate::spool::disk::Floors;
-    use crate::spool::store::{REPLIES, Store};
+    use crate::spool::store::{Present, REPLIES, Store};
     use crate::spool::{BatchId, Transaction};
 
     fn batch(source: &str, n: u64) -> Arc<Batch> {
@@ -293,7 +292,7 @@ mod tests {
             &"d".parse().unwrap(),
             Floors::default(),
             keys,
-            Marks::default(),
+            Present::default(),
         );
         let (store, opening) = Store::start(dir, to, sender).unwrap();
         opening.blocking_recv().unwrap().unwrap();

@@ -87,6 +87,7 @@ fn needs_restart(old: &Plan, new: &Plan) -> Vec<&'static str> {
     let Plan {
         device,
         state_dir,
+        boot_sizes,
         kafka,
         credentials,
         key,
@@ -106,6 +107,7 @@ fn needs_restart(old: &Plan, new: &Plan) -> Vec<&'static str> {
     let same = [
         ("device", *device == old.device),
         ("state_dir", *state_dir == old.state_dir),
+        ("boot_sizes", *boot_sizes == old.boot_sizes),
         ("kafka", *kafka == old.kafka),
         ("credentials", *credentials == old.credentials),
         ("produce", *key == old.key),

@@ -25,6 +25,10 @@ defaults! {
     /// Where systemd's `StateDirectory=headwater` points, so that the unit and the binary agree.
     "state_dir" STATE_DIR: &str = "/var/lib/headwater";
 
+    /// In memory, so that it is of this boot: `headwater-agent-boot.service` writes it before other programs write to
+    /// their logs. Where it is missing, what was sent shortly before a power cut is sent once more.
+    "boot_sizes" BOOT_SIZES: &str = "/run/headwater-boot/sizes";
+
     /// Enough between programs of one machine, and refused to any other unless `allow_plaintext` says
     /// otherwise. For MSK: "iam", or "mtls", "scram-sha-512", "tls".
     "kafka.security.mode" SECURITY_MODE: Mode = Mode::Plaintext;

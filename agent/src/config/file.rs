@@ -42,6 +42,9 @@ pub struct ConfigFile {
     /// Folder of the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<String>,
+    /// Where the lengths that files had early in the boot are written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_sizes: Option<String>,
     /// How to reach the cluster.
     pub kafka: Kafka,
     /// Where AWS credentials come from.

@@ -35,6 +35,8 @@ pub struct Plan {
     pub device: DeviceId,
     /// Folder of the database, absolute.
     pub state_dir: PathBuf,
+    /// Where the lengths that files had early in the boot are written down, absolute.
+    pub boot_sizes: PathBuf,
     /// How to reach the cluster.
     pub kafka: Kafka,
     /// Where AWS credentials come from.
@@ -172,7 +174,8 @@ impl Plan {
     pub fn new(config: ConfigFile, host: &Host) -> Result<Self, Vec<Problem>> {
         let mut check = Check::default();
         let device = check.device(&config, host);
-        let state_dir = check.state_dir(config.state_dir);
+        let state_dir = check.absolute("state_dir", config.state_dir, defaults::STATE_DIR);
+        let boot_sizes = check.absolute("boot_sizes", config.boot_sizes, defaults::BOOT_SIZES);
         for problem in config.kafka.problems(&config.credentials) {
             // Its text begins with the key: "kafka.topic: …", "kafka.brokers is empty: …".
             let text = problem.to_string();
@@ -201,6 +204,7 @@ impl Plan {
                 Ok(Self {
                     device,
                     state_dir,
+                    boot_sizes,
                     kafka: config.kafka,
                     credentials: config.credentials,
                     key,
@@ -241,7 +245,7 @@ impl Plan {
     /// What is wrong with that.
     pub fn listen_of(config: &ConfigFile) -> Result<Listen, Vec<Problem>> {
         let mut check = Check::default();
-        let state_dir = check.state_dir(config.state_dir.clone());
+        let state_dir = check.absolute("state_dir", config.state_dir.clone(), defaults::STATE_DIR);
         let listen = check.listen(config.admin.listen.clone(), &state_dir);
         match check.problems {
             problems if problems.is_empty() => Ok(listen),
@@ -288,6 +292,7 @@ impl Plan {
         ConfigFile {
             device: Some(self.device.as_str().to_owned()),
             state_dir: Some(self.state_dir.to_string_lossy().into_owned()),
+            boot_sizes: Some(self.boot_sizes.to_string_lossy().into_owned()),
             kafka: self.kafka.clone(),
             credentials: self.credentials.clone(),
             produce: file::Produce {

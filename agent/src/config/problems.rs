@@ -58,15 +58,18 @@ impl Check {
         });
     }
 
-    pub(super) fn state_dir(&mut self, written: Option<String>) -> PathBuf {
-        let state_dir = PathBuf::from(written.unwrap_or_else(|| defaults::STATE_DIR.to_owned()));
-        if !state_dir.is_absolute() {
-            self.problem(
-                "state_dir",
-                format!("{state_dir:?} is not absolute: begin it with '/'"),
-            );
+    /// A path that is `default` where it is not `written`.
+    pub(super) fn absolute(
+        &mut self,
+        key: &str,
+        written: Option<String>,
+        default: &str,
+    ) -> PathBuf {
+        let path = PathBuf::from(written.unwrap_or_else(|| default.to_owned()));
+        if !path.is_absolute() {
+            self.problem(key, format!("{path:?} is not absolute: begin it with '/'"));
         }
-        state_dir
+        path
     }
 
     pub(super) fn listen(&mut self, written: Option<String>, state_dir: &Path) -> Listen {

@@ -219,7 +219,7 @@ impl Delivery {
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let phase = match self.phase {
             Phase::Flushing(until) | Phase::Committing(until) => Some(until),
-            Phase::Running | Phase::Done => None,
+            Phase::Running | Phase::Done { .. } => None,
         };
         [
             phase,
@@ -231,7 +231,7 @@ impl Delivery {
             self.silent_at(),
             self.window
                 .release_at()
-                .filter(|_| self.phase != Phase::Done),
+                .filter(|_| !matches!(self.phase, Phase::Done { .. })),
             self.uplink.next().filter(|_| self.is_sending()),
         ]
         .into_iter()

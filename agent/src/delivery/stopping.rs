@@ -12,10 +12,18 @@ pub(super) enum Phase {
     Flushing(Monotonic),
     /// What is left is committed; given up then.
     Committing(Monotonic),
-    Done,
+    Done {
+        /// All that was given away is settled.
+        settled: bool,
+    },
 }
 
 impl Delivery {
+    /// Whether it is done, and nothing was sent of which that is not written down.
+    pub fn is_settled(&self) -> bool {
+        self.phase == Phase::Done { settled: true }
+    }
+
     pub(super) fn go_on_stopping(&mut self, now: Monotonic) {
         if let Phase::Flushing(until) = self.phase {
             // What stands behind a backlog cannot be sent in time.
@@ -37,8 +45,10 @@ impl Delivery {
                 && self.commit_at().is_none()
                 && !self.writing.damaged;
             if complete || until <= now {
-                self.phase = Phase::Done;
                 let batches = self.window.unsettled();
+                self.phase = Phase::Done {
+                    settled: complete && batches == 0,
+                };
                 if batches > 0 {
                     self.say(News::LeftBehind { batches });
                 }

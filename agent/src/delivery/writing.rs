@@ -177,7 +177,10 @@ impl Delivery {
     /// When a transaction is due; nothing while one is under way, or where there is nothing to write.
     pub(super) fn commit_at(&self) -> Option<Monotonic> {
         let writing = &self.writing;
-        if writing.under_way.is_some() || writing.damaged || self.phase == Phase::Done {
+        if writing.under_way.is_some()
+            || writing.damaged
+            || matches!(self.phase, Phase::Done { .. })
+        {
             return None;
         }
         let due = [self.rows_at(), self.checkpoint_at(), self.deletes_at()];
@@ -195,7 +198,7 @@ impl Delivery {
     pub(super) fn heal_at(&self) -> Option<Monotonic> {
         let writing = &self.writing;
         let is_asked = writing.under_way.is_some() || self.loading.is_some() || writing.healing;
-        let due = writing.damaged && !is_asked && self.phase != Phase::Done;
+        let due = writing.damaged && !is_asked && !matches!(self.phase, Phase::Done { .. });
         due.then_some(if writing.heals_failed {
             writing.disk.not_before
         } else {

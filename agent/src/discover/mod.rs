@@ -5,6 +5,7 @@
 //! - `walk`: which paths a glob leads to.
 //! - [`told`]: which files need not be looked at.
 //! - [`said`]: so that a trouble is told once, not at every scan.
+//! - [`sizes`]: pure; how long files were when the system started.
 //! - [`watch`]: hints from the system that something changed.
 //!
 //! A [`scan`] is the truth and hints are hints: whatever inotify does not tell (network file
@@ -25,6 +26,7 @@ use self::told::{Known, Names};
 pub mod identity;
 pub mod rotated;
 pub mod said;
+pub mod sizes;
 pub mod told;
 mod walk;
 pub mod watch;

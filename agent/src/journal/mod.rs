@@ -527,6 +527,7 @@ impl<R: Registry> Journal<R> {
             cuts: Vec::new(),
             marker: Some(marker_of(&read)),
             earlier: vec![boot_of(&read)],
+            goes_on: None,
         };
         self.registry.register(std::slice::from_ref(&open))?;
         tracing::info!(

@@ -124,6 +124,7 @@ mod tests {
             cuts: Vec::new(),
             marker: Some(marker_of(&cursor)),
             earlier: vec![boot_of(&cursor)],
+            goes_on: None,
         }
     }
 

@@ -95,6 +95,7 @@ impl Group {
                         cuts: Vec::new(),
                         marker: None,
                         earlier: Vec::new(),
+                        goes_on: None,
                     });
                     let about = self.plan.reader.about(&path);
                     sensors.push(Sensor::new(path, stream, generation, about));

@@ -229,6 +229,7 @@ fn what_an_earlier_run_left_open_is_closed_when_there_is_room() {
         cuts: Vec::new(),
         marker: None,
         earlier: Vec::new(),
+        goes_on: None,
     };
     let mut rig = rig(folder.path(), vec![open.clone()]);
     rig.registered.register(&[open]).unwrap();

@@ -23,7 +23,7 @@ use headwater_record::Generation;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{generations, hardware, rows};
-use crate::checkpoint::{OpenGeneration, Origin};
+use crate::checkpoint::{GoesOn, OpenGeneration, Origin};
 use crate::crash;
 use crate::hardware::{Kind, Marks, Verdict, compare};
 use crate::journal::is_journal;
@@ -78,12 +78,24 @@ fn draw_anew(
     let known = generations::all(&open, identity)?.open;
     let is_empty = rows::depth(&open)?.rows == 0;
     let mut count = 0;
-    for old in known.iter().filter(|old| goes_on(old)) {
-        let random = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
-        let new = successor(old, draw().map_err(random)?);
-        generations::register(&open, identity, &new)?;
-        generations::leave(&open, old.generation, is_empty)?;
-        count += 1;
+    for first in known.iter().filter(|old| goes_on(old)) {
+        // The last first: each names the one under which it goes on.
+        let chain: Vec<_> = first.chain().collect();
+        let mut under = None;
+        for old in chain.into_iter().rev() {
+            let random = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+            let new = OpenGeneration {
+                goes_on: (old.goes_on.as_ref()).map(|on| GoesOn {
+                    at: on.at,
+                    under: under.take(),
+                }),
+                ..old.successor(draw().map_err(random)?, old.read_from())
+            };
+            generations::register(&open, identity, &new)?;
+            generations::leave(&open, old.generation, is_empty)?;
+            under = Some(Box::new(new));
+            count += 1;
+        }
     }
     hardware::replace(&open, present)?;
     crash::point("anew-before-commit");
@@ -95,18 +107,6 @@ fn draw_anew(
 /// Whether more may come under it: a sensor's, left open, has had its run.
 fn goes_on(open: &OpenGeneration) -> bool {
     open.origin != Origin::Sensor || is_journal(open)
-}
-
-/// Goes on where another ends, under a name of its own.
-fn successor(old: &OpenGeneration, name: Generation) -> OpenGeneration {
-    let read_from = old.settled.max(old.skip_to.unwrap_or(0));
-    OpenGeneration {
-        generation: name,
-        settled: 0,
-        // A journal's place is known by it even where that is 0.
-        skip_to: (read_from > 0 || old.skip_to.is_some()).then_some(read_from),
-        ..old.clone()
-    }
 }
 
 #[cfg(test)]
@@ -125,6 +125,7 @@ mod tests {
             cuts: vec![120, 130],
             marker: None,
             earlier: Vec::new(),
+            goes_on: None,
         }
     }
 
@@ -138,7 +139,7 @@ mod tests {
             (0, Some(0), Some(0)),
         ] {
             let old = open("/log", settled, skip_to);
-            let new = successor(&old, Generation(2));
+            let new = old.successor(Generation(2), old.read_from());
             let expected = OpenGeneration {
                 generation: Generation(2),
                 settled: 0,

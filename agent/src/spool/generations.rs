@@ -5,14 +5,16 @@
 //! keeps no checksums, and cards do flip bits. Paths and fingerprints are left out, since they are
 //! compared with the file itself.
 
+use std::collections::{HashMap, HashSet};
+
 use headwater_record::{Generation, StreamId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Checkpoint;
 use super::registry::{Change, Marked};
 use crate::checkpoint::{
-    CLOSED_MAX, CLOSED_OF_STREAM_MAX, ClosedFile, FileIdentity, Knowledge, Marker, OpenGeneration,
-    Origin, keep_earlier,
+    CLOSED_MAX, CLOSED_OF_STREAM_MAX, ClosedFile, FileIdentity, GoesOn, Knowledge, Marker,
+    OpenGeneration, Origin, keep_earlier,
 };
 
 /// What of a generation is checked as a whole.
@@ -137,6 +139,54 @@ fn earlier_blob(earlier: &[Marker]) -> Option<Vec<u8>> {
     (!earlier.is_empty()).then(|| bytes.collect())
 }
 
+/// What of a generation its checksum leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Aside {
+    pub(super) origin: Origin,
+    pub(super) marker: Option<Marker>,
+    pub(super) earlier: Vec<Marker>,
+    /// Where its file goes on, and under which generation.
+    pub(super) goes_on: Option<(u64, Generation)>,
+}
+
+/// What stands in its column: none where it is not as it was written.
+pub(super) fn goes_on_of(of: Generation, blob: &[u8]) -> Option<(u64, Generation)> {
+    let (numbers, []) = blob.as_chunks::<4>() else {
+        return None;
+    };
+    let [a, b, c, d, _] = *numbers else {
+        return None;
+    };
+    let number = |low: [u8; 4], high: [u8; 4]| {
+        u64::from(u32::from_le_bytes(low)) | u64::from(u32::from_le_bytes(high)) << 32
+    };
+    let read = (number(a, b), Generation(number(c, d)));
+    (goes_on_blob(of, read) == blob).then_some(read)
+}
+
+fn goes_on_blob(of: Generation, (at, under): (u64, Generation)) -> [u8; 20] {
+    let mut blob = [0; 20];
+    blob[..8].copy_from_slice(&at.to_le_bytes());
+    blob[8..16].copy_from_slice(&under.0.to_le_bytes());
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&of.0.to_le_bytes()), &blob[..16]);
+    blob[16..].copy_from_slice(&sum.to_le_bytes());
+    blob
+}
+
+/// Ends a generation: its file goes on at an offset, under another.
+pub(super) fn end_at(
+    open: &Connection,
+    generation: Generation,
+    goes_on: (u64, Generation),
+) -> rusqlite::Result<()> {
+    open.prepare_cached("UPDATE generation SET goes_on = ?2 WHERE id = ?1")?
+        .execute(params![
+            generation.0.cast_signed(),
+            goes_on_blob(generation, goes_on)
+        ])
+        .map(drop)
+}
+
 /// Does what a source asked for.
 pub(super) fn change(open: &Connection, identity: u64, change: &Change) -> rusqlite::Result<()> {
     match change {
@@ -188,17 +238,20 @@ pub(super) fn register(
         skip_to: new.skip_to,
         cuts: new.cuts.clone(),
     };
-    insert(open, &known, &new.origin, (new.marker, &new.earlier))
+    let goes_on = new.goes_on.as_ref();
+    let aside = Aside {
+        origin: new.origin.clone(),
+        marker: new.marker,
+        earlier: new.earlier.clone(),
+        goes_on: goes_on.and_then(|on| Some((on.at, on.under.as_ref()?.generation))),
+    };
+    insert(open, &known, &aside)
 }
 
 /// Enters a generation as it is; nothing where it is there already.
-pub(super) fn insert(
-    open: &Connection,
-    known: &Known,
-    origin: &Origin,
-    (marker, earlier): (Option<Marker>, &[Marker]),
-) -> rusqlite::Result<()> {
-    let file = match origin {
+pub(super) fn insert(open: &Connection, known: &Known, aside: &Aside) -> rusqlite::Result<()> {
+    let marker = aside.marker;
+    let file = match &aside.origin {
         Origin::File(file) => Some(file),
         Origin::Sensor => None,
     };
@@ -222,7 +275,10 @@ pub(super) fn insert(
             marker.map(|marker| marker.end.cast_signed()),
             marker.map(|marker| marker.len),
             marker.map(|marker| marker.sum),
-            earlier_blob(earlier),
+            earlier_blob(&aside.earlier),
+            aside
+                .goes_on
+                .map(|goes_on| goes_on_blob(known.generation, goes_on)),
         ])
         .map(drop)
 }
@@ -304,6 +360,11 @@ pub(super) fn settle(
     }
     if let Some(file) = whole {
         identify(open, generation, file)?;
+    }
+    if checkpoint.closed {
+        // The file of one that goes on under another is that one's.
+        open.prepare_cached(include_str!("sql/went_on.sql"))?
+            .execute([generation.0.cast_signed()])?;
     }
     let is_over = checkpoint.closed && empty;
     if is_over {
@@ -406,7 +467,7 @@ fn damaged() -> rusqlite::Error {
 pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Knowledge> {
     let mut statement = connection.prepare(include_str!("sql/generations.sql"))?;
     let mut found = statement.query([])?;
-    let mut all = Knowledge::default();
+    let (mut all, mut goes_on) = (Knowledge::default(), HashMap::new());
     while let Some(row) = found.next()? {
         let (known, checksum) = Known::read(row)?;
         let stream = StreamId::parse(&known.stream);
@@ -442,6 +503,10 @@ pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Kn
             }
             continue;
         }
+        if let Some(blob) = row.get::<_, Option<Vec<u8>>>(19)? {
+            let on = goes_on_of(known.generation, &blob).ok_or_else(damaged)?;
+            goes_on.insert(known.generation, on);
+        }
         all.open.push(OpenGeneration {
             generation: known.generation,
             stream,
@@ -451,7 +516,39 @@ pub(super) fn all(connection: &Connection, identity: u64) -> rusqlite::Result<Kn
             cuts: known.cuts,
             marker,
             earlier: earlier_of(row.get::<_, Option<Vec<u8>>>(18)?.as_deref()),
+            goes_on: None,
         });
     }
+    if !goes_on.is_empty() {
+        all.open = chained(all.open, &goes_on);
+    }
     Ok(all)
+}
+
+/// Puts each generation under which a file goes on into the one before it.
+pub(crate) fn chained(
+    open: Vec<OpenGeneration>,
+    goes_on: &HashMap<Generation, (u64, Generation)>,
+) -> Vec<OpenGeneration> {
+    let later: HashSet<_> = goes_on.values().map(|(_, under)| *under).collect();
+    let is_first = |open: &OpenGeneration| !later.contains(&open.generation);
+    let (mut all, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(is_first);
+    let mut rest: HashMap<_, _> = (rest.into_iter())
+        .map(|open| (open.generation, open))
+        .collect();
+    for first in &mut all {
+        let mut last = first;
+        while let Some((at, under)) = goes_on.get(&last.generation) {
+            // Each is taken once: a chain ends, whatever a damaged one says.
+            let under = rest.remove(under).map(Box::new);
+            let goes_on = last.goes_on.insert(GoesOn { at: *at, under });
+            let Some(next) = &mut goes_on.under else {
+                break;
+            };
+            last = next;
+        }
+    }
+    // In no chain that begins anywhere: each for itself.
+    all.extend(rest.into_values());
+    all
 }

@@ -16,6 +16,8 @@
 //! - [`salvage`]: from a damaged database to a whole one, over `pages` and `wal`, which read
 //!   SQLite's formats.
 //! - [`boot`]: which rows are of the present boot; `usage`: what was used of the budgets.
+//! - [`run`]: whether the last run ended in order, and `split`: what follows for files where it did not; `anew`:
+//!   the same on other hardware.
 //! - [`read`]: from beside the agent; [`peek`]: generations alone.
 //! - [`sealing`]: batches encrypted, where there is a key.
 //! - [`batch`]: pure: a batch into a row, and any bytes back into a batch or an error.
@@ -35,9 +37,11 @@ pub mod peek;
 pub mod read;
 pub mod registry;
 mod rows;
+pub mod run;
 pub mod salvage;
 pub mod schema;
 pub mod sealing;
+pub(crate) mod split;
 pub mod store;
 #[cfg(test)]
 #[expect(
@@ -50,6 +54,9 @@ pub mod store;
 mod test_disk;
 mod usage;
 mod wal;
+
+#[cfg(test)]
+pub(crate) use self::generations::chained;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -58,7 +58,8 @@ impl Markers {
     /// Adds files that were read to their end, and whose close is on its way.
     pub(super) fn add_closing(&self, known: &mut Knowledge) {
         let held = self.held();
-        let closing = known.open.iter().filter_map(|open| {
+        let open = known.open.iter().flat_map(OpenGeneration::chain);
+        let closing = open.filter_map(|open| {
             let marked = held.get(&open.generation)?;
             Some(ClosedFile {
                 stream: open.stream.clone(),

@@ -232,8 +232,8 @@ impl Salvage {
                     self.keep(&row, stream, plain_bytes, committed_ms);
                 }
             }
-            18 | 19 => {
-                if let Some((known, checksum, origin, marks)) = known_of(id, values)
+            18..=20 => {
+                if let Some((known, checksum, aside)) = known_of(id, values)
                     && checksum == i64::from(known.checksum())
                     && let Ok(stream) = StreamId::parse(&known.stream)
                 {
@@ -242,7 +242,7 @@ impl Salvage {
                     let newness = |known: &Known| (known.settled, known.flags(), known.delivered);
                     let old = found.known.as_ref().map(|(known, ..)| newness(known));
                     if old < Some(newness(&known)) {
-                        found.known = Some((known, origin, marks));
+                        found.known = Some((known, aside));
                     }
                 }
             }
@@ -340,9 +340,9 @@ impl Salvage {
                 self.notice(&mut packer, found.lane, batch, now_ms)?;
                 self.salvaged.losses += u64::from(lost.range.1 > lost.range.0);
             }
-            if let Some((known, origin, (marker, earlier))) = found.known {
+            if let Some((known, aside)) = found.known {
                 let known = Known { identity, ..known };
-                generations::insert(&self.database, &known, &origin, (marker, &earlier))?;
+                generations::insert(&self.database, &known, &aside)?;
                 self.salvaged.generations += 1;
             }
         }

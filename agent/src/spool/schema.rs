@@ -28,6 +28,8 @@ const LATER: [&str; 3] = [
     include_str!("sql/sealing.sql"),
     hardware::SCHEMA,
 ];
+/// Columns of `generation` that came later: an earlier agent passes them over.
+const LATER_COLUMNS: [(&str, &str); 2] = [("earlier", "earlier BLOB"), ("goes_on", "goes_on BLOB")];
 /// Bytes of a page. A batch is a chain of pages of its own, so small ones leave little of the last one
 /// empty, and a checkpoint changes one: with 4096, an outage wrote a quarter more to the flash, and a
 /// quiet device half as much again (docs/benchmarks.md).
@@ -352,20 +354,21 @@ fn connect(path: &Path, vfs: Option<&str>, index: Index) -> Result<Connection, R
     for later in LATER {
         connection.execute_batch(later).map_err(error)?;
     }
-    add_earlier(&connection).map_err(error)?;
+    for (name, column) in LATER_COLUMNS {
+        add_column(&connection, name, column).map_err(error)?;
+    }
     Ok(connection)
 }
 
-/// The column that came later: an earlier agent passes it over.
-fn add_earlier(connection: &Connection) -> rusqlite::Result<()> {
+fn add_column(connection: &Connection, name: &str, column: &str) -> rusqlite::Result<()> {
     let is_there: bool = connection.query_row(
-        "SELECT count(*) FROM pragma_table_info('generation') WHERE name = 'earlier'",
-        [],
+        "SELECT count(*) FROM pragma_table_info('generation') WHERE name = ?1",
+        [name],
         |row| row.get(0),
     )?;
     match is_there {
         true => Ok(()),
-        false => connection.execute_batch("ALTER TABLE generation ADD COLUMN earlier BLOB"),
+        false => connection.execute_batch(&format!("ALTER TABLE generation ADD COLUMN {column}")),
     }
 }
 

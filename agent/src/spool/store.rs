@@ -26,6 +26,7 @@ use super::schema::OpenError;
 use super::sealing::Keys;
 use super::{BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, Used};
 use crate::checkpoint::Knowledge;
+use crate::discover::sizes::Sizes;
 use crate::hardware::Marks;
 
 /// One transaction and one load of delivery's, one change of each source thread, and some air.
@@ -60,6 +61,18 @@ pub struct Found {
     pub last: [BatchId; Lane::COUNT],
     /// What earlier runs used of the budgets.
     pub usage: Vec<Used>,
+    /// The last run was cut off, and files could not be had to go on under other generations: the disk refuses.
+    pub not_split: bool,
+}
+
+/// What the spool is opened on, for comparison with what it was written on.
+#[derive(Debug, Clone, Default)]
+pub struct Present {
+    /// Marks of the hardware.
+    pub hardware: Marks,
+    /// The last run ended with the system, and not in order ([`super::run`]): files may have lost their ends. Their
+    /// lengths early in this boot, as far as somebody looked.
+    pub cut_off: Option<Sizes>,
 }
 
 /// Where the thread says what it found, or why it ends.
@@ -78,7 +91,7 @@ pub struct Store {
 
 impl Store {
     /// Starts the thread, which opens the spool of `state_dir` (salvaging it where it is damaged,
-    /// in the name of `device`; drawing generations anew where it was made on other hardware than `present`),
+    /// in the name of `device`; drawing generations anew where it was made on other hardware than `present` or the last run was cut off),
     /// says what it found, and then answers to `replies` (of [`REPLIES`]
     /// places). A salvage of gigabytes takes minutes.
     ///
@@ -86,7 +99,7 @@ impl Store {
     /// The system refuses a thread.
     pub fn start(
         state_dir: &Path,
-        (device, floors, keys, present): (&DeviceId, Floors, Keys, Marks),
+        (device, floors, keys, present): (&DeviceId, Floors, Keys, Present),
         replies: mpsc::Sender<Reply>,
     ) -> io::Result<(Self, Opening)> {
         let (requests, queue) = sync_channel(QUEUE);

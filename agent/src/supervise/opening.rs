@@ -2,6 +2,8 @@
 //! locked may come back: neither is a reason not to start. Until then nothing is read or sent: no
 //! file can be given a name that would survive.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use headwater_record::DeviceId;
@@ -13,11 +15,13 @@ use crate::checkpoint::{Knowledge, OpenGeneration};
 use crate::clock;
 use crate::config::Plan;
 use crate::delivery::backoff::{Backoff, Jitter};
+use crate::discover::sizes::{BYTES_MAX, Sizes};
 use crate::hardware;
 use crate::spool::Reply;
+use crate::spool::run::was_cut_off;
 use crate::spool::salvage::Progress as Salvage;
 use crate::spool::sealing::Keys;
-use crate::spool::store::{Found, REPLIES, Store};
+use crate::spool::store::{Found, Present, REPLIES, Store};
 use crate::systemd;
 
 /// systemd hears READY after so long, though the spool is not open: it waits 90 s by default, and
@@ -33,6 +37,7 @@ pub(super) async fn open(
 ) -> Result<Option<(Store, Found, mpsc::Receiver<Reply>)>, StartError> {
     let (mut backoff, mut jitter) = (Backoff::default(), Jitter::new(clock::wall_ms()));
     let (mut said, since) = (None, clock::monotonic());
+    let cut_off = cut_off(plan);
     loop {
         let (reply, replies) = mpsc::channel(REPLIES);
         let keys = Keys::load(&plan.spool_keys)?;
@@ -41,7 +46,10 @@ pub(super) async fn open(
         {
             tracing::info!(%key, "batches in the spool are sealed");
         }
-        let present = hardware::present(&plan.state_dir);
+        let present = Present {
+            hardware: hardware::present(&plan.state_dir),
+            cut_off: cut_off.clone(),
+        };
         let to = (&plan.device, plan.spool.floors, keys, present);
         let (store, mut opening) =
             Store::start(&plan.state_dir, to, reply).map_err(|source| StartError::Thread {
@@ -97,6 +105,28 @@ fn of_another(known: &Knowledge, device: &DeviceId) -> Option<(String, usize)> {
     Some((first, others.count()))
 }
 
+/// How long files were early in this boot, where the last run was cut off with the boot before it.
+fn cut_off(plan: &Plan) -> Option<Sizes> {
+    let boot_id = clock::boot_id().filter(|id| was_cut_off(&plan.state_dir, id))?;
+    let text = match File::open(&plan.boot_sizes) {
+        Ok(file) => {
+            let mut text = String::new();
+            (file.take(BYTES_MAX).read_to_string(&mut text)).map(|_| text)
+        }
+        Err(error) => Err(error),
+    };
+    let text = text.unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(
+                "cannot read {} (boot_sizes): {error}; what was sent of files since the last checkpoint is sent once more",
+                plan.boot_sizes.display()
+            );
+        }
+        String::new()
+    });
+    Some(Sizes::parse(&text, &boot_id))
+}
+
 fn still_starting(since: clock::Monotonic, salvage: Option<Salvage>) {
     if clock::monotonic().since(since) >= READY_AFTER {
         systemd::ready();
@@ -124,6 +154,7 @@ mod tests {
             cuts: Vec::new(),
             marker: None,
             earlier: Vec::new(),
+            goes_on: None,
         };
         let known = Knowledge {
             open: vec![of("pi-7"), of("0123"), of("0123")],

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::sources::{Ended, Part};
 use super::{Agent, Wake};
-use crate::checkpoint::Knowledge;
+use crate::checkpoint::{Knowledge, OpenGeneration};
 use crate::clock::{self, Monotonic};
 use crate::config::Plan;
 use crate::config::changes::Changes;
@@ -271,21 +271,30 @@ impl Agent<'_> {
 /// What a new thread begins with: each generation where the thread before it ended. Those that it
 /// closed are over, though the database may not know yet.
 fn goes_on(mut known: Knowledge, given: &BTreeMap<Generation, Given>) -> Knowledge {
-    let mut goes_on = Vec::with_capacity(known.open.len());
-    for mut open in std::mem::take(&mut known.open) {
-        match given.get(&open.generation) {
-            Some(given) if given.closes => continue,
-            Some(given) => open.settled = open.settled.max(given.end),
-            None => {}
-        }
-        let settled = open.settled;
-        open.cuts.retain(|cut| *cut > settled);
-        goes_on.push(open);
-    }
+    let open = std::mem::take(&mut known.open).into_iter();
     Knowledge {
-        open: goes_on,
+        open: open.filter_map(|open| goes_on_of(open, given)).collect(),
         ..known
     }
+}
+
+fn goes_on_of(
+    mut open: OpenGeneration,
+    given: &BTreeMap<Generation, Given>,
+) -> Option<OpenGeneration> {
+    let next = (open.goes_on.as_mut()).and_then(|goes_on| goes_on.under.take());
+    let next = next.and_then(|next| goes_on_of(*next, given));
+    match given.get(&open.generation) {
+        Some(given) if given.closes => return next,
+        Some(given) => open.settled = open.settled.max(given.end),
+        None => {}
+    }
+    if let Some(goes_on) = &mut open.goes_on {
+        goes_on.under = next.map(Box::new);
+    }
+    let settled = open.settled;
+    open.cuts.retain(|cut| *cut > settled);
+    Some(open)
 }
 
 #[cfg(test)]
@@ -293,7 +302,7 @@ mod tests {
     use headwater_record::StreamId;
 
     use super::*;
-    use crate::checkpoint::{OpenGeneration, Origin};
+    use crate::checkpoint::{GoesOn, Origin};
 
     #[test]
     fn a_generation_goes_on_where_it_was_given_to() {
@@ -306,6 +315,7 @@ mod tests {
             cuts: vec![15, 25],
             marker: None,
             earlier: Vec::new(),
+            goes_on: None,
         };
         let given = |end, closes| Given { end, closes };
         let given = [
@@ -326,5 +336,24 @@ mod tests {
         assert_eq!(on, [(1, 20), (3, 10)]);
         let cuts = goes_on(known(vec![open(1, 10)]), &given.into_iter().collect());
         assert_eq!(cuts.open[0].cuts, [25]);
+        // A file that goes on under other generations: the first that is not closed is what is left of it.
+        let on = |first: OpenGeneration, next: OpenGeneration| OpenGeneration {
+            goes_on: Some(GoesOn {
+                at: 30,
+                under: Some(Box::new(next)),
+            }),
+            ..first
+        };
+        let chains = vec![
+            on(open(2, 10), on(open(1, 10), open(4, 0))),
+            on(open(1, 10), open(3, 0)),
+        ];
+        let chains = goes_on(known(chains), &given.into_iter().collect());
+        let names = |open: &OpenGeneration| -> Vec<_> {
+            (open.chain().map(|open| (open.generation.0, open.settled))).collect()
+        };
+        let chains: Vec<_> = chains.open.iter().map(names).collect();
+        let expected = [vec![(1, 20), (4, 0)], vec![(1, 20), (3, 0)]];
+        assert_eq!(chains, expected);
     }
 }

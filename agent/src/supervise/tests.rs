@@ -8,9 +8,8 @@ use super::sources::Part;
 use super::*;
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::config::{ConfigFile, Host};
-use crate::hardware::Marks;
 use crate::spool::sealing::Keys;
-use crate::spool::store::{Found, REPLIES, Store};
+use crate::spool::store::{Found, Present, REPLIES, Store};
 use crate::stop::Stop;
 
 fn plan(dir: &Path, text: &str) -> Plan {
@@ -36,7 +35,7 @@ fn opened(plan: &Plan) -> (Store, Found, mpsc::Receiver<Reply>) {
         &plan.device,
         plan.spool.floors,
         Keys::default(),
-        Marks::default(),
+        Present::default(),
     );
     let (store, opening) = Store::start(&plan.state_dir, to, reply).unwrap();
     (store, opening.blocking_recv().unwrap().unwrap(), replies)
@@ -113,7 +112,7 @@ fn a_new_configuration_is_taken_as_a_whole_or_not_at_all() {
             .append(true)
             .create(true)
             .open(path);
-        std::io::Write::write_all(&mut file.unwrap(), lines.as_bytes()).unwrap();
+        io::Write::write_all(&mut file.unwrap(), lines.as_bytes()).unwrap();
     };
     write("a.log", 0);
     write("b.txt", 0);
@@ -244,6 +243,7 @@ fn the_place_in_a_journal_is_kept_while_no_source_names_it() {
         cuts: Vec::new(),
         marker: None,
         earlier: Vec::new(),
+        goes_on: None,
     };
     let of_journal = open(1, "journal/739ad463348b4ceca5a9e69c95a3c93f");
     let of_sensor = open(2, "/sys/class/thermal/thermal_zone0/temp");

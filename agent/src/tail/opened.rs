@@ -268,6 +268,7 @@ pub(super) mod refused {
             cuts: Vec::new(),
             marker: Some(file.marker(8).unwrap()),
             earlier: Vec::new(),
+            goes_on: None,
         };
         (file, open)
     }

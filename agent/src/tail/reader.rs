@@ -21,7 +21,7 @@ use super::desk::{Desk, Source};
 use super::opened::Opened;
 use super::position::Position;
 use super::siblings::path_of;
-use crate::checkpoint::{FileIdentity, Marker, OpenGeneration, Origin, Registry};
+use crate::checkpoint::{FileIdentity, GoesOn, Marker, OpenGeneration, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::config::file::LastLine;
 use crate::discover::{Looks, Seen, identity};
@@ -92,6 +92,8 @@ pub struct Followed {
     /// The identity as the database has it.
     stored: FileIdentity,
     position: Position,
+    /// Where this generation of it ends, and under which it goes on.
+    goes_on: Option<GoesOn>,
     /// How it is encoded; known once its first bytes are.
     encoding: Resolved,
     /// Whether `position.read_from()` lies inside a line.
@@ -133,7 +135,7 @@ impl Followed {
         open: &OpenGeneration,
         now: Monotonic,
     ) -> io::Result<Self> {
-        let position = Position::resume(open.settled, open.skip_to, &open.cuts);
+        let position = position_of(open);
         let encoding = framing.encoding.resolve(opened.head());
         let mut identity = opened.identity();
         if let Origin::File(stored) = &open.origin {
@@ -165,6 +167,7 @@ impl Followed {
             identity,
             stored,
             position,
+            goes_on: open.goes_on.clone(),
             size: opened.size,
             modified_ms: opened.modified_ms,
             known_ms: opened.modified_ms,
@@ -247,6 +250,12 @@ impl Followed {
         self.wants_turn |= differs.unwrap_or(untold) || self.trouble.is_some();
     }
 
+    /// The generations under which it goes on, once this one has ended.
+    pub fn later(&self) -> impl Iterator<Item = &OpenGeneration> {
+        let next = self.goes_on.as_ref().and_then(|on| on.under.as_deref());
+        next.into_iter().flat_map(OpenGeneration::chain)
+    }
+
     /// Whether it has a turn now: something happened to it, or is due.
     pub fn has_turn(&self, source: &Source, now: Monotonic) -> bool {
         let due = [self.due_at(source), self.tells_at(source)];
@@ -302,8 +311,22 @@ impl Followed {
     ) -> Result<Turn, SourceError> {
         #[cfg(test)]
         TURNS.set(TURNS.get() + 1);
-        let turn = self.one_step(desk, source, now)?;
+        let mut turn = self.one_step(desk, source, now)?;
+        if self.goes_on.is_some() && turn == Turn::Moved {
+            // Those of its stream that are younger wait for the generation under which it goes on.
+            turn = Turn::Behind;
+        }
         self.wants_turn = turn != Turn::Idle;
         Ok(turn)
     }
+}
+
+/// Where reading of a generation begins, and where its records end whatever the bytes say.
+fn position_of(open: &OpenGeneration) -> Position {
+    let end = open.goes_on.as_ref().map(|goes_on| goes_on.at);
+    let cuts: Vec<_> = (open.cuts.iter().copied())
+        .filter(|cut| end.is_none_or(|end| *cut < end))
+        .chain(end)
+        .collect();
+    Position::resume(open.settled, open.skip_to, &cuts)
 }

@@ -97,7 +97,9 @@ pub fn resume(
             located.push(file);
         }
         for ((open, identity), file) in ours.iter().zip(&mut located[first..]) {
-            let nameless = nameless.remove(&open.generation);
+            // Under whichever of its generations it was followed last.
+            let mut names = open.chain().map(|open| open.generation);
+            let nameless = names.find_map(|name| nameless.remove(&name));
             if matches!(file, Ok(Some(_))) {
                 continue;
             }

@@ -242,7 +242,12 @@ impl<R: Registry> Roster<R> {
         wanted: impl Fn(&Followed) -> Option<FileIdentity>,
     ) -> Result<(), SourceError> {
         let changed: Vec<_> = (self.followed.iter())
-            .filter_map(|file| Some((file.generation, wanted(file)?)))
+            .filter_map(|file| Some((file, wanted(file)?)))
+            .flat_map(|(file, identity)| {
+                let names = [file.generation].into_iter();
+                let names = names.chain(file.later().map(|later| later.generation));
+                names.map(move |name| (name, identity.clone()))
+            })
             .collect();
         if changed.is_empty() {
             return Ok(());

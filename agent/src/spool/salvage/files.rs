@@ -187,7 +187,7 @@ pub(in crate::spool) fn set_foreign_log_aside(folder: &Folder) -> io::Result<boo
 fn identity_of(values: &[Value<'_>]) -> Option<u64> {
     match values.len() {
         5 => depth_of(values).map(|(identity, _)| identity),
-        18 | 19 => Some(known_of(0, values)?.0.identity),
+        18..=20 => Some(known_of(0, values)?.0.identity),
         _ => None,
     }
 }

@@ -7,13 +7,10 @@ use headwater_record::{Generation, StreamId};
 
 use crate::checkpoint::{FileIdentity, Marker, Origin};
 use crate::spool::batch::{Kinds, Row};
-use crate::spool::generations::{Known, cuts_of, earlier_of};
+use crate::spool::generations::{Aside, Known, cuts_of, earlier_of, goes_on_of};
 use crate::spool::pages::Value;
 use crate::spool::rows::Lost;
 use crate::spool::{BatchId, Lane};
-
-/// The marker of a generation, and what is kept beside it.
-pub(super) type Marks = (Option<Marker>, Vec<Marker>);
 
 /// Ranges of offsets, in any order of coming: ends by start, apart from each other.
 #[derive(Debug, Default)]
@@ -71,7 +68,7 @@ impl Covered {
 /// What is known of a generation while pages are read.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub(super) known: Option<(Known, Origin, Marks)>,
+    pub(super) known: Option<(Known, Aside)>,
     pub(super) stream: Option<StreamId>,
     pub(super) lane: Lane,
     pub(super) covered: Covered,
@@ -155,7 +152,7 @@ pub(super) fn row_of(id: i64, values: &[Value<'_>]) -> Option<(Row, u64, u64)> {
 }
 
 /// A row of `generation`, the checksum in it, and what is not under that.
-pub(super) fn known_of(id: i64, values: &[Value<'_>]) -> Option<(Known, i64, Origin, Marks)> {
+pub(super) fn known_of(id: i64, values: &[Value<'_>]) -> Option<(Known, i64, Aside)> {
     let number = |at: usize| values.get(at)?.integer().map(i64::cast_unsigned);
     let maybe = |at: usize| {
         let maybe = values.get(at)?.maybe_integer()?;
@@ -194,9 +191,17 @@ pub(super) fn known_of(id: i64, values: &[Value<'_>]) -> Option<(Known, i64, Ori
             sum: u32::try_from(number(17)?).ok()?,
         }),
     };
-    // A row that an earlier agent wrote has none.
+    // A row that an earlier agent wrote has neither.
     let earlier = earlier_of(values.get(18).and_then(|value| value.bytes()));
-    Some((known, number(6)?.cast_signed(), origin, (marker, earlier)))
+    let goes_on = values.get(19).and_then(|value| value.bytes());
+    let goes_on = goes_on.and_then(|blob| goes_on_of(known.generation, blob));
+    let aside = Aside {
+        origin,
+        marker,
+        earlier,
+        goes_on,
+    };
+    Some((known, number(6)?.cast_signed(), aside))
 }
 
 #[cfg(test)]
@@ -222,8 +227,12 @@ mod tests {
             let found = Found {
                 known: Some((
                     known(is_over, delivered),
-                    Origin::Sensor,
-                    (None, Vec::new()),
+                    Aside {
+                        origin: Origin::Sensor,
+                        marker: None,
+                        earlier: Vec::new(),
+                        goes_on: None,
+                    },
                 )),
                 ..Found::default()
             };

@@ -16,11 +16,10 @@ use super::found::Covered;
 use super::*;
 use crate::batch::{Batch, Entry};
 use crate::checkpoint::{Marker, OpenGeneration, Origin, Registry};
-use crate::hardware::Marks;
 use crate::spool::disk::Floors;
 use crate::spool::schema::OpenError;
 use crate::spool::sealing::Keys;
-use crate::spool::store::{Found as Start, REPLIES, Store};
+use crate::spool::store::{Found as Start, Present, REPLIES, Store};
 use crate::spool::{Checkpoint, Evict, Healing, Reply, Transaction, Trouble};
 use crate::stop::Stop;
 
@@ -72,7 +71,7 @@ fn start_above(dir: &Path, floors: Floors) -> Rig {
 
 fn start_with(dir: &Path, floors: Floors, keys: Keys) -> Result<Rig, OpenError> {
     let (sender, replies) = mpsc::channel(REPLIES);
-    let to = (&device(), floors, keys, Marks::default());
+    let to = (&device(), floors, keys, Present::default());
     let (store, opening) = Store::start(dir, to, sender).unwrap();
     let found = opening.blocking_recv().unwrap()?;
     Ok(Rig {
@@ -151,6 +150,7 @@ fn sample_with(dir: &Path, page_size: usize) {
             cuts: Vec::new(),
             marker: None,
             earlier: Vec::new(),
+            goes_on: None,
         }])
         .unwrap();
     for nth in 0..BATCHES {
@@ -313,7 +313,7 @@ fn any_page_may_be_zeroed() {
 }
 
 #[test]
-fn a_generation_is_known_whether_or_not_its_row_has_the_column_that_came_later() {
+fn a_generation_is_known_whether_or_not_its_row_has_the_columns_that_came_later() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spool.db");
     let marker = |end| Marker {
@@ -330,17 +330,19 @@ fn a_generation_is_known_whether_or_not_its_row_has_the_column_that_came_later()
         cuts: Vec::new(),
         marker: Some(marker(n)),
         earlier: vec![marker(9)],
+        goes_on: None,
     };
     let rig = start(dir.path());
     (rig.store.registry(Stop::new(), 1).register(&[open(1)])).unwrap();
     rig.store.close();
     // As an earlier agent made it.
     let database = Connection::open(&path).unwrap();
-    let drop_it = "ALTER TABLE generation DROP COLUMN earlier; PRAGMA journal_mode = DELETE;";
+    let drop_it = "ALTER TABLE generation DROP COLUMN goes_on; ALTER TABLE generation DROP COLUMN earlier; PRAGMA journal_mode = DELETE;";
     database.execute_batch(drop_it).unwrap();
     drop(database);
     let before = OpenGeneration {
         earlier: Vec::new(),
+        goes_on: None,
         ..open(1)
     };
     let rig = start(dir.path());
@@ -528,7 +530,7 @@ fn a_salvage_says_how_far_it_is_and_a_stop_leaves_it_to_the_next_start() {
         &device(),
         Floors::default(),
         Keys::default(),
-        Marks::default(),
+        Present::default(),
     );
     let (store, mut opening) = Store::start(dir.path(), to, sender).unwrap();
     let begun = loop {

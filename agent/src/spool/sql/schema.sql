@@ -31,7 +31,10 @@ CREATE TABLE generation (
     marker_sum      INTEGER,
     -- Markers, 16 bytes each: of earlier checkpoints of a file, rising; of a journal one, the boot of the
     -- marker's entry. Rows of earlier agents end before it.
-    earlier         BLOB
+    earlier         BLOB,
+    -- Where its file goes on under another generation: the offset, that one's id, and the CRC-32C of this id and
+    -- those, little-endian. NULL where it does not; rows of earlier agents end before it.
+    goes_on         BLOB
 ) STRICT;
 
 -- One batch, from its commit to its delivery report. Oldest first is the order of the ids.

@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use super::failure::{Failure, classify};
 use super::transaction::{Tools, write};
 use super::vacuum::{Vacuum, reusable_bytes};
-use super::{Found, Request};
+use super::{Found, Present, Request};
 use crate::checkpoint::Knowledge;
+use crate::discover::sizes::Sizes;
 use crate::hardware::{Kind, Marks};
 use crate::spool::anew::{self, Moved};
 use crate::spool::batch::Packer;
@@ -24,6 +25,7 @@ use crate::spool::registry::{Change, Markers, Refusing};
 use crate::spool::salvage::Salvaging;
 use crate::spool::schema::{OpenError, Opened, open};
 use crate::spool::sealing::{KeyId, Keys};
+use crate::spool::split::split;
 use crate::spool::{
     BatchId, Depth, Healing, Lane, Reply, Transaction, Trouble, generations, rows, usage,
 };
@@ -52,7 +54,7 @@ impl Owner {
     /// Opens the spool, salvages it where it is damaged, and says what it holds.
     pub(super) fn open(
         state_dir: &Path,
-        (device, floors, keys, present): (DeviceId, Floors, Keys, Marks),
+        (device, floors, keys, present): (DeviceId, Floors, Keys, Present),
         (markers, seen, salvaging, refusing): (Markers, Seen, Salvaging, Refusing),
     ) -> Result<(Self, Found), OpenError> {
         let packer = Packer::new(Arc::new(keys)).map_err(|source| OpenError::Directory {
@@ -67,8 +69,16 @@ impl Owner {
             trouble: classify(&source),
             source: source.into(),
         };
-        look_at_hardware(&mut opened, &present).map_err(refused)?;
-        let mut found = found(&opened).map_err(refused)?;
+        let has_moved = look_at_hardware(&mut opened, &present.hardware).map_err(refused)?;
+        let not_split = match present.cut_off {
+            // All of them are others already.
+            Some(sizes) if !has_moved => !split_files(&mut opened, &sizes).map_err(refused)?,
+            _ => false,
+        };
+        let mut found = Found {
+            not_split,
+            ..found(&opened).map_err(refused)?
+        };
         let missing = note_keys(&opened.connection, packer.keys(), found.depth.rows);
         if let Some(key) = missing.map_err(refused)? {
             let path = folder.database();
@@ -270,9 +280,11 @@ impl Owner {
 }
 
 /// Draws generations anew where the spool was made on other hardware, and says so.
-fn look_at_hardware(opened: &mut Opened, present: &Marks) -> rusqlite::Result<()> {
+/// Returns whether it is other hardware.
+fn look_at_hardware(opened: &mut Opened, present: &Marks) -> rusqlite::Result<bool> {
     let draw = || getrandom::u64().map(Generation);
     let moved = anew::look(&mut opened.connection, opened.identity, present, draw)?;
+    let has_moved = moved.is_some();
     if let Some(Moved { kinds, generations }) = moved {
         let kinds: Vec<_> = kinds.into_iter().map(Kind::name).collect();
         tracing::warn!(
@@ -283,7 +295,37 @@ fn look_at_hardware(opened: &mut Opened, present: &Marks) -> rusqlite::Result<()
             kinds.join(", ")
         );
     }
-    Ok(())
+    Ok(has_moved)
+}
+
+/// Returns whether the files go on under other generations. A disk that refuses is no reason to stand still: the next
+/// start does it.
+fn split_files(opened: &mut Opened, sizes: &Sizes) -> rusqlite::Result<bool> {
+    let draw = || getrandom::u64().map(Generation);
+    match split(&mut opened.connection, opened.identity, sizes, draw) {
+        Ok(files) => {
+            if files > 0 {
+                tracing::info!(
+                    files,
+                    noted = sizes.len(),
+                    "the system was started anew, and the agent had not ended in order: what programs wrote last may be \
+                     gone, so files go on under other generations"
+                );
+            }
+            Ok(true)
+        }
+        Err(error) => match classify(&error) {
+            Trouble::Full | Trouble::ReadOnly | Trouble::Io | Trouble::Busy => {
+                tracing::error!(
+                    "the system was started anew, and the agent had not ended in order, but files cannot go on under \
+                     other generations: {error}; where a power cut took back lines that were sent, as many new ones may be \
+                     taken for them until the agent starts once more with room on the disk"
+                );
+                Ok(false)
+            }
+            _ => Err(error),
+        },
+    }
 }
 
 fn found(opened: &Opened) -> rusqlite::Result<Found> {
@@ -293,6 +335,7 @@ fn found(opened: &Opened) -> rusqlite::Result<Found> {
         depth: rows::depth(connection)?,
         last: rows::last(connection)?,
         usage: usage::all(connection)?,
+        not_split: false,
     })
 }
 

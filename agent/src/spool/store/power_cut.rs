@@ -124,6 +124,7 @@ impl Writer {
             cuts: Default::default(),
             marker: None,
             earlier: Vec::new(),
+            goes_on: None,
         };
         generations::register(&self.connection, self.identity, &new).unwrap();
     }

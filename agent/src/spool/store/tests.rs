@@ -7,6 +7,7 @@ mod eviction;
 mod generations;
 mod giving_way;
 mod sealing;
+mod split;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,16 +39,16 @@ impl Rig {
     }
 
     fn with_keys(dir: &Path, keys: Keys) -> Result<Self, OpenError> {
-        Self::open(dir, (keys, Marks::default()))
+        Self::open(dir, (keys, Present::default()))
     }
 
-    fn on(dir: &Path, hardware: Marks) -> Self {
-        Self::open(dir, (Keys::default(), hardware)).unwrap()
+    fn on(dir: &Path, present: Present) -> Self {
+        Self::open(dir, (Keys::default(), present)).unwrap()
     }
 
-    fn open(dir: &Path, (keys, hardware): (Keys, Marks)) -> Result<Self, OpenError> {
+    fn open(dir: &Path, (keys, present): (Keys, Present)) -> Result<Self, OpenError> {
         let (sender, replies) = mpsc::channel(REPLIES);
-        let to = (&"d".parse().unwrap(), Floors::default(), keys, hardware);
+        let to = (&"d".parse().unwrap(), Floors::default(), keys, present);
         let (store, opening) = Store::start(dir, to, sender).unwrap();
         let mut found = opening.blocking_recv().unwrap()?;
         // Others use the disk, too: what it has free is no matter of these tests.
@@ -142,6 +143,7 @@ fn generation(n: u64, origin: Origin) -> OpenGeneration {
         cuts: Vec::new(),
         marker: None,
         earlier: Vec::new(),
+        goes_on: None,
     }
 }
 
@@ -163,7 +165,7 @@ fn owner(dir: &Path) -> Owner {
             "d".parse().unwrap(),
             Floors::default(),
             Keys::default(),
-            Marks::default(),
+            Present::default(),
         ),
         (
             Markers::default(),

@@ -31,8 +31,14 @@ impl Followed {
         let start = self.position.read_from();
         let mut permit = Some(permit);
         for len in [CHUNK_BYTES, source.plan.framing.chunk_bytes_max()] {
-            let read = match read_chunk(&mut self.content, &mut desk.chunk, start, len) {
-                Ok(read) => read,
+            let end = self.goes_on.as_ref().map_or(u64::MAX, |on| on.at);
+            let left = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+            let read = match read_chunk(&mut self.content, &mut desk.chunk, start, len.min(left)) {
+                // What lies behind is the next generation's.
+                Ok(read) => Read {
+                    at_end: read.at_end || read.len == left,
+                    ..read
+                },
                 // A long way into something compressed: others have their turn.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Behind),
                 Err(error) => return Ok(self.in_trouble("read", &error)),

@@ -7,11 +7,12 @@ use std::io;
 
 use headwater_record::notice::{Tail, reason};
 
-use super::{Followed, Turn};
-use crate::checkpoint::Registry;
+use super::{Followed, Turn, Waiting, position_of};
+use crate::checkpoint::{Marker, Origin, Registry};
 use crate::clock::Monotonic;
 use crate::discover::Found;
 use crate::discover::identity::{self, FINGERPRINT_BYTES, Head, Match, match_identity};
+use crate::process::State;
 use crate::sources::SourceError;
 use crate::tail::content::read_before;
 use crate::tail::desk::{Desk, Source, close_generation};
@@ -39,11 +40,21 @@ impl Followed {
             self.size = size;
             self.quiet_since = now;
         }
-        let facts = Facts {
-            size,
-            linked: self.linked,
-            quiet: now.since(self.quiet_since) >= source.plan.close_after,
-            expired: self.expired(source, size, now),
+        let facts = match &self.goes_on {
+            // All of it was there when the system started.
+            Some(goes_on) if size < goes_on.at => return self.truncated(desk, source, now),
+            Some(goes_on) => Facts {
+                size: goes_on.at,
+                linked: false,
+                quiet: true,
+                expired: None,
+            },
+            None => Facts {
+                size,
+                linked: self.linked,
+                quiet: now.since(self.quiet_since) >= source.plan.close_after,
+                expired: self.expired(source, size, now),
+            },
         };
         let step = self.position.step(facts);
         if step == Step::Wait && self.tells_at(source).is_some_and(|at| at <= now) {
@@ -64,6 +75,7 @@ impl Followed {
                 self.position.cut_at(at);
                 Ok(Turn::Moved)
             }
+            Step::Close if self.goes_on.is_some() => self.go_over(desk, source, now),
             Step::Close if self.copied => {
                 self.close(desk, source, now, reason::TRUNCATED, Tail::Unknown)
             }
@@ -212,6 +224,77 @@ impl Followed {
             return Ok(Turn::NoRoom);
         }
         Ok(Turn::Ended { cut })
+    }
+
+    /// Ends its generation, and goes on under the next.
+    fn go_over<R: Registry>(
+        &mut self,
+        desk: &mut Desk<R>,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<Turn, SourceError> {
+        if self.state.holds() {
+            return self.tell(desk, source, now);
+        }
+        let next = self.goes_on.as_ref().and_then(|on| on.under.as_deref());
+        let next = next.map_or((self.position.read_from(), None), |next| {
+            (next.read_from(), next.marker)
+        });
+        // Of the next, too, something may have been read: before the agent was killed.
+        let before = match self.before_next(next) {
+            Ok(Some(before)) => before,
+            Ok(None) => return self.truncated(desk, source, now),
+            Err(error) => return Ok(self.in_trouble("read", &error)),
+        };
+        let range = (self.position.given(), self.position.read_from());
+        (desk.registry).mark(self.generation, self.marker, self.identity.since_ms);
+        if !close_generation(
+            desk,
+            source,
+            &self.stream,
+            self.generation,
+            range,
+            reason::POWER_CUT,
+            Tail::Unknown,
+        )? {
+            return Ok(Turn::NoRoom);
+        }
+        let Some(next) = self.goes_on.take().and_then(|on| on.under) else {
+            // Lost by a salvage: the file is found anew.
+            return Ok(Turn::Ended { cut: true });
+        };
+        tracing::info!(
+            "{}: generation {} ends at offset {}, and goes on as {}",
+            self.stream,
+            self.generation,
+            range.1,
+            next.generation
+        );
+        self.generation = next.generation;
+        self.position = position_of(&next);
+        self.goes_on = next.goes_on;
+        if let Origin::File(stored) = next.origin {
+            self.stored = stored;
+        }
+        self.marker = identity::marker(self.position.read_from(), &before);
+        self.inside = self.encoding.is_inside(&before);
+        (self.state, self.waiting) = (State::default(), Waiting::default());
+        // As above: there may be more of it.
+        Ok(Turn::Behind)
+    }
+
+    /// What lies before an offset from which the next generation is read on; none where the file is not the one any more
+    /// of which that was read.
+    fn before_next(
+        &mut self,
+        (from, marker): (u64, Option<Marker>),
+    ) -> io::Result<Option<Vec<u8>>> {
+        if let Some(marker) = marker
+            && !identity::is_at(&marker, &read_before(&mut self.content, marker.end)?)
+        {
+            return Ok(None);
+        }
+        read_before(&mut self.content, from).map(Some)
     }
 
     pub(super) fn in_trouble(&mut self, what: &str, error: &dyn fmt::Display) -> Turn {

@@ -241,7 +241,8 @@ impl Followed {
     /// The open file, where no name leads to it any more, and nobody read on in it or wrote to it for so long.
     pub fn stands_deleted(&mut self, period: Duration, now: Monotonic) -> Option<File> {
         // Asked of each file at each scan: of one that a path leads to, the system need not be.
-        let file = (!self.linked).then(|| self.nameless())??;
+        // One that is to go on under another generation has just been found.
+        let file = (!self.linked && self.goes_on.is_none()).then(|| self.nameless())??;
         let (len, read_from) = (file.metadata().ok()?.len(), self.position.read_from());
         match self.stands {
             Some((then_len, then_read_from, since))
@@ -273,7 +274,8 @@ impl Followed {
         let looked = self.wants_turn.then(|| self.content.look().ok()).flatten();
         match looked.map_or(self.size, |look| look.size) {
             u64::MAX => 0,
-            size => size.saturating_sub(self.position.given()),
+            // What is to be skipped is given with the first record.
+            size => size.saturating_sub(self.position.read_from()),
         }
     }
 

@@ -366,6 +366,7 @@ impl<R: Registry> Roster<R> {
             cuts: Vec::new(),
             marker,
             earlier: Vec::new(),
+            goes_on: None,
         };
         Ok(New {
             file,

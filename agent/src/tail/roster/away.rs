@@ -190,8 +190,8 @@ impl<R: Registry> Roster<R> {
                     });
                 }
                 (self.closed).remember_gone(away.source, &away.open, clock::wall_ms());
-                let farewell = Farewell::gone(away.source, away.open, reason);
-                self.farewells.push(farewell);
+                let farewells = Farewell::all_gone(away.source, &away.open, reason);
+                self.farewells.extend(farewells);
             }
             TakenUp::Away(why) => {
                 away.put_off(why, now);

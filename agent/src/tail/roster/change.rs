@@ -78,8 +78,10 @@ impl<R: Registry> Roster<R> {
         for (open, _) in &resumed.gone {
             self.closed.remember_gone(index, open, clock::wall_ms());
         }
-        let gone = resumed.gone.into_iter();
-        (self.farewells).extend(gone.map(|(open, why)| Farewell::gone(index, open, why)));
+        for (open, why) in &resumed.gone {
+            let farewells = Farewell::all_gone(index, open, why);
+            self.farewells.extend(farewells);
+        }
         let away = resumed.away.into_iter();
         (self.away).extend(
             away.map(|(open, is_youngest, why)| Away::new(index, open, is_youngest, why, now)),

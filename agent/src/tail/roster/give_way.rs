@@ -42,6 +42,15 @@ pub(super) struct Farewell {
 }
 
 impl Farewell {
+    /// To one whose file is gone, and to those under which that was to go on.
+    pub(super) fn all_gone(
+        source: usize,
+        open: &OpenGeneration,
+        reason: &'static str,
+    ) -> impl Iterator<Item = Self> {
+        (open.chain()).map(move |open| Self::gone(source, open.clone(), reason))
+    }
+
     /// To one whose file is gone.
     pub(super) fn gone(source: usize, open: OpenGeneration, reason: &'static str) -> Self {
         // What was to be skipped and never came into a span is settled by the notice's.

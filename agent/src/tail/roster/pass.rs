@@ -7,7 +7,9 @@
 use std::collections::HashSet;
 
 use headwater_record::StreamId;
+use headwater_record::notice::reason;
 
+use super::give_way::Farewell;
 use super::{Left, Roster};
 use crate::checkpoint::Registry;
 use crate::clock::{self, Monotonic};
@@ -175,6 +177,11 @@ impl<R: Registry> Roster<R> {
         self.next_scans[file.source] = now;
         self.count();
         self.closed.remember(&file, !cut, clock::wall_ms());
+        for later in file.later() {
+            // Nothing of it was given; what it was to be read from is gone.
+            let farewell = Farewell::gone(file.source, later.clone(), reason::TRUNCATED);
+            self.farewells.push(farewell);
+        }
         if cut {
             self.cut[file.source].push(Left::of(&file));
         }

@@ -14,20 +14,14 @@ fn start_sealing(dir: &Path, key: u8, old: &[u8]) -> Result<Rig, OpenError> {
     start_with(dir, Floors::default(), Keys::of(Some(key), old))
 }
 
-/// Batches sealed with the key 1, deleted afterwards or not.
-fn sealed(dir: &Path, deleted: bool) {
+/// Batches sealed with the key 1.
+fn sealed(dir: &Path) {
     let mut rig = start_sealing(dir, 1, &[]).unwrap();
     let rows = (0..BATCHES).map(|nth| (BatchId(nth + 1), Arc::new(small(nth))));
     rig.commit(Transaction {
         rows: rows.collect(),
         ..Transaction::default()
     });
-    if deleted {
-        rig.commit(Transaction {
-            deletes: (1..=BATCHES).map(BatchId).collect(),
-            ..Transaction::default()
-        });
-    }
     rig.store.close();
 }
 
@@ -57,10 +51,12 @@ fn whole(rig: &mut Rig) -> usize {
 #[test]
 fn what_was_delivered_before_its_key_was_forgotten_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
-    sealed(dir.path(), true);
-    // An agent with the key 2 found the spool empty, and left the free pages as they were.
+    sealed(dir.path());
+    // Delivered; and an agent with the key 2 found the spool empty, and left the free pages as they were.
     let database = Connection::open(dir.path().join("spool.db")).unwrap();
-    database.execute("DELETE FROM sealing", []).unwrap();
+    let emptied = "PRAGMA secure_delete = OFF; DELETE FROM batch; DELETE FROM sealing;
+        UPDATE depth SET n_rows = 0, stored_bytes = 0, data_bytes = 0;";
+    database.execute_batch(emptied).unwrap();
     let two = Keys::of(Some(2), &[]).current().unwrap();
     rows::note_key(&database, two).unwrap();
     drop(database);
@@ -80,7 +76,7 @@ fn what_was_delivered_before_its_key_was_forgotten_does_not_come_back() {
 #[test]
 fn what_waits_for_its_key_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    sealed(dir.path(), false);
+    sealed(dir.path());
     zero_root(dir.path(), "depth");
     let refused = start_sealing(dir.path(), 2, &[]).err();
     assert!(
@@ -97,7 +93,7 @@ fn what_waits_for_its_key_is_kept() {
 fn the_list_of_keys_is_lost() {
     for (old, kept) in [(&[1][..], BATCHES as usize), (&[], 0)] {
         let dir = tempfile::tempdir().unwrap();
-        sealed(dir.path(), false);
+        sealed(dir.path());
         zero_root(dir.path(), "sealing");
         let mut rig = start_sealing(dir.path(), 2, old).unwrap();
         assert_eq!(whole(&mut rig), kept);

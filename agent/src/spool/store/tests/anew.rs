@@ -15,6 +15,13 @@ fn marks(serial: &str) -> Marks {
         .collect()
 }
 
+fn board(serial: &str) -> Present {
+    Present {
+        hardware: marks(serial),
+        cut_off: None,
+    }
+}
+
 /// As if the directory were copied from an image: its database was closed, so that is one file.
 fn copied(from: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -37,7 +44,7 @@ fn names(open: &[OpenGeneration]) -> BTreeSet<Generation> {
 /// the board "1". `spooled`: whether the spool holds a batch.
 fn image(spooled: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut rig = Rig::on(dir.path(), marks("1"));
+    let mut rig = Rig::on(dir.path(), board("1"));
     let registry = rig.store.registry(Stop::new(), 1);
     let of = |n, path: &[u8]| OpenGeneration {
         skip_to: None,
@@ -92,14 +99,14 @@ fn image(spooled: bool) -> tempfile::TempDir {
 #[test]
 fn other_hardware_goes_on_under_new_names_and_the_same_does_not() {
     let image = image(false);
-    let before = open_of(Rig::on(image.path(), marks("1")));
+    let before = open_of(Rig::on(image.path(), board("1")));
     assert_eq!(names(&before), [1, 2, 3, 4].map(Generation).into());
     // Marks that are not there are no difference.
     assert_eq!(open_of(Rig::start(image.path())), before);
 
     let (first, second) = (copied(image.path()), copied(image.path()));
-    let one = open_of(Rig::on(first.path(), marks("2")));
-    let two = open_of(Rig::on(second.path(), marks("3")));
+    let one = open_of(Rig::on(first.path(), board("2")));
+    let two = open_of(Rig::on(second.path(), board("3")));
     for clone in [&one, &two] {
         let expect = before.iter().map(|old| {
             let new = clone.iter().find(|new| match &old.origin {
@@ -131,16 +138,16 @@ fn other_hardware_goes_on_under_new_names_and_the_same_does_not() {
     let both: BTreeSet<_> = names(&one).intersection(&names(&two)).copied().collect();
     assert_eq!(both, [Generation(3)].into(), "two clones share a name");
     // At the next start it is the same hardware.
-    assert_eq!(open_of(Rig::on(first.path(), marks("2"))), one);
+    assert_eq!(open_of(Rig::on(first.path(), board("2"))), one);
     // And the card may go back.
-    let back = open_of(Rig::on(first.path(), marks("1")));
+    let back = open_of(Rig::on(first.path(), board("1")));
     assert!(names(&back).is_disjoint(&(&names(&one) - &[Generation(3)].into())));
 }
 
 #[test]
 fn rows_keep_their_generation_and_its_own_goes_with_the_last_of_them() {
     let image = image(true);
-    let mut rig = Rig::on(image.path(), marks("2"));
+    let mut rig = Rig::on(image.path(), board("2"));
     let new = names(&rig.found.known.open);
     assert!(!new.contains(&Generation(1)));
     let (rows, ..) = rig.load(0, 1, 1 << 20);
@@ -167,9 +174,9 @@ fn an_older_database_takes_the_marks_of_where_it_is() {
     let old = Connection::open(image.path().join("spool.db")).unwrap();
     old.execute_batch("DROP TABLE hardware").unwrap();
     drop(old);
-    let before = open_of(Rig::on(image.path(), marks("2")));
+    let before = open_of(Rig::on(image.path(), board("2")));
     assert!(names(&before).contains(&Generation(1)));
-    let after = open_of(Rig::on(image.path(), marks("3")));
+    let after = open_of(Rig::on(image.path(), board("3")));
     assert!(!names(&after).contains(&Generation(1)));
 }
 
@@ -222,12 +229,12 @@ fn other_hardware_that_cannot_be_written_down_is_an_error_and_the_same_is_none()
 #[test]
 fn a_salvage_keeps_the_marks() {
     let image = image(true);
-    let mut rig = Rig::on(image.path(), marks("1"));
+    let mut rig = Rig::on(image.path(), board("1"));
     rig.store.heal(Healing::default()).unwrap();
     let healed = rig.replies.blocking_recv();
     assert!(matches!(healed, Some(Reply::Healed { .. })), "{healed:?}");
     rig.store.close();
-    let moved = open_of(Rig::on(image.path(), marks("2")));
+    let moved = open_of(Rig::on(image.path(), board("2")));
     assert!(!names(&moved).contains(&Generation(1)), "{moved:?}");
 }
 

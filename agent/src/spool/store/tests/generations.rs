@@ -57,6 +57,7 @@ fn every_field_of_a_generation_survives() {
         settled: 5,
         marker: Some(marker),
         earlier: vec![boot],
+        goes_on: None,
         ..sensor
     };
     let old = OpenGeneration {

@@ -416,7 +416,7 @@ impl World {
                 self.settle(settled);
                 self.look();
                 // Nothing was taken back: what is shorter now was cut by somebody.
-                self.rig.rebooted = true;
+                self.rig.rebooted = *orderly;
                 self.rig.start();
             }
             Act::Reload { settled } if self.rig.is_running() => self.reload(settled),

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use headwater_record::notice::{Tail, reason};
+use headwater_record::{Kind, Ledger, Verdict};
 
 use super::rig::Rig;
 
@@ -65,6 +66,7 @@ fn a_file_that_lost_its_end_goes_on_where_it_was_known_last() {
     for left in [Left::Nothing, Left::Nuls] {
         let mut rig = read_and_fail();
         cut(&rig, 15 * LINE + 5, left);
+        rig.note_sizes();
         // What follows makes it longer than it was.
         rig.append("app.log", &("\n".to_owned() + &lines(1000..1030)));
         rig.start();
@@ -81,10 +83,16 @@ fn a_file_that_lost_its_end_goes_on_where_it_was_known_last() {
         assert_eq!(said(&rig), expected, "{left:?}");
         let at = 300 * LINE as u64;
         let close = (at, reason::TRUNCATED.to_owned(), Tail::Unknown);
-        assert_eq!(rig.closes(), [close]);
+        let closes = match left {
+            Left::Nothing => vec![close],
+            // By its length nothing was gone: it was to go on there.
+            Left::Nuls => vec![close.clone(), close],
+        };
+        assert_eq!(rig.closes(), closes);
         let size = fs::metadata(rig.path("app.log")).unwrap().len();
-        assert_eq!((rig.tiled_to(0), rig.tiled_to(1)), (at, size));
-        assert_eq!(rig.generations().len(), 2);
+        let last = closes.len();
+        assert_eq!((rig.tiled_to(0), rig.tiled_to(last)), (at, size));
+        assert_eq!(rig.generations().len(), closes.len() + 1);
     }
 }
 
@@ -134,14 +142,212 @@ fn a_file_that_begins_with_the_same_banner_is_read_whole() {
 fn a_start_that_was_cut_off_behind_the_new_generation_goes_on_with_it() {
     let mut rig = read_and_fail();
     cut(&rig, 15 * LINE, Left::Nothing);
+    rig.note_sizes();
     rig.start();
     rig.crash();
     assert_eq!(rig.memory.open().len(), 2);
-    rig.rebooted = true;
     rig.start();
     rig.pump();
     assert_eq!(said(&rig), expected(280..285));
     assert_eq!(rig.closes().len(), 1);
+}
+
+/// The first checkpoint was at 100 lines; 150 were sent when the power failed, and of the file 120 are left.
+fn sent_and_taken_back(left: Left) -> Rig {
+    let mut rig = Rig::new("app.log");
+    rig.memory.checkpoint_by_hand();
+    rig.append("app.log", &lines(0..100));
+    rig.start();
+    rig.pump();
+    rig.settle_all();
+    rig.memory.checkpoint();
+    rig.append("app.log", &lines(100..150));
+    rig.pump();
+    rig.crash();
+    rig.rebooted = true;
+    cut(&rig, 30 * LINE, left);
+    rig
+}
+
+/// What the loader keeps: the first of each span.
+fn stored(rig: &mut Rig) -> Vec<String> {
+    let mut ledger = Ledger::default();
+    let mut stored = rig.records.clone();
+    stored.retain(|record| {
+        record.kind == Kind::Data
+            && ledger.accept("s", record.generation, record.span, 0) != Verdict::Duplicate
+    });
+    stored.into_iter().map(|record| record.message).collect()
+}
+
+#[test]
+fn what_is_written_where_sent_lines_were_taken_back_is_no_duplicate_and_nothing_comes_twice() {
+    for rotated in [false, true] {
+        let mut rig = sent_and_taken_back(Left::Nothing);
+        rig.note_sizes();
+        rig.append("app.log", &lines(500..560));
+        if rotated {
+            rig.rename("app.log", "app.log.1");
+            rig.append("app.log", &lines(560..570));
+        }
+        rig.start();
+        rig.pass_time();
+        let end = if rotated { 570 } else { 560 };
+        let expected = expected((0..150).chain(500..end));
+        assert_eq!(stored(&mut rig), expected, "{rotated}");
+        let close = (
+            120 * LINE as u64,
+            reason::POWER_CUT.to_owned(),
+            Tail::Unknown,
+        );
+        assert_eq!(rig.closes()[0], close);
+        assert_eq!(rig.tiled_to(0), 150 * LINE as u64);
+        assert_eq!(rig.tiled_to(1), 180 * LINE as u64);
+    }
+}
+
+#[test]
+fn where_nobody_noted_a_length_what_was_sent_since_the_checkpoint_comes_once_more() {
+    let mut rig = sent_and_taken_back(Left::Nothing);
+    rig.append("app.log", &lines(500..560));
+    rig.start();
+    rig.pass_time();
+    let all = (0..150).chain(100..120).chain(500..560);
+    assert_eq!(stored(&mut rig), expected(all));
+    let close = (
+        100 * LINE as u64,
+        reason::POWER_CUT.to_owned(),
+        Tail::Unknown,
+    );
+    assert_eq!(rig.closes(), [close]);
+}
+
+#[test]
+fn nuls_in_the_place_of_what_was_sent_end_where_the_system_started() {
+    let mut rig = sent_and_taken_back(Left::Nuls);
+    rig.note_sizes();
+    rig.append("app.log", &lines(500..560));
+    rig.start();
+    rig.pass_time();
+    assert_eq!(stored(&mut rig), expected((0..150).chain(500..560)));
+    assert_eq!(rig.tiled_to(0), 150 * LINE as u64);
+}
+
+/// Of a file nothing is known but what is before a noted length; then the agent ends, in one way or the other, with
+/// so many records of the old generation settled, and starts again in the same boot.
+#[test]
+fn a_start_that_was_cut_off_between_two_generations_goes_on_with_both() {
+    for how in ["stopped", "crashed"] {
+        for settled in [100, 110, 120] {
+            let mut rig = sent_and_taken_back(Left::Nothing);
+            rig.note_sizes();
+            rig.append("app.log", &lines(500..560));
+            rig.start();
+            rig.pump();
+            rig.settle(0, settled * LINE as u64);
+            rig.comes_to_be(how);
+            rig.start();
+            rig.append("app.log", &lines(560..570));
+            rig.pass_time();
+            let expected = expected((0..150).chain(500..570));
+            assert_eq!(stored(&mut rig), expected, "{how} {settled}");
+            assert_eq!(rig.generations().len(), 2);
+        }
+    }
+}
+
+/// Of the new generation more is settled than of the old one: what is read on has another marker.
+#[test]
+fn a_start_behind_what_was_settled_of_the_new_generation_goes_on_there() {
+    let mut rig = sent_and_taken_back(Left::Nothing);
+    rig.note_sizes();
+    rig.append("app.log", &lines(500..560));
+    rig.start();
+    rig.pump();
+    rig.settle(0, 120 * LINE as u64);
+    rig.settle(1, 150 * LINE as u64);
+    rig.memory.checkpoint();
+    rig.crash();
+    rig.append("app.log", &lines(560..570));
+    rig.start();
+    rig.pass_time();
+    assert_eq!(stored(&mut rig), expected((0..150).chain(500..570)));
+    assert_eq!(
+        (rig.tiled_to(1), rig.closes().len()),
+        (190 * LINE as u64, 2)
+    );
+}
+
+#[test]
+fn a_second_power_cut_before_the_old_generation_is_over_takes_nothing_along() {
+    let mut rig = sent_and_taken_back(Left::Nothing);
+    rig.note_sizes();
+    rig.append("app.log", &lines(500..560));
+    rig.start();
+    rig.pump();
+    rig.crash();
+    rig.rebooted = true;
+    cut(&rig, 40 * LINE, Left::Nothing);
+    rig.note_sizes();
+    rig.append("app.log", &lines(600..650));
+    rig.start();
+    rig.pass_time();
+    let expected = expected((0..150).chain(500..560).chain(600..650));
+    assert_eq!(stored(&mut rig), expected);
+    assert_eq!(rig.generations().len(), 3);
+}
+
+#[test]
+fn after_a_stop_in_order_files_go_on_as_they_were() {
+    let mut rig = Rig::new("app.log");
+    rig.append("app.log", &lines(0..10));
+    rig.start();
+    rig.pump();
+    rig.settle_all();
+    rig.stop();
+    rig.rebooted = true;
+    rig.append("app.log", &lines(10..20));
+    rig.start();
+    rig.pass_time();
+    assert_eq!(rig.generations().len(), 1);
+    assert_eq!(rig.closes(), []);
+}
+
+#[test]
+fn a_file_that_is_gone_or_cut_since_closes_all_of_its_generations() {
+    for gone in [true, false] {
+        let mut rig = sent_and_taken_back(Left::Nothing);
+        rig.note_sizes();
+        match gone {
+            true => fs::remove_file(rig.path("app.log")).unwrap(),
+            false => fs::write(rig.path("app.log"), lines(900..903)).unwrap(),
+        }
+        rig.start();
+        rig.pass_time();
+        let close = |at: usize| {
+            let why = reason::VANISHED.to_owned();
+            ((at * LINE) as u64, why, Tail::Unknown)
+        };
+        let mut closes = rig.closes();
+        closes.sort_by_key(|(at, ..)| *at);
+        assert_eq!(closes, [close(100), close(120)]);
+        let left = if gone { 0..0 } else { 900..903 };
+        assert_eq!(stored(&mut rig), expected((0..150).chain(left)));
+    }
+}
+
+#[test]
+fn a_copy_that_was_made_between_two_generations_is_read_under_both() {
+    let mut rig = sent_and_taken_back(Left::Nothing);
+    rig.note_sizes();
+    rig.append("app.log", &lines(500..560));
+    rig.start();
+    fs::copy(rig.path("app.log"), rig.path("app.log.1")).unwrap();
+    fs::write(rig.path("app.log"), lines(900..903)).unwrap();
+    rig.pass_time();
+    rig.pass_time();
+    let expected = expected((0..150).chain(500..560).chain(900..903));
+    assert_eq!(stored(&mut rig), expected);
 }
 
 #[derive(Debug, Clone)]
@@ -149,21 +355,27 @@ enum Act {
     /// So many lines.
     Append(usize),
     Pump,
-    Restart(Index),
+    Restart,
     /// The last bytes go, of those that were written since the last time that the disk was waited for.
-    PowerCut(Index, bool, Index),
+    /// Somebody noted how long the file was, or not; and so many lines were written before the agent started.
+    PowerCut(Index, bool, bool, usize),
+    /// Some of what was sent was acknowledged, and that is written down.
+    Checkpoint(Index),
     /// Something waits for the disk: what was written stays.
     Sync,
+    Rotate,
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => (1_usize..60).prop_map(Act::Append),
         6 => Just(Act::Pump),
-        1 => any::<Index>().prop_map(Act::Restart),
-        2 => (any::<Index>(), any::<bool>(), any::<Index>())
-            .prop_map(|(bytes, nuls, settled)| Act::PowerCut(bytes, nuls, settled)),
+        1 => Just(Act::Restart),
+        2 => (any::<Index>(), any::<bool>(), any::<bool>(), 0_usize..90)
+            .prop_map(|(bytes, nuls, noted, after)| Act::PowerCut(bytes, nuls, noted, after)),
+        2 => any::<Index>().prop_map(Act::Checkpoint),
         2 => Just(Act::Sync),
+        1 => Just(Act::Rotate),
     ]
 }
 
@@ -171,6 +383,8 @@ struct World {
     rig: Rig,
     written: usize,
     synced: usize,
+    /// The number that the next rotated file has behind the oldest.
+    rotated: usize,
 }
 
 impl World {
@@ -186,7 +400,7 @@ impl World {
                 .filter(|record| record.span.end() >= open.settled)
                 .collect();
             if let Some(last) = (!given.is_empty()).then(|| given[choice.index(given.len())]) {
-                let (end, is_close) = (last.span.end(), last.kind == headwater_record::Kind::Close);
+                let (end, is_close) = (last.span.end(), last.kind == Kind::Close);
                 match is_close {
                     true => self.rig.memory.forget(open.generation),
                     false => (self.rig.memory).change(open.generation, |open| open.settled = end),
@@ -203,26 +417,46 @@ impl World {
                 self.written += count;
             }
             Act::Pump => self.rig.pump(),
-            Act::Restart(settled) => {
+            Act::Restart => {
                 self.rig.crash();
-                self.settle(*settled);
                 self.rig.start();
             }
-            Act::PowerCut(bytes, nuls, settled) => {
+            Act::PowerCut(bytes, nuls, noted, after) => {
                 self.rig.crash();
-                self.settle(*settled);
                 let left = if *nuls { Left::Nuls } else { Left::Nothing };
                 let loses = self.len() - self.synced;
                 if loses > 0 {
                     cut(&self.rig, bytes.index(loses + 1), left);
                 }
+                if *noted {
+                    self.rig.note_sizes();
+                }
                 // The program begins anew, and ends what was torn.
                 self.rig.append("app.log", "\n");
+                self.rig
+                    .append("app.log", &lines(self.written..self.written + after));
+                self.written += after;
                 self.synced = self.len();
                 self.rig.rebooted = true;
                 self.rig.start();
             }
             Act::Sync => self.synced = self.len(),
+            Act::Rotate => {
+                // What comes and goes within a tick of the kernel's clock is another test's.
+                self.rig.pump();
+                for n in (1..self.rotated).rev() {
+                    let (from, to) = (format!("app.log.{n}"), format!("app.log.{}", n + 1));
+                    self.rig.rename(&from, &to);
+                }
+                self.rig.rename("app.log", "app.log.1");
+                self.rig.append("app.log", "");
+                self.rig.pump();
+                (self.rotated, self.synced) = (self.rotated + 1, 0);
+            }
+            Act::Checkpoint(settled) => {
+                self.settle(*settled);
+                self.rig.memory.checkpoint();
+            }
         }
     }
 }
@@ -230,22 +464,27 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever power cuts take back: each line that the file holds in the end was given.
+    /// Whatever power cuts take back: each line that the file holds in the end was stored.
     #[test]
     fn nothing_that_is_left_is_lost(acts in prop::collection::vec(act(), 1..40)) {
-        let mut world = World { rig: Rig::new("app.log"), written: 0, synced: 0 };
+        let mut world = World { rig: Rig::new("app.log"), written: 0, synced: 0, rotated: 1 };
+        world.rig.memory.checkpoint_by_hand();
         world.rig.append("app.log", "");
         world.rig.start();
         for act in &acts {
             world.act(act);
         }
         world.rig.pass_time();
-        let given: std::collections::BTreeSet<_> = world.rig.messages().into_iter().collect();
-        let content = fs::read(world.rig.path("app.log")).unwrap();
-        let lines = content.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
-        // What a power cut tore ends with NULs, which are in no whole line.
-        for line in lines.filter(|line| !line.contains('\0')) {
-            prop_assert!(given.contains(line.as_ref()) || line.is_empty(), "{line}");
+        // What was given was sent, and a loader keeps the first of each span.
+        let given: std::collections::BTreeSet<_> = stored(&mut world.rig).into_iter().collect();
+        let names = (1..world.rotated).map(|n| format!("app.log.{n}")).chain(["app.log".to_owned()]);
+        for name in names {
+            let content = fs::read(world.rig.path(&name)).unwrap();
+            let lines = content.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
+            // What a power cut tore is no whole line, or ends with NULs.
+            for line in lines.filter(|line| line.len() == LINE - 1 && !line.contains('\0')) {
+                prop_assert!(given.contains(line.as_ref()), "{name}: {line}");
+            }
         }
         for nth in 0..world.rig.generations().len() {
             world.rig.tiled_to(nth);

@@ -27,14 +27,17 @@ use crate::checkpoint::{
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::config::file::{LastLine, StartAt};
-use crate::discover::counted;
+use crate::discover::sizes::Sizes;
 use crate::discover::told::Told;
 use crate::discover::watch::Changed;
+use crate::discover::{counted, scan};
 use crate::frame::encoding::Encoding;
 use crate::frame::frames::{AtCut, Framing};
 use crate::process::ProcessPlan;
+use crate::sources::draw_generation;
 use crate::spool::Lane;
 use crate::spool::disk::Floors;
+use crate::spool::{chained, split};
 use crate::stop::Stop;
 use crate::tail::content::born;
 use crate::tail::counters::Counters;
@@ -63,6 +66,10 @@ struct Over {
     read_whole: BTreeMap<Generation, (FileIdentity, Marker)>,
     /// As they are kept in mind.
     closed: Vec<ClosedFile>,
+    /// Which go on, where, and as which.
+    goes_on: HashMap<Generation, (u64, Generation)>,
+    /// Marks that wait for a checkpoint, where one is to be made by hand.
+    waiting: Option<BTreeMap<Generation, (Marker, u64)>>,
 }
 
 impl Over {
@@ -106,7 +113,8 @@ impl Memory {
     pub(super) fn forget(&self, generation: Generation) {
         let mut over = self.2.lock().unwrap();
         if let Some(open) = self.0.lock().unwrap().remove(&generation) {
-            let closed = over.of(&open);
+            let went_on = over.goes_on.remove(&generation).is_some();
+            let closed = over.of(&open).filter(|_| !went_on);
             over.closed.extend(closed);
             over.closed
                 .sort_by_key(|closed| Reverse(closed.file.since_ms));
@@ -129,7 +137,7 @@ impl Memory {
             .filter_map(|open| over.of(open));
         let closed = over.closed.iter().cloned().chain(about_to_be).collect();
         Knowledge {
-            open,
+            open: chained(open.clone(), &over.goes_on),
             closed,
             rebooted: false,
         }
@@ -137,7 +145,46 @@ impl Memory {
 
     /// The agent has ended: what it did not write down is gone.
     fn forget_notes(&self) {
-        self.2.lock().unwrap().read_whole.clear();
+        let mut over = self.2.lock().unwrap();
+        over.read_whole.clear();
+        over.waiting.iter_mut().for_each(BTreeMap::clear);
+    }
+
+    /// From now on marks wait for [`Memory::checkpoint`].
+    pub(super) fn checkpoint_by_hand(&self) {
+        self.2.lock().unwrap().waiting = Some(BTreeMap::new());
+    }
+
+    /// What was marked is written down.
+    pub(super) fn checkpoint(&self) {
+        let waiting = std::mem::take(self.2.lock().unwrap().waiting.as_mut().unwrap());
+        for (generation, (marker, since_ms)) in waiting {
+            self.write_mark(generation, marker, since_ms);
+        }
+    }
+
+    fn write_mark(&self, generation: Generation, marker: Marker, since_ms: u64) {
+        self.change(generation, |open| {
+            if let Some(last) = open.marker.replace(marker) {
+                keep_earlier(&mut open.earlier, last, marker.end);
+            }
+            if let Origin::File(file) = &mut open.origin {
+                file.since_ms = since_ms;
+            }
+        });
+    }
+
+    /// The last run was cut off.
+    fn split(&self, sizes: &Sizes) {
+        for old in self.known().open {
+            let old = old.chain().last().unwrap();
+            if let Some(at) = split::ends_at(old, sizes) {
+                let new = split::next(old, at, draw_generation().unwrap());
+                let on = (at, new.generation);
+                self.2.lock().unwrap().goes_on.insert(old.generation, on);
+                self.register(&[new]).unwrap();
+            }
+        }
     }
 
     /// In an order that is another one than that of their files, but the same in each run of a test: their names
@@ -223,14 +270,11 @@ impl Registry for Memory {
         if self.entered().is_err() {
             return;
         }
-        self.change(generation, |open| {
-            if let Some(last) = open.marker.replace(marker) {
-                keep_earlier(&mut open.earlier, last, marker.end);
-            }
-            if let Origin::File(file) = &mut open.origin {
-                file.since_ms = since_ms;
-            }
-        });
+        if let Some(waiting) = &mut self.2.lock().unwrap().waiting {
+            waiting.insert(generation, (marker, since_ms));
+            return;
+        }
+        self.write_mark(generation, marker, since_ms);
     }
 }
 
@@ -268,8 +312,12 @@ pub(super) struct Rig {
     nameless: Nameless,
     running: Option<(Roster<Memory>, Receiver<Batch>)>,
     held: Vec<Batch>,
-    /// The agent's next start is the first one since the system's.
+    /// The agent's next start is the first one since the system's,
     pub(super) rebooted: bool,
+    /// and it had ended in order before.
+    in_order: bool,
+    /// How long files were when the system started, where somebody looked.
+    pub(super) sizes: Sizes,
     now: Monotonic,
     /// Everything that was given since the rig was made.
     pub(super) records: Vec<Given>,
@@ -320,6 +368,8 @@ impl Rig {
             running: None,
             held: Vec::new(),
             rebooted: false,
+            in_order: false,
+            sizes: Sizes::default(),
             now: Monotonic(0),
             records: Vec::new(),
             before_start: 0,
@@ -471,6 +521,9 @@ impl Rig {
     pub(super) fn start(&mut self) {
         self.memory.forget_notes();
         self.before_start = self.records.len();
+        if self.rebooted && !self.in_order {
+            self.memory.split(&std::mem::take(&mut self.sizes));
+        }
         self.take_up();
     }
 
@@ -559,10 +612,21 @@ impl Rig {
         if let Some((mut roster, _)) = self.running.take() {
             roster.finish().unwrap();
         }
+        self.in_order = true;
     }
 
     pub(super) fn crash(&mut self) {
         self.running = None;
+        self.in_order = false;
+    }
+
+    /// As the system does early, before any program writes.
+    pub(super) fn note_sizes(&mut self) {
+        self.sizes = Sizes::default();
+        for seen in scan(&self.source.paths, &self.source.exclude).files {
+            self.sizes
+                .insert((seen.device, seen.inode), seen.looks.unwrap().len);
+        }
     }
 
     /// From now on whatever happens in these folders is told, and nothing else.

@@ -1,0 +1,106 @@
+//! How long files were when the system started, before any program wrote to them. Pure.
+//!
+//! ```text
+//!   3f2b8c1e-…            (the kernel's boot id)
+//!   2049 131090 104857    (device, inode, length; a line a file)
+//! ```
+//!
+//! A power cut takes back what programs had written last, and nothing says how much: what a file holds behind the
+//! last checkpoint may be what was sent already, or new under the same offsets. Whoever looked before anything was
+//! written knows: all up to there is old. `headwater-agent boot-sizes` writes that down, early in the boot.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// Longest text that is read: as many files as many sources may have.
+pub const BYTES_MAX: u64 = 16 << 20;
+
+/// Lengths of files, by device and inode.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sizes(HashMap<(u64, u64), u64>);
+
+impl Sizes {
+    /// Takes note of one, bytes.
+    pub fn insert(&mut self, place: (u64, u64), len: u64) {
+        self.0.insert(place, len);
+    }
+
+    /// How long a file was, bytes; none where nobody looked.
+    pub fn of(&self, place: (u64, u64)) -> Option<u64> {
+        self.0.get(&place).copied()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As it is written down under the boot `boot_id`.
+    pub fn text(&self, boot_id: &str) -> String {
+        let mut files: Vec<_> = self.0.iter().collect();
+        files.sort_unstable();
+        let mut text = format!("{boot_id}\n");
+        for ((device, inode), len) in files {
+            let line = writeln!(text, "{device} {inode} {len}");
+            debug_assert!(line.is_ok(), "a text takes what is written to it");
+        }
+        text
+    }
+
+    /// What was written down under the boot `boot_id`; empty where that was another boot. A line that is none is passed
+    /// over: of that file nothing is known.
+    pub fn parse(text: &str, boot_id: &str) -> Self {
+        let mut lines = text.lines();
+        if lines.next() != Some(boot_id) {
+            return Self::default();
+        }
+        let whole = lines.filter_map(|line| {
+            let numbers: Vec<u64> = line
+                .split(' ')
+                .map(str::parse)
+                .collect::<Result<_, _>>()
+                .ok()?;
+            let [device, inode, len] = numbers[..] else {
+                return None;
+            };
+            Some(((device, inode), len))
+        });
+        Self(whole.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_length_is_passed_over() {
+        let text = "b\n1 2 3\n1 2\n-1 2 3\n4 5 6 7\n\n8 9 18446744073709551616\n7 8 9";
+        let mut expected = Sizes::default();
+        expected.insert((1, 2), 3);
+        expected.insert((7, 8), 9);
+        assert_eq!(Sizes::parse(text, "b"), expected);
+        assert!(Sizes::parse(text, "a").is_empty());
+        assert!(Sizes::parse("", "a").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(files in prop::collection::hash_map(any::<(u64, u64)>(), any::<u64>(), 0..20)) {
+            let sizes = Sizes(files);
+            prop_assert_eq!(Sizes::parse(&sizes.text("b"), "b"), sizes);
+        }
+
+        #[test]
+        fn anything_is_read(text in "\\PC*") {
+            Sizes::parse(&format!("b\n{text}"), "b");
+        }
+    }
+}
