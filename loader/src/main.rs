@@ -73,8 +73,9 @@ enum Command {
     Ddl(Config),
     /// Say what has come of every stream; exit status 1 where a gap is unexplained.
     Audit(Audit),
-    /// Say whether the objects' names tile every partition; exit status 1 where they do not.
-    Verify(Reading),
+    /// Say whether the objects' names tile every partition, from its first offset to its last; exit status 1 where
+    /// they do not.
+    Verify(Verify),
     /// Make the topic, describe it, or say what of it costs data.
     Topics(Topics),
 }
@@ -115,6 +116,16 @@ struct Audit {
     /// Print only what has a gap that nothing explains; counted is all.
     #[arg(long)]
     gaps: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    #[command(flatten)]
+    reading: Reading,
+    /// Objects expire when they are so old, such as 30days: where the oldest of a partition are not there, that is no
+    /// problem, nor where none is and the last was written before.
+    #[arg(long, value_name = "AGE")]
+    expires: Option<Period>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -428,9 +439,10 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Audit(audit) => runtime.block_on(look_at_streams(audit)),
-        Command::Verify(reading) => {
+        Command::Verify(Verify { reading, expires }) => {
             let plan = cli::plan_from(&reading.config.config)?;
-            runtime.block_on(cli::verify::verify(&plan, reading.json))
+            let expires_ms = expires.map(|age| age.as_millis());
+            runtime.block_on(cli::verify::verify(&plan, expires_ms, reading.json))
         }
         Command::Topics(Topics { verb, reading }) => {
             let plan = cli::plan_from(&reading.config.config)?;

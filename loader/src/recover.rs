@@ -15,7 +15,7 @@ use crate::name::{ObjectName, snapshot_end, state_folder};
 use crate::partition::intent::{Committed, IntentError};
 use crate::partition::{Partition, PartitionError, Replay};
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::state::{Carried, Rank, Snapshot, SnapshotError};
+use crate::state::{Brief, Carried, Snapshot, SnapshotError};
 use crate::store::{Store, StoreError};
 
 /// A batch clock this much ahead is told: machines' clocks differ by less.
@@ -134,7 +134,7 @@ async fn load_snapshot(store: &Store, folder: &str, name: &str) -> Result<Snapsh
 }
 
 /// The snapshot of a partition's folder that knows of most, at or below `limit`, and what it is the state of. Where
-/// there are several, it is read what they know ([`Rank`]).
+/// there are several, it is read what they know ([`Rank`](crate::state::Rank)).
 ///
 /// # Errors
 /// See [`RecoverError`].
@@ -143,12 +143,7 @@ pub async fn newest_snapshot(
     folder: &str,
     limit: u64,
 ) -> Result<Option<(u64, String)>, RecoverError> {
-    let mut found = snapshots(store, folder, limit).await?;
-    found.sort_unstable();
-    let highest = found.last().map(|(end, _)| *end);
-    let before = found.partition_point(|(end, _)| Some(*end) < highest);
-    let from = before.min(found.len().saturating_sub(RANKED));
-    let candidates = found.split_off(from);
+    let candidates = candidates(snapshots(store, folder, limit).await?);
     if candidates.len() < 2 {
         return Ok(candidates.into_iter().next());
     }
@@ -158,9 +153,9 @@ pub async fn newest_snapshot(
         let key = format!("{folder}{name}");
         // One that is gone by now was removed by somebody who has a later one.
         if let Some(object) = store.open(&key).await? {
-            let rank = object.through(Rank::read).await?;
-            let rank = rank.map_err(|source| RecoverError::Snapshot { key, source })?;
-            newest = newest.max(Some((rank, end, name)));
+            let brief = object.through(Brief::read).await?;
+            let brief = brief.map_err(|source| RecoverError::Snapshot { key, source })?;
+            newest = newest.max(Some((brief.rank(), end, name)));
         } else {
             gone = Some(key);
         }
@@ -172,8 +167,17 @@ pub async fn newest_snapshot(
     }
 }
 
+/// Those of a partition's snapshots that are looked into, where it matters what they know: see [`RANKED`].
+pub(crate) fn candidates(mut found: Vec<(u64, String)>) -> Vec<(u64, String)> {
+    found.sort_unstable();
+    let highest = found.last().map(|(end, _)| *end);
+    let before = found.partition_point(|(end, _)| Some(*end) < highest);
+    let from = before.min(found.len().saturating_sub(RANKED));
+    found.split_off(from)
+}
+
 /// All snapshots of a partition's folder at or below `limit`: what each is the state of, and its name.
-async fn snapshots(
+pub(crate) async fn snapshots(
     store: &Store,
     folder: &str,
     limit: u64,
@@ -258,6 +262,17 @@ async fn make_sense(
     })
 }
 
+/// Where the group says nothing, the state says where names go on: below its offset, where the last batches had no
+/// rows. Not where somebody set the group ahead of it: what is passed over is in no object.
+pub(crate) fn go_on_with_names(committed: &mut Committed, state: &Carried) {
+    let snapshot = committed.snapshot.as_deref();
+    if let Some(named) = state.named
+        && snapshot.and_then(snapshot_end) == Some(committed.offset)
+    {
+        committed.names_from = named.to.min(committed.offset);
+    }
+}
+
 /// A partition that can go on.
 #[derive(Debug)]
 pub struct Recovered {
@@ -285,7 +300,8 @@ pub async fn recover(
     if store.get(&head_key(topic, partition)).await?.is_some() {
         return Err(RecoverError::OfLambda(partition));
     }
-    let committed = make_sense(store, partition, committed, (low, end), &folder).await?;
+    let held = committed;
+    let mut committed = make_sense(store, partition, held, (low, end), &folder).await?;
     let lost = committed.offset..committed.offset.max(low);
     if !lost.is_empty() {
         // One without a record needs none to be made again.
@@ -307,6 +323,9 @@ pub async fn recover(
         );
     }
     let state = load_state(store, &folder, committed.snapshot.as_deref()).await?;
+    if held.is_none_or(|held| held.metadata.is_empty()) {
+        go_on_with_names(&mut committed, &state);
+    }
     warn_of_clock(partition, &plan.pipeline, state.clock_ms);
     let replay = match &committed.intent {
         None => None,
@@ -413,6 +432,7 @@ mod tests {
             end,
             clock_ms,
             rows_ms,
+            named: None,
             ledger: <_>::default(),
             windows: <_>::default(),
             books: <_>::default(),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! _headwater/state/<topic>/<partition>/<offset, 20 digits>-<hash>.json.zst
-//! {"v":1,"topic":"logs","partition":2,"end":51234,"clock_ms":…,"rows_ms":…,"ledger":{"streams":{…}}}
+//! {"v":1,"topic":"logs","partition":2,"end":51234,"clock_ms":…,"rows_ms":…,
+//!  "named":{"from":0,"to":51200},"ledger":{"streams":{…}}}
 //! ```
 //!
 //! A crash, or a removal that failed, leaves more than the one that the group names. Where the group has lost that,
@@ -10,21 +11,26 @@
 //!
 //! With open windows the version is 2, and `windows` holds them: a loader that knows no windows must
 //! not go on without them. With accounts it is 3, and `books` holds these.
+//!
+//! `named` came later, without a version of its own: it is for `verify`, and what is stored does not rest on it. An
+//! older loader passes it over, and writes states without it; the next one that knows it draws it anew, from there on.
 
+mod brief;
 mod read;
 
 use std::io::{BufWriter, Write};
 
 use bytes::Bytes;
 use headwater_record::Ledger;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::aggregate::Windows;
 use crate::books::Books;
 use crate::name::snapshot_name;
 
-pub use read::{Rank, SNAPSHOT_BYTES_MAX, scan};
+pub use brief::{Brief, Rank};
+pub use read::{SNAPSHOT_BYTES_MAX, scan};
 
 /// The version of a state without windows.
 const VERSION: u32 = 1;
@@ -32,6 +38,17 @@ const VERSION: u32 = 1;
 const WITH_WINDOWS: u32 = 2;
 /// The version of a state with accounts.
 const WITH_BOOKS: u32 = 3;
+
+/// The offsets that the names of objects have to cover when a state is stored: all in `[from, to)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Where the first name of this output began, or was to begin; an output of an older loader: where the next one
+    /// was, when this was first drawn. Never changed from then on.
+    pub from: u64,
+    /// Where the last name ended, and the next one begins: below the state's own offset where the last batches had
+    /// no rows.
+    pub to: u64,
+}
 
 /// The state behind everything below `end`.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +63,8 @@ pub struct Snapshot {
     pub clock_ms: u64,
     /// As [`Carried::rows_ms`].
     pub rows_ms: u64,
+    /// What names cover; none where an older loader wrote it.
+    pub named: Option<Named>,
     /// What has come of every stream.
     pub ledger: Ledger,
     /// The windows that are open.
@@ -62,6 +81,8 @@ pub struct Carried {
     /// Clock of the last batch that had a row, Unix milliseconds, or as much more as it takes to be later than that
     /// of each before it, whatever machines' clocks said.
     pub rows_ms: u64,
+    /// What names cover; none where nothing says it.
+    pub named: Option<Named>,
     /// What has come of every stream.
     pub ledger: Ledger,
     /// The windows that are open.
@@ -75,6 +96,7 @@ impl From<Snapshot> for Carried {
         Self {
             clock_ms: snapshot.clock_ms,
             rows_ms: snapshot.rows_ms,
+            named: snapshot.named,
             ledger: snapshot.ledger,
             windows: snapshot.windows,
             books: snapshot.books,
@@ -95,6 +117,9 @@ pub struct State<'a> {
     pub clock_ms: u64,
     /// As [`Carried::rows_ms`].
     pub rows_ms: u64,
+    /// What names cover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named: Option<Named>,
     /// What has come of every stream.
     pub ledger: &'a Ledger,
     /// The windows that are open.
@@ -204,6 +229,7 @@ impl Snapshot {
             end: self.end,
             clock_ms: self.clock_ms,
             rows_ms: self.rows_ms,
+            named: self.named,
             ledger: &self.ledger,
             windows: &self.windows,
             books: &self.books,
@@ -228,6 +254,7 @@ mod tests {
             end: 77,
             clock_ms: 5,
             rows_ms: 4,
+            named: Some(Named { from: 3, to: 70 }),
             ledger,
             windows: Windows::default(),
             books: Books::default(),

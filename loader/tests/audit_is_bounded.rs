@@ -58,6 +58,7 @@ fn write_snapshots(folder: &Path, streams: usize) -> usize {
             end: 9,
             rows_ms: 1,
             clock_ms: 1,
+            named: None,
             ledger: &ledger,
             windows: &Windows::default(),
             books: &Books::default(),

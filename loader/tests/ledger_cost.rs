@@ -70,6 +70,7 @@ fn what_a_snapshot_costs() {
             end: 9,
             clock_ms: 1,
             rows_ms: 1,
+            named: None,
             ledger: &ledger,
             windows: &Windows::default(),
             books: &Books::default(),

@@ -99,6 +99,98 @@ fn a_missing_object_is_a_hole_that_verify_names() {
     );
 }
 
+/// The newest objects of a partition, its oldest, and all of them: the state beside them says from where and up to where
+/// they have to be there.
+#[test]
+fn what_is_missing_at_the_ends_of_a_partition_is_named_too() {
+    let (kafka, s3) = (Kafka::shared(), S3::start());
+    let loading = Loading::new(kafka, &s3, "ends", 2);
+    let mut devices = ["pi-7", "pi-8"].map(|id| Device::new(id, "/var/log/app", 1));
+    for round in 0..3 {
+        for (partition, device) in (0..).zip(&mut devices) {
+            let lines = (0..10).map(|i| Record {
+                partition,
+                ..device.line(&format!("{round}/{i}"))
+            });
+            kafka.produce(&loading.topic, lines.collect::<Vec<_>>());
+        }
+        load_all(&loading, 20 * (round + 1));
+    }
+    // Behind them a batch of which nothing is kept: its offsets are in no object, and none is missing.
+    let filtered = devices[0].line("nothing is kept of this");
+    let partition = 0;
+    kafka.produce(
+        &loading.topic,
+        [Record {
+            partition,
+            ..filtered
+        }],
+    );
+    let nothing = "[[transform]]\nstep = \"filter\"\nfield = \"message\"\nin = [\"nothing else\"]\n[flush]\nage = \"300ms\"\n";
+    let loader = loading.loader(nothing).start();
+    wait_until("it is read", PATIENCE, || {
+        let committed = kafka.committed(loading.group(), &loading.topic);
+        committed.iter().any(|held| held.offset == Some(31))
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    loading.assert_proven();
+    let lose = |partition: i32, at: &[usize]| {
+        let mut keys = s3.keys(&loading.bucket, "data/source=app/");
+        keys.retain(|key| key.contains(&format!("+{partition}+")));
+        keys.sort_by_key(|key| key.rsplit('/').next().map(str::to_owned));
+        at.iter()
+            .for_each(|at| s3.lose(&loading.bucket, &keys[*at]));
+    };
+    let assert_told = |expected: &[&str]| {
+        let verify = loading.verify();
+        assert_eq!(verify.code, Some(1), "{}{}", verify.stdout, verify.stderr);
+        let told = verify.stdout.lines().map(str::trim);
+        let told: Vec<&str> = told.filter(|line| line.starts_with("hole")).collect();
+        assert_eq!(told, expected, "{}", verify.stdout);
+        let verify = loading.loader("").run("verify", &["--json"]);
+        assert_eq!(verify.code, Some(1));
+        let report: serde_json::Value = serde_json::from_str(&verify.stdout).expect("JSON");
+        let of_partitions = report["partitions"].as_array().expect("partitions");
+        let problems = of_partitions
+            .iter()
+            .flat_map(|of| of["problems"].as_array());
+        let problems: Vec<&str> = problems
+            .flatten()
+            .filter_map(|told| told.as_str())
+            .collect();
+        assert_eq!(problems, expected);
+        assert_eq!(report["complete"], false);
+        let named = serde_json::json!({"from": 0, "to": 30});
+        assert!(of_partitions.iter().all(|of| of["expected"] == named));
+    };
+    let newest = "hole: [20, 30) is in no object: the newest are gone";
+    lose(0, &[2]);
+    assert_told(&[newest]);
+    lose(1, &[0, 1, 2]);
+    assert_told(&[newest, "hole: [0, 30) is in no object: nothing is left"]);
+    // What is the oldest may have expired, where that is said. The newest is younger, and so is what was in the other.
+    lose(0, &[0]);
+    let oldest =
+        "hole: [0, 10) is in no object: the oldest are gone (where data expires, say --expires)";
+    let nothing = "hole: [0, 30) is in no object: nothing is left";
+    assert_told(&[oldest, newest, nothing]);
+    let verify = loading.loader("").run("verify", &["--expires", "30days"]);
+    assert_eq!(verify.code, Some(1));
+    for (told, times) in [
+        (oldest, 0),
+        (newest, 1),
+        (nothing, 1),
+        ("expired: [0, 10)", 1),
+    ] {
+        assert_eq!(
+            verify.stdout.matches(told).count(),
+            times,
+            "{}",
+            verify.stdout
+        );
+    }
+}
+
 /// Objects that are there before the state behind them: what a look finds in the middle of a batch is no hole, and no
 /// reason to alarm anybody.
 #[test]

@@ -14,7 +14,7 @@ use crate::partition::intent::{Committed, Intent};
 use crate::partition::publishing::Publishing;
 use crate::partition::rejects::Rejects;
 use crate::partition::{Action, Open, Partition, PartitionError};
-use crate::state::State;
+use crate::state::{Named, State};
 
 /// The steps of a batch that closes, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,23 +103,13 @@ impl Partition {
         let keep_ms = pipeline.spec().ledger_retention.as_millis();
         self.ledger.retire(clock_ms, keep_ms);
         self.note_rows(&batch);
-        let state = State {
-            topic: &self.topic,
-            partition: self.id,
-            end,
-            clock_ms,
-            rows_ms: self.rows_ms,
-            ledger: &self.ledger,
-            windows: &self.windows,
-            books: &self.books,
-        };
-        let snapshot = state.encode()?;
         let who = (self.topic.as_str(), self.id);
         let Finished {
             objects,
             items,
             names_from,
         } = batch.finish(who, self.names_from, end, &self.compressor)?;
+        let snapshot = self.state(end, clock_ms, names_from).encode()?;
         let done = Committed {
             offset: end,
             names_from,
@@ -159,6 +149,22 @@ impl Partition {
         self.actions.push_back(closing.action());
         self.closing = Some(closing);
         Ok(())
+    }
+
+    /// What it is behind a batch. `to`: where its names end.
+    fn state(&self, end: u64, clock_ms: u64, to: u64) -> State<'_> {
+        let from = self.named_from;
+        State {
+            topic: &self.topic,
+            partition: self.id,
+            end,
+            clock_ms,
+            rows_ms: self.rows_ms,
+            named: Some(Named { from, to }),
+            ledger: &self.ledger,
+            windows: &self.windows,
+            books: &self.books,
+        }
     }
 
     pub(super) fn advance(&mut self) {

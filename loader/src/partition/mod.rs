@@ -172,7 +172,10 @@ pub struct Partition {
     next: u64,
     /// Where the open batch starts: the end of the closing one, or what is committed.
     start: u64,
+    /// Where the next name starts.
     names_from: u64,
+    /// Where the first one started: as [`Named::from`](crate::state::Named::from).
+    named_from: u64,
     /// Where to go on behind a begun batch without a record: what lies before is gone from the topic.
     passed: Option<u64>,
     open: Option<Open>,
@@ -217,10 +220,12 @@ impl Partition {
         let Carried {
             clock_ms,
             rows_ms,
+            named,
             ledger,
             windows,
             books,
         } = carried;
+        let named_from = named.map_or(committed.names_from, |named| named.from);
         let publishing = Publishing::of(&books);
         let complete_ms = books.complete_ms().filter(|_| publishing.is_none());
         let accounts = Accounts::of(&ledger, &windows, &books);
@@ -234,6 +239,8 @@ impl Partition {
             next: committed.offset,
             start: committed.offset,
             names_from: committed.names_from,
+            // Somebody may have set the group back to before it.
+            named_from: named_from.min(committed.names_from),
             committed,
             passed: None,
             open: None,

@@ -19,7 +19,8 @@ use super::*;
 use crate::fetched::{Fetched, Identity};
 use crate::name::{ObjectName, snapshot_end};
 use crate::pipeline::tests::pipeline;
-use crate::state::{Rank, Snapshot};
+use crate::recover::go_on_with_names;
+use crate::state::{Brief, Named, Snapshot};
 use worker::{Worker, make_pipeline};
 use world::{Case, Seed, World};
 

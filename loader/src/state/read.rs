@@ -12,7 +12,7 @@ use std::rc::Rc;
 use headwater_record::ledger::scan::{Part, Scan};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::{Snapshot, SnapshotError, VERSION, WITH_BOOKS, WITH_WINDOWS};
+use super::{Named, Snapshot, SnapshotError, VERSION, WITH_BOOKS, WITH_WINDOWS};
 
 /// Largest snapshot that is read, in bytes before compression.
 pub const SNAPSHOT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -22,6 +22,8 @@ const PART_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Largest window of the compression, a power of two: what RFC 8878 asks of every reader, 8 MiB. The
 /// loader writes with a quarter of it.
 const WINDOW_LOG_MAX: u32 = 23;
+/// What is said of one that contradicts itself there.
+pub(super) const NOT_NAMED: &str = "its names end before they begin, or behind it";
 /// A piece that is decompressed at a time, bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -40,10 +42,14 @@ impl Snapshot {
             end: parts.end.ok_or_else(|| missing("end"))?,
             clock_ms: parts.clock_ms.ok_or_else(|| missing("clock_ms"))?,
             rows_ms: parts.rows_ms.or(parts.clock_ms).unwrap_or_default(),
+            named: parts.named,
             ledger: parts.ledger.ok_or_else(|| missing("ledger"))?,
             windows: parts.windows.unwrap_or_default(),
             books: parts.books.unwrap_or_default(),
         };
+        if !are_named(snapshot.named, snapshot.end) {
+            return Err(SnapshotError::Damaged(NOT_NAMED.into()));
+        }
         if !snapshot.windows.are_sound() {
             return Err(SnapshotError::Damaged("its windows are of no step".into()));
         }
@@ -59,63 +65,6 @@ impl Snapshot {
     /// See [`SnapshotError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         Self::read(bytes)
-    }
-}
-
-/// Which of several states of one partition to go on from, where nothing names one of them: the greatest. Each batch
-/// with a row has a later `rows_ms`, and only one of its states is ever written, so what has the latest knows of all
-/// rows. The others differ in what has none, which may be made again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
-    rows_ms: u64,
-    end: u64,
-    clock_ms: u64,
-}
-
-impl Rank {
-    /// Reads that of a snapshot; the rest of it is passed over.
-    ///
-    /// # Errors
-    /// See [`SnapshotError`]. A failure of `reader` itself is one, too.
-    pub fn read(reader: impl Read) -> Result<Self, SnapshotError> {
-        let mut clocks = Clocks::default();
-        read_fields(reader, &Room::default(), &mut clocks)?;
-        let Clocks {
-            end: Some(end),
-            clock_ms: Some(clock_ms),
-            rows_ms,
-        } = clocks
-        else {
-            return Err(SnapshotError::Damaged("it says no end, or no clock".into()));
-        };
-        Ok(Self {
-            // An older loader wrote it.
-            rows_ms: rows_ms.unwrap_or(clock_ms),
-            end,
-            clock_ms,
-        })
-    }
-}
-
-/// The fields that rank a snapshot.
-#[derive(Default)]
-struct Clocks {
-    end: Option<u64>,
-    clock_ms: Option<u64>,
-    rows_ms: Option<u64>,
-}
-
-impl Fields for Clocks {
-    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "end" => self.end = Some(map.next_value()?),
-            "clock_ms" => self.clock_ms = Some(map.next_value()?),
-            "rows_ms" => self.rows_ms = Some(map.next_value()?),
-            _ => {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -142,8 +91,13 @@ pub fn scan(
 }
 
 /// Takes the fields of a snapshot as they come, but for its version.
-trait Fields {
+pub(super) trait Fields {
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
+
+    /// Whether nothing more of it is wanted: what follows is not read, then.
+    fn is_enough(&self) -> bool {
+        false
+    }
 }
 
 /// The fields of a whole snapshot.
@@ -154,6 +108,7 @@ struct Parts {
     end: Option<u64>,
     clock_ms: Option<u64>,
     rows_ms: Option<u64>,
+    named: Option<Named>,
     ledger: Option<headwater_record::Ledger>,
     windows: Option<crate::aggregate::Windows>,
     books: Option<crate::books::Books>,
@@ -167,6 +122,7 @@ impl Fields for Parts {
             "end" => self.end = Some(map.next_value()?),
             "clock_ms" => self.clock_ms = Some(map.next_value()?),
             "rows_ms" => self.rows_ms = Some(map.next_value()?),
+            "named" => self.named = Some(map.next_value()?),
             "ledger" => self.ledger = Some(map.next_value()?),
             "windows" => self.windows = Some(map.next_value()?),
             "books" => self.books = Some(map.next_value()?),
@@ -202,7 +158,12 @@ impl<F: FnMut(Part<'_>) -> Result<(), String>> Fields for LedgerAlone<F> {
     }
 }
 
-fn read_fields(
+/// Whether what names cover can be true of a state at `end`.
+pub(super) fn are_named(named: Option<Named>, end: u64) -> bool {
+    named.is_none_or(|named| named.from <= named.to && named.to <= end)
+}
+
+pub(super) fn read_fields(
     reader: impl Read,
     room: &Room,
     fields: &mut impl Fields,
@@ -221,11 +182,12 @@ fn read_fields(
     let mut version = None;
     let outer = Outer {
         version: &mut version,
-        fields,
+        fields: &mut *fields,
     };
     let read = outer.deserialize(&mut json).and_then(|()| json.end());
     match version {
         Some(version) if !is_known(version) => Err(SnapshotError::Version(version)),
+        Some(_) if fields.is_enough() => Ok(()),
         Some(_) => read.map_err(|error| damaged(&error)),
         None => Err(read
             .err()
@@ -269,6 +231,9 @@ impl<'de, F: Fields> Visitor<'de> for Outer<'_, F> {
             } else {
                 self.fields.take(&name, &mut map)?;
             }
+            if self.version.is_some() && self.fields.is_enough() {
+                return Err(A::Error::custom("enough"));
+            }
         }
         Ok(())
     }
@@ -276,7 +241,7 @@ impl<'de, F: Fields> Visitor<'de> for Outer<'_, F> {
 
 /// How many bytes may still come until the next part is whole; any number, unless it was set.
 #[derive(Clone)]
-struct Room(Rc<Cell<u64>>);
+pub(super) struct Room(Rc<Cell<u64>>);
 
 impl Default for Room {
     fn default() -> Self {
@@ -374,30 +339,6 @@ mod tests {
         }
         let cut = compressed(&format!(r#"{{"v":1,{rest},{ledger}}}"#));
         assert!(seen(&cut[..cut.len() - 3]).is_err());
-    }
-
-    /// The later rows, then the later end, then the later clock; what an older loader wrote has its clock.
-    #[test]
-    fn the_state_that_knows_of_all_rows_is_the_greatest() {
-        let rank = |end: u64, clocks: &str| {
-            let json = format!(r#"{{"v":1,"end":{end},"clock_ms":{clocks},"ledger":[]}}"#);
-            Rank::read(&*compressed(&json)).unwrap()
-        };
-        let ranks = [
-            rank(9, r#"9,"rows_ms":1"#),
-            rank(9, "2"),
-            rank(9, r#"7,"rows_ms":3"#),
-            rank(9, r#"8,"rows_ms":3"#),
-            rank(10, r#"1,"rows_ms":3"#),
-            rank(8, r#"1,"rows_ms":4"#),
-        ];
-        assert!(ranks.is_sorted() && ranks[0] < ranks[5], "{ranks:?}");
-        let older =
-            r#"{"v":1,"topic":"t","partition":1,"end":9,"clock_ms":2,"ledger":{"streams":{}}}"#;
-        assert_eq!(Snapshot::decode(&compressed(older)).unwrap().rows_ms, 2);
-        for damaged in [r#"{"v":1,"end":9}"#, r#"{"v":1,"clock_ms":9}"#] {
-            assert!(Rank::read(&*compressed(damaged)).is_err());
-        }
     }
 
     #[test]

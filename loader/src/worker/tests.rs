@@ -518,6 +518,7 @@ async fn one_whose_accounts_are_refused_gives_its_memory_too() {
         end: 5,
         clock_ms: 3_600_000,
         rows_ms: 3_600_000,
+        named: None,
         ledger: &ledger,
         windows: &Windows::default(),
         books: &books,

@@ -23,6 +23,7 @@ fn printed(ledgers: &[Ledger], choice: &Choice, is_stretch: bool) -> (String, co
             end: 9,
             clock_ms: 1,
             rows_ms: 1,
+            named: None,
             ledger: ledger.clone(),
             windows: Windows::default(),
             books: Books::default(),

@@ -1,7 +1,7 @@
 //! What `verify` makes of objects that stand for others: each counts as those that it stands for.
 //!
 //! An account outlives its data where that expires. Gone with it is what `verify` would not miss of
-//! data that was never put together: all below a partition's first offset that is still there.
+//! data that was never put together: all below the first offset of a partition of which something has to be there.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -40,8 +40,8 @@ struct Gone {
 }
 
 impl Settled {
-    /// What is missing, where `firsts` are the first offsets that are still there: a partition of
-    /// which nothing is there misses nothing.
+    /// What is missing, where `firsts` are the offsets of partitions from which on nothing may be: one that has none
+    /// misses nothing.
     pub(super) fn missing(&self, firsts: &BTreeMap<i32, u64>) -> Vec<String> {
         let is_missed = |name: &&ObjectName| {
             let first = firsts.get(&name.partition);

@@ -31,10 +31,17 @@ fn check(world: &World, seed: u64) -> [usize; 3] {
     );
     let quiet = ranges.keys().filter(|name| name.2.is_some()).count();
     let ends = ranges.into_keys().map(|name| (name.0, name.1));
-    assert_tile(&ends.collect::<Vec<_>>(), world.case, seed);
+    let ends: Vec<_> = ends.collect();
+    assert_tile(&ends, seed);
     let (_, metadata) = world.committed.clone().unwrap();
     let committed = Committed::parse(u64::MAX, &metadata).unwrap();
     let mut state = Snapshot::decode(&world.snapshots[&committed.snapshot.unwrap()]).unwrap();
+    let named = ends.first().zip(ends.last());
+    let named = named.map(|(first, last)| Named {
+        from: first.0,
+        to: last.1,
+    });
+    assert_eq!(state.named, named, "seed {seed}");
     assert_eq!(state.ledger.unexplained_gaps(), 0, "seed {seed}");
     let (unaccounted, records) = world.unaccounted(&state.ledger);
     assert_eq!(
@@ -78,13 +85,9 @@ fn check(world: &World, seed: u64) -> [usize; 3] {
 }
 
 /// Ranges of names follow one another.
-fn assert_tile(ends: &[(u64, u64)], case: Case, seed: u64) {
+fn assert_tile(ends: &[(u64, u64)], seed: u64) {
     for pair in ends.windows(2) {
-        let tile = match case {
-            // Names go on from what the state is of, though rows may have ended before it.
-            Case::Forgetful => pair[0].1 <= pair[1].0,
-            _ => pair[0].1 == pair[1].0,
-        };
+        let tile = pair[0].1 == pair[1].0;
         assert!(tile, "seed {seed}: ranges do not tile: {pair:?}");
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) epoch: u64,
     pub(super) committed: Option<(u64, String)>,
     pub(super) objects: BTreeMap<String, Bytes>,
+    /// The ranges that they are named for, and how many of each are still to come.
+    pub(super) ranges: BTreeMap<(u64, u64), usize>,
     pub(super) snapshots: BTreeMap<String, Bytes>,
     pub(super) tables: items::Tables,
     pub(super) books: books::Written,
@@ -193,17 +195,40 @@ impl World {
             return;
         }
         let ranked = self.snapshots.iter();
-        let ranked = ranked.map(|(name, bytes)| (Rank::read(&**bytes).unwrap(), name));
+        let ranked = ranked.map(|(name, bytes)| (Brief::read(&**bytes).unwrap().rank(), name));
         let Some((_, name)) = ranked.max() else {
             return;
         };
         self.misled += usize::from(self.snapshots.keys().last() != Some(name));
-        let found = Committed {
+        let mut found = Committed {
             snapshot: Some(name.clone()),
             ..Committed::at(snapshot_end(name).unwrap())
         };
+        let state = Snapshot::decode(&self.snapshots[name]).unwrap();
+        go_on_with_names(&mut found, &state.into());
         self.committed = Some((found.offset, found.metadata()));
         self.epoch += 1;
+    }
+
+    /// What a state says of names holds when it is stored, whoever stores it.
+    fn assert_named(&self, state: &[u8]) {
+        let Named { from, to } = Brief::read(state).unwrap().named.unwrap();
+        assert_eq!(from, self.log.entries[0].offset);
+        let spoken = self.ranges.iter().filter(|((_, end), _)| *end <= to);
+        let reached = spoken.fold(from, |at, ((start, end), left)| {
+            assert_eq!((at, *left), (*start, 0), "{:?}", self.ranges);
+            *end
+        });
+        assert_eq!(reached, to);
+    }
+
+    /// Takes note of a new object.
+    fn note(&mut self, key: &str) {
+        let name = ObjectName::parse(key).unwrap();
+        if name.start < name.end {
+            let range = (name.start, name.end);
+            *self.ranges.entry(range).or_insert(name.n) -= 1;
+        }
     }
 
     /// Performs an action. `Err`: it failed, or nobody knows.
@@ -231,6 +256,9 @@ impl World {
                     if faults && seed.chance(5) {
                         return Err(());
                     }
+                    if !self.objects.contains_key(&object.key) {
+                        self.note(&object.key);
+                    }
                     let stored = self
                         .objects
                         .entry(object.key.clone())
@@ -255,6 +283,7 @@ impl World {
                 self.books.publish(objects, committed, seed, faults)?;
             }
             Action::StoreSnapshot { name, bytes } => {
+                self.assert_named(bytes);
                 self.snapshots.insert(name.clone(), bytes.clone());
             }
             Action::RemoveSnapshot(name) => {
