@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use headwater_tests::device::Device;
 use headwater_tests::kafka::{Kafka, Record};
-use headwater_tests::loading::{CLASSIC, KIP_848, Loading, page};
+use headwater_tests::loading::{CLASSIC, KIP_848, Loading, metric, page};
 use headwater_tests::oracle::wait_until;
 use headwater_tests::outside::free_address;
 use headwater_tests::s3::{Fault, Kind, Op, S3};
@@ -192,6 +192,9 @@ fn an_upload_whose_name_was_taken_meanwhile_is_given_up() {
         assert_eq!(ended, [Some(412)]);
         assert_eq!(s3.unfinished_uploads(&loading.bucket), Vec::<String>::new());
         if is_same {
+            // What S3 says of the name is the answer: nothing is sent again.
+            let retries = metric(&listen, "headwater_loader_output_retries_total");
+            assert_eq!(retries, Some(0));
             assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
             loading.report(written.clone()).assert_exact();
             loading.assert_proven();
