@@ -2,7 +2,7 @@
 //!
 //! A source takes a [`Permit`] before it fills a batch; the permit rides in the batch and gives its
 //! bytes back when it is dropped. Files and journals wait for room (they are the buffer); a sensor asks
-//! once, since it has nothing to wait with.
+//! once, since it has nothing to wait with, and waits a moment where the kernel collects meanwhile.
 //!
 //! Each lane's files and journals have a share, and so have each lane's sensors: an eighth, where there are
 //! any. It is no bound on them, but a promise: who takes leaves free what those that he gives way to have not
@@ -74,7 +74,8 @@ impl Budget {
         self.take_for(Taker::sampling(lane), bytes, Duration::ZERO)
     }
 
-    /// As [`Budget::try_take`], waiting up to `patience`: for a sensor's last word.
+    /// As [`Budget::try_take`], waiting up to `patience`: for a sensor's last word, and for what the
+    /// kernel collected.
     pub fn take_last(&self, lane: Lane, bytes: usize, patience: Duration) -> Option<Permit> {
         self.take_for(Taker::sampling(lane), bytes, patience)
     }
@@ -106,6 +107,11 @@ impl Budget {
 }
 
 impl Permit {
+    /// What it is for, bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Keeps `bytes` and gives the rest back: a batch may come out smaller than was asked for.
     pub fn shrink(&mut self, bytes: usize) {
         let spare = self.bytes.saturating_sub(bytes);

@@ -29,6 +29,52 @@ impl Monotonic {
     }
 }
 
+/// A moment in the world: when a sample was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// As [`boottime`] tells it: for how long.
+    pub at: Monotonic,
+    /// As [`stamp_ms`] tells it: for what a record says.
+    pub stamp_ms: u64,
+}
+
+impl Moment {
+    /// The moment that lies so long before this one; the beginning of time where there is none.
+    #[must_use]
+    pub fn before(self, age: Duration) -> Self {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            at: Monotonic(self.at.0.saturating_sub(millis)),
+            stamp_ms: self.stamp_ms.saturating_sub(millis),
+        }
+    }
+}
+
+/// A clock by which the kernel stamps what it collects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelClock {
+    /// Wall time.
+    Realtime,
+    /// Time awake since the boot.
+    Monotonic,
+    /// The same, which nobody corrects.
+    MonotonicRaw,
+    /// Time since the boot.
+    Boottime,
+}
+
+/// What a clock of the kernel shows now, nanoseconds.
+pub fn kernel_ns(clock: KernelClock) -> i64 {
+    let now = clock_gettime(match clock {
+        KernelClock::Realtime => ClockId::Realtime,
+        KernelClock::Monotonic => ClockId::Monotonic,
+        KernelClock::MonotonicRaw => ClockId::MonotonicRaw,
+        KernelClock::Boottime => ClockId::Boottime,
+    });
+    let nanos = now.tv_sec.saturating_mul(1_000_000_000);
+    nanos.saturating_add(now.tv_nsec)
+}
+
 /// Now, for how long things take.
 pub fn monotonic() -> Monotonic {
     static START: OnceLock<Instant> = OnceLock::new();
@@ -42,6 +88,14 @@ pub fn monotonic() -> Monotonic {
 /// part of the agent goes by this or by [`monotonic`], never by both.
 pub fn boottime() -> Monotonic {
     Monotonic(since_boot_ms())
+}
+
+/// Now, of a sample that is taken now.
+pub fn moment() -> Moment {
+    Moment {
+        at: boottime(),
+        stamp_ms: stamp_ms(),
+    }
 }
 
 /// How long the device was suspended since its boot.
@@ -127,6 +181,29 @@ mod tests {
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(late.plus(Duration::MAX), Monotonic(u64::MAX));
         assert!(monotonic() <= monotonic());
+    }
+
+    #[test]
+    fn a_moment_before_is_so_long_before_by_both() {
+        let now = Moment {
+            at: Monotonic(5000),
+            stamp_ms: 9000,
+        };
+        let before = now.before(Duration::from_millis(4001));
+        assert_eq!((before.at, before.stamp_ms), (Monotonic(999), 4999));
+        let none = now.before(Duration::MAX);
+        assert_eq!((none.at, none.stamp_ms), (Monotonic(0), 0));
+    }
+
+    #[test]
+    fn the_kernels_clocks_are_the_ones_that_are_asked_otherwise() {
+        let ms = |clock| u64::try_from(kernel_ns(clock) / 1_000_000).unwrap();
+        let (wall, boot) = (wall_ms(), since_boot_ms());
+        // They are read one after the other, and the wall clock may be set a little.
+        assert!(ms(KernelClock::Realtime).abs_diff(wall) < 60_000);
+        assert!(ms(KernelClock::Boottime) >= boot);
+        assert!(ms(KernelClock::Monotonic) <= ms(KernelClock::Boottime));
+        assert!(kernel_ns(KernelClock::MonotonicRaw) > 0);
     }
 
     #[test]

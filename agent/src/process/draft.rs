@@ -51,6 +51,12 @@ impl Draft {
         self.entries.is_empty()
     }
 
+    /// Whether it takes so many more records, of so many bytes in all, for sure.
+    pub fn has_room(&self, records: usize, bytes: usize) -> bool {
+        self.entries.len() + records <= BATCH_RECORDS_MAX
+            && self.values.len() + bytes <= BATCH_VALUES_MAX
+    }
+
     /// Adds a line, or returns that there is no room for it. `time_ms`: Unix time of the reading.
     #[must_use]
     pub fn line(&mut self, writer: &ValueWriter, time_ms: u64, line: &Line<'_>) -> bool {

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 use headwater_record::value::ValueWriter;
 use headwater_record::{DeviceId, StreamId};
 
-use super::read::buffer::Buffers;
+use super::read::buffer::{Buffers, Clocks};
 use super::read::{Kind, ReadError};
-use super::reading::{Quality, Reading};
+use super::reading::{Quality, Reading, Sampled};
 use super::schedule::Schedule;
 use super::sensor::{Sensor, Telling};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
-use crate::clock::{Monotonic, stamp_ms, wall_ms};
+use crate::clock::{Moment, Monotonic, kernel_ns, moment, stamp_ms, wall_ms};
 use crate::config::SensorSource;
 use crate::discover::said::Said;
 use crate::discover::scan;
@@ -54,13 +54,11 @@ impl Group {
     }
 
     /// How its samples are told, now.
-    pub(super) fn telling(&self, now: Monotonic, offline: bool) -> Telling<'_> {
+    pub(super) fn telling(&self, offline: bool) -> Telling<'_> {
         Telling {
             writer: &self.writer,
             policy: &self.plan.policy,
             unit: self.plan.unit.as_deref(),
-            time_ms: stamp_ms(),
-            now,
             offline,
         }
     }
@@ -153,29 +151,48 @@ impl Group {
 
     /// Reads what is read of all sensors at once.
     pub(super) fn fill(&mut self) {
-        if self.plan.reader.kind == Kind::IioBuffer {
+        if self.is_buffered() {
             let paths: Vec<_> = self
                 .sensors
                 .iter()
                 .map(|sensor| sensor.path.as_path())
                 .collect();
-            self.buffers.fill(&self.plan.reader.dev, &paths);
+            let clocks = Clocks {
+                now: moment(),
+                kernel_ns: &kernel_ns,
+                interval: self.plan.beat.interval,
+            };
+            self.buffers.fill(&self.plan.reader.dev, &paths, &clocks);
         }
     }
 
+    /// Whether its samples were collected meanwhile, and are more at a tick.
+    pub(super) fn is_buffered(&self) -> bool {
+        self.plan.reader.kind == Kind::IioBuffer && self.plan.reader.command.is_none()
+    }
+
     /// What a sensor says now: one reading, or what was collected since the last time.
-    pub(super) fn readings(&mut self, nth: usize, said: &mut Said) -> Vec<Reading> {
+    pub(super) fn readings(&mut self, nth: usize, said: &mut Said, now: Monotonic) -> Vec<Sampled> {
         let (plan, sensor) = (&self.plan, &self.sensors[nth]);
-        let read = match (&plan.reader.command, plan.reader.kind) {
-            (Some(command), _) => plan.reader.run(command).map(|value| vec![value]),
-            (None, Kind::IioBuffer) => self.buffers.take(&sensor.path),
-            (None, _) => plan.reader.read(&sensor.path).map(|value| vec![value]),
+        // The moment at which it was read.
+        let taken = || Moment {
+            at: now,
+            stamp_ms: stamp_ms(),
+        };
+        let one = |value| vec![(value, taken())];
+        let read = match &plan.reader.command {
+            Some(command) => plan.reader.run(command).map(one),
+            None if self.is_buffered() => self.buffers.take(&sensor.path),
+            None => plan.reader.read(&sensor.path).map(one),
         };
         let values = match read {
             Ok(values) => values,
             Err(error) => {
                 say_trouble(plan, &sensor.path, &error, said);
-                return vec![Reading::none(error.quality())];
+                return vec![Sampled {
+                    reading: Reading::none(error.quality()),
+                    moment: taken(),
+                }];
             }
         };
         if said.is_over(&sensor.path) {
@@ -196,7 +213,13 @@ impl Group {
             }
             reading
         };
-        values.into_iter().map(reading).collect()
+        values
+            .into_iter()
+            .map(|(raw, moment)| Sampled {
+                reading: reading(raw),
+                moment,
+            })
+            .collect()
     }
 }
 

@@ -11,7 +11,8 @@
 //! world outside. What was missed meanwhile is one reading, and no burst.
 //!
 //! A sample cannot be read again, so a sensor never waits for room: without it the sample is lost,
-//! counted, and told. Each start of the agent is a generation of its own; one that an earlier run
+//! counted, and told. Only what the kernel has collected (a buffer's samples) waits, a moment at each
+//! tick, since it goes on collecting meanwhile. Each start of the agent is a generation of its own; one that an earlier run
 //! left open is closed with the word that its end is not known.
 
 use std::sync::Arc;
@@ -24,11 +25,11 @@ use headwater_record::{DeviceId, SourceId};
 use tokio::sync::mpsc::Sender;
 
 use self::group::Group;
-use self::sensor::{Became, SAMPLE_BYTES, Sensor};
+use self::sensor::{SAMPLE_BYTES, Sensor, Wish};
 use crate::batch::Batch;
-use crate::budget::Budget;
+use crate::budget::{Budget, Permit};
 use crate::checkpoint::{OpenGeneration, Origin, Registry};
-use crate::clock::{Monotonic, boottime, stamp_ms, wall_ms};
+use crate::clock::{Monotonic, boottime, moment, stamp_ms, wall_ms};
 use crate::config::SensorSource;
 use crate::discover::said::Said;
 use crate::discover::scan;
@@ -48,8 +49,11 @@ pub mod sensor;
 /// How often losses are told in the log.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How long an earlier run's notices wait for room before they are tried again, and how long the
-/// last notices wait at the end.
+/// last notices wait at the end, and the samples of buffers at a tick.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// For so many samples at a time a buffer's wait: for a batch, that is, and not for one after the other.
+const WAITED_SAMPLES: usize = 8;
 
 /// What was counted since the start.
 #[derive(Debug, Default)]
@@ -118,6 +122,8 @@ struct Sensors<R> {
     offline: Arc<AtomicBool>,
     said: Said,
     losses_said_at: Option<Monotonic>,
+    /// Until when the samples of buffers wait for room, in the tick under way.
+    patient_until: Option<Monotonic>,
 }
 
 impl<R: Registry> Sensors<R> {
@@ -135,6 +141,7 @@ impl<R: Registry> Sensors<R> {
             offline: input.offline,
             said: Said::default(),
             losses_said_at: None,
+            patient_until: None,
         };
         sensors.take_up(input.sources, now);
         sensors
@@ -172,6 +179,7 @@ impl<R: Registry> Sensors<R> {
     /// Does everything that is due.
     fn tick(&mut self, now: Monotonic) -> Result<(), SourceError> {
         self.close_unclean()?;
+        self.patient_until = None;
         for index in 0..self.groups.len() {
             let group = &mut self.groups[index];
             if !group.schedule.is_due(now, wall_ms()) {
@@ -237,24 +245,28 @@ impl<R: Registry> Sensors<R> {
     /// Reads one sensor, and gives away what is to be told.
     fn sample(&mut self, index: usize, nth: usize, now: Monotonic) -> Result<(), SourceError> {
         let offline = self.offline.load(Ordering::Relaxed);
-        let readings = self.groups[index].readings(nth, &mut self.said);
         let group = &mut self.groups[index];
+        let samples = group.readings(nth, &mut self.said, now);
+        let mut sensors = std::mem::take(&mut group.sensors);
         let lane = group.plan.lane;
-        for reading in readings {
-            let mut sensors = std::mem::take(&mut group.sensors);
-            let telling = group.telling(now, offline);
-            let room = || self.budget.try_take(lane, SAMPLE_BYTES);
-            let became = sensors[nth].sample(telling, reading, room);
-            group.sensors = sensors;
-            self.counters.taken.fetch_add(1, Ordering::Relaxed);
-            match became {
-                Became::Told(batch) => send(&self.batches, batch)?,
-                Became::Held => {}
-                Became::Lost => {
-                    self.counters.lost.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
+        let (budget, until) = (&self.budget, &mut self.patient_until);
+        let wait = |wish: Wish| {
+            let now = boottime();
+            let until = *until.get_or_insert(now.plus(PATIENCE));
+            let bytes = wish.least.saturating_mul(WAITED_SAMPLES).min(wish.most);
+            budget.take_last(lane, bytes, until.since(now))
+        };
+        let mut wait = group.is_buffered().then_some(wait);
+        let lost = sensors[nth].take(
+            group.telling(offline),
+            &samples,
+            |wish| room(budget, lane, wish).or_else(|| wait.as_mut()?(wish)),
+            |batch| send(&self.batches, batch),
+        );
+        group.sensors = sensors;
+        let taken = samples.len() as u64;
+        self.counters.taken.fetch_add(taken, Ordering::Relaxed);
+        self.counters.lost.fetch_add(lost?, Ordering::Relaxed);
         Ok(())
     }
 
@@ -281,19 +293,28 @@ impl<R: Registry> Sensors<R> {
         let mut patience = PATIENCE;
         for group in groups {
             let (lane, mut sensors) = (group.plan.lane, std::mem::take(&mut group.sensors));
-            let telling = group.telling(boottime(), false);
+            let telling = group.telling(false);
             for sensor in &mut sensors {
                 let room = self.budget.take_last(lane, SAMPLE_BYTES, patience);
                 if room.is_none() {
                     patience = Duration::ZERO;
                 }
-                if let Some(batch) = sensor.close(telling, room) {
+                if let Some(batch) = sensor.close(telling, moment(), room) {
                     send(&self.batches, batch)?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// As much of what samples can take as there is, if it is enough for the next of them.
+fn room(budget: &Budget, lane: Lane, wish: Wish) -> Option<Permit> {
+    let halves = std::iter::successors(Some(wish.most), |most| Some(most / 2));
+    let halves = halves.take_while(|most| *most > wish.least);
+    halves
+        .chain([wish.least])
+        .find_map(|bytes| budget.try_take(lane, bytes))
 }
 
 #[cfg(test)]

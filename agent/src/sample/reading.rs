@@ -1,4 +1,6 @@
-//! What a sensor said, and how good that is.
+//! What a sensor said, when, and how good that is.
+
+use crate::clock::Moment;
 
 /// How good a reading is. In order: where several readings become one, the worst is told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +25,15 @@ pub struct Reading {
     pub value: Option<f64>,
     /// How good it is.
     pub quality: Quality,
+}
+
+/// A reading, and when it was taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampled {
+    /// What was read.
+    pub reading: Reading,
+    /// When.
+    pub moment: Moment,
 }
 
 impl Reading {

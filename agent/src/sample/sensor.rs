@@ -6,6 +6,8 @@
 //! room begins with a loss notice. A roll-up that finds no room waits, and grows: while there is one,
 //! no sample is lost.
 //!
+//! Samples that come at once (a buffer's) go in as few batches as hold them, each with its own time.
+//!
 //! ```text
 //!   taken  0 1 2 3 4 5 6 7
 //!   room   y y n n n y y     ─►  [0) [1) [loss: 2..5)[5)  [6)
@@ -19,15 +21,17 @@ use headwater_record::{Generation, Kind, StreamId};
 
 use super::policy::{Policy, Summary, Tell, Told};
 use super::read::About;
-use super::reading::{Quality, Reading};
+use super::reading::{Quality, Reading, Sampled};
 use crate::batch::Batch;
 use crate::budget::Permit;
-use crate::clock::Monotonic;
-use crate::process::Draft;
+use crate::clock::Moment;
+use crate::process::{BATCH_BYTES, Draft};
 
 /// What a sample takes of the RAM window, with a loss notice and a roll-up before it: three values,
 /// roughly, with long names.
 pub const SAMPLE_BYTES: usize = 2048;
+/// Records that a sample becomes at most: a loss notice, a roll-up, itself.
+const SAMPLE_RECORDS: usize = 3;
 
 /// One sensor in one run of the agent.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Sensor {
     /// Number behind the last sample of the window under way.
     window_end: u64,
     lost: Lost,
+    /// What the longest of its records took, bytes.
+    longest: usize,
 }
 
 /// Samples that were to be told and found no room.
@@ -65,18 +71,22 @@ struct Said<'a> {
     quality: Quality,
 }
 
-/// What became of a sample.
-#[derive(Debug)]
-pub enum Became {
-    /// A record.
-    Told(Batch),
-    /// Nothing, as configured; or part of a roll-up.
-    Held,
-    /// It is lost.
-    Lost,
+/// What is asked of the RAM window for samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Enough for the next of them.
+    pub least: usize,
+    /// All that a batch of them can take.
+    pub most: usize,
 }
 
-/// How and when samples are told, and with what.
+/// A batch under way, and the room that it was given.
+struct Open {
+    draft: Draft,
+    permit: Permit,
+}
+
+/// How samples are told, and with what.
 #[derive(Debug, Clone, Copy)]
 pub struct Telling<'a> {
     /// Writes values.
@@ -85,10 +95,6 @@ pub struct Telling<'a> {
     pub policy: &'a Policy,
     /// Configured unit, instead of the sensor's own.
     pub unit: Option<&'a str>,
-    /// Unix time, milliseconds.
-    pub time_ms: u64,
-    /// The same moment.
-    pub now: Monotonic,
     /// Whether the broker does not acknowledge.
     pub offline: bool,
 }
@@ -106,6 +112,7 @@ impl Sensor {
             told: Told::default(),
             window_end: 0,
             lost: Lost::default(),
+            longest: 0,
         }
     }
 
@@ -114,28 +121,62 @@ impl Sensor {
         self.lost.count
     }
 
-    /// Takes a sample. `room` is asked only where something is to be told.
-    pub fn sample(
+    /// Takes samples, in the order of their moments, and gives away what is to be told of them. `room`
+    /// is asked only where something is to be told. Returns how many were lost.
+    ///
+    /// # Errors
+    /// What `give` returns.
+    pub fn take<E>(
         &mut self,
         telling: Telling<'_>,
-        reading: Reading,
-        room: impl FnOnce() -> Option<Permit>,
-    ) -> Became {
-        self.next += 1;
-        let what = (self.told).take(telling.policy, reading, telling.offline, telling.now);
-        if self.told.window().is_some() && !matches!(what, Tell::SummaryThenSample(_)) {
-            self.window_end = self.next;
+        samples: &[Sampled],
+        mut room: impl FnMut(Wish) -> Option<Permit>,
+        mut give: impl FnMut(Batch) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let (mut open, mut lost): (Option<Open>, _) = (None, 0);
+        for (sample, left) in samples.iter().zip((1..=samples.len()).rev()) {
+            let Sampled { reading, moment } = *sample;
+            self.next += 1;
+            let what = (self.told).take(telling.policy, reading, telling.offline, moment.at);
+            if self.told.window().is_some() && !matches!(what, Tell::SummaryThenSample(_)) {
+                self.window_end = self.next;
+            }
+            if what == Tell::Nothing {
+                continue;
+            }
+            let least = SAMPLE_BYTES.max(SAMPLE_RECORDS * self.longest);
+            if !open.as_ref().is_some_and(|open| open.has_room(least)) {
+                self.give(open.take(), &mut give)?;
+                let most = least.saturating_mul(left).min(BATCH_BYTES).max(least);
+                open = room(Wish { least, most }).map(|permit| Open {
+                    draft: Draft::new(self.given),
+                    permit,
+                });
+            }
+            match &mut open {
+                Some(open) => self.tell(&mut open.draft, telling, what, *sample),
+                None => lost += u64::from(self.is_lost(what, reading)),
+            }
         }
-        if what == Tell::Nothing {
-            return Became::Held;
-        }
-        let Some(permit) = room() else {
-            return self.without_room(what, reading);
-        };
-        let mut draft = Draft::new(self.given);
-        self.push_lost(&mut draft, telling);
+        self.give(open, &mut give)?;
+        Ok(lost)
+    }
+
+    fn give<E>(
+        &self,
+        open: Option<Open>,
+        give: &mut impl FnMut(Batch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let batch = open
+            .and_then(|open| (open.draft).finish(&self.stream, self.generation, Some(open.permit)));
+        batch.map_or(Ok(()), give)
+    }
+
+    fn tell(&mut self, draft: &mut Draft, telling: Telling<'_>, what: Tell, sample: Sampled) {
+        let Sampled { reading, moment } = sample;
+        self.push_lost(draft, telling, moment);
         if let Tell::Summary(summary) | Tell::SummaryThenSample(summary) = what {
-            self.push_summary(&mut draft, telling, &summary);
+            self.push_summary(draft, telling, moment, &summary);
         }
         if let Tell::Sample | Tell::SummaryThenSample(_) = what {
             let said = Said {
@@ -143,51 +184,59 @@ impl Sensor {
                 counts: &[],
                 quality: reading.quality,
             };
-            self.push(&mut draft, telling, self.next, &said);
+            self.push(draft, telling, (self.next, moment), &said);
         }
-        self.told.told(what, reading, telling.now);
+        self.told.told(what, reading, moment.at);
         self.given = draft.end();
-        match draft.finish(&self.stream, self.generation, Some(permit)) {
-            Some(batch) => Became::Told(batch),
-            None => Became::Held,
-        }
     }
 
     /// Closes the generation: it was stopped in order. Without room it goes without a permit, for
     /// it is the last thing that the sensor gives.
-    pub fn close(&mut self, telling: Telling<'_>, room: Option<Permit>) -> Option<Batch> {
+    pub fn close(
+        &mut self,
+        telling: Telling<'_>,
+        moment: Moment,
+        room: Option<Permit>,
+    ) -> Option<Batch> {
         let mut draft = Draft::new(self.given);
-        self.push_lost(&mut draft, telling);
+        self.push_lost(&mut draft, telling, moment);
         if let Some(summary) = self.told.window() {
-            self.push_summary(&mut draft, telling, &summary);
+            self.push_summary(&mut draft, telling, moment, &summary);
         }
         let notice = Notice::Close {
             reason: reason::STOPPED.to_owned(),
             tail: Tail::Complete,
         };
-        let added = draft.notice(telling.writer, telling.time_ms, self.next, &notice);
+        let added = draft.notice(telling.writer, moment.stamp_ms, self.next, &notice);
         debug_assert!(added, "some short records fit a batch");
         self.given = self.next;
         draft.finish(&self.stream, self.generation, room)
     }
 
-    fn without_room(&mut self, what: Tell, reading: Reading) -> Became {
+    /// What becomes of a sample for which there is no room: whether it is lost.
+    fn is_lost(&mut self, what: Tell, reading: Reading) -> bool {
         match what {
-            Tell::Nothing | Tell::Summary(_) => Became::Held,
+            Tell::Nothing | Tell::Summary(_) => false,
             Tell::SummaryThenSample(_) => {
                 self.told.join(reading);
                 self.window_end = self.next;
-                Became::Held
+                false
             }
             Tell::Sample => {
                 self.lost.count += 1;
                 self.lost.end = self.next;
-                Became::Lost
+                true
             }
         }
     }
 
-    fn push_summary(&self, draft: &mut Draft, telling: Telling<'_>, summary: &Summary) {
+    fn push_summary(
+        &mut self,
+        draft: &mut Draft,
+        telling: Telling<'_>,
+        moment: Moment,
+        summary: &Summary,
+    ) {
         let of = |value: f64| (summary.count > 0).then_some(value);
         let numbers = [
             ("min", of(summary.min)),
@@ -206,11 +255,11 @@ impl Sensor {
             counts,
             quality: summary.quality,
         };
-        self.push(draft, telling, self.window_end, &said);
+        self.push(draft, telling, (self.window_end, moment), &said);
     }
 
     /// The loss of what was lost, if anything was: it lies before everything that was not told yet.
-    fn push_lost(&mut self, draft: &mut Draft, telling: Telling<'_>) {
+    fn push_lost(&mut self, draft: &mut Draft, telling: Telling<'_>, moment: Moment) {
         let lost = std::mem::take(&mut self.lost);
         if lost.count == 0 {
             return;
@@ -221,14 +270,21 @@ impl Sensor {
         };
         let added = draft.push(lost.end, Kind::Loss, |out| {
             let mut value = Vec::new();
-            (telling.writer).notice(&mut value, telling.time_ms, &notice);
+            (telling.writer).notice(&mut value, moment.stamp_ms, &notice);
             append_number(&mut value, "records", lost.count);
             out.append(&mut value);
         });
         debug_assert!(added, "some short records fit a batch");
     }
 
-    fn push(&self, draft: &mut Draft, telling: Telling<'_>, end: u64, said: &Said<'_>) {
+    fn push(
+        &mut self,
+        draft: &mut Draft,
+        telling: Telling<'_>,
+        (end, moment): (u64, Moment),
+        said: &Said<'_>,
+    ) {
+        let before = draft.bytes();
         let sample = Sample {
             sensor: self.stream.path(),
             label: self.about.label.as_deref(),
@@ -238,160 +294,20 @@ impl Sensor {
             quality: said.quality.word(),
         };
         let added = draft.push(end, Kind::Data, |out| {
-            telling.writer.sample(out, telling.time_ms, &sample);
+            telling.writer.sample(out, moment.stamp_ms, &sample);
         });
         debug_assert!(added, "some short records fit a batch");
+        self.longest = self.longest.max(draft.bytes() - before);
+    }
+}
+
+impl Open {
+    /// Whether what a sample becomes, of so many bytes in all, fits behind the others.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.draft.has_room(SAMPLE_RECORDS, bytes)
+            && self.draft.bytes() + bytes <= self.permit.bytes()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use headwater_record::{Ledger, Span, Verdict};
-    use proptest::prelude::*;
-
-    use super::super::policy::{Deadband, Rollup, RollupWhen};
-    use super::*;
-    use crate::budget::Budget;
-    use crate::spool::Lane;
-
-    fn sensor() -> (Sensor, ValueWriter) {
-        let stream = StreamId::parse("pi-7/cpu//sys/temp").unwrap();
-        let writer = ValueWriter::new(&"pi-7".parse().unwrap(), &"cpu".parse().unwrap());
-        let about = About {
-            label: None,
-            unit: Some("C"),
-        };
-        (
-            Sensor::new("/sys/temp".into(), stream, Generation(1), about),
-            writer,
-        )
-    }
-
-    const EVERY: Policy = Policy {
-        deadband: None,
-        heartbeat: Duration::from_secs(600),
-        rollup: None,
-    };
-
-    fn telling<'a>(writer: &'a ValueWriter, policy: &'a Policy, second: u64) -> Telling<'a> {
-        Telling {
-            writer,
-            policy,
-            unit: None,
-            time_ms: 0,
-            now: Monotonic(second * 1000),
-            offline: false,
-        }
-    }
-
-    fn batch(became: Became) -> Option<Batch> {
-        match became {
-            Became::Told(batch) => Some(batch),
-            Became::Held | Became::Lost => None,
-        }
-    }
-
-    #[test]
-    fn a_loss_is_told_before_the_next_sample() {
-        let (mut sensor, writer) = sensor();
-        let budget = Budget::new(1 << 20);
-        let room = || budget.try_take(Lane::Normal, SAMPLE_BYTES);
-        let telling = telling(&writer, &EVERY, 0);
-        assert!(batch(sensor.sample(telling, Reading::ok(1.0), room)).is_some());
-        for value in [2.0, 3.0] {
-            let became = sensor.sample(telling, Reading::ok(value), || None);
-            assert!(matches!(became, Became::Lost));
-        }
-        assert_eq!(sensor.lost(), 2);
-        let batch = batch(sensor.sample(telling, Reading::ok(4.0), room)).unwrap();
-        let records: Vec<_> = batch.records().collect();
-        let span = |start, end| Span::new(start, end).unwrap();
-        assert_eq!((records[0].kind, records[0].span), (Kind::Loss, span(1, 3)));
-        assert!(records[0].value.ends_with(b"\"records\":2}"));
-        assert_eq!((records[1].kind, records[1].span), (Kind::Data, span(3, 4)));
-        let end = b"\"sensor\":\"/sys/temp\",\"value\":4.0,\"unit\":\"C\",\"quality\":\"ok\"}";
-        assert!(records[1].value.ends_with(end));
-        assert_eq!(sensor.lost(), 0);
-        assert!(matches!(
-            sensor.sample(telling, Reading::ok(5.0), || None),
-            Became::Lost
-        ));
-        let batch = sensor.close(telling, None).unwrap();
-        let kinds: Vec<_> = batch
-            .records()
-            .map(|record| (record.kind, record.span))
-            .collect();
-        assert_eq!(kinds, [(Kind::Loss, span(4, 5)), (Kind::Close, span(5, 5))]);
-    }
-
-    /// A sample of a property: seconds since the one before, its value (none: missing), whether the
-    /// broker is away, whether there is room.
-    type Taken = (u64, Option<i8>, bool, bool);
-
-    proptest! {
-        #[test]
-        fn every_sample_is_in_one_record_or_notice(
-            samples in prop::collection::vec((0_u64..30, prop::option::of(any::<i8>()), any::<bool>(), any::<bool>()), 0..40),
-            deadband in prop::option::of(1_u8..50),
-            rollup in prop::option::of((1_u64..60, any::<bool>())),
-        ) {
-            let samples: Vec<Taken> = samples;
-            let policy = Policy {
-                deadband: deadband.map(|width| Deadband::Absolute(f64::from(width))),
-                heartbeat: Duration::from_secs(60),
-                rollup: rollup.map(|(window, always)| Rollup {
-                    window: Duration::from_secs(window),
-                    when: if always { RollupWhen::Always } else { RollupWhen::Offline },
-                }),
-            };
-            let (mut sensor, writer) = sensor();
-            let budget = Budget::new(1 << 20);
-            let (mut ledger, mut in_windows, mut said_lost) = (Ledger::default(), 0, 0);
-            let mut judge = |batch: &Batch| {
-                for record in batch.records() {
-                    let value: serde_json::Value = serde_json::from_slice(record.value).unwrap();
-                    if record.kind == Kind::Data {
-                        assert!(!record.span.is_empty());
-                        assert_eq!(ledger.accept("s", batch.generation, record.span, 0), Verdict::New);
-                        in_windows += value["count"].as_u64().unwrap_or(0) + value["missing"].as_u64().unwrap_or(0);
-                    } else {
-                        said_lost += value["records"].as_u64().unwrap_or(0);
-                        let notice = Notice::parse(record.value);
-                        ledger.explain("s", batch.generation, record.span, record.kind, notice.as_ref(), 0);
-                    }
-                }
-                assert!(batch.records().count() <= 3);
-            };
-            let (mut second, mut lost) = (0, 0);
-            for (passed, value, offline, room) in &samples {
-                second += passed;
-                let mut telling = telling(&writer, &policy, second);
-                telling.offline = *offline;
-                let reading = value.map_or(Reading::none(Quality::Missing), |value| Reading::ok(f64::from(value)));
-                match sensor.sample(telling, reading, || room.then(|| budget.try_take(Lane::Normal, SAMPLE_BYTES).unwrap())) {
-                    Became::Told(batch) => judge(&batch),
-                    Became::Held => {}
-                    Became::Lost => lost += 1,
-                }
-            }
-            judge(&sensor.close(telling(&writer, &policy, second), None).unwrap());
-            let state = ledger.get("s", Generation(1)).unwrap();
-            prop_assert_eq!(state.settled, samples.len() as u64);
-            prop_assert!(state.gaps.is_empty() && state.closed.is_some());
-            prop_assert_eq!(said_lost, lost);
-            prop_assert!(state.lost.values().sum::<u64>() >= lost);
-            let always = policy.rollup.is_some_and(|rollup| rollup.when == RollupWhen::Always);
-            if always {
-                prop_assert_eq!(in_windows, samples.len() as u64);
-            } else if policy.rollup.is_none() {
-                prop_assert_eq!(in_windows, 0);
-            } else {
-                // And those that found no room while one was under way.
-                let offline = samples.iter().filter(|(_, _, offline, _)| *offline).count() as u64;
-                prop_assert!(in_windows >= offline);
-            }
-        }
-    }
-}
+mod tests;

@@ -365,6 +365,85 @@ fn an_hour_asleep_is_one_reading_and_ends_windows_and_heartbeats() {
     assert_eq!(rig.sensors.idle_for(Monotonic(3_611_000)).as_secs(), 9);
 }
 
+/// Three channels of acceleration, and the time of each scan by the clock of the boot; a hundred scans a
+/// second, as the kernel has collected them within ten.
+fn ten_seconds_of_scans(folder: &Path, now: Monotonic) {
+    let device = folder.join("iio:device0");
+    std::fs::create_dir_all(device.join("scan_elements")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(device.join(name), text).unwrap();
+    write("name", "lis3dh_accel\n");
+    write("current_timestamp_clock", "boottime\n");
+    let channels = [
+        ("accel_x", "le:s16/16>>0\n"),
+        ("accel_y", "le:s16/16>>0\n"),
+        ("accel_z", "le:s16/16>>0\n"),
+        ("timestamp", "le:s64/64>>0\n"),
+    ];
+    for (index, (channel, layout)) in channels.iter().enumerate() {
+        write(&format!("scan_elements/in_{channel}_en"), "1\n");
+        write(
+            &format!("scan_elements/in_{channel}_index"),
+            &index.to_string(),
+        );
+        write(&format!("scan_elements/in_{channel}_type"), layout);
+    }
+    let scan = |n: u64| {
+        let stamp_ms = now.0 - 10 * (999 - n);
+        let number = i16::try_from(n).unwrap().to_le_bytes();
+        let numbers = [number, number, number, [0; 2]].concat();
+        [numbers, (stamp_ms * 1_000_000).to_le_bytes().to_vec()].concat()
+    };
+    let scans: Vec<u8> = (0..1000).flat_map(scan).collect();
+    std::fs::create_dir_all(folder.join("dev")).unwrap();
+    std::fs::write(folder.join("dev/iio:device0"), scans).unwrap();
+}
+
+#[test]
+fn what_a_buffer_collected_is_a_few_batches_and_each_sample_has_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = boottime();
+    ten_seconds_of_scans(folder.path(), now);
+    let mut rig = rig_with(folder.path(), Vec::new(), |source| {
+        let glob = format!(
+            "{}/iio:*/scan_elements/in_accel_*_en",
+            folder.path().display()
+        );
+        source.paths = vec![Pattern::new(&glob).unwrap()];
+        source.reader.kind = Kind::IioBuffer;
+        source.reader.dev = folder.path().join("dev");
+        source.conversion.max = None;
+    });
+    // A batch for each sample would be more than this holds.
+    rig.sensors.budget = Budget::new(1 << 20);
+    rig.sensors.tick(now).unwrap();
+    let mut batches: Vec<Batch> = Vec::new();
+    while let Ok(batch) = rig.receiver.try_recv() {
+        batches.push(batch);
+    }
+    assert_eq!(rig.counters.taken.load(Ordering::Relaxed), 3000);
+    assert_eq!(rig.counters.lost.load(Ordering::Relaxed), 0);
+    assert_eq!(
+        batches.len(),
+        9,
+        "a thousand of each channel, in full batches"
+    );
+    for channel in batches.chunks(3) {
+        let records = channel.iter().flat_map(Batch::records);
+        let times: Vec<_> = records
+            .map(|record| {
+                let value: serde_json::Value = serde_json::from_slice(record.value).unwrap();
+                let time: jiff::Timestamp = value["time"].as_str().unwrap().parse().unwrap();
+                time.as_millisecond()
+            })
+            .collect();
+        assert_eq!(times.len(), 1000);
+        assert!(
+            times.windows(2).all(|two| two[1] - two[0] == 10),
+            "{times:?}"
+        );
+    }
+}
+
 /// Puts what is no file in the place of a sensor's.
 fn put(folder: &Path, sensor: &str, what: &str) {
     let path = folder.join(sensor).join("value");

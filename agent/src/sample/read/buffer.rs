@@ -12,20 +12,32 @@
 //! largest. Source: Linux, `Documentation/driver-api/iio/buffers.rst` and
 //! `Documentation/iio/iio_devbuf.rst`. Who configures the buffer and enables it (a unit file, say)
 //! is not headwater; nothing is written.
+//!
+//! When a scan was taken: [`times`].
+
+mod times;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use self::times::{Before, Stamps, moments};
 use super::iio::{Scale, channel};
 use super::{ReadError, attribute, number, open};
+use crate::clock::{KernelClock, Moment};
 
 /// Most scans that are taken at a time: what is more is taken next time, and what the kernel's own
 /// buffer does not hold is gone, as its length says.
 const SCANS_MAX: usize = 1024;
+/// After so many readings, one behind the other, of which each left something, that is said.
+const FULL_SAID: u32 = 3;
 /// Longest scan, bytes.
 const SCAN_BYTES_MAX: usize = 1024;
+/// The element that says when a scan was taken.
+const TIMESTAMP: &str = "timestamp";
 
 /// How one element is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,15 +83,19 @@ impl Layout {
         })
     }
 
-    /// The raw number in its bytes; there are [`Layout::bytes`] of them.
-    fn value(self, bytes: &[u8]) -> f64 {
+    /// The bits that count, the highest of them at the top of the word.
+    fn aligned(self, bytes: &[u8]) -> u64 {
         let add = |word: u64, byte: &u8| (word << 8) | u64::from(*byte);
         let word = match self.big_endian {
             true => bytes.iter().fold(0, add),
             false => bytes.iter().rev().fold(0, add),
         };
-        let unused = 64 - self.bits;
-        let aligned = (word >> self.shift) << unused;
+        (word >> self.shift) << (64 - self.bits)
+    }
+
+    /// The raw number in its bytes; there are [`Layout::bytes`] of them.
+    fn value(self, bytes: &[u8]) -> f64 {
+        let (aligned, unused) = (self.aligned(bytes), 64 - self.bits);
         #[expect(
             clippy::cast_precision_loss,
             reason = "53 bits of a 64-bit counter are enough"
@@ -109,6 +125,17 @@ pub struct Buffers {
     devices: HashMap<PathBuf, Device>,
 }
 
+/// What a reading of buffers goes by.
+pub struct Clocks<'a> {
+    /// Now.
+    pub now: Moment,
+    /// What a clock of the kernel shows now, nanoseconds.
+    pub kernel_ns: &'a dyn Fn(KernelClock) -> i64,
+    /// How often buffers are read: what the first reading finds was collected meanwhile, as far as nothing says
+    /// otherwise.
+    pub interval: Duration,
+}
+
 /// One device: its open character device, and what was read and not taken.
 #[derive(Debug)]
 struct Device {
@@ -116,11 +143,22 @@ struct Device {
     /// The end of a scan that was cut off.
     rest: Vec<u8>,
     values: HashMap<String, Vec<f64>>,
+    /// When the scans were taken that the values are of.
+    moments: Vec<Moment>,
+    before: Before,
+    /// Readings, one behind the other, that left something for the next.
+    full: u32,
+}
+
+impl fmt::Debug for Clocks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clocks").finish_non_exhaustive()
+    }
 }
 
 impl Buffers {
     /// Reads what every known device's buffer holds; `paths`: the enabled elements, `in_*_en`.
-    pub fn fill(&mut self, dev: &Path, paths: &[&Path]) {
+    pub fn fill(&mut self, dev: &Path, paths: &[&Path], clocks: &Clocks<'_>) {
         let mut folders: Vec<_> = paths
             .iter()
             .filter_map(|path| path.parent()?.parent())
@@ -130,7 +168,7 @@ impl Buffers {
         for folder in folders {
             let filled = self
                 .device(dev, folder)
-                .and_then(|device| device.fill(folder));
+                .and_then(|device| device.fill(folder, clocks));
             if let Err(error) = filled {
                 // It is opened anew; the element's reading says that there is none.
                 tracing::debug!("{}: {error}", folder.display());
@@ -139,17 +177,21 @@ impl Buffers {
         }
     }
 
-    /// The values of one element since they were taken last.
+    /// The values of one element since they were taken last, and when they were measured.
     ///
     /// # Errors
     /// The device gave none.
-    pub fn take(&mut self, path: &Path) -> Result<Vec<f64>, ReadError> {
+    pub fn take(&mut self, path: &Path) -> Result<Vec<(f64, Moment)>, ReadError> {
         let folder = path
             .parent()
             .and_then(Path::parent)
             .unwrap_or(Path::new("/"));
         let device = self.devices.get_mut(folder);
-        let values = device.and_then(|device| device.values.remove(&channel(path)));
+        let values = device.and_then(|device| {
+            let values = device.values.remove(&channel(path))?;
+            let moments = device.moments.iter().copied();
+            Some(values.into_iter().zip(moments).collect())
+        });
         values.ok_or_else(|| {
             ReadError::NotThere(
                 "its buffer gave nothing: is it enabled (buffer/enable), and triggered?".into(),
@@ -164,6 +206,9 @@ impl Buffers {
                 file: open(&path).map_err(ReadError::Unreadable)?,
                 rest: Vec::new(),
                 values: HashMap::new(),
+                moments: Vec::new(),
+                before: Before::default(),
+                full: 0,
             };
             self.devices.insert(folder.to_owned(), device);
         }
@@ -174,8 +219,9 @@ impl Buffers {
 }
 
 impl Device {
-    fn fill(&mut self, folder: &Path) -> Result<(), ReadError> {
+    fn fill(&mut self, folder: &Path, clocks: &Clocks<'_>) -> Result<(), ReadError> {
         self.values.clear();
+        self.moments.clear();
         let elements = elements(&folder.join("scan_elements"))?;
         let layouts: Vec<_> = elements.iter().map(|(_, layout)| *layout).collect();
         let (places, scan_bytes) = arrange(&layouts);
@@ -189,15 +235,54 @@ impl Device {
             read_scans(&mut &self.file, scan_bytes, &rest).map_err(ReadError::Unreadable)?;
         let scans = bytes.chunks_exact(scan_bytes);
         self.rest = scans.remainder().to_vec();
+        let count = scans.len();
+        self.say_full(folder, count);
+        let mut stamps = None;
         for ((name, layout), at) in elements.iter().zip(places) {
             let scale = Scale::read(folder, name)?;
-            let value = |scan: &[u8]| scale.value(layout.value(&scan[at..at + layout.bytes]));
+            let place = at..at + layout.bytes;
+            let value = |scan: &[u8]| scale.value(layout.value(&scan[place.clone()]));
             let values: Vec<f64> = scans.clone().map(value).collect();
             if !values.is_empty() {
                 self.values.insert(name.clone(), values);
             }
+            // As the kernel stores it: le:s64/64>>0, or be.
+            if name == TIMESTAMP && layout.signed && layout.bits == 64 {
+                let stamp = |scan: &[u8]| layout.aligned(&scan[place.clone()]).cast_signed();
+                stamps = self.stamps(folder, scans.clone().map(stamp).collect(), clocks);
+            }
+        }
+        let (before, first, now) = (self.before, clocks.interval, clocks.now);
+        self.moments = moments(count, stamps.as_ref(), before, first, now);
+        self.before.read_at = Some(now.at);
+        if let Some(last) = self.moments.last() {
+            self.before.scan_at = last.at;
         }
         Ok(())
+    }
+
+    fn stamps(&self, folder: &Path, of: Vec<i64>, clocks: &Clocks<'_>) -> Option<Stamps> {
+        let path = folder.join("current_timestamp_clock");
+        // One that is there and cannot be read is not known.
+        let name = path.exists().then(|| attribute(&path).unwrap_or_default());
+        let now = (clocks.kernel_ns)(times::clock(name.as_deref())?);
+        Some(Stamps { of, now })
+    }
+
+    /// What does not fit into one reading waits in the kernel, as far as that has room: once, after a
+    /// stop, that is nothing; time and again it is less than what comes.
+    fn say_full(&mut self, folder: &Path, count: usize) {
+        self.full = match count >= SCANS_MAX {
+            true => self.full.saturating_add(1),
+            false => 0,
+        };
+        if self.full == FULL_SAID {
+            tracing::warn!(
+                "{}: its buffer holds {SCANS_MAX} scans or more at each interval, and what the kernel has no \
+                 room for is gone: take a shorter interval, or a lower sampling frequency",
+                folder.display()
+            );
+        }
     }
 }
 

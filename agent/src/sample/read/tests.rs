@@ -2,12 +2,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::buffer::{Buffers, Layout, arrange};
+use super::buffer::{Buffers, Clocks, Layout, arrange};
 use super::*;
+use crate::clock::{Moment, Monotonic};
 
 struct Tree(TempDir);
 
@@ -236,6 +238,129 @@ fn elements_of_a_scan_lie_where_their_size_allows() {
     }
 }
 
+/// So many seconds after the boot, at which a kernel's clock shows `ns`; buffers are read each ten seconds.
+fn clocks(second: u64, ns: i64) -> Clocks<'static> {
+    Clocks {
+        now: Moment {
+            at: Monotonic(second * 1000),
+            stamp_ms: 1_800_000_000_000 + second * 1000,
+        },
+        kernel_ns: Box::leak(Box::new(move |_| ns)),
+        interval: Duration::from_secs(10),
+    }
+}
+
+fn values(buffers: &mut Buffers, path: &Path) -> Vec<f64> {
+    let taken = buffers.take(path).unwrap_or_default();
+    taken.into_iter().map(|(value, _)| value).collect()
+}
+
+/// The files of a chip with two channels of acceleration, and the time of each scan.
+const SCANS: &[(&str, &str)] = &[
+    ("iio:device0/name", "lis3dh_accel\n"),
+    ("iio:device0/current_timestamp_clock", "realtime\n"),
+    ("iio:device0/in_accel_scale", "0.5\n"),
+    ("iio:device0/scan_elements/in_accel_x_en", "1\n"),
+    ("iio:device0/scan_elements/in_accel_x_index", "0\n"),
+    (
+        "iio:device0/scan_elements/in_accel_x_type",
+        "le:s12/16>>4\n",
+    ),
+    ("iio:device0/scan_elements/in_timestamp_en", "1\n"),
+    ("iio:device0/scan_elements/in_timestamp_index", "3\n"),
+    (
+        "iio:device0/scan_elements/in_timestamp_type",
+        "le:s64/64>>0\n",
+    ),
+    ("dev/iio:device0", ""),
+];
+
+/// A scan as the kernel lays it out: the number, what fills up to the next multiple of eight, the stamp.
+fn scan(number: i16, stamp_ns: i64) -> Vec<u8> {
+    let mut bytes = (number << 4).to_le_bytes().to_vec();
+    bytes.resize(8, 0xee);
+    bytes.extend(stamp_ns.to_le_bytes());
+    bytes
+}
+
+/// Value, and seconds since the boot, of what a buffer of [`SCANS`] gives.
+fn filled(
+    buffers: &mut Buffers,
+    tree: &Tree,
+    scans: &[Vec<u8>],
+    clocks: &Clocks<'_>,
+) -> Vec<(f64, f64)> {
+    let path = tree.path("iio:device0/scan_elements/in_accel_x_en");
+    let file = OpenOptions::new()
+        .append(true)
+        .open(tree.path("dev/iio:device0"));
+    file.unwrap().write_all(&scans.concat()).unwrap();
+    buffers.fill(&tree.path("dev"), &[&path], clocks);
+    let taken = buffers.take(&path).unwrap_or_default();
+    let shown = taken.into_iter().map(|(value, moment)| {
+        let age = clocks.now.at.since(moment.at);
+        assert_eq!(clocks.now.before(age), moment, "both clocks say the same");
+        (value, moment.at.0 as f64 / 1000.0)
+    });
+    shown.collect()
+}
+
+#[test]
+fn a_scan_was_taken_when_its_time_stamp_says() {
+    const SECOND: i64 = 1_000_000_000;
+    for (name, known) in [
+        ("realtime\n", true),
+        ("monotonic\n", true),
+        ("monotonic_raw\n", true),
+        ("boottime\n", true),
+        ("tai\n", false),
+    ] {
+        let tree = Tree::new(SCANS);
+        tree.write("iio:device0/current_timestamp_clock", name.as_bytes());
+        let mut buffers = Buffers::default();
+        let now = 1_795_000_000 * SECOND;
+        let scans = [scan(2, now - 9 * SECOND), scan(-4, now - 250_000_000)];
+        let first = filled(&mut buffers, &tree, &scans, &clocks(100, now));
+        // Without a clock that is known they are spread over the interval.
+        let expected = match known {
+            true => [(1.0, 91.0), (-2.0, 99.75)],
+            false => [(1.0, 95.0), (-2.0, 100.0)],
+        };
+        assert_eq!(first, expected, "{name}");
+        // The clock was set an hour forward, and the stamps are of before: they lie where they can.
+        let scans = [scan(2, now + SECOND), scan(4, now + 3601 * SECOND)];
+        let then = now + 3608 * SECOND;
+        let second = filled(&mut buffers, &tree, &scans, &clocks(108, then));
+        assert_eq!(second, [(1.0, 104.0), (2.0, 108.0)], "{name}");
+    }
+}
+
+#[test]
+fn without_a_time_stamp_scans_lie_evenly_since_the_last_reading() {
+    let tree = Tree::new(SCANS);
+    tree.write("iio:device0/scan_elements/in_timestamp_en", b"0\n");
+    let mut buffers = Buffers::default();
+    let scans: Vec<_> = [2_i16, 4]
+        .map(|number| (number << 4).to_le_bytes().to_vec())
+        .into();
+    for (second, expected) in [
+        (100, vec![(1.0, 95.0), (2.0, 100.0)]),
+        // One was late.
+        (120, vec![(1.0, 110.0), (2.0, 120.0)]),
+    ] {
+        assert_eq!(
+            filled(&mut buffers, &tree, &scans, &clocks(second, 0)),
+            expected
+        );
+    }
+    assert_eq!(filled(&mut buffers, &tree, &[], &clocks(130, 0)), []);
+    assert_eq!(
+        filled(&mut buffers, &tree, &scans, &clocks(140, 0)),
+        [(1.0, 135.0), (2.0, 140.0)],
+        "nothing came before the last reading"
+    );
+}
+
 #[test]
 fn a_buffer_gives_what_was_collected() {
     let tree = Tree::new(&[
@@ -264,17 +389,15 @@ fn a_buffer_gives_what_was_collected() {
         Some("mcp3008 voltage0")
     );
     let mut buffers = Buffers::default();
+    let clocks = clocks(100, 0);
     let mut fill = |bytes: &[u8]| {
         let mut file = OpenOptions::new()
             .append(true)
             .open(tree.path("dev/iio:device0"))
             .unwrap();
         file.write_all(bytes).unwrap();
-        buffers.fill(&tree.path("dev"), &[&voltage, &temp]);
-        (
-            buffers.take(&voltage).unwrap_or_default(),
-            buffers.take(&temp).unwrap_or_default(),
-        )
+        buffers.fill(&tree.path("dev"), &[&voltage, &temp], &clocks);
+        (values(&mut buffers, &voltage), values(&mut buffers, &temp))
     };
     // 512 and 1 of ten bits, shifted by two; -1000 and 250; and half of a third scan.
     let (volts, temps) = fill(&[0x08, 0x00, 0x18, 0xfc, 0x00, 0x04, 0xfa, 0x00, 0x08]);
