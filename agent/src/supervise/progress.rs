@@ -1,4 +1,8 @@
 //! What others are told from time to time: systemd's status and watchdog, and the log.
+//!
+//! The agent's log may be followed by the agent itself, or by another one on the device. So nothing that
+//! it says by default is said because something was read, sent or committed: such a line would be a
+//! record, which moves the counters, which is a line.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +16,7 @@ use crate::systemd;
 
 /// How often systemd's status is renewed.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
-/// How often the log says how it goes, where something moved.
+/// How often the log says how it goes, where something moved and somebody asked for it (`--log debug`).
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// A store that owes an answer for so long hangs in its disk: the watchdog is no longer fed.
 const STORE_PATIENCE: Duration = Duration::from_secs(60);
@@ -87,7 +91,7 @@ impl Progress {
             return;
         }
         self.logged = counters;
-        tracing::info!(
+        tracing::debug!(
             records = counters.records,
             batches = counters.batches,
             delivered = counters.delivered,
@@ -192,80 +196,4 @@ fn age_s(depth: Depth) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::batch::Batch;
-    use crate::delivery::uplink::UplinkSettings;
-    use crate::delivery::{Event, Settings};
-    use crate::spool::{BatchId, Lane, WhenFull};
-
-    fn delivery(rows: u64) -> Delivery {
-        let depth = Depth {
-            rows,
-            ..Depth::default()
-        };
-        let settings = Settings {
-            spool_after: Duration::ZERO,
-            spool_bytes_max: 1 << 30,
-            when_full: [WhenFull::Pause; Lane::COUNT],
-            uplink: UplinkSettings::default(),
-            flash_bytes_per_day: None,
-            checkpoint_every: Duration::from_secs(60),
-            checkpoint_bytes: 1 << 20,
-            window_bytes: 1 << 20,
-            in_flight_bytes_max: 1 << 20,
-            flush: Duration::ZERO,
-        };
-        let mut last = Lane::ALL_FIRST.map(BatchId::before);
-        last[0].0 += rows;
-        Delivery::new(settings, 1, depth, last)
-    }
-
-    fn batch() -> Batch {
-        Batch {
-            stream: headwater_record::StreamId::parse("d/s/p").unwrap(),
-            generation: headwater_record::Generation(1),
-            start: 0,
-            entries: Vec::new(),
-            values: vec![0; 10],
-            raw: false,
-            permit: None,
-        }
-    }
-
-    #[test]
-    fn a_store_or_a_source_that_hangs_is_told_and_silence_that_has_an_end_is_not() {
-        let now = Monotonic(1_000_000);
-        let silent = |seconds| Some(("files".to_owned(), Duration::from_secs(seconds)));
-        let idle = delivery(0);
-        assert_eq!(stuck((&idle, None), None, now), None);
-        assert_eq!(stuck((&idle, None), silent(119), now), None);
-        assert!(
-            stuck((&idle, None), silent(120), now)
-                .unwrap()
-                .contains("\"files\"")
-        );
-        // A commit that is not answered, and a load.
-        let mut commits = delivery(0);
-        commits.apply(Event::Queued(batch()), now);
-        let mut loads = delivery(3);
-        loads.apply(Event::Tick, now);
-        for owed in [commits, loads] {
-            let at = |seconds| stuck((&owed, None), None, now.plus(Duration::from_secs(seconds)));
-            assert_eq!(at(59), None);
-            assert!(at(60).unwrap().contains("the disk hangs"));
-        }
-        // A salvage takes its time, as long as it moves.
-        let salvage = Salvage {
-            bytes: 1,
-            bytes_all: 2,
-            moved: now,
-        };
-        let at = |seconds| {
-            let later = now.plus(Duration::from_secs(seconds));
-            stuck((&idle, Some(salvage)), None, later)
-        };
-        assert_eq!(at(599), None);
-        assert!(at(600).unwrap().contains("the disk hangs"));
-    }
-}
+mod tests;
