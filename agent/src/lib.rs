@@ -28,6 +28,7 @@ pub mod stop;
 pub mod discover;
 pub mod frame;
 pub mod journal;
+pub mod last_words;
 pub mod orders;
 pub mod process;
 pub mod sample;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
+use crate::last_words::Stderr;
 use crate::stop::Stop;
 
 /// What is read at a time, bytes.
@@ -33,6 +34,7 @@ pub(crate) enum Output {
 pub(super) struct Running {
     child: Child,
     output: Receiver<Output>,
+    stderr: Stderr,
 }
 
 impl Running {
@@ -42,11 +44,16 @@ impl Running {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
         let (sender, output) = sync_channel(PIECES);
         let stdout = child.stdout.take();
-        let mut running = Self { child, output };
+        let stderr = Stderr::of(&mut child);
+        let mut running = Self {
+            child,
+            output,
+            stderr,
+        };
         let Some(stdout) = stdout else {
             running.end();
             return Err(io::Error::other("it has no output"));
@@ -59,7 +66,8 @@ impl Running {
     }
 
     /// The next piece, if there is one now.
-    pub(super) fn next(&self) -> Option<Output> {
+    pub(super) fn next(&mut self) -> Option<Output> {
+        self.stderr.look();
         match self.output.try_recv() {
             Ok(output) => Some(output),
             Err(TryRecvError::Empty) => None,
@@ -67,12 +75,12 @@ impl Running {
         }
     }
 
-    /// Ends it, and says how it ended, where it had by itself.
+    /// Ends it, and says how it ended, where it had by itself, and what it said of that.
     pub(super) fn end(&mut self) -> Option<String> {
         let ended = self.child.try_wait().ok().flatten();
         drop(self.child.kill());
         drop(self.child.wait());
-        ended.map(|status| status.to_string())
+        ended.map(|status| self.stderr.with(&status.to_string()))
     }
 }
 
@@ -142,6 +150,32 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn how_it_ended_is_told_with_what_it_said() {
+        let ended = |script: &str| {
+            let arguments = ["-c", script].map(String::from);
+            let stop = Stop::new();
+            let mut running = Running::start(Path::new("/bin/sh"), &arguments, &stop).unwrap();
+            while running.next() != Some(Output::Ended) {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            // It may have closed its output, and not be gone yet.
+            let until = std::time::Duration::from_millis(5);
+            while running.child.try_wait().unwrap().is_none() {
+                std::thread::sleep(until);
+            }
+            running.end()
+        };
+        assert_eq!(
+            ended("echo 'Failed to parse timestamp: typo' >&2; exit 1").unwrap(),
+            "exit status: 1; it said: Failed to parse timestamp: typo"
+        );
+        // More than a pipe holds, before its output ends.
+        let much = "head -c 200000 /dev/zero | tr '\\0' '\\n' >&2; echo corrupt >&2; exit 1";
+        assert_eq!(ended(much).unwrap(), "exit status: 1; it said: corrupt");
+        assert_eq!(ended("exit 1").unwrap(), "exit status: 1");
+    }
 
     fn lines(pieces: &[&[u8]]) -> (Vec<u8>, usize) {
         let mut whole = Whole::default();

@@ -48,6 +48,7 @@ use crate::checkpoint::{OpenGeneration, Origin, Registry};
 use crate::clock::{Monotonic, monotonic, stamp_ms};
 use crate::config::JournalSource;
 use crate::delivery::backoff::{Backoff, Jitter};
+use crate::last_words::without_digits;
 use crate::process::{BATCH_BYTES, Draft, Stage};
 use crate::sample::read::command;
 use crate::sources::{SourceError, draw_generation, send};
@@ -98,13 +99,14 @@ pub fn run<R: Registry>(input: JournalInput<R>) -> Result<(), SourceError> {
             // The agent stops, or another place is to be read from.
             _ => continue,
         };
-        if said != trouble {
+        let news = without_digits(&trouble);
+        if said != news {
             tracing::warn!(
                 "source {}: the journal cannot be followed: {trouble}; it is tried again, from where \
                  it ended",
                 journal.source.id
             );
-            said = trouble;
+            said = news;
         }
         if stop.sleep(Duration::from_millis(backoff.next_ms(&mut jitter))) {
             break;

@@ -19,6 +19,7 @@ use crate::clock::{Moment, Monotonic, kernel_ns, moment, stamp_ms, wall_ms};
 use crate::config::SensorSource;
 use crate::discover::said::Said;
 use crate::discover::scan;
+use crate::last_words::without_digits;
 use crate::sources::{SourceError, draw_generation};
 
 /// How often the globs are matched again: a sensor that is plugged in may wait so long.
@@ -225,7 +226,11 @@ impl Group {
 
 fn say_trouble(plan: &SensorSource, path: &Path, error: &ReadError, said: &mut Said) {
     let text = error.to_string();
-    if said.is_news(path, &text) {
+    let news = match error {
+        ReadError::Command(_) => without_digits(&text),
+        _ => text.clone(),
+    };
+    if said.is_news(path, &news) {
         tracing::warn!(
             "source {}: no reading from {}: {text}; tried again at each interval",
             plan.id,

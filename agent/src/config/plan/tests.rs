@@ -175,6 +175,18 @@ const NO_PLACE_IN_RAW: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
+fn what_journalctl_would_refuse_is_refused_at_the_start() {
+    let journal = "[[journal]]\nid = 'j'\npriority = 'warn'\nsince = ' '\n";
+    let problems = plan(&format!("{KAFKA}{journal}")).unwrap_err();
+    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert!(
+        told[0].starts_with("journal[0].priority: \"warn\" is none"),
+        "{told:?}"
+    );
+    assert!(told[1].starts_with("journal[0].since: empty"), "{told:?}");
+}
+
+#[test]
 fn what_has_no_place_in_raw_values_is_refused() {
     let with = |source: &str| {
         let problems = plan(&format!("{KAFKA}{source}")).unwrap_err();

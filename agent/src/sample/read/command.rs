@@ -1,6 +1,7 @@
 //! What a program prints. It is run without a shell, with nothing to read, in a process group of its
 //! own: when it has ended, or takes too long, whatever it started in its turn ends as well. Its output
-//! is bounded, and read without a thread: nothing of ours waits for a pipe that somebody holds open.
+//! is bounded, and read without a thread: nothing of ours waits for a pipe that somebody holds open. Where
+//! it fails, what it said last on its standard error is told.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use super::{DOCUMENT_BYTES_MAX, ReadError};
 use crate::clock::{Monotonic, monotonic};
+use crate::last_words::Stderr;
 
 /// How long a command may take. The other sensors wait for it.
 pub const COMMAND_TIME_MAX: Duration = Duration::from_secs(5);
@@ -35,32 +37,39 @@ fn run_within(command: &[String], time: Duration) -> Result<Vec<u8>, ReadError> 
         return Err(failed("is empty"));
     };
     let until = monotonic().plus(time);
-    let child = Command::new(program)
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
         .map_err(|error| failed(format!("cannot be run: {error}")))?;
-    let mut group = Group { child, over: false };
+    let stderr = Stderr::of(&mut child);
+    let mut group = Group {
+        child,
+        stderr,
+        over: false,
+    };
     let output = group.printed(until)?;
     while !group.has_ended() {
+        group.stderr.look();
         if monotonic() >= until {
-            return Err(failed(format!("took longer than {time:?}, and was ended")));
+            return Err(group.failed(&format!("took longer than {time:?}, and was ended")));
         }
         std::thread::sleep(LOOK);
     }
     let status = group.end().map_err(ReadError::Unreadable)?;
     match status.success() {
         true => Ok(output),
-        false => Err(failed(format!("failed: {status}"))),
+        false => Err(group.failed(&format!("failed: {status}"))),
     }
 }
 
 /// A program and what it has started: all of it ends with this.
 struct Group {
     child: Child,
+    stderr: Stderr,
     /// Its end was waited for: its number may be another's.
     over: bool,
 }
@@ -74,6 +83,11 @@ impl Drop for Group {
 impl Group {
     fn id(&self) -> Option<Pid> {
         Pid::from_raw(i32::try_from(self.child.id()).ok()?)
+    }
+
+    /// That it failed, and what it said of that.
+    fn failed(&mut self, how: &str) -> ReadError {
+        failed(self.stderr.with(how))
     }
 
     /// Whether the program itself has ended. It stays as it is: as long as its end was not waited for,
@@ -108,6 +122,7 @@ impl Group {
         loop {
             // Asked first: what it had printed when it had ended is there to be read.
             let has_ended = self.has_ended();
+            self.stderr.look();
             match stdout.read(&mut piece) {
                 Ok(0) => return Ok(bytes),
                 Ok(read) => bytes.extend_from_slice(&piece[..read]),
@@ -118,7 +133,7 @@ impl Group {
                 // What it has started holds the pipe.
                 Err(_) if has_ended => return Ok(bytes),
                 Err(_) if monotonic() >= until => {
-                    return Err(failed("took too long, and was ended"));
+                    return Err(self.failed("took too long, and was ended"));
                 }
                 Err(_) => std::thread::sleep(LOOK),
             }
@@ -178,6 +193,27 @@ mod tests {
                 std::thread::sleep(LOOK);
             }
         }
+    }
+
+    #[test]
+    fn what_a_command_says_when_it_fails_is_told_and_holds_nothing_up() {
+        let long = Duration::from_secs(60);
+        // More than a pipe holds, and then why.
+        let script = "head -c 200000 /dev/zero | tr '\\0' '\\n' >&2; printf 'first\\n\\033[1mno bus 7\\n' >&2; exit 3";
+        assert_eq!(
+            run_shell(script, long).unwrap_err(),
+            "the command failed: exit status: 3; it said: \\u{1b}[1mno bus 7"
+        );
+        assert_eq!(
+            run_shell("exit 3", long).unwrap_err(),
+            "the command failed: exit status: 3"
+        );
+        let script = "echo waits for the bus >&2; exec sleep 600";
+        let error = run_shell(script, Duration::from_millis(500)).unwrap_err();
+        assert!(error.ends_with("; it said: waits for the bus"), "{error}");
+        // Something that it started holds its standard error.
+        let error = run_shell("echo why >&2; sleep 600 & exit 3", long).unwrap_err();
+        assert!(error.ends_with("; it said: why"), "{error}");
     }
 
     #[test]
