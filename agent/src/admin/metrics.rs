@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::status::Status;
 use crate::delivery::allowance::Period;
 use crate::delivery::uplink::By;
+use crate::process::Tally;
 
 /// Media type of [`text`], with the version that it follows.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -190,18 +191,43 @@ impl Collector for Shown {
                 Kind::Gauge => ConstGauge::new(value).encode(into)?,
             }
         }
-        encode_losses(&self.0, encoder)
+        encode_losses(&self.0, &mut encoder)?;
+        encode_lines(&self.0, &mut encoder)
     }
 }
 
-/// The one that has a label.
-fn encode_losses(status: &Status, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+/// The one that has a label of the reason.
+fn encode_losses(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let help = "Loss notices that sources made";
     let mut family = encoder.encode_descriptor("loss_notices", help, None, MetricType::Counter)?;
     for (reason, count) in &status.losses {
         let labels = [("reason", reason.as_str())];
         let into = family.encode_family(&labels)?;
         ConstCounter::new(*count).encode(into)?;
+    }
+    Ok(())
+}
+
+/// What became of a source's lines, other than records.
+type Lines = (&'static str, &'static str, fn(&Tally) -> u64);
+
+#[rustfmt::skip]
+const LINES: [Lines; 5] = [
+    ("lines_dropped", "Lines that steps dropped", |lines| lines.filtered),
+    ("lines_unparsed", "Lines that a parse step could not read, whatever on_error makes of them", |lines| lines.unparsed),
+    ("lines_repeated", "Lines that repeated the one before them", |lines| lines.repeated),
+    ("lines_rate_limited", "Records that the rate limit cut; loss notices say so", |lines| lines.limited),
+    ("lines_too_large", "Records that steps made larger than Kafka takes; loss notices say so", |lines| lines.too_large),
+];
+
+/// Those that have a label of the source.
+fn encode_lines(status: &Status, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    for (name, help, count) in LINES {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (source, lines) in &status.lines {
+            let labels = [("source", source.as_str())];
+            ConstCounter::new(count(lines)).encode(family.encode_family(&labels)?)?;
+        }
     }
     Ok(())
 }
@@ -242,6 +268,8 @@ mod tests {
             "headwater_agent_stuck 0.0\n",
             "# TYPE headwater_agent_loss_notices counter\nheadwater_agent_loss_notices_total{reason=\"nul-run\"} 1\n",
             "headwater_agent_loss_notices_total{reason=\"rate-limited\"} 3\n",
+            "headwater_agent_lines_dropped_total{source=\"app\"} 4711\nheadwater_agent_lines_dropped_total{source=\"journal\"} 0\n",
+            "headwater_agent_lines_unparsed_total{source=\"journal\"} 8\n",
             "headwater_agent_credentials_left_seconds 3141.0\n",
             "headwater_agent_clock_offset_seconds -0.812\n",
         ] {

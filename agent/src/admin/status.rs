@@ -12,6 +12,7 @@ use super::process::Process;
 use crate::delivery::Counters;
 use crate::delivery::allowance::{BudgetUse, Period};
 use crate::delivery::uplink::Gate;
+use crate::process::Tally;
 use crate::spool::disk::{Floors, Free};
 
 pub(crate) use table::{period, size};
@@ -63,6 +64,10 @@ pub struct Status {
     /// Loss notices that sources made since the start, by reason.
     #[serde(default)]
     pub losses: BTreeMap<String, u64>,
+    /// What came of lines that became no record, since the start, by the source: of those that have steps,
+    /// `repeats` or a `rate_limit`.
+    #[serde(default)]
+    pub lines: BTreeMap<String, Tally>,
     /// How it went with new configurations.
     #[serde(default)]
     pub reloads: Reloads,

@@ -2,6 +2,7 @@
 //! else needs a restart. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Plan;
 
@@ -71,6 +72,25 @@ impl Changes {
     }
 }
 
+impl Plan {
+    /// Counts on where the sources of an earlier plan, or those of the same name, counted to: what is told of
+    /// a source is since the start of the agent, whatever was made of its steps meanwhile.
+    pub fn counts_on(&mut self, before: &Self) {
+        let files = by_id(&before.files, |s| &s.id);
+        for source in &mut self.files {
+            if let Some(before) = files.get(source.id.as_str()) {
+                source.process.counters = Arc::clone(&before.process.counters);
+            }
+        }
+        let journals = by_id(&before.journals, |s| &s.id);
+        for source in &mut self.journals {
+            if let Some(before) = journals.get(source.id.as_str()) {
+                source.process.counters = Arc::clone(&before.process.counters);
+            }
+        }
+    }
+}
+
 /// The sources of `these` that are not among `others`, as they are: new ones, or changed ones.
 pub fn only_in<'a, S: PartialEq>(these: &'a [S], others: &[S]) -> impl Iterator<Item = &'a S> {
     these.iter().filter(|source| !others.contains(source))
@@ -131,6 +151,7 @@ fn needs_restart(old: &Plan, new: &Plan) -> Vec<&'static str> {
 mod tests {
     use super::*;
     use crate::config::Host;
+    use crate::process::{ProcessPlan, Tally};
 
     fn plan(text: &str) -> Plan {
         let text = format!("device = 'd'\n{text}\n[[file]]\nid = 'stays'\npaths = ['/stays']\n");
@@ -166,6 +187,38 @@ mod tests {
         let raw = plan("KAFKA[[file]]\nid = 'a'\npaths = ['/a']\nvalue = 'raw'\n");
         let json = plan("KAFKA[[file]]\nid = 'a'\npaths = ['/a']\n");
         assert_eq!(Changes::between(&json, &raw).unwrap().changed, ["a"]);
+    }
+
+    #[test]
+    fn a_new_plan_counts_on_for_the_sources_that_it_still_has() {
+        let old = plan("KAFKA[[file]]\nid = 'a'\npaths = ['/a']\n[[journal]]\nid = 'j'\n");
+        let tally = Tally {
+            filtered: 3,
+            ..Tally::default()
+        };
+        old.files
+            .iter()
+            .for_each(|file| file.process.counters.add(tally));
+        old.journals[0].process.counters.add(tally);
+        // One is as it was, one is changed, one is new.
+        let mut new = plan(
+            "KAFKA[[file]]\nid = 'a'\npaths = ['/a']\nrepeats = { within = '1s' }\n\
+             [[file]]\nid = 'b'\npaths = ['/b']\n[[journal]]\nid = 'j'\n",
+        );
+        new.counts_on(&old);
+        let counted = |process: &ProcessPlan| process.counters.tally().filtered;
+        let files = new
+            .files
+            .iter()
+            .map(|file| (file.id.as_str(), counted(&file.process)));
+        assert_eq!(
+            files.collect::<Vec<_>>(),
+            [("a", 3), ("b", 0), ("stays", 3)]
+        );
+        assert_eq!(counted(&new.journals[0].process), 3);
+        // Whoever still reads by the old one counts there, too.
+        old.files[0].process.counters.add(tally);
+        assert_eq!(counted(&new.files[0].process), 6);
     }
 
     #[test]

@@ -80,6 +80,18 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// What they say now.
+    pub fn tally(&self) -> Tally {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Tally {
+            filtered: of(&self.filtered),
+            unparsed: of(&self.unparsed),
+            repeated: of(&self.repeated),
+            limited: of(&self.limited),
+            too_large: of(&self.too_large),
+        }
+    }
+
     /// Adds what came of some lines.
     pub fn add(&self, tally: Tally) {
         for (counter, count) in [

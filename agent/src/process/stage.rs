@@ -10,6 +10,7 @@ use headwater_record::notice::{Notice, reason};
 use headwater_record::steps::{Ran, Row};
 use headwater_record::value::{Piece, ValueWriter, append_number, decoded_row, line_row};
 use headwater_record::{Generation, Kind};
+use serde::{Deserialize, Serialize};
 
 use super::gates::{KEPT_BYTES_MAX, Limit, Pass, Repeats};
 use super::{Draft, Form, ProcessPlan};
@@ -47,7 +48,7 @@ impl State {
 }
 
 /// What came of some lines, where it was not a record.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Dropped by steps.
     pub filtered: u64,

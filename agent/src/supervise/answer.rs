@@ -1,5 +1,6 @@
 //! Answers what is asked of a running agent, from the state of its loop.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use headwater_record::StreamId;
@@ -12,6 +13,8 @@ use crate::admin::status::{
     Behind, Broker, Files, Salvage, Samples, Spool, Status, Uplink, Window,
 };
 use crate::clock;
+use crate::config::Plan;
+use crate::process::{ProcessPlan, Tally};
 
 fn behind(furthest: Vec<(StreamId, u64)>) -> Vec<Behind> {
     let named = furthest.into_iter().map(|(stream, unread_bytes)| Behind {
@@ -19,6 +22,24 @@ fn behind(furthest: Vec<(StreamId, u64)>) -> Vec<Behind> {
         unread_bytes,
     });
     named.collect()
+}
+
+/// Of the sources that do anything with their lines, what came of them.
+fn lines(plan: &Plan) -> BTreeMap<String, Tally> {
+    let files = plan
+        .files
+        .iter()
+        .map(|source| (&source.id, &source.process));
+    let journals = plan
+        .journals
+        .iter()
+        .map(|source| (&source.id, &source.process));
+    let does_anything = |process: &ProcessPlan| !process.is_plain();
+    let all = files
+        .chain(journals)
+        .filter(|(_, process)| does_anything(process));
+    all.map(|(id, process)| (id.as_str().to_owned(), process.counters.tally()))
+        .collect()
 }
 
 impl Agent<'_> {
@@ -34,7 +55,7 @@ impl Agent<'_> {
         }
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let now = clock::monotonic();
         let delivery = &self.edge.delivery;
         let (depth, samples) = (delivery.depth(), &self.sources.samples);
@@ -98,6 +119,7 @@ impl Agent<'_> {
             flash_max_bytes: self.plan.flash_bytes_per_day,
             memory_max_bytes: self.plan.memory_max,
             losses: self.losses.by_reason(),
+            lines: lines(&self.plan),
             reloads: self.reloads,
             process: Process::read(),
             tap_missed: self.taps.missed(),

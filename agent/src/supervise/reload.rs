@@ -102,7 +102,7 @@ impl Agent<'_> {
                 .map_err(|fixed| format!("changes in {} need a restart", fixed.join(", ")))?;
             Ok((plan, changes))
         });
-        let (plan, changes) = match changes {
+        let (mut plan, changes) = match changes {
             Ok(changed) => changed,
             Err(why) => {
                 self.reloads.refused += 1;
@@ -113,6 +113,7 @@ impl Agent<'_> {
                 return;
             }
         };
+        plan.counts_on(&self.plan);
         let concerns = |part: &Part| match part {
             Part::Files => changes.files,
             Part::Sensors => changes.sensors,

@@ -186,6 +186,49 @@ fn a_new_configuration_is_taken_as_a_whole_or_not_at_all() {
     );
 }
 
+#[test]
+fn what_steps_drop_is_told_of_the_source_and_a_reload_counts_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = "no JSON\n".repeat(100) + "{\"a\":1}\n";
+    std::fs::write(dir.path().join("a.txt"), &lines).unwrap();
+    let source = |lane: &str| {
+        format!(
+            "[[file]]\nid = 'p'\npaths = ['{}/*.txt']\nlane = '{lane}'\n\
+             [[file.process]]\nstep = 'parse'\nformat = 'json'\non_error = 'drop'\n",
+            dir.path().display()
+        )
+    };
+    let first = plan(dir.path(), &source("normal"));
+    let reread = || Ok(plan(dir.path(), &source("high")));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut agent = Agent::start(&first, &reread).await.unwrap().unwrap();
+        read_until(&mut agent, 1).await;
+        let told = |agent: &Agent<'_>| agent.status().lines;
+        go_on_while(&mut agent, |agent| told(agent)["p"].filtered < 100).await;
+        assert_eq!(told(&agent)["p"].unparsed, 100);
+        assert!(
+            !told(&agent).contains_key("f"),
+            "it does nothing with lines"
+        );
+        agent.signalled(SignalKind::hangup());
+        go_on_while(&mut agent, |agent| agent.reload.is_some()).await;
+        assert_eq!(agent.reloads.taken, 1);
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(dir.path().join("a.txt"));
+        std::io::Write::write_all(&mut file.unwrap(), lines.as_bytes()).unwrap();
+        read_until(&mut agent, 2).await;
+        go_on_while(&mut agent, |agent| told(agent)["p"].filtered < 200).await;
+        agent.signalled(SignalKind::terminate());
+        agent.turn().await;
+        agent.end();
+    });
+}
+
 /// The files in a folder that this process holds open though they are deleted.
 fn held_deleted(dir: &Path) -> usize {
     let held = std::fs::read_dir("/proc/self/fd").unwrap().flatten();

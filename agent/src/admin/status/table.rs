@@ -9,6 +9,7 @@ use headwater_msk::credentials::Health;
 
 use super::{Broker, Files, Samples, Spool, Status, Uplink};
 use crate::delivery::uplink::{By, Gate};
+use crate::process::Tally;
 
 /// Of the files furthest behind so many are named.
 const FURTHEST_SHOWN: usize = 3;
@@ -50,7 +51,7 @@ impl fmt::Display for Status {
         )?;
         files_line(f, &self.files)?;
         samples_line(f, self.samples)?;
-        losses_line(f, &self.losses)?;
+        no_record_lines(f, self)?;
         writeln!(
             f,
             "window      {} of {}",
@@ -149,6 +150,12 @@ fn samples_line(f: &mut fmt::Formatter<'_>, samples: Samples) -> fmt::Result {
     writeln!(f, "sensors     {taken} samples taken, {lost} lost")
 }
 
+/// Of what became no record: what was lost, and what was to be none.
+fn no_record_lines(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
+    losses_line(f, &status.losses)?;
+    lines_lines(f, &status.lines)
+}
+
 /// Where there are any.
 fn losses_line(f: &mut fmt::Formatter<'_>, losses: &BTreeMap<String, u64>) -> fmt::Result {
     for (n, (reason, count)) in losses.iter().enumerate() {
@@ -159,6 +166,29 @@ fn losses_line(f: &mut fmt::Formatter<'_>, losses: &BTreeMap<String, u64>) -> fm
         true => Ok(()),
         false => writeln!(f, " (notices say what)"),
     }
+}
+
+/// A line for each source of which something became no record.
+fn lines_lines(f: &mut fmt::Formatter<'_>, lines: &BTreeMap<String, Tally>) -> fmt::Result {
+    let mut before = "steps      ";
+    for (source, tally) in lines {
+        let parts = [
+            (tally.filtered, "dropped"),
+            (tally.unparsed, "not parsed"),
+            (tally.repeated, "repeats"),
+            (tally.limited, "above the rate limit"),
+            (tally.too_large, "TOO LARGE"),
+        ];
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<_> = parts
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !parts.is_empty() {
+            writeln!(f, "{before} {source}: {}", parts.join(", "))?;
+            before = "           ";
+        }
+    }
+    Ok(())
 }
 
 fn credentials_line(f: &mut fmt::Formatter<'_>, health: &Health) -> fmt::Result {

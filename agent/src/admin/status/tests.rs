@@ -77,6 +77,24 @@ const BROKER: Broker = Broker {
     refused_batches: 6,
 };
 
+fn lines() -> BTreeMap<String, Tally> {
+    let app = Tally {
+        filtered: 4_711,
+        unparsed: 12,
+        repeated: 3,
+        limited: 2,
+        too_large: 1,
+    };
+    let journal = Tally {
+        unparsed: 8,
+        ..Tally::default()
+    };
+    let quiet = Tally::default();
+    [("app", app), ("journal", journal), ("quiet", quiet)]
+        .map(|(source, tally)| (source.to_owned(), tally))
+        .into()
+}
+
 pub(in crate::admin) fn example() -> Status {
     Status {
         version: "0.1.0".into(),
@@ -138,6 +156,7 @@ pub(in crate::admin) fn example() -> Status {
         flash_max_bytes: Some(20 << 20),
         memory_max_bytes: Some(48 << 20),
         losses: losses(),
+        lines: lines(),
         reloads: Reloads {
             taken: 2,
             refused: 1,
@@ -163,6 +182,8 @@ fn a_person_reads_it() {
          1.2 MiB of 2 not read yet: most of pi-7/app//var/log/a.log (1.2 MiB), pi-7/app//var/log/a b.log (1 B)\n\
          sensors     900 samples taken, 1 lost\n\
          LOST        1 times nul-run, 3 times rate-limited (notices say what)\n\
+         steps       app: 4711 dropped, 12 not parsed, 3 repeats, 2 above the rate limit, 1 TOO LARGE\n            \
+         journal: 8 not parsed\n\
          window      130.0 KiB of 4MiB\n\
          spool       2 batches, 20.0 KiB of 1GiB, oldest 1 min 1 s\n\
          disk        3.0 GiB free of which 64MiB are kept, 123456 inodes of which 1000 are kept\n\
