@@ -99,6 +99,50 @@ fn a_missing_object_is_a_hole_that_verify_names() {
     );
 }
 
+/// What `verify` says of what is missing, in both of its forms, where both partitions are of 30 offsets.
+fn assert_told(loading: &Loading<'_>, expected: &[&str]) {
+    let verify = loading.verify();
+    assert_eq!(verify.code, Some(1), "{}{}", verify.stdout, verify.stderr);
+    let told = verify.stdout.lines().map(str::trim);
+    let told: Vec<&str> = told.filter(|line| line.starts_with("hole")).collect();
+    assert_eq!(told, expected, "{}", verify.stdout);
+    let verify = loading.loader("").run("verify", &["--json"]);
+    assert_eq!(verify.code, Some(1));
+    let report: serde_json::Value = serde_json::from_str(&verify.stdout).expect("JSON");
+    let of_partitions = report["partitions"].as_array().expect("partitions");
+    let problems = of_partitions
+        .iter()
+        .flat_map(|of| of["problems"].as_array());
+    let problems: Vec<&str> = problems
+        .flatten()
+        .filter_map(|told| told.as_str())
+        .collect();
+    assert_eq!(problems, expected);
+    assert_eq!(report["complete"], false);
+    let named = serde_json::json!({"from": 0, "to": 30});
+    assert!(of_partitions.iter().all(|of| of["expected"] == named));
+}
+
+/// Behind all else a batch of which nothing is kept: its offsets are in no object, and none is missing.
+fn read_and_not_kept(kafka: &Kafka, loading: &Loading<'_>, device: &mut Device) {
+    let filtered = device.line("nothing is kept of this");
+    let partition = 0;
+    kafka.produce(
+        &loading.topic,
+        [Record {
+            partition,
+            ..filtered
+        }],
+    );
+    let nothing = "[[transform]]\nstep = \"filter\"\nfield = \"message\"\nin = [\"nothing else\"]\n[flush]\nage = \"300ms\"\n";
+    let loader = loading.loader(nothing).start();
+    wait_until("it is read", PATIENCE, || {
+        let committed = kafka.committed(loading.group(), &loading.topic);
+        committed.iter().any(|held| held.offset == Some(31))
+    });
+    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+}
+
 /// The newest objects of a partition, its oldest, and all of them: the state beside them says from where and up to where
 /// they have to be there.
 #[test]
@@ -116,23 +160,7 @@ fn what_is_missing_at_the_ends_of_a_partition_is_named_too() {
         }
         load_all(&loading, 20 * (round + 1));
     }
-    // Behind them a batch of which nothing is kept: its offsets are in no object, and none is missing.
-    let filtered = devices[0].line("nothing is kept of this");
-    let partition = 0;
-    kafka.produce(
-        &loading.topic,
-        [Record {
-            partition,
-            ..filtered
-        }],
-    );
-    let nothing = "[[transform]]\nstep = \"filter\"\nfield = \"message\"\nin = [\"nothing else\"]\n[flush]\nage = \"300ms\"\n";
-    let loader = loading.loader(nothing).start();
-    wait_until("it is read", PATIENCE, || {
-        let committed = kafka.committed(loading.group(), &loading.topic);
-        committed.iter().any(|held| held.offset == Some(31))
-    });
-    assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
+    read_and_not_kept(kafka, &loading, &mut devices[0]);
     loading.assert_proven();
     let lose = |partition: i32, at: &[usize]| {
         let mut keys = s3.keys(&loading.bucket, "data/source=app/");
@@ -141,39 +169,20 @@ fn what_is_missing_at_the_ends_of_a_partition_is_named_too() {
         at.iter()
             .for_each(|at| s3.lose(&loading.bucket, &keys[*at]));
     };
-    let assert_told = |expected: &[&str]| {
-        let verify = loading.verify();
-        assert_eq!(verify.code, Some(1), "{}{}", verify.stdout, verify.stderr);
-        let told = verify.stdout.lines().map(str::trim);
-        let told: Vec<&str> = told.filter(|line| line.starts_with("hole")).collect();
-        assert_eq!(told, expected, "{}", verify.stdout);
-        let verify = loading.loader("").run("verify", &["--json"]);
-        assert_eq!(verify.code, Some(1));
-        let report: serde_json::Value = serde_json::from_str(&verify.stdout).expect("JSON");
-        let of_partitions = report["partitions"].as_array().expect("partitions");
-        let problems = of_partitions
-            .iter()
-            .flat_map(|of| of["problems"].as_array());
-        let problems: Vec<&str> = problems
-            .flatten()
-            .filter_map(|told| told.as_str())
-            .collect();
-        assert_eq!(problems, expected);
-        assert_eq!(report["complete"], false);
-        let named = serde_json::json!({"from": 0, "to": 30});
-        assert!(of_partitions.iter().all(|of| of["expected"] == named));
-    };
     let newest = "hole: [20, 30) is in no object: the newest are gone";
     lose(0, &[2]);
-    assert_told(&[newest]);
+    assert_told(&loading, &[newest]);
     lose(1, &[0, 1, 2]);
-    assert_told(&[newest, "hole: [0, 30) is in no object: nothing is left"]);
+    assert_told(
+        &loading,
+        &[newest, "hole: [0, 30) is in no object: nothing is left"],
+    );
     // What is the oldest may have expired, where that is said. The newest is younger, and so is what was in the other.
     lose(0, &[0]);
     let oldest =
         "hole: [0, 10) is in no object: the oldest are gone (where data expires, say --expires)";
     let nothing = "hole: [0, 30) is in no object: nothing is left";
-    assert_told(&[oldest, newest, nothing]);
+    assert_told(&loading, &[oldest, newest, nothing]);
     let verify = loading.loader("").run("verify", &["--expires", "30days"]);
     assert_eq!(verify.code, Some(1));
     for (told, times) in [

@@ -48,6 +48,22 @@ fn data(loading: &Loading) -> Vec<String> {
     keys
 }
 
+/// `verify` says that something is gone, and what.
+fn assert_missing(loading: &Loading, told: &str) {
+    let verify = loading.verify();
+    assert_eq!(verify.code, Some(1), "{}", verify.stdout);
+    assert!(verify.stdout.contains(told), "{}", verify.stdout);
+}
+
+/// Both proofs hold where what is the oldest may have expired, and has.
+fn assert_tiled(loading: &Loading) {
+    let verify = loading.loader("").run("verify", &["--expires", "1day"]);
+    assert_eq!(verify.code, Some(0), "{}", verify.stdout);
+    let told = "expired: [0, 60)";
+    assert!(verify.stdout.contains(told), "{}", verify.stdout);
+    assert_eq!(loading.audit().code, Some(0));
+}
+
 #[test]
 fn compaction_killed_at_each_step_keeps_every_row_once_and_both_proofs() {
     let (kafka, s3) = (Kafka::shared(), S3::start());
@@ -109,32 +125,17 @@ fn compaction_killed_at_each_step_keeps_every_row_once_and_both_proofs() {
         s3.lose(&loading.bucket, &large.expect("one stands for several"));
     };
     lose("+c2.");
-    let verify = loading.verify();
-    assert_eq!(verify.code, Some(1), "{}", verify.stdout);
-    assert!(verify.stdout.contains("missing: "), "{}", verify.stdout);
+    assert_missing(&loading, "missing: ");
     // What expires, the oldest first, is no loss where that is said, and holds no compaction up.
     lose("+c4.");
-    let verify = loading.verify();
-    assert_eq!(verify.code, Some(1), "{}", verify.stdout);
-    let told = "+c4.ndjson.zst, and 4 objects that it stands for";
-    assert!(verify.stdout.contains(told), "{}", verify.stdout);
-    let assert_tiled = || {
-        let verify = loading.loader("").run("verify", &["--expires", "1day"]);
-        assert_eq!(verify.code, Some(0), "{}", verify.stdout);
-        assert!(
-            verify.stdout.contains("expired: [0, 60)"),
-            "{}",
-            verify.stdout
-        );
-        assert_eq!(loading.audit().code, Some(0));
-    };
-    assert_tiled();
+    assert_missing(&loading, "+c4.ndjson.zst, and 4 objects that it stands for");
+    assert_tiled(&loading);
     load_batch_beside(&loading, &mut device, 7, 20);
     load_batch_beside(&loading, &mut device, 8, 30);
     let next = compact(&loading, None);
     assert_eq!(next.code, Some(0), "{}", next.stderr);
     assert!(next.stdout.contains("2 objects into 1"), "{}", next.stdout);
-    assert_tiled();
+    assert_tiled(&loading);
 }
 
 /// Starts two that have read the same objects before one of them can say that it puts them together, and

@@ -220,7 +220,7 @@ fn what_steps_drop_is_told_of_the_source_and_a_reload_counts_on() {
         let file = std::fs::OpenOptions::new()
             .append(true)
             .open(dir.path().join("a.txt"));
-        std::io::Write::write_all(&mut file.unwrap(), lines.as_bytes()).unwrap();
+        io::Write::write_all(&mut file.unwrap(), lines.as_bytes()).unwrap();
         read_until(&mut agent, 2).await;
         go_on_while(&mut agent, |agent| told(agent)["p"].filtered < 200).await;
         agent.signalled(SignalKind::terminate());

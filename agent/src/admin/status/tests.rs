@@ -227,18 +227,12 @@ fn a_person_reads_it() {
         "spool       FULL: 2 batches, ",
         "left of flash.bytes_per_day, 2.0 KiB OVERDRAWN\n",
         "uplink      CLOSED for 1 min 1 s by uplink.session = \"cycle\"; it changed 6 times\n",
+        "pipeline    STUCK: the disk hangs\n",
+        "broker      OFFLINE, nothing acknowledged since the start\n",
         "clock       7.2 s behind AWS's: tokens are signed with the corrected time, set the clock\n",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
-    assert!(
-        text.contains("pipeline    STUCK: the disk hangs\n"),
-        "{text}"
-    );
-    assert!(
-        text.contains("broker      OFFLINE, nothing acknowledged since the start\n"),
-        "{text}"
-    );
 }
 
 #[test]

@@ -31,16 +31,10 @@ fn check(world: &World, seed: u64) -> [usize; 3] {
     );
     let quiet = ranges.keys().filter(|name| name.2.is_some()).count();
     let ends = ranges.into_keys().map(|name| (name.0, name.1));
-    let ends: Vec<_> = ends.collect();
-    assert_tile(&ends, seed);
+    let named = assert_tile(&ends.collect::<Vec<_>>(), seed);
     let (_, metadata) = world.committed.clone().unwrap();
     let committed = Committed::parse(u64::MAX, &metadata).unwrap();
     let mut state = Snapshot::decode(&world.snapshots[&committed.snapshot.unwrap()]).unwrap();
-    let named = ends.first().zip(ends.last());
-    let named = named.map(|(first, last)| Named {
-        from: first.0,
-        to: last.1,
-    });
     assert_eq!(state.named, named, "seed {seed}");
     assert_eq!(state.ledger.unexplained_gaps(), 0, "seed {seed}");
     let (unaccounted, records) = world.unaccounted(&state.ledger);
@@ -84,12 +78,17 @@ fn check(world: &World, seed: u64) -> [usize; 3] {
     [anew, late, quiet]
 }
 
-/// Ranges of names follow one another.
-fn assert_tile(ends: &[(u64, u64)], seed: u64) {
+/// Ranges of names follow one another. Returns what they cover.
+fn assert_tile(ends: &[(u64, u64)], seed: u64) -> Option<Named> {
     for pair in ends.windows(2) {
         let tile = pair[0].1 == pair[1].0;
         assert!(tile, "seed {seed}: ranges do not tile: {pair:?}");
     }
+    let (first, last) = ends.first().zip(ends.last())?;
+    Some(Named {
+        from: first.0,
+        to: last.1,
+    })
 }
 
 fn simulate(seed_number: u64, case: Case) -> [usize; 3] {
