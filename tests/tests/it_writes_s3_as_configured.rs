@@ -277,7 +277,12 @@ fn a_bucket_that_is_deleted_and_made_anew_is_waited_for() {
     stored("what came behind it is stored", &lines[30..]);
     assert_eq!(loader.sigterm_and_wait(PATIENCE).code(), Some(0));
     loading.report(lines[30..].iter().cloned()).assert_exact();
-    loading.assert_proven();
+    assert_eq!(loading.audit().code, Some(0), "all of it came");
+    // What went with the bucket is missing, and that is said.
+    let verify = loading.verify();
+    let told = "hole: [0, 30) is in no object: the oldest are gone";
+    assert!(verify.stdout.contains(told), "{}", verify.stdout);
+    assert_eq!(verify.code, Some(1), "{}", verify.stdout);
 }
 
 #[test]
