@@ -54,16 +54,33 @@ pub fn ends(state_dir: &Path, boot_id: &str) -> io::Result<()> {
 }
 
 fn note(state_dir: &Path, boot_id: &str, how: &str) -> io::Result<()> {
+    let text = format!("{boot_id} {how}\n");
+    note_anew(state_dir, &text).or_else(|_| note_in_place(state_dir, &text))
+}
+
+fn note_anew(state_dir: &Path, text: &str) -> io::Result<()> {
     let fresh = state_dir.join("run.new");
     let mut options = File::options();
     let mut file = (options.write(true).create(true).truncate(true))
         .mode(0o600)
         .open(&fresh)?;
-    file.write_all(format!("{boot_id} {how}\n").as_bytes())?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, state_dir.join(NAME))?;
     // The name, too: an older one would say something else.
     File::open(state_dir)?.sync_all()
+}
+
+/// A full disk has no room for another file, but has that of the one that is there, and all of them are as long. Half
+/// of one is read as none.
+fn note_in_place(state_dir: &Path, text: &str) -> io::Result<()> {
+    let mut options = File::options();
+    let mut file = options.write(true).open(state_dir.join(NAME))?;
+    if file.metadata()?.len() != text.len() as u64 {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -100,15 +117,23 @@ mod tests {
         }
     }
 
-    /// A full disk has no room for another file, but one fewer.
+    /// A full disk has no room for another file.
     #[test]
     fn where_it_cannot_be_written_nothing_says_that_an_earlier_run_ended_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
         ends(dir, "a").unwrap();
         fs::create_dir(dir.join("run.new")).unwrap();
+        // In its place.
         begins(dir, "a").unwrap();
-        assert!(was_cut_off(dir, "b"));
+        assert_eq!(fs::read_to_string(dir.join(NAME)).unwrap(), "a running\n");
+        ends(dir, "a").unwrap();
+        assert!(!was_cut_off(dir, "b"));
+        // One of another length: then rather none.
+        fs::write(dir.join(NAME), "another stopped\n").unwrap();
+        fs::write(dir.join("boot"), "a\n1 2 3\n").unwrap();
+        begins(dir, "a").unwrap();
+        assert!(!dir.join(NAME).exists() && was_cut_off(dir, "b"));
         begins(dir, "a").unwrap();
         assert!(ends(dir, "a").is_err());
     }
