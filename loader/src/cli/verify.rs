@@ -24,7 +24,7 @@ use crate::cli::audit::shown;
 use crate::cli::{Progress, open, print};
 use crate::clock;
 use crate::config::Plan;
-use crate::name::{OWN_FOLDER, ObjectName};
+use crate::name::{CompactedName, OWN_FOLDER, ObjectName};
 use crate::store::Store;
 
 #[derive(Debug, Serialize)]
@@ -48,7 +48,8 @@ pub async fn verify(plan: &Plan, expires_ms: Option<u64>, json: bool) -> anyhow:
     let topic = plan.kafka.topic.as_str();
     // Before the objects are listed: see above.
     let states = states(&store, topic).await?;
-    let (mut partitions, settled, foreign) = list(&store, topic).await?;
+    let expired_ms = expires_ms.map(|age| clock::now().wall_ms.saturating_sub(age));
+    let (mut partitions, settled, expired_to, foreign) = list(&store, topic, expired_ms).await?;
     let stretches = stretches(&store, topic).await?;
     let says_what = states.iter().filter(|(_, of)| of.named.is_some());
     for partition in stretches.keys().chain(says_what.map(|(id, _)| id)) {
@@ -59,8 +60,13 @@ pub async fn verify(plan: &Plan, expires_ms: Option<u64>, json: bool) -> anyhow:
         "no object of topic {topic} under {}",
         shown(&plan.output)
     );
-    let expired_ms = expires_ms.map(|age| clock::now().wall_ms.saturating_sub(age));
-    let mut problems = settled.missing(&firsts(&partitions, &states, expired_ms.is_some()));
+    let mut firsts = firsts(&partitions, &states, expired_ms.is_some());
+    for (partition, to) in &expired_to {
+        firsts
+            .entry(*partition)
+            .and_modify(|first| *first = (*first).max(*to));
+    }
+    let mut problems = settled.missing(&firsts);
     problems.extend(settled.problems);
     let has_windows = plan.pipeline.aggregates().next().is_some();
     let partitions: Vec<_> = partitions
@@ -71,6 +77,7 @@ pub async fn verify(plan: &Plan, expires_ms: Option<u64>, json: bool) -> anyhow:
                 stretch: stretches.get(&id),
                 has_windows,
                 expired_ms,
+                expired_to: expired_to.get(&id).copied().unwrap_or(0),
             };
             judge(id, batches, &known)
         })
@@ -98,12 +105,15 @@ pub async fn verify(plan: &Plan, expires_ms: Option<u64>, json: bool) -> anyhow:
     })
 }
 
-/// Lists the batches of each partition, what those objects come to that stand for others, and how many are none of ours.
+/// Lists the batches of each partition, what those objects come to that stand for others, up to where objects of each
+/// partition were written before `expired_ms`, and how many are none of ours.
 async fn list(
     store: &Store,
     topic: &str,
-) -> anyhow::Result<(BTreeMap<i32, Batches>, Settled, u64)> {
+    expired_ms: Option<u64>,
+) -> anyhow::Result<(BTreeMap<i32, Batches>, Settled, BTreeMap<i32, u64>, u64)> {
     let mut partitions: BTreeMap<i32, Batches> = BTreeMap::new();
+    let mut expired_to: BTreeMap<i32, u64> = BTreeMap::new();
     let mut foreign = 0;
     let mut compacted = Compacted::load(store, topic).await?;
     let mut progress = Progress::new("objects listed");
@@ -112,6 +122,12 @@ async fn list(
             progress.step();
             if listed.key.starts_with(OWN_FOLDER) {
                 return;
+            }
+            if expired_ms.is_some_and(|expired_ms| listed.modified_ms < expired_ms)
+                && let Some((partition, end)) = end_of(&listed.key, topic)
+            {
+                let to = expired_to.entry(partition).or_default();
+                *to = (*to).max(end);
             }
             if compacted.note(&listed.key, topic) {
                 return;
@@ -128,7 +144,17 @@ async fn list(
     for name in &settled.names {
         note(partitions.entry(name.partition).or_default(), name);
     }
-    Ok((partitions, settled, foreign))
+    Ok((partitions, settled, expired_to, foreign))
+}
+
+/// The partition of an object of a topic, and the offset at which it ends.
+fn end_of(key: &str, topic: &str) -> Option<(i32, u64)> {
+    let of = |of: String, partition, end| (of == topic).then_some((partition, end));
+    ObjectName::parse(key)
+        .and_then(|name| of(name.topic, name.partition, name.end))
+        .or_else(|| {
+            CompactedName::parse(key).and_then(|name| of(name.topic, name.partition, name.end))
+        })
 }
 
 /// From where on nothing of each partition may be missing: its first offset that is still there, or that has to be.

@@ -32,6 +32,8 @@ pub(super) struct Known<'a> {
     pub(super) has_windows: bool,
     /// What was written before, Unix milliseconds, may have expired; none where nothing does.
     pub(super) expired_ms: Option<u64>,
+    /// Up to there objects are listed that were: what is missing below may have gone before them.
+    pub(super) expired_to: u64,
 }
 
 /// What is said of a partition.
@@ -138,7 +140,8 @@ impl Known<'_> {
                 _ => (None, hole(from, to, "nothing is left"), None),
             };
         };
-        let newest = (last < to).then(|| hole(last, to, "the newest are gone"));
+        let all_old = (self.expired_ms).is_some_and(|expired_ms| rows_ms < expired_ms);
+        let newest = (last < to && !all_old).then(|| hole(last, to, "the newest are gone"));
         let (oldest, expired) = match self.expired_ms {
             _ if first <= from => (None, None),
             Some(_) => (None, Some(Named { from, to: first })),
@@ -160,7 +163,7 @@ pub(super) fn judge(partition: i32, mut batches: Batches, known: &Known<'_>) -> 
     let mut covered: Option<u64> = None;
     for ((start, end, _), batch) in &mut batches {
         match covered {
-            Some(covered) if covered < *start => {
+            Some(covered) if covered < *start && *start > known.expired_to => {
                 problems.push(format!("hole: [{covered}, {start}) is in no object"))
             }
             Some(covered) if covered > *start => {
@@ -172,6 +175,9 @@ pub(super) fn judge(partition: i32, mut batches: Batches, known: &Known<'_>) -> 
             _ => {}
         }
         covered = covered.max(Some(*end));
+        if *start < known.expired_to {
+            continue;
+        }
         let objects = batch.objects_problems();
         problems.extend(objects.map(|problem| format!("{problem} of [{start}, {end})")));
     }

@@ -39,13 +39,16 @@ pub(super) struct Stretch {
 }
 
 impl States {
-    /// Each says what was true when it was stored, whoever stored it: so the furthest of them counts.
+    /// Each says what was true when it was stored, whoever stored it: so the furthest of them counts. Where the newest is
+    /// an older loader's, which does not say where names end, what another one left says nothing of that.
     pub(super) fn of(end: u64, briefs: &[Brief]) -> Option<Self> {
         let newest = briefs.iter().max_by_key(|brief| brief.rank())?;
         let named = briefs.iter().filter_map(|brief| brief.named);
-        let named = named.reduce(|a, b| Named {
-            from: a.from.min(b.from),
-            to: a.to.max(b.to),
+        let named = newest.named.and_then(|_| {
+            named.reduce(|a, b| Named {
+                from: a.from.min(b.from),
+                to: a.to.max(b.to),
+            })
         });
         // Where the state is of a later offset, no batch takes its name from where names end any more.
         let is_there = named.is_none_or(|named| named.to == newest.end);
@@ -91,8 +94,8 @@ pub(super) async fn states(store: &Store, topic: &str) -> anyhow::Result<BTreeMa
     Ok(states)
 }
 
-/// Reads the snapshots of one partition: those that were listed, or where a loader at work has removed them since,
-/// those that took their place.
+/// Reads the snapshots of one partition: those that were listed, or where a loader at work has removed any of them since,
+/// those that took their place. What is left of those that were listed may be of long ago.
 async fn read(
     store: &Store,
     folder: &str,
@@ -100,14 +103,15 @@ async fn read(
 ) -> anyhow::Result<States> {
     for _ in 0..REMOVED_MAX {
         let end = names.iter().map(|(end, _)| *end).max().unwrap_or_default();
-        let mut briefs = Vec::new();
+        let (mut briefs, mut all_there) = (Vec::new(), true);
         for (_, name) in candidates(names) {
             let key = format!("{folder}{name}");
-            if let Some(object) = store.open(&key).await? {
-                briefs.push(object.through(Brief::read).await?.context(key)?);
+            match store.open(&key).await? {
+                Some(object) => briefs.push(object.through(Brief::read).await?.context(key)?),
+                None => all_there = false,
             }
         }
-        if let Some(states) = States::of(end, &briefs) {
+        if let Some(states) = States::of(end, &briefs).filter(|_| all_there) {
             return Ok(states);
         }
         names = snapshots(store, folder, u64::MAX).await?;
@@ -196,8 +200,9 @@ mod tests {
         put(&store, 1, &snapshot(9, Some((5, 9)), (8, 7))).await;
         // Without rows names end before.
         put(&store, 2, &snapshot(9, Some((5, 7)), (6, 6))).await;
-        // An older loader wrote it.
+        // An older loader wrote the newest, and one that is left is a newer one's, from before.
         put(&store, 3, &snapshot(9, None, (6, 6))).await;
+        put(&store, 3, &snapshot(4, Some((0, 4)), (5, 5))).await;
         // A function's.
         put(&store, 4, &snapshot(9, Some((5, 9)), (6, 6))).await;
         let head = format!("{}head", state_folder("t", 4));
@@ -231,6 +236,11 @@ mod tests {
         let gone = vec![(20, crate::name::snapshot_name(20, 1))];
         let place = state_folder("t", 0);
         assert_eq!(read(&store, &place, gone.clone()).await.unwrap().end, 30);
+        // One that was left long ago is there still, and tells less.
+        let left = snapshot(10, Some((0, 10)), (1, 1));
+        put(&store, 0, &left).await;
+        let listed = vec![gone[0].clone(), (10, left.encode().unwrap().0)];
+        assert_eq!(read(&store, &place, listed).await.unwrap().end, 30);
         let refused = read(&store, "elsewhere/", gone).await.unwrap_err();
         assert!(refused.to_string().contains("run verify again"));
     }

@@ -244,10 +244,30 @@ fn what_may_have_expired_is_told_and_is_no_problem() {
     for expired_ms in [10, 99] {
         assert_eq!(found(&all, expired_ms), (0, None));
         assert_eq!(found(&all[1..], expired_ms), (0, Some((0, 10))));
-        assert_eq!(found(&all[..2], expired_ms), (1, None), "it is the newest");
     }
+    assert_eq!(found(&all[..2], 50), (1, None), "it is the newest");
+    assert_eq!(found(&all[..2], 51), (0, None), "and as old as all else");
     assert_eq!(found(&[], 51), (0, Some((0, 30))));
     assert_eq!(found(&[], 50), (1, None), "it is not so old");
+}
+
+/// A rule removes objects in no order, and what was put together later than what it stands for is younger.
+#[test]
+fn where_some_have_expired_what_lies_below_them_is_not_missed() {
+    let found = |expired_to| {
+        let known = Known {
+            expired_ms: Some(10),
+            expired_to,
+            ..with(named(0, 40))
+        };
+        // The second of the first batch is gone, and the second batch; so is one of the last.
+        let objects = [(0, 10, 1, 2), (20, 30, 1, 1), (30, 40, 2, 2)];
+        judged(&objects, &known).problems
+    };
+    let half = "missing: object 1 of 2 of [30, 40)".to_owned();
+    assert_eq!(found(0).len(), 3);
+    assert_eq!(found(30), [half]);
+    assert_eq!(found(40), [""; 0]);
 }
 
 /// Batches without a record at the offset where names end: the state's clock says which of them are stored.
