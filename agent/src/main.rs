@@ -54,6 +54,9 @@ enum Command {
         /// The configuration file.
         #[arg(long)]
         config: PathBuf,
+        /// Also later than two minutes after the system's start: what programs have written by then may be lost.
+        #[arg(long)]
+        late: bool,
     },
     /// Print a token for MSK's IAM, from the configured credentials or those of the AWS environment.
     Token {
@@ -153,7 +156,7 @@ fn main() -> ExitCode {
             Some(path) => cli::explain::run(&config, &path),
             None => cli::check::run(&config, json, connect),
         },
-        Command::BootSizes { config } => cli::boot_sizes::run(&config),
+        Command::BootSizes { config, late } => cli::boot_sizes::run(&config, late),
         Command::Test { config, source } => cli::test::run(&config, &source),
         Command::Status { config, json } => cli::status::run(&config, json),
         Command::Spool(SpoolCommand::List { config, json }) => cli::spool::list(&config, json),

@@ -2,6 +2,7 @@
 //! place is lost, and nothing comes twice where the system noted how long the files were.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,7 +91,13 @@ fn cut_off(noted: bool) -> Report {
     file.and_then(|file| file.set_len(left))
         .expect("the cut takes the end back");
     if noted {
-        let told = agent.run("boot-sizes", &[]);
+        let refused = agent.run("boot-sizes", &[]);
+        assert_eq!(
+            refused.code,
+            Some(1),
+            "the system runs for long: {refused:?}"
+        );
+        let told = agent.run("boot-sizes", &["--late"]);
         assert_eq!(told.code, Some(0), "{}", told.stderr);
         assert!(
             told.stdout.ends_with("the lengths of 1 files\n"),
@@ -98,6 +105,18 @@ fn cut_off(noted: bool) -> Report {
         );
     }
     append(&log, &lines(500..580));
+    if noted {
+        let told = agent.run("boot-sizes", &["--late"]);
+        assert!(
+            told.stdout.ends_with("noted in this boot already\n"),
+            "{told:?}"
+        );
+    }
+    for point in ["split-before-commit", "split-after-commit"] {
+        let killed = agent.crash_at(point).start();
+        assert_eq!(killed.wait(PATIENCE).signal(), Some(9), "{point}");
+        agent = killed.stopped();
+    }
     let agent = agent.start();
     let all = [lines(0..250), lines(500..580)].concat();
     stored("what came in their place is stored", &all);

@@ -3,9 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
@@ -13,16 +14,40 @@ use super::load_plan;
 use crate::clock;
 use crate::config::Plan;
 use crate::discover::scan;
-use crate::discover::sizes::{BYTES_MAX, Sizes};
+use crate::discover::sizes::{BYTES_MAX, Sizes, without_nuls};
+use crate::tail::content;
 
-/// Runs it.
+/// So long after the system's start it is early: services that write logs have hardly begun.
+const EARLY: Duration = Duration::from_secs(120);
+
+/// Runs it. `late`: whenever that is.
 ///
 /// # Errors
-/// The configuration is refused, or the file cannot be written.
-pub fn run(config: &Path) -> anyhow::Result<ExitCode> {
+/// The configuration is refused, it is late, or the file cannot be written.
+pub fn run(config: &Path, late: bool) -> anyhow::Result<ExitCode> {
     let plan = load_plan(config)?;
     let boot_id = clock::boot_id()
         .ok_or_else(|| anyhow!("the system does not name its boot: /proc is not there"))?;
+    let mut out = io::stdout().lock();
+    let noted = fs::read_to_string(&plan.boot_sizes).unwrap_or_default();
+    if noted.lines().next() == Some(&boot_id) {
+        // What was written since is new.
+        writeln!(
+            out,
+            "{}: noted in this boot already",
+            plan.boot_sizes.display()
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let since_boot = Duration::from_millis(clock::since_boot_ms());
+    if since_boot > EARLY && !late {
+        return Err(anyhow!(
+            "the system was started {} s ago, and programs have written to their logs since: after a power cut that \
+             would be taken for what was there before, and lost; --late notes the lengths all the same, where no \
+             program has written yet",
+            since_boot.as_secs()
+        ));
+    }
     let sizes = sizes_of(&plan);
     let path = &plan.boot_sizes;
     write(path, &sizes.text(&boot_id)).with_context(|| {
@@ -32,7 +57,6 @@ pub fn run(config: &Path) -> anyhow::Result<ExitCode> {
             path.display()
         )
     })?;
-    let mut out = io::stdout().lock();
     writeln!(
         out,
         "{}: the lengths of {} files",
@@ -46,12 +70,24 @@ fn sizes_of(plan: &Plan) -> Sizes {
     let mut sizes = Sizes::default();
     for source in &plan.files {
         for seen in scan(&source.paths, &source.exclude).files {
-            if let Some(looks) = seen.looks {
-                sizes.insert((seen.device, seen.inode), looks.len);
+            // Of what cannot be read nothing is known.
+            if let Ok((place, Some(len))) = length_of(&seen.path) {
+                sizes.insert(place, len);
             }
         }
     }
     sizes
+}
+
+/// Device and inode of a file, and how long it is, bytes.
+fn length_of(path: &Path) -> io::Result<((u64, u64), Option<u64>)> {
+    let file = content::open(path)?;
+    let looks = file.metadata()?;
+    let len = match looks.is_file() {
+        true => without_nuls(&file, looks.len())?,
+        false => None,
+    };
+    Ok(((looks.dev(), looks.ino()), len))
 }
 
 /// Nobody sees half of it: a file that is missing says less than one that is wrong.

@@ -1,4 +1,4 @@
-//! How long files were when the system started, before any program wrote to them. Pure.
+//! How long files were when the system started, before any program wrote to them.
 //!
 //! ```text
 //!   3f2b8c1e-…            (the kernel's boot id)
@@ -11,9 +11,40 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// Longest text that is read: as many files as many sources may have.
 pub const BYTES_MAX: u64 = 16 << 20;
+
+/// Read at a time from a file's end, bytes.
+const STEP_BYTES: usize = 4096;
+/// NULs that are passed over at a file's end, bytes: what has more of them was preallocated, and of it nothing is noted.
+const NULS_MAX: u64 = 8 << 20;
+
+/// How long a file of `len` bytes is without NULs at its end: lines may be written in their place. None where it has too
+/// many.
+///
+/// # Errors
+/// The system's.
+pub fn without_nuls(file: &File, len: u64) -> io::Result<Option<u64>> {
+    let mut step = [0; STEP_BYTES];
+    let mut end = len;
+    while len - end <= NULS_MAX {
+        let from = end.saturating_sub(STEP_BYTES as u64);
+        let bytes = &mut step[..usize::try_from(end - from).unwrap_or(0)];
+        file.read_exact_at(bytes, from)?;
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            return Ok(Some(from + last as u64 + 1));
+        }
+        end = from;
+        if end == 0 {
+            return Ok(Some(0));
+        }
+    }
+    Ok(None)
+}
 
 /// Lengths of files, by device and inode.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +120,27 @@ mod tests {
         assert_eq!(Sizes::parse(text, "b"), expected);
         assert!(Sizes::parse(text, "a").is_empty());
         assert!(Sizes::parse("", "a").is_empty());
+    }
+
+    #[test]
+    fn nuls_at_the_end_are_no_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let found = |content: &[u8], nuls: u64| {
+            std::fs::write(&path, content).unwrap();
+            let file = File::options().read(true).write(true).open(&path).unwrap();
+            let len = content.len() as u64 + nuls;
+            file.set_len(len).unwrap();
+            without_nuls(&file, len).unwrap()
+        };
+        assert_eq!(found(b"line\n", 0), Some(5));
+        let step = STEP_BYTES as u64;
+        for nuls in [1, step - 5, step, 3 * step, NULS_MAX - step] {
+            assert_eq!(found(b"line\n", nuls), Some(5), "{nuls}");
+            assert_eq!(found(b"a\0b\n", nuls), Some(4), "{nuls}");
+        }
+        assert_eq!((found(b"", 0), found(b"", 9)), (Some(0), Some(0)));
+        assert_eq!(found(b"line\n", 2 * NULS_MAX), None);
     }
 
     proptest! {

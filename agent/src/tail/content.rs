@@ -234,8 +234,8 @@ impl Content {
     }
 }
 
-/// Opens a file for reading.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+/// Opens a file for reading; a FIFO that took its name meanwhile holds nobody up.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     looked();
     OpenOptions::new()
         .read(true)
