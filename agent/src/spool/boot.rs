@@ -43,16 +43,25 @@ pub fn first_of_boot(state_dir: &Path, boot_id: &str, last: InLanes) -> io::Resu
     }
     let first = last.map(BatchId::next);
     let [a, b, c] = first;
-    let fresh = state_dir.join("boot.new");
+    write_anew(&path, &format!("{boot_id}\n{a} {b} {c}\n"))?;
+    Ok(first)
+}
+
+/// Has a small file of the state directory hold this text: all of it, or what it held before. After a power cut it may be
+/// either, until its folder is synced.
+///
+/// # Errors
+/// The system's.
+pub(super) fn write_anew(path: &Path, text: &str) -> io::Result<()> {
+    let fresh = path.with_added_extension("new");
     let mut options = File::options();
     let mut file = (options.write(true).create(true).truncate(true))
         .mode(0o600)
         .open(&fresh)?;
-    file.write_all(format!("{boot_id}\n{a} {b} {c}\n").as_bytes())?;
+    file.write_all(text.as_bytes())?;
     // A file that came back empty is read as no file: the data has to be there before the name.
     file.sync_all()?;
-    fs::rename(&fresh, &path)?;
-    Ok(first)
+    fs::rename(&fresh, path)
 }
 
 fn parse(line: &str) -> Option<InLanes> {

@@ -363,8 +363,8 @@ pub(super) fn settle(
     }
     if checkpoint.closed {
         // The file of one that goes on under another is that one's.
-        open.prepare_cached(include_str!("sql/went_on.sql"))?
-            .execute([generation.0.cast_signed()])?;
+        open.prepare_cached(include_str!("sql/nameless.sql"))?
+            .execute(params![generation.0.cast_signed(), true])?;
     }
     let is_over = checkpoint.closed && empty;
     if is_over {
@@ -394,7 +394,7 @@ pub(super) fn leave(
 ) -> rusqlite::Result<()> {
     update(open, generation, |known| known.closed = true)?;
     open.prepare_cached(include_str!("sql/nameless.sql"))?
-        .execute([generation.0.cast_signed()])?;
+        .execute(params![generation.0.cast_signed(), false])?;
     if empty { end(open, generation) } else { Ok(()) }
 }
 

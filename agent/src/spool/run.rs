@@ -12,10 +12,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::boot::is_another_boot;
+use super::boot::{is_another_boot, write_anew};
 
 const NAME: &str = "run";
 const RUNNING: &str = "running";
@@ -59,14 +58,7 @@ fn note(state_dir: &Path, boot_id: &str, how: &str) -> io::Result<()> {
 }
 
 fn note_anew(state_dir: &Path, text: &str) -> io::Result<()> {
-    let fresh = state_dir.join("run.new");
-    let mut options = File::options();
-    let mut file = (options.write(true).create(true).truncate(true))
-        .mode(0o600)
-        .open(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, state_dir.join(NAME))?;
+    write_anew(&state_dir.join(NAME), text)?;
     // The name, too: an older one would say something else.
     File::open(state_dir)?.sync_all()
 }

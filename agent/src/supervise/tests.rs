@@ -28,6 +28,13 @@ fn plan_of(dir: &Path, text: &str) -> Plan {
     Plan::new(file, &Host::default()).unwrap()
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 /// The plan's spool, without an agent.
 fn opened(plan: &Plan) -> (Store, Found, mpsc::Receiver<Reply>) {
     let (reply, replies) = mpsc::channel(REPLIES);
@@ -51,11 +58,7 @@ fn what_a_dead_broker_does_not_take_is_in_the_spool_after_a_stop() {
     let lines: String = (0..1000).map(|n| format!("line {n}\n")).collect();
     std::fs::write(dir.path().join("a.log"), &lines).unwrap();
     let plan = plan(dir.path(), "");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let ending = runtime.block_on(async {
+    let ending = runtime().block_on(async {
         let mut agent = Agent::start(&plan, &no_other).await.unwrap().unwrap();
         read_until(&mut agent, 1000).await;
         // A thread that is not heard of for an hour is held somewhere; these wait for a minute at most.
@@ -124,11 +127,7 @@ fn a_new_configuration_is_taken_as_a_whole_or_not_at_all() {
          [[sensor]]\nid = 's'\npaths = ['{0}/number']\n",
         dir.path().display()
     );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let reloads = runtime.block_on(async {
+    let reloads = runtime().block_on(async {
         let mut agent = Agent::start(&first, &reread).await.unwrap().unwrap();
         read_until(&mut agent, 500).await;
         // What is no configuration, and what cannot be changed, changes nothing.
@@ -200,11 +199,7 @@ fn what_steps_drop_is_told_of_the_source_and_a_reload_counts_on() {
     };
     let first = plan(dir.path(), &source("normal"));
     let reread = || Ok(plan(dir.path(), &source("high")));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let mut agent = Agent::start(&first, &reread).await.unwrap().unwrap();
         read_until(&mut agent, 1).await;
         let told = |agent: &Agent<'_>| agent.status().lines;
@@ -251,11 +246,7 @@ fn a_deleted_file_is_held_for_the_next_sources_and_no_longer_than_there_are_any(
     );
     let (first, again) = (plan(dir.path(), ""), plan(dir.path(), &sensor));
     let none = plan_of(dir.path(), &sensor);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let mut agent = Agent::start(&first, &reread).await.unwrap().unwrap();
         read_until(&mut agent, 500).await;
         // Longer than it takes to be read: it is held for `close_after`.
@@ -296,11 +287,7 @@ fn the_place_in_a_journal_is_kept_while_no_source_names_it() {
     drop(registry);
     store.close();
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let mut agent = Agent::start(&plan, &no_other).await.unwrap().unwrap();
         // What the sensor left open is closed, in the same turn.
         read_until(&mut agent, 1).await;
