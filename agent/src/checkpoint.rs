@@ -93,9 +93,24 @@ impl OpenGeneration {
         std::iter::successors(Some(self), |open| open.goes_on.as_ref()?.under.as_deref())
     }
 
+    /// Of it and those under which its file goes on the last of which anything is settled, else itself: what is known of the
+    /// file farthest on.
+    pub fn farthest(&self) -> &Self {
+        let begun = self.chain().skip(1).filter(|open| open.settled > 0);
+        begun.last().unwrap_or(self)
+    }
+
     /// Where reading begins: all before is settled, or to be skipped.
     pub fn read_from(&self) -> u64 {
         self.settled.max(self.skip_to.unwrap_or(0))
+    }
+
+    /// Up to where all of its file is settled, or skipped, whatever the generation.
+    pub fn settled_to(&self) -> u64 {
+        let is_over =
+            |open: &Self| (open.goes_on.as_ref()).is_some_and(|on| open.read_from() >= on.at);
+        let under_way = self.chain().find(|open| !is_over(open));
+        under_way.map_or_else(|| self.read_from(), Self::read_from)
     }
 
     /// The same file's next generation, named `name`, from `at` on: what lies before is another's.

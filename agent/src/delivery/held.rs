@@ -1,7 +1,7 @@
 //! Batches that the broker refused, and that wait by themselves, each longer with every refusal: what
 //! can never succeed (too large for the topic, say) is sent again twice an hour in the end, since each time all
 //! of it passes the uplink, and holds nothing else up for longer than a first refusal does. Where a lane has
-//! [`HELD_MAX`] of them, that lane alone waits with them. Pure.
+//! [`HELD_MAX`] of them, it waits with them, and no higher one does; lower ones do once its batches fill the window. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

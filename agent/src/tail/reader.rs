@@ -250,6 +250,11 @@ impl Followed {
         self.wants_turn |= differs.unwrap_or(untold) || self.trouble.is_some();
     }
 
+    /// Where its generation ends, if it goes on under another.
+    pub fn ends_at(&self) -> Option<u64> {
+        self.goes_on.as_ref().map(|on| on.at)
+    }
+
     /// The generations under which it goes on, once this one has ended.
     pub fn later(&self) -> impl Iterator<Item = &OpenGeneration> {
         let next = self.goes_on.as_ref().and_then(|on| on.under.as_deref());

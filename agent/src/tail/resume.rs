@@ -84,7 +84,7 @@ pub fn resume(
     for ours in [&ours[..by_inode], &ours[by_inode..]] {
         let first = located.len();
         for (open, identity) in ours {
-            let mut file = by_place(identity, open.marker.as_ref(), found)
+            let mut file = by_place(identity, open.farthest().marker.as_ref(), found)
                 .map(|file| file.filter(|file| !taken.contains(&file.place())));
             if let Ok(Some(file)) = &mut file {
                 taken.insert(file.place());
@@ -110,7 +110,7 @@ pub fn resume(
                 continue;
             }
             if matches!(file, Ok(None)) {
-                *file = by_content(identity, open.marker.as_ref(), &taken);
+                *file = by_content(identity, open.farthest().marker.as_ref(), &taken);
                 if let Ok(Some(file)) = file {
                     file.content.stop_decoding();
                 }
@@ -178,12 +178,12 @@ fn cut_short(
     let mut shorter = HashMap::new();
     let gone = (ours.iter().zip(located)).filter(|(_, file)| matches!(file, Ok(None)));
     for ((open, identity), _) in gone {
-        let markers = (open.marker.as_ref(), open.earlier.as_slice());
+        let farthest = open.farthest();
+        let markers = (farthest.marker.as_ref(), farthest.earlier.as_slice());
         if let Some((place, marker)) = by_earlier(identity, markers, found, taken) {
             taken.insert(place);
             // What was read and is not settled is still to be given.
-            let settled = open.settled.max(open.skip_to.unwrap_or(0));
-            let cut = (place, (marker, marker.end.min(settled)));
+            let cut = (place, (marker, marker.end.min(open.settled_to())));
             shorter.insert(open.generation, cut);
         }
     }
@@ -195,7 +195,7 @@ fn still_held(open: &OpenGeneration, identity: &FileIdentity, file: File) -> Opt
     let mut file = Opened::of(file, &path_of(identity)).ok()?;
     // Nothing lies there, or another file: links at the path are not its own.
     file.path = path_of(identity);
-    let marker = open.marker.as_ref();
+    let marker = open.farthest().marker.as_ref();
     (file.is_at(identity, marker) && file.has(marker)).then_some(file)
 }
 
@@ -210,9 +210,10 @@ pub(super) fn locate(
     found: &Found,
     taken: &HashSet<(u64, u64)>,
 ) -> Located {
-    let file = by_place(identity, open.marker.as_ref(), found)?;
+    let marker = open.farthest().marker.as_ref();
+    let file = by_place(identity, marker, found)?;
     match file.filter(|file| !taken.contains(&file.place())) {
-        None => by_content(identity, open.marker.as_ref(), taken),
+        None => by_content(identity, marker, taken),
         file => Ok(file),
     }
 }
@@ -283,7 +284,7 @@ pub(super) fn take_up(
     let file = match located {
         Ok(Some(file)) => file,
         Ok(None) => {
-            let marker = open.marker.as_ref();
+            let marker = open.farthest().marker.as_ref();
             let is_cut = at_path()
                 .is_some_and(|file| file.is_at(identity, marker) && file.size < least(open));
             return TakenUp::Gone(if is_cut { TRUNCATED } else { reason::VANISHED });
@@ -321,6 +322,7 @@ pub(super) fn take_up(
 
 /// Below this length it was cut short: so much of it was there.
 fn least(open: &OpenGeneration) -> u64 {
+    let open = open.farthest();
     let marked = open.marker.map_or(0, |marker| marker.end);
     (open.settled.max(marked)).max(open.skip_to.unwrap_or(0))
 }

@@ -259,8 +259,8 @@ impl Followed {
         )? {
             return Ok(Turn::NoRoom);
         }
-        let Some(next) = self.goes_on.take().and_then(|on| on.under) else {
-            // Lost by a salvage: the file is found anew.
+        let Some(next) = self.goes_on.as_mut().and_then(|on| on.under.take()) else {
+            // Lost by a salvage: the file is found anew, as one of which was read what lies before.
             return Ok(Turn::Ended { cut: true });
         };
         tracing::info!(

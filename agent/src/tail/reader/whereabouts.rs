@@ -241,8 +241,7 @@ impl Followed {
     /// The open file, where no name leads to it any more, and nobody read on in it or wrote to it for so long.
     pub fn stands_deleted(&mut self, period: Duration, now: Monotonic) -> Option<File> {
         // Asked of each file at each scan: of one that a path leads to, the system need not be.
-        // One that is to go on under another generation has just been found.
-        let file = (!self.linked && self.goes_on.is_none()).then(|| self.nameless())??;
+        let file = (!self.linked).then(|| self.nameless())??;
         let (len, read_from) = (file.metadata().ok()?.len(), self.position.read_from());
         match self.stands {
             Some((then_len, then_read_from, since))

@@ -83,7 +83,7 @@ impl Away {
         let Some(known) = self.identity() else {
             return false;
         };
-        let marker = self.open.marker.as_ref();
+        let marker = self.open.farthest().marker.as_ref();
         (file.is_at(known, marker) && file.may_have(marker))
             || (file.is_packed() && self.may_lie_in(file))
     }
@@ -93,7 +93,7 @@ impl Away {
         self.identity().is_some_and(|known| {
             file.begins_as(known)
                 && may_become(&path_of(known), &file.path)
-                && file.may_have(self.open.marker.as_ref())
+                && file.may_have(self.open.farthest().marker.as_ref())
         })
     }
 

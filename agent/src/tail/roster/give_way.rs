@@ -114,7 +114,9 @@ impl<R: Registry> Roster<R> {
         let file = self.unfollow(nth);
         self.count();
         self.closed.remember(&file, true, clock::wall_ms());
-        (self.desk.registry).read_whole(file.generation, file.identity(), file.marker());
+        let last = file.later().last();
+        let last = last.map_or(file.generation, |later| later.generation);
+        (self.desk.registry).read_whole(last, file.identity(), file.marker());
         let (given, end) = file.unread();
         let mut reason = reason::ROTATED;
         // Where what is compressed ends, nobody knows who has not read it.
@@ -135,14 +137,22 @@ impl<R: Registry> Roster<R> {
             true => Tail::Complete,
             false => Tail::Unknown,
         };
-        self.farewells.push(Farewell {
+        let farewell = |generation, (from, to): (u64, u64)| Farewell {
             source: file.source,
             stream: file.stream.clone(),
-            generation: file.generation,
-            range: (given, end),
-            is_lost: given < end,
+            generation,
+            range: (from, to.max(from)),
+            is_lost: from < to,
             reason,
             tail,
+        };
+        let first_end = file.ends_at().map_or(end, |at| at.min(end));
+        let later = file.later().map(|later| {
+            let to = later.goes_on.as_ref().map_or(end, |on| on.at.min(end));
+            farewell(later.generation, (later.settled, to))
         });
+        self.farewells.extend(later);
+        self.farewells
+            .push(farewell(file.generation, (given, first_end)));
     }
 }

@@ -1,8 +1,10 @@
 //! The turns of the files: a pass gives each of a lane one, the highest lane first.
 //!
 //! Where a lane finds no room in the RAM window its pass ends, and goes on there the next time, or behind the file
-//! that took what there was: so each of its files has its turn. The lanes below have less room, and are not asked; those above had their turns before it. So a
-//! lane that is held up holds up no higher one, and the wait for room is one for a pass, whatever is held up.
+//! that took what there was: so each of its files has its turn. The lanes below are not asked then, though one of which
+//! nothing is under way may have its share: they have their turns once those above found room or nothing to do. Those
+//! above had theirs before it, so a lane that is held up holds up no higher one; and the wait for room is one for a pass,
+//! whatever is held up.
 
 use std::collections::HashSet;
 
@@ -177,6 +179,11 @@ impl<R: Registry> Roster<R> {
         self.next_scans[file.source] = now;
         self.count();
         self.closed.remember(&file, !cut, clock::wall_ms());
+        if file.ends_at().is_some() {
+            // Where it is still the same file, its next generation begins where this one was read to.
+            let read = (file.marker(), file.marker().end);
+            self.cut_short.insert(file.place(), read);
+        }
         for later in file.later() {
             // Nothing of it was given; what it was to be read from is gone.
             let farewell = Farewell::gone(file.source, later.clone(), reason::TRUNCATED);

@@ -130,3 +130,30 @@ fn what_lies_there_compressed_is_read_on_in_that() {
     assert_eq!(rig.all_lines().len(), 4000);
     assert_eq!(rig.generations().len(), 1);
 }
+
+/// After a power cut a file goes on under another generation; before that has begun, both are told of.
+#[test]
+fn a_file_that_is_to_go_on_under_another_generation_gives_way_with_both() {
+    let mut rig = Rig::new("*.log");
+    rig.append("a.log", &text());
+    rig.start();
+    rig.crash();
+    rig.rebooted = true;
+    rig.note_sizes();
+    rig.append("a.log", &text());
+    (rig.window_bytes, rig.floors) = (20 * 1024, FULL);
+    rig.start();
+    assert_eq!(rig.pass_holding(), Pass::NoRoom);
+    fs::remove_file(rig.path("a.log")).unwrap();
+    rig.scan_holding(10);
+    rig.scan_holding(60);
+    rig.scan_holding(10);
+    assert_eq!((given_up(&rig).0, rig.open_deleted()), (1, 0));
+    rig.pump();
+    let len = text().len() as u64;
+    let close = |at| (at, reason::DELETED_UNREAD.to_owned(), Tail::Complete);
+    assert_eq!(rig.closes(), [close(len), close(2 * len)]);
+    assert_eq!((rig.tiled_to(0), rig.tiled_to(1)), (len, 2 * len));
+    let read: usize = rig.all_messages().iter().map(|line| line.len() + 1).sum();
+    assert_eq!(given_up(&rig).1, 2 * len - read as u64);
+}

@@ -27,7 +27,7 @@ use crate::checkpoint::{
 use crate::clock::Monotonic;
 use crate::config::FileSource;
 use crate::config::file::{LastLine, StartAt};
-use crate::discover::sizes::Sizes;
+use crate::discover::sizes::{Sizes, without_nuls};
 use crate::discover::told::Told;
 use crate::discover::watch::Changed;
 use crate::discover::{counted, scan};
@@ -161,6 +161,11 @@ impl Memory {
         for (generation, (marker, since_ms)) in waiting {
             self.write_mark(generation, marker, since_ms);
         }
+    }
+
+    /// Rows that a salvage could not read.
+    pub(super) fn lose(&self, which: impl Fn(&OpenGeneration) -> bool) {
+        self.0.lock().unwrap().retain(|_, open| !which(open));
     }
 
     fn write_mark(&self, generation: Generation, marker: Marker, since_ms: u64) {
@@ -624,8 +629,9 @@ impl Rig {
     pub(super) fn note_sizes(&mut self) {
         self.sizes = Sizes::default();
         for seen in scan(&self.source.paths, &self.source.exclude).files {
-            self.sizes
-                .insert((seen.device, seen.inode), seen.looks.unwrap().len);
+            let file = File::open(&seen.path).unwrap();
+            let len = without_nuls(&file, seen.looks.unwrap().len).unwrap();
+            self.sizes.insert((seen.device, seen.inode), len.unwrap());
         }
     }
 
